@@ -1,0 +1,241 @@
+"""The encoders against clip's own modules, and against what the published prompt structures computed."""
+
+import clip.model
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_clip import TINY, check_gradients, fill, images, named_tensor, reference, vit_weights
+from torch import nn
+
+from dassl.utils import UserError
+from trainers.backbone import Backbone, count_tokens, unit
+from trainers.encoders import Block, common_prefix
+
+TEXTS = ["a photo of a cat.", "a photo of a golden retriever.", "a photo of a Boeing 737-800.", "a photo of a red."]
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return Backbone(vit_weights(**TINY))
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """clip's own model with the same weights: 77 positions, nn.MultiheadAttention, no sharing."""
+    model = clip.model.CLIP(TINY["embed"], TINY["image"], TINY["vision_layers"], TINY["vision_width"], TINY["patch"], 77, 49408,
+                            TINY["text_width"], 1, TINY["text_layers"]).eval()
+    model.load_state_dict(vit_weights(**TINY))
+    return model.requires_grad_(False)
+
+
+def plain_text(model, prompts, eot, deep=(), replace=1):
+    """Features of full-length embedded prompts (N, 77, W), layer by layer."""
+    x = (prompts + model.positional_embedding).permute(1, 0, 2)
+    for i, block in enumerate(model.transformer.resblocks):
+        if 0 < i <= len(deep):
+            prompt = deep[i - 1][:, None].expand(-1, x.shape[1], -1)
+            x = torch.cat([x[:replace], prompt, x[replace + len(prompt):]])
+        x = block(x)
+    return model.ln_final(x.permute(1, 0, 2))[torch.arange(len(prompts)), eot] @ model.text_projection
+
+
+def plain_image(model, pictures, prompts, deep=()):
+    tower = model.visual
+    x = tower.conv1(pictures).flatten(2).permute(0, 2, 1)
+    x = torch.cat([tower.class_embedding.expand(len(x), 1, -1), x], 1) + tower.positional_embedding
+    x = tower.ln_pre(torch.cat([x, prompts.expand(len(x), -1, -1)], 1)).permute(1, 0, 2)
+    for i, block in enumerate(tower.transformer.resblocks):
+        if 0 < i <= len(deep):
+            x = torch.cat([x[:-len(deep[i - 1])], deep[i - 1][:, None].expand(-1, x.shape[1], -1)])
+        x = block(x)
+    return tower.ln_post(x[0]) @ tower.proj
+
+
+def agree(ours, theirs, inputs, rel=1e-4):
+    """Values to `rel` of the largest, gradients of a random projection to 10 times that."""
+    assert torch.allclose(ours, theirs, rtol=0, atol=rel * theirs.abs().max().item())
+    direction = named_tensor("agree", tuple(ours.shape))
+    for a, b in zip(*(torch.autograd.grad((out * direction).sum(), inputs) for out in (ours, theirs)), strict=True):
+        assert (a - b).norm() <= 10 * rel * b.norm()
+
+
+def test_frozen_features_equal_clips_own(backbone, plain):
+    with torch.no_grad():
+        for texts in (TEXTS, TEXTS[:1], ["cat", "a dog"], ["the cat sat", "the cat"]):
+            assert torch.allclose(backbone.encode_texts(texts), unit(plain.encode_text(backbone.tokenize(texts))), atol=1e-5)
+        pictures = images(3, 32)
+        assert torch.allclose(backbone.encode_images(pictures), unit(plain.encode_image(pictures)), atol=1e-5)
+
+
+def test_frozen_encoders_build_no_graph(backbone):
+    assert not backbone.image(images(1, 32)).requires_grad
+    assert not backbone.text.encode_tokens(backbone.tokenize(TEXTS)).requires_grad
+    assert not any(p.requires_grad for p in backbone.parameters())
+
+
+@pytest.mark.parametrize("shared", [0, 1, 3, 5])
+@pytest.mark.parametrize("depth", [0, 2])
+def test_text_prompts_equal_the_plain_way(backbone, plain, shared, depth):
+    tokens = backbone.tokenize(TEXTS)
+    eot, n = tokens.argmax(1), 2
+    context = named_tensor("context", (4, 64), 0.1).requires_grad_()
+    deep = [named_tensor(f"deep{i}", (n, 64), 0.1).requires_grad_() for i in range(depth)]
+    embedded = backbone.text.embed(tokens)
+    full = torch.cat([embedded[:, :1], context.expand(len(tokens), -1, -1), embedded[:, 5:]], 1)
+    if depth and 0 < shared <= n:
+        pytest.skip("deep prompts lie inside the prefix")
+    ours = backbone.text(full[:, shared:], eot, full[0, :shared] if shared else None, deep)
+    agree(ours, plain_text(plain, full, eot, deep), [context, *deep])
+
+
+def test_one_prefix_per_image(backbone, plain):
+    """As CoCoOp needs it: every image has a context of its own, the class names are the same."""
+    tokens = backbone.tokenize(TEXTS)
+    eot, embedded = tokens.argmax(1), backbone.text.embed(tokens)
+    contexts = named_tensor("contexts", (3, 4, 64), 0.1).requires_grad_()
+    deep = [named_tensor("deep", (4, 64), 0.1).requires_grad_()]
+    prefix = torch.cat([embedded[:1, :1].expand(3, -1, -1), contexts], 1)
+    ours = backbone.text(embedded[:, 5:], eot, prefix, deep)
+    assert ours.shape == (3, len(TEXTS), TINY["embed"])
+    theirs = [plain_text(plain, torch.cat([p.expand(len(TEXTS), -1, -1), embedded[:, 5:]], 1), eot, deep) for p in prefix]
+    agree(ours, torch.stack(theirs), [contexts, *deep])
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_image_prompts_equal_the_plain_way(backbone, plain, depth):
+    prompts = named_tensor("visual", (3, 64), 0.1).requires_grad_()
+    deep = [named_tensor(f"visual{i}", (3, 64), 0.1).requires_grad_() for i in range(depth)]
+    agree(backbone.image(images(2, 32), prompts, deep), plain_image(plain, images(2, 32), prompts, deep), [prompts, *deep])
+
+
+def test_template_texts_take_deep_prompts(backbone, plain):
+    """Plain texts with deep prompts only: CRAFT's template samples. One template shares too little to be split."""
+    deep = [named_tensor("deep", (2, 64), 0.1).requires_grad_()]
+    for texts in (TEXTS, ["cat", "a dog"]):
+        tokens = backbone.tokenize(texts)
+        theirs = plain_text(plain, backbone.text.embed(tokens), tokens.argmax(1), deep)
+        agree(backbone.text.encode_tokens(tokens, deep), theirs, deep)
+
+
+def test_positions_behind_the_end_do_not_matter(backbone):
+    tokens = backbone.tokenize(TEXTS)
+    garbage = tokens.clone()
+    garbage[torch.arange(77) > tokens.argmax(1)[:, None]] = 320
+    assert torch.equal(backbone.text.encode_tokens(tokens), backbone.text.encode_tokens(garbage))
+
+
+def test_encoders_carry_double_precision():
+    weights = {name: value.double() for name, value in vit_weights(**TINY).items()}
+    text = Backbone(weights).text.double()
+    context = named_tensor("context", (2, 64), 0.1).double().requires_grad_()
+    embedded, eot = text.embed(torch.tensor([[1, 5, 6, 9, 49407], [1, 5, 6, 49407, 0]])), torch.tensor([4, 3])
+
+    def features(ctx):
+        return text(embedded[:, 3:], eot, torch.cat([embedded[0, :1], ctx]))
+
+    assert torch.autograd.gradcheck(features, context, fast_mode=True)
+
+
+def test_half_precision_matrices_keep_float32_norms():
+    backbone = Backbone(vit_weights(**TINY), "fp16")
+    assert backbone.text.dtype == backbone.image.dtype == torch.float16
+    assert backbone.text.ln_final_weight.dtype == backbone.image.blocks[0].ln_1_weight.dtype == torch.float32
+    full = Backbone(vit_weights(**TINY))
+    assert torch.allclose(backbone.encode_images(images(2, 32)), full.encode_images(images(2, 32)), atol=5e-3)
+    assert torch.allclose(backbone.encode_texts(TEXTS), full.encode_texts(TEXTS), atol=5e-3)
+
+
+def test_common_prefix():
+    assert common_prefix(torch.tensor([[1, 2, 3, 9, 0], [1, 2, 4, 5, 9]])) == 2
+    assert common_prefix(torch.tensor([[1, 2, 3, 9, 0], [1, 2, 3, 9, 0]])) == 3  # the end-of-text token stays out
+    assert common_prefix(torch.tensor([[1, 2, 9, 0]])) == 2
+
+
+def test_too_deep_prompts_are_refused(backbone):
+    prompts = torch.zeros(2, 64)
+    with pytest.raises(UserError, match="prompts for 4 layers do not fit an encoder of 3 layers: set the prompt depth to 3 or less"):
+        backbone.image(images(1, 32), prompts, [prompts] * 3)
+    with pytest.raises(ValueError, match="cannot replace"):
+        backbone.image(images(1, 32), None, [prompts])
+
+
+def test_block_equals_torch(backbone):
+    """One block on its own, masked and for one position only."""
+    block, x = backbone.image.blocks[0], named_tensor("x", (2, 5, 64))
+    attention = nn.MultiheadAttention(64, 1, batch_first=True)
+    attention.in_proj_weight.data, attention.in_proj_bias.data = block.attn_in_proj_weight, block.attn_in_proj_bias
+    attention.out_proj.weight.data, attention.out_proj.bias.data = block.attn_out_proj_weight, block.attn_out_proj_bias
+    visible = torch.ones(5, 5, dtype=torch.bool).tril()
+    h = F.layer_norm(x, (64,), block.ln_1_weight, block.ln_1_bias)
+    y = x + attention(h, h, h, attn_mask=~visible)[0]
+    h = F.linear(F.layer_norm(y, (64,), block.ln_2_weight, block.ln_2_bias), block.mlp_c_fc_weight, block.mlp_c_fc_bias)
+    y = y + F.linear(h * torch.sigmoid(1.702 * h), block.mlp_c_proj_weight, block.mlp_c_proj_bias)
+    assert isinstance(block, Block)
+    assert torch.allclose(block(x, causal=True)[0], y, atol=1e-5)
+    assert torch.allclose(block(x, mask=visible)[0], y, atol=1e-5)
+    only = torch.tensor([2, 4])
+    assert torch.allclose(block(x, mask=visible[only][:, None, None], only=only)[0][:, 0], y[torch.arange(2), only], atol=1e-5)
+
+
+# Published implementations, prompts put in by hand
+
+def prepare(name):
+    """Backbone, images, labels, tokens with `context` leading tokens, and the named parameters of a reference file."""
+    expected = reference(name)
+    case = expected["case"]
+    backbone = Backbone(vit_weights(**case["clip"]))
+    parameters = {key: nn.Parameter(torch.empty(*shape)) for key, shape in expected["parameters"].items()}
+    fill(parameters.items())
+    names = [text.replace("_", " ") for text in case["classnames"]]
+    return expected, backbone, parameters, names, images(case["batch"], case["clip"]["image"])
+
+
+def compare(expected, backbone, parameters, image, text):
+    logits = backbone.scale * unit(image) @ unit(text).t()
+    loss = F.cross_entropy(logits, torch.arange(len(logits)) % logits.shape[1])
+    loss.backward()
+    assert torch.allclose(logits, torch.tensor(expected["logits"]), rtol=1e-4, atol=1e-4)
+    assert loss.item() == pytest.approx(expected["cross_entropy"], rel=1e-4)
+    check_gradients(expected["gradients"], parameters.items())
+
+
+def prompted(backbone, context, names, deep=(), words="a photo of a"):
+    """Features of texts whose first len(context) words are replaced by `context`; the other words stay, as published."""
+    tokens = backbone.tokenize([f"{words} {name}." for name in names])
+    embedded = backbone.text.embed(tokens)
+    return backbone.text(embedded[:, 1 + len(context):], tokens.argmax(1), torch.cat([embedded[0, :1], context]), deep)
+
+
+def block_prompts(parameters, tower):
+    return [value for name, value in parameters.items() if name.startswith(f"{tower}.transformer")]
+
+
+def test_vpt_agrees_with_the_published_one():
+    expected, backbone, parameters, names, pictures = prepare("vpt")
+    image = backbone.image(pictures, parameters["image_encoder.VPT"], block_prompts(parameters, "image_encoder"))
+    text = backbone.encode_texts([f"a photo of a {name}." for name in names])
+    compare(expected, backbone, parameters, image, text)
+
+
+def test_ivlp_agrees_with_the_published_one():
+    expected, backbone, parameters, names, pictures = prepare("ivlp")
+    image = backbone.image(pictures, parameters["image_encoder.VPT"], block_prompts(parameters, "image_encoder"))
+    text = prompted(backbone, parameters["prompt_learner.ctx"], names, block_prompts(parameters, "text_encoder"))
+    compare(expected, backbone, parameters, image, text)
+
+
+def test_maple_agrees_with_the_published_one():
+    expected, backbone, parameters, names, pictures = prepare("maple")
+
+    def couple(name, prompt):
+        return F.linear(prompt, parameters[f"{name}.weight"], parameters[f"{name}.bias"])
+
+    context = parameters["prompt_learner.ctx"]
+    deep = [parameters[f"prompt_learner.compound_prompts_text.{i}"] for i in range(2)]
+    visual = [couple(f"prompt_learner.compound_prompt_projections.{i}", prompt) for i, prompt in enumerate(deep)]
+    image = backbone.image(pictures, couple("prompt_learner.proj", context), visual)
+    compare(expected, backbone, parameters, image, prompted(backbone, context, names, deep))
+
+
+def test_names_are_counted_as_tokenized():
+    assert [count_tokens(name) for name in ("tabby cat", "Boeing 737-800", "red")] == [2, 8, 1]

@@ -1,0 +1,237 @@
+"""What all prompt-learning trainers share. A method adds its learnable parameters and its own loss terms, nothing else.
+
+One step: images -> `features` (the method's prompts in frozen encoders) -> `loss_terms` (the method's, then those of
+mixins such as CRAFT, through super()) -> the sum of the terms is minimised. A mixin sees features and labels only.
+"""
+
+import os.path as osp
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dassl.engine import TrainerX
+from dassl.metrics import compute_accuracy
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import UserError, count_num_param, load_checkpoint, load_pretrained_weights
+from trainers.backbone import PRECISIONS, load_backbone, unit
+
+DEFAULT_TEMPLATE = "a photo of a {}."
+# Published checkpoints carry token embeddings of the class names and a copy of the frozen CLIP.
+TOKEN_BUFFERS = ("token_prefix", "token_suffix")
+FROZEN_PARTS = ("image_encoder.", "text_encoder.", "logit_scale")
+
+
+def check_option(cfg, key: str, allowed: Sequence) -> None:
+    """Raise UserError unless the value of `key`, a dotted path in `cfg`, is one of `allowed`."""
+    value = cfg
+    for part in key.split("."):
+        value = value[part]
+    if value not in allowed:
+        raise UserError(f"{key} is '{value}': choose one of {', '.join(map(str, allowed))}")
+
+
+@dataclass
+class Features:
+    """Unit-norm features of a step in float32 and CLIP's inverse temperature (a scalar).
+
+    image (B, D); text (C, D), or (B, C, D) where every image has class texts of its own.
+    """
+
+    image: Tensor
+    text: Tensor
+    scale: Tensor
+
+    def logits(self) -> Tensor:
+        """(B, C)."""
+        if self.text.dim() == 2:
+            return self.scale * self.image @ self.text.t()
+        return self.scale * torch.einsum("bd,bcd->bc", self.image, self.text)
+
+    def text_of(self, labels: Tensor) -> Tensor:
+        """(B, D), the text feature of each image's own class; labels (B,)."""
+        return self.text[labels] if self.text.dim() == 2 else self.text[torch.arange(len(labels)), labels]
+
+
+class PromptTrainer(TrainerX):
+    """Parent of all methods on a frozen CLIP.
+
+    A method sets `options` (its node under cfg.TRAINER, with the key PREC) and `model_name` (the checkpoint
+    folder, as published), builds its parameters in `build_prompts`, and overrides what it prompts: `text_features`,
+    `image_features`, `deep_text_prompts`, `loss_terms`.
+    """
+
+    options = ""
+    model_name = "prompt_learner"
+
+    # What a method overrides
+
+    def build_prompts(self) -> nn.Module:
+        """The learnable parameters, all that a checkpoint holds; their names are the published ones."""
+        raise NotImplementedError
+
+    def text_features(self) -> Tensor:
+        """Unit-norm features (C, D) of the class texts."""
+        raise NotImplementedError
+
+    def image_features(self, images: Tensor) -> Tensor:
+        """Unit-norm features (B, D) of images (B, 3, R, R). Here: of frozen CLIP."""
+        return self.backbone.encode_images(images)
+
+    def deep_text_prompts(self) -> Sequence[Tensor]:
+        """Prompts that the text encoder takes at its deeper layers."""
+        return ()
+
+    def loss_terms(self, features: Features, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Named terms, weights included; the loss is their sum. A mixin adds its own to super()'s."""
+        return {"cross_entropy": F.cross_entropy(features.logits(), labels)}
+
+    # What it gets
+
+    @property
+    def precision(self) -> str:
+        return self.cfg.TRAINER[self.options].PREC if self.options else "fp32"
+
+    def autocast(self) -> AbstractContextManager:
+        """For the encoders only: similarities and losses are computed in float32 (PREC amp: half on CUDA, bfloat16 on CPU)."""
+        low = torch.float16 if self.device.type == "cuda" else torch.bfloat16
+        return torch.autocast(self.device.type, low, enabled=self.precision == "amp")
+
+    @property
+    def classnames(self) -> list[str]:
+        """Class names in label order, spaces for underscores."""
+        return [name.replace("_", " ") for name in self.dm.dataset.classnames]
+
+    def class_texts(self) -> list[str]:
+        """The data set's first template, filled with each class name."""
+        template = (getattr(self.dm.dataset, "templates", None) or [DEFAULT_TEMPLATE])[0]
+        return [template.format(name) for name in self.classnames]
+
+    def template_features(self, labels: Tensor) -> Tensor:
+        """Unit-norm features (B, D) of the template text of each label, with deep prompts but no learned context."""
+        if not hasattr(self, "_template_tokens"):
+            self._template_tokens = self.backbone.tokenize(self.class_texts()).to(self.device)
+        classes, position = labels.unique(return_inverse=True)
+        with self.autocast():
+            found = self.backbone.text.encode_tokens(self._template_tokens[classes], self.deep_text_prompts())
+        return unit(found)[position]
+
+    def features(self, images: Tensor) -> Features:
+        """Features of a batch; with the class texts of `test`, if that is what runs."""
+        with self.autocast():
+            text = self.text_features() if self._cached_text is None else self._cached_text
+            return Features(self.image_features(images), text, self.backbone.scale)
+
+    # The engine's hooks
+
+    _cached_text: Tensor | None = None
+
+    def check_cfg(self, cfg) -> None:
+        if not self.options:
+            return
+        key = f"TRAINER.{self.options}.PREC"
+        check_option(cfg, key, PRECISIONS)
+        if cfg.TRAINER[self.options].PREC == "fp16" and not (cfg.USE_CUDA and torch.cuda.is_available()):
+            raise UserError(f"{key} fp16 needs a CUDA device: set {key} to fp32 or amp")
+
+    def build_backbone(self) -> None:
+        """Load frozen CLIP to the device. Raises UserError if images of INPUT.SIZE are not what it reads."""
+        name, size = self.cfg.MODEL.BACKBONE.NAME, tuple(self.cfg.INPUT.SIZE)
+        print(f"Loading CLIP (backbone: {name})")
+        self.backbone = load_backbone(name, self.precision).to(self.device)
+        own = self.backbone.input_resolution
+        if size != (own, own):
+            raise UserError(f"INPUT.SIZE is {size} but {name} reads {own} x {own} pixels: set INPUT.SIZE to ({own}, {own})")
+
+    def build_model(self) -> None:
+        cfg = self.cfg
+        self.build_backbone()
+        self.model = self.build_prompts().to(self.device)
+        if cfg.MODEL.INIT_WEIGHTS:
+            load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
+        print(f"Learnable: {count_num_param(self.model):,} numbers in {', '.join(name for name, _ in self.model.named_parameters())}")
+        self.optim = build_optimizer(self.model, cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        self.register_model(self.model_name, self.model, self.optim, self.sched)
+        scaled = self.precision == "amp" and self.device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(self.device.type) if scaled else None
+
+    def forward_backward(self, batch: dict) -> dict[str, float]:
+        images, labels = self.parse_batch_train(batch)
+        features = self.features(images)
+        terms = self.loss_terms(features, images, labels)
+        loss = sum(terms.values())
+        if self.scaler is None:
+            self.model_backward_and_update(loss)
+        else:
+            self.model_zero_grad()
+            self.detect_anomaly(loss)
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optim)
+            self.scaler.update()
+        summary = {"loss": loss.item(), "acc": compute_accuracy(features.logits().detach(), labels)[0].item()}
+        if len(terms) > 1:
+            summary |= {name: term.item() for name, term in terms.items()}
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        return summary
+
+    @torch.no_grad()
+    def model_inference(self, images: Tensor) -> Tensor:
+        """Logits (B, C)."""
+        return self.features(images).logits()
+
+    def encode_class_texts(self) -> Tensor | None:
+        """Class texts of an evaluation, computed once; None if they depend on the image."""
+        with torch.no_grad(), self.autocast():
+            return self.text_features()
+
+    def test(self, split: str | None = None) -> float:
+        self._cached_text = self.encode_class_texts()
+        try:
+            return super().test(split)
+        finally:
+            self._cached_text = None
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load `directory`/<model name>/model.pth.tar-<epoch>, or model-best.pth.tar without epoch.
+
+        Takes own checkpoints and published ones; says what of the latter is ignored. Raises UserError if one does not fit.
+        """
+        if not directory:
+            print("Note that load_model() is skipped as no pretrained model is given")
+            return
+        file = "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
+        for name in self.get_model_names():
+            path = osp.join(directory, name, file)
+            checkpoint = load_checkpoint(path)
+            load_learned(self._models[name], checkpoint.get("state_dict", checkpoint), path)
+            print(f"Loaded the weights of {name} from '{path}' (epoch = {checkpoint.get('epoch')})")
+
+
+def load_learned(model: nn.Module, state: dict[str, Tensor], path: str) -> None:
+    """Copy the learned parameters out of `state`, read from `path`, and say what of it is ignored.
+
+    Raises UserError if one is missing, of another shape, or if there are parameters of another method.
+    """
+    own = model.state_dict()
+    state = {name.removeprefix("module."): value for name, value in state.items()}
+    buffers = [name for name in state if name not in own and name.endswith(TOKEN_BUFFERS)]
+    frozen = [name for name in state if name not in own and name.startswith(FROZEN_PARTS) and "VPT" not in name]
+    for name, value in own.items():
+        if name not in state:
+            raise UserError(f"checkpoint '{path}' lacks '{name}': use the trainer that wrote it")
+        if state[name].shape != value.shape:
+            raise UserError(f"checkpoint '{path}' does not fit: '{name}' is {tuple(state[name].shape)} there and "
+                            f"{tuple(value.shape)} here; use the backbone, context options and, with class-specific contexts, "
+                            "the classes it was trained with")
+    for name in state:
+        if name not in own and name not in buffers and name not in frozen:
+            raise UserError(f"checkpoint '{path}' has '{name}', which this trainer does not learn: use the trainer that wrote it")
+    model.load_state_dict({name: state[name] for name in own})
+    if buffers or frozen:
+        ignored = buffers + ([f"{len(frozen)} tensors of frozen CLIP"] if frozen else [])
+        print(f"Ignored in '{path}', since not learned: {', '.join(ignored)}")

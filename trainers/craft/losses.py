@@ -1,0 +1,52 @@
+"""CRAFT's alignment losses on features, labels and anchors (Sun et al., WACV 2025, arXiv 2407.15894).
+
+They know nothing of prompts or encoders. Features are unit-norm; `scale` is CLIP's inverse temperature; all arithmetic
+is in float32 (or double, if that is what comes in).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TARGETS = ("label", "index")
+DIRECTIONS = ("both", "image_to_text")
+
+
+def similarity(a: Tensor, b: Tensor, scale: Tensor | float) -> Tensor:
+    """scale * <a_i, b_j>, (A, B), of features (A, D) and (B, D), in single precision even under autocast."""
+    low = (torch.half, torch.bfloat16)
+    a, b = (x.float() if x.dtype in low else x for x in (a, b))
+    with torch.autocast(a.device.type, enabled=False):
+        return scale * a @ b.t()
+
+
+def static_alignment(text: Tensor, labels: Tensor, anchors: Tensor, anchor_labels: Tensor, scale: Tensor | float) -> Tensor:
+    """L_static: minus the log of the total probability that a text gives to the image anchors of its class.
+
+    text (B, D) of samples with labels (B,); anchors (A, D) with class indices anchor_labels (A,). Every label has
+    at least one anchor. Mean over the batch; with one anchor per class this is plain cross entropy.
+    """
+    log_probability = similarity(text, anchors, scale).log_softmax(1)
+    others = labels[:, None] != anchor_labels
+    return -log_probability.masked_fill(others, float("-inf")).logsumexp(1).mean()
+
+
+def stochastic_alignment(image: Tensor, text: Tensor, labels: Tensor, scale: Tensor | float, targets: str = "label",
+                         directions: str = "both") -> Tensor:
+    """L_stochastic: the samples of a batch, image (B, D) and text (B, D) with labels (B,), anchor each other.
+
+    targets "label": cross entropy to the uniform distribution over all samples of the same class; where their text
+    features coincide this has the gradient of one positive set. "index": only the sample itself is
+    positive (the authors' release). directions "both": mean of image-to-text and text-to-image.
+    A batch of a single class carries no signal and gives exactly 0, with zero gradients.
+    """
+    logits = similarity(image, text, scale)
+    if targets == "label":
+        same = (labels[:, None] == labels).to(logits.dtype)
+        goal = same / same.sum(1, keepdim=True)  # same is symmetric, so this serves both directions
+    else:
+        goal = torch.arange(len(labels), device=labels.device)
+    loss = F.cross_entropy(logits, goal)
+    if directions == "both":
+        loss = (loss + F.cross_entropy(logits.t(), goal)) / 2
+    return loss * (labels != labels[0]).any()

@@ -1,0 +1,230 @@
+"""CLIP's frozen text and image transformers, with prompts inserted at any layer; exact and fast.
+
+Nothing here learns: weights are buffers, so autograd builds a graph only through the prompts, and none without them.
+What is left out changes no result: the text tower is causal, hence positions behind the end-of-text token are not
+run, positions that all texts share run once instead of once per text, and the last layer runs its query, projection
+and MLP only for the one token that becomes the feature.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dassl.utils import UserError
+
+HEAD_WIDTH = 64  # of every OpenAI transformer, whatever its width
+KeyValue = tuple[Tensor, Tensor]
+
+
+def sub_weights(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries that begin with `prefix`, without it."""
+    return {name[len(prefix):]: value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def common_prefix(tokens: Tensor) -> int:
+    """How many leading positions are the same in all rows of `tokens` (N, L); never the whole row."""
+    differ = (tokens != tokens[:1]).any(0).nonzero()
+    return min(int(differ[0]) if len(differ) else tokens.shape[1], int(tokens.argmax(1).min()))
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """x * sigmoid(1.702 x)."""
+    gate = torch.sigmoid(1.702 * x)
+    return x * gate if x.requires_grad else gate.mul_(x)
+
+
+class Frozen(nn.Module):
+    """Holds weights as buffers, each under its own name with `_` for `.`."""
+
+    def __init__(self, weights: Mapping[str, Tensor]):
+        super().__init__()
+        for name, value in weights.items():
+            self.register_buffer(name.replace(".", "_"), value)
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        """Layer norm, in single precision for half precision input as in CLIP."""
+        weight, bias = getattr(self, f"{name}_weight"), getattr(self, f"{name}_bias")
+        return F.layer_norm(x.to(weight.dtype), weight.shape, weight, bias).to(x.dtype)
+
+
+class Block(Frozen):
+    """One pre-norm residual attention block."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False, before: KeyValue | None = None,
+                only: Tensor | None = None) -> tuple[Tensor, KeyValue]:
+        """x (N, L, W) -> the same after the block, and its keys and values (N, heads, L, HEAD_WIDTH).
+
+        `mask` (bool, True = visible) or `causal` limit attention; `before` are keys and values of earlier positions, put
+        in front of x's own; with `only` (N,) the output is (N, 1, W), for that position of each row.
+        """
+        width = x.shape[-1]
+        h, weight, bias = self.norm(x, "ln_1"), self.attn_in_proj_weight, self.attn_in_proj_bias
+        if only is None:
+            q, *kv = F.linear(h, weight, bias).chunk(3, -1)
+        else:
+            rows = torch.arange(len(x), device=x.device)
+            kv = F.linear(h, weight[width:], bias[width:]).chunk(2, -1)
+            q = F.linear(h[rows, only].unsqueeze(1), weight[:width], bias[:width])
+            x = x[rows, only].unsqueeze(1)
+        q, k, v = (t.unflatten(-1, (-1, HEAD_WIDTH)).transpose(1, 2) for t in (q, *kv))
+        own = k, v
+        if before is not None:
+            k, v = (torch.cat(pair, 2) for pair in zip(before, own, strict=True))
+        h = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+        x = x + F.linear(h.transpose(1, 2).flatten(2), self.attn_out_proj_weight, self.attn_out_proj_bias)
+        h = quick_gelu(F.linear(self.norm(x, "ln_2"), self.mlp_c_fc_weight, self.mlp_c_fc_bias))
+        return x + F.linear(h, self.mlp_c_proj_weight, self.mlp_c_proj_bias), own
+
+
+class Encoder(Frozen):
+    """Parent of both transformers. Sizes: `width`, `layers`, `embed_dim`; `dtype` of the matrix weights."""
+
+    def __init__(self, weights: Mapping[str, Tensor], projection: str):
+        super().__init__({name: value for name, value in weights.items() if not name.startswith("transformer.")})
+        blocks = sub_weights(weights, "transformer.resblocks.")
+        self.layers = 1 + max(int(name.split(".")[0]) for name in blocks)
+        self.blocks = nn.ModuleList(Block(sub_weights(blocks, f"{i}.")) for i in range(self.layers))
+        self.projection = projection
+        self.width, self.embed_dim = getattr(self, projection).shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return getattr(self, self.projection).dtype
+
+    def half_matrices(self) -> None:
+        """Half precision for all but the layer norms, as CLIP does on a GPU."""
+        for name, buffer in self.named_buffers():
+            if "ln_" not in name:
+                buffer.data = buffer.data.half()
+
+    def check_deep(self, deep: Sequence[Tensor], shallow: int) -> None:
+        """UserError unless the deep prompts fit the number of layers and the tokens they replace."""
+        if len(deep) >= self.layers:
+            raise UserError(f"prompts for {1 + len(deep)} layers do not fit an encoder of {self.layers} layers: "
+                            f"set the prompt depth to {self.layers} or less")
+        if any(len(prompt) > shallow for prompt in deep):
+            raise ValueError(f"a deep prompt of {max(map(len, deep))} tokens cannot replace {shallow} tokens")
+
+
+class TextEncoder(Encoder):
+    """Text transformer: embedded prompts in, features at the end-of-text token out."""
+
+    def __init__(self, weights: Mapping[str, Tensor]):
+        super().__init__(weights, "text_projection")
+        self.context_length = len(self.positional_embedding)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Token embeddings, (..., W), without positions."""
+        return F.embedding(tokens, self.token_embedding_weight)
+
+    def forward(self, prompts: Tensor, eot: Tensor, prefix: Tensor | None = None, deep: Sequence[Tensor] = ()) -> Tensor:
+        """Features (N, D), not normalised.
+
+        prompts: (N, L, W) embedded tokens; eot: (N,) position of the end-of-text token, counted from the start of the
+        whole sequence. prefix: (P, W) embedded positions that come before every prompt: they run once. It may be
+        (G, P, W), one prefix per image for example: then each of the G is combined with each of the N prompts and
+        the features are (G, N, D). deep: prompts (n, W), shared by all texts; the i-th replaces positions
+        1..n at the input of layer i + 1 (IVLP, MaPLe), all of them inside the prefix if there is one.
+        """
+        grouped = prefix is not None and prefix.dim() == 3
+        start, length = (0 if prefix is None else prefix.shape[-2]), int(eot.max()) + 1
+        self.check_deep(deep, (start or length) - 1)
+        positions = self.positional_embedding.to(self.dtype)
+        x = prompts[:, :length - start].to(self.dtype) + positions[start:length]
+        texts, own = x.shape[:2]
+        if prefix is not None:
+            prefix = prefix.to(self.dtype) + positions[:start]
+            prefix = prefix if grouped else prefix[None]
+            x = x.repeat(len(prefix), 1, 1)
+            eot = eot.repeat(len(prefix))
+        mask = torch.ones(own, start + own, dtype=torch.bool, device=x.device).tril(start) if start else None
+        reach = (torch.arange(length, device=x.device) <= eot[:, None])[:, None, None]
+        before = None
+        for i, block in enumerate(self.blocks):
+            last = i + 1 == self.layers
+            if 0 < i <= len(deep):
+                if start:
+                    prefix = _replace(prefix, deep[i - 1], 1)
+                else:
+                    x = _replace(x, deep[i - 1], 1)
+            if start:
+                # The last layer's own output at the prefix is wasted, but the prefix is short and this keeps one path.
+                prefix, before = block(prefix, causal=True)
+                before = tuple(t[:, None].expand(-1, texts, -1, -1, -1).flatten(0, 1) for t in before)
+            if last:
+                x, _ = block(x, mask=reach, before=before, only=eot - start)
+            else:
+                x, _ = block(x, mask=mask, causal=not start, before=before)
+        features = self.norm(x[:, 0], "ln_final") @ self.text_projection
+        return features.unflatten(0, (-1, texts)) if grouped else features
+
+    def encode_tokens(self, tokens: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
+        """Features (N, D) of token rows (N, L) that end, before padding, in the largest token id (end of text)."""
+        shared, embedded = common_prefix(tokens), self.embed(tokens)
+        if shared <= max(map(len, deep), default=0):  # deep prompts would reach behind the shared positions
+            shared = 0
+        return self(embedded[:, shared:], tokens.argmax(1), embedded[0, :shared] if shared else None, deep)
+
+
+class ImageEncoder(Encoder):
+    """Vision transformer, with optional prompt tokens behind the patch tokens."""
+
+    def __init__(self, weights: Mapping[str, Tensor]):
+        super().__init__(weights, "proj")
+        self.patch = self.conv1_weight.shape[-1]
+        self.input_resolution = self.patch * round((len(self.positional_embedding) - 1) ** 0.5)
+
+    def forward(self, images: Tensor, prompts: Tensor | None = None, deep: Sequence[Tensor] = ()) -> Tensor:
+        """Features (B, D), not normalised, of normalised images (B, 3, R, R).
+
+        prompts: (n, W) tokens appended to the patches, without position, before the first layer norm. deep: the i-th,
+        (m, W) with m <= n, replaces the last m tokens at the input of layer i + 1 (VPT, IVLP, MaPLe).
+        """
+        self.check_deep(deep, 0 if prompts is None else len(prompts))
+        x = F.conv2d(images.to(self.dtype), self.conv1_weight, stride=self.patch).flatten(2).transpose(1, 2)
+        x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], 1) + self.positional_embedding.to(x.dtype)
+        if prompts is not None:
+            x = torch.cat([x, prompts.to(x.dtype).expand(len(x), -1, -1)], 1)
+        x = self.norm(x, "ln_pre")
+        for i, block in enumerate(self.blocks):
+            if 0 < i <= len(deep):
+                x = _replace(x, deep[i - 1], x.shape[1] - len(deep[i - 1]))
+            only = torch.zeros(len(x), dtype=torch.long, device=x.device) if i + 1 == self.layers else None
+            x, _ = block(x, only=only)
+        return self.norm(x[:, 0], "ln_post") @ self.proj
+
+
+class ResNetEncoder(nn.Module):
+    """A ResNet image tower, run as it is, always in evaluation mode (its batch statistics are frozen too)."""
+
+    def __init__(self, tower: nn.Module, embed_dim: int):
+        super().__init__()
+        self.tower = tower.eval().requires_grad_(False)
+        self.embed_dim, self.input_resolution = embed_dim, tower.input_resolution
+
+    def train(self, mode: bool = True) -> "ResNetEncoder":
+        return super().train(False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.tower.conv1.weight.dtype
+
+    def half_matrices(self) -> None:
+        for module in self.tower.modules():
+            if not isinstance(module, nn.BatchNorm2d):
+                for parameter in module.parameters(recurse=False):
+                    parameter.data = parameter.data.half()
+
+    def forward(self, images: Tensor, prompts: Tensor | None = None, deep: Sequence[Tensor] = ()) -> Tensor:
+        """Features (B, D) of images (B, 3, R, R). Raises UserError if prompts are given."""
+        if prompts is not None or deep:
+            raise UserError("visual prompts need a vision transformer, but MODEL.BACKBONE.NAME is a ResNet: "
+                            "choose a ViT, or a method that prompts only the text")
+        return self.tower(images.to(self.dtype))
+
+
+def _replace(x: Tensor, prompt: Tensor, at: int) -> Tensor:
+    """x (N, L, W) with positions at..at+n replaced by `prompt` (n, W)."""
+    return torch.cat([x[:, :at], prompt.to(x.dtype).expand(len(x), -1, -1), x[:, at + len(prompt):]], 1)

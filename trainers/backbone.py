@@ -25,7 +25,6 @@ PRECISIONS = ("fp32", "fp16", "amp")
 TEXTS_AT_ONCE = 256  # bounds the memory of encoding a thousand class texts without a graph
 REQUIRED = ("token_embedding.weight", "positional_embedding", "ln_final.weight", "text_projection", "logit_scale",
             "transformer.resblocks.0.attn.in_proj_weight", "visual.conv1.weight")
-TEXT_PARTS = ("transformer.", "token_embedding.", "positional_embedding", "ln_final.", "text_projection")
 
 
 class Backbone(nn.Module):
@@ -43,7 +42,7 @@ class Backbone(nn.Module):
             digest.update(name.encode() + visual[name].contiguous().cpu().numpy().tobytes())
         self.fingerprint = digest.hexdigest()
         visual = {name: value.float() if value.is_floating_point() else value for name, value in visual.items()}
-        self.text = TextEncoder({name: value.float() for name, value in weights.items() if name.startswith(TEXT_PARTS)})
+        self.text = TextEncoder({name: value.float() for name, value in weights.items() if not name.startswith("visual.")})
         self.image = ImageEncoder(visual) if "proj" in visual else _resnet(visual, self.text.embed_dim)
         self.register_buffer("scale", weights["logit_scale"].float().exp())
         self.input_resolution = self.image.input_resolution

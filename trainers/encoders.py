@@ -36,12 +36,14 @@ def quick_gelu(x: Tensor) -> Tensor:
 
 
 class Frozen(nn.Module):
-    """Holds weights as buffers, each under its own name with `_` for `.`."""
+    """Holds its `parts` of the weights as buffers, each under its own name with `_` for `.`. KeyError if one is missing."""
+
+    parts: tuple[str, ...]
 
     def __init__(self, weights: Mapping[str, Tensor]):
         super().__init__()
-        for name, value in weights.items():
-            self.register_buffer(name.replace(".", "_"), value)
+        for name in self.parts:
+            self.register_buffer(name.replace(".", "_"), weights[name])
 
     def norm(self, x: Tensor, name: str) -> Tensor:
         """Layer norm, in single precision for half precision input as in CLIP."""
@@ -51,6 +53,9 @@ class Frozen(nn.Module):
 
 class Block(Frozen):
     """One pre-norm residual attention block."""
+
+    parts = ("ln_1.weight", "ln_1.bias", "attn.in_proj_weight", "attn.in_proj_bias", "attn.out_proj.weight", "attn.out_proj.bias",
+             "ln_2.weight", "ln_2.bias", "mlp.c_fc.weight", "mlp.c_fc.bias", "mlp.c_proj.weight", "mlp.c_proj.bias")
 
     def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False, before: KeyValue | None = None,
                 only: Tensor | None = None) -> tuple[Tensor, KeyValue]:
@@ -81,13 +86,14 @@ class Block(Frozen):
 class Encoder(Frozen):
     """Parent of both transformers. Sizes: `width`, `layers`, `embed_dim`; `dtype` of the matrix weights."""
 
-    def __init__(self, weights: Mapping[str, Tensor], projection: str):
-        super().__init__({name: value for name, value in weights.items() if not name.startswith("transformer.")})
+    projection: str
+
+    def __init__(self, weights: Mapping[str, Tensor]):
+        super().__init__(weights)
         blocks = sub_weights(weights, "transformer.resblocks.")
         self.layers = 1 + max(int(name.split(".")[0]) for name in blocks)
         self.blocks = nn.ModuleList(Block(sub_weights(blocks, f"{i}.")) for i in range(self.layers))
-        self.projection = projection
-        self.width, self.embed_dim = getattr(self, projection).shape
+        self.width, self.embed_dim = getattr(self, self.projection).shape
 
     @property
     def dtype(self) -> torch.dtype:
@@ -111,8 +117,11 @@ class Encoder(Frozen):
 class TextEncoder(Encoder):
     """Text transformer: embedded prompts in, features at the end-of-text token out."""
 
+    projection = "text_projection"
+    parts = ("token_embedding.weight", "positional_embedding", "ln_final.weight", "ln_final.bias", projection)
+
     def __init__(self, weights: Mapping[str, Tensor]):
-        super().__init__(weights, "text_projection")
+        super().__init__(weights)
         self.context_length = len(self.positional_embedding)
 
     def embed(self, tokens: Tensor) -> Tensor:
@@ -171,8 +180,12 @@ class TextEncoder(Encoder):
 class ImageEncoder(Encoder):
     """Vision transformer, with optional prompt tokens behind the patch tokens."""
 
+    projection = "proj"
+    parts = ("conv1.weight", "class_embedding", "positional_embedding", "ln_pre.weight", "ln_pre.bias", "ln_post.weight",
+             "ln_post.bias", projection)
+
     def __init__(self, weights: Mapping[str, Tensor]):
-        super().__init__(weights, "proj")
+        super().__init__(weights)
         self.patch = self.conv1_weight.shape[-1]
         self.input_resolution = self.patch * round((len(self.positional_embedding) - 1) ** 0.5)
 

@@ -1,0 +1,168 @@
+"""Loading CLIP from names and files, sizes, precisions, and what is said about wrong ones."""
+
+import urllib.error
+
+import clip.clip
+import clip.model
+import pytest
+import torch
+from tiny_clip import TINY, images, vit_weights
+
+from dassl.utils import UserError
+from trainers import backbone as module
+from trainers.backbone import Backbone, load_backbone, unit
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return vit_weights(**TINY)
+
+
+@pytest.fixture
+def file(tmp_path, weights):
+    torch.save(weights, tmp_path / "clip.pt")
+    return str(tmp_path / "clip.pt")
+
+
+def test_sizes(file):
+    backbone = load_backbone(file)
+    assert (backbone.input_resolution, backbone.embed_dim, backbone.context_length) == (32, 32, 77)
+    assert (backbone.text.width, backbone.text.layers, backbone.image.width, backbone.image.layers) == (64, 3, 64, 3)
+    assert backbone.text.dtype == backbone.image.dtype == torch.float32
+    assert backbone.scale.item() == pytest.approx(7.389056)
+
+
+def test_every_kind_of_file_gives_the_same_features(file, tmp_path, weights):
+    half = {name: value.half() for name, value in weights.items()}
+    torch.save({"state_dict": half, "epoch": 3}, tmp_path / "half.pt")
+    model = clip.model.CLIP(TINY["embed"], TINY["image"], TINY["vision_layers"], TINY["vision_width"], TINY["patch"], 77, 49408,
+                            TINY["text_width"], 1, TINY["text_layers"]).eval()
+    model.load_state_dict(weights)
+    torch.jit.trace(model, (images(1, 32), clip.tokenize("cat")), check_trace=False).save(tmp_path / "archive.pt")
+    expected = load_backbone(file).encode_images(images(2, 32))
+    assert torch.equal(load_backbone(str(tmp_path / "archive.pt")).encode_images(images(2, 32)), expected)
+    from_half = load_backbone(str(tmp_path / "half.pt"))
+    assert from_half.text.dtype == torch.float32
+    assert torch.allclose(from_half.encode_images(images(2, 32)), expected, atol=1e-3)
+
+
+def test_clip_itself_reads_the_same_file(file):
+    """What this project loads stays loadable by clip.load, with the same features up to clip's rounding to half."""
+    model, _ = clip.load(file, device="cpu")
+    with torch.no_grad():
+        theirs = unit(model.encode_image(images(2, 32)))
+    assert torch.allclose(load_backbone(file).encode_images(images(2, 32)), theirs, atol=1e-3)
+
+
+def test_a_relative_path_is_also_looked_up_from_the_repository(file, monkeypatch, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    assert load_backbone("clip.pt").embed_dim == 32
+
+
+def test_loading_draws_no_random_numbers(file):
+    before = torch.get_rng_state()
+    load_backbone(file)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_fingerprint_follows_the_image_tower(weights):
+    same, other = dict(weights), dict(weights)
+    other["visual.proj"] = other["visual.proj"] + 1e-3
+    assert Backbone(weights).fingerprint == Backbone(same).fingerprint != Backbone(other).fingerprint
+    assert Backbone(weights, "fp16").fingerprint != Backbone(weights).fingerprint
+
+
+def test_too_long_text_is_named(weights):
+    with pytest.raises(UserError, match=r"the text 'cat cat .*' is longer than the 77 tokens CLIP reads: shorten the class name"):
+        Backbone(weights).tokenize(["cat " * 80])
+
+
+def error(name: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load_backbone(name)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_unknown_name():
+    message = error("ViT-B/17")
+    assert message.startswith("MODEL.BACKBONE.NAME 'ViT-B/17' is neither a file nor one of RN50") and "ViT-B/16" in message
+    assert "neither a file" in error("") and "neither a file" in error("/tmp")
+
+
+def test_wrong_files(tmp_path, weights, file):
+    path = tmp_path / "wrong.pt"
+    path.write_bytes(b"not weights")
+    assert "wrong.pt' is neither a file of CLIP weights nor a TorchScript archive" in error(str(path))
+    path.write_bytes(b"")
+    assert "neither a file of CLIP weights" in error(str(path))
+    whole = (tmp_path / "clip.pt").read_bytes()
+    path.write_bytes(whole[:len(whole) // 2])
+    assert "or is damaged" in error(str(path))
+    for content in ([1, 2], {"a": torch.zeros(2)}, {"state_dict": 3}, {}):
+        torch.save(content, path)
+        assert "is not a CLIP of OpenAI's architecture (it lacks 'token_embedding.weight')" in error(str(path))
+    for missing in ("visual.proj", "visual.transformer.resblocks.1.ln_1.weight", "text_projection"):
+        torch.save({name: value for name, value in weights.items() if name != missing}, path)
+        assert "is not a CLIP of OpenAI's architecture" in error(str(path))
+
+
+def test_offline_download(monkeypatch):
+    def refuse(url, folder):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(clip.clip, "_download", refuse)
+    message = error("ViT-B/16")
+    assert "CLIP ViT-B/16 could not be downloaded" in message and "ViT-B-16.pt" in message and "put it into" in message
+
+    def spoilt(url, folder):
+        raise RuntimeError("Model has been downloaded but the SHA256 checksum does not not match")
+
+    monkeypatch.setattr(clip.clip, "_download", spoilt)
+    assert "checksum" in error("ViT-B/16")
+
+
+def test_a_name_goes_through_clips_download(file, monkeypatch):
+    monkeypatch.setattr(clip.clip, "_download", lambda url, folder: file)
+    assert load_backbone("ViT-B/16").embed_dim == 32
+
+
+# ResNets
+
+@pytest.fixture(scope="module")
+def resnet():
+    torch.manual_seed(0)
+    model = clip.model.CLIP(32, 32, (1, 2, 1, 1), 16, None, 77, 49408, 64, 1, 2)
+    for module_ in model.modules():
+        if isinstance(module_, torch.nn.BatchNorm2d):  # clip starts some at zero, and running statistics are trivial
+            torch.nn.init.uniform_(module_.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module_.running_mean, -0.1, 0.1)
+            torch.nn.init.uniform_(module_.running_var, 0.5, 1.5)
+    return model.eval().requires_grad_(False)
+
+
+def test_resnet_towers_run_as_they_are(resnet, tmp_path):
+    torch.save(resnet.state_dict(), tmp_path / "rn.pt")
+    before = torch.get_rng_state()
+    backbone = load_backbone(str(tmp_path / "rn.pt"))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert backbone.input_resolution == 32
+    statistics = {name: value.clone() for name, value in backbone.state_dict().items()}
+    backbone.train()  # must not wake batch norm
+    assert torch.allclose(backbone.image(images(3, 32)), resnet.encode_image(images(3, 32)), atol=1e-5)
+    assert all(torch.equal(value, statistics[name]) for name, value in backbone.state_dict().items())
+    texts = ["a cat", "a photo of a dog"]
+    assert torch.allclose(backbone.encode_texts(texts), unit(resnet.encode_text(backbone.tokenize(texts))), atol=1e-5)
+
+
+def test_resnets_refuse_visual_prompts(resnet):
+    with pytest.raises(UserError, match="visual prompts need a vision transformer, but MODEL.BACKBONE.NAME is a ResNet"):
+        Backbone(resnet.state_dict()).image(images(1, 32), torch.zeros(2, 64))
+
+
+def test_resnet_in_half_precision_keeps_batch_norm(resnet):
+    tower = Backbone(resnet.state_dict(), "fp16").image
+    assert tower.dtype == torch.float16 and tower.tower.bn1.weight.dtype == torch.float32

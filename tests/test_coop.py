@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tiny_clip import TINY, check_gradients, fill, images, reference, vit_weights
+from tiny_run import CLASSES, make_trainer
 
 from dassl.utils import UserError
 from trainers.backbone import Backbone, count_tokens, unit
@@ -90,3 +91,154 @@ def test_a_name_that_is_too_long_is_named(backbone):
     with pytest.raises(UserError, match="class name 'cat cat .*' with 16 context tokens takes 79 positions but the text encoder has 77"):
         PromptLearner(backbone, ["dog", " ".join(["cat"] * 60)], 16)
     PromptLearner(backbone, [" ".join(["cat"] * 58)], 16)  # just fits
+
+
+# Through the engine
+
+def some_images(trainer):
+    return next(iter(trainer.test_loader))["img"]
+
+
+def test_training_changes_the_context_and_keeps_kilobytes(tmp_path):
+    trainer = make_trainer(tmp_path, "CoOp")
+    before = trainer.model.ctx.detach().clone()
+    trainer.train()
+    assert not torch.equal(before, trainer.model.ctx)
+    path = tmp_path / "output" / "prompt_learner" / "model.pth.tar-2"
+    assert list(torch.load(path, weights_only=True)["state_dict"]) == ["ctx"]
+    assert path.stat().st_size < 20_000
+    again = make_trainer(tmp_path / "again", "CoOp")
+    again.train()
+    assert torch.equal(again.model.ctx, trainer.model.ctx)  # the same seed, to the bit
+
+
+def test_a_step_lowers_the_loss_of_its_batch(tmp_path):
+    trainer = make_trainer(tmp_path, "CoOp")
+    batch = next(iter(trainer.train_loader_x))
+    trainer.set_model_mode("train")
+    trainer.batch_idx, trainer.num_batches = 0, 100
+    losses = [trainer.forward_backward(batch) for _ in range(4)]
+    assert losses[-1]["loss"] < losses[0]["loss"]
+    assert set(losses[0]) == {"loss", "acc"}
+    assert 0 <= losses[0]["acc"] <= 100
+
+
+def test_an_evaluation_encodes_class_texts_once(tmp_path, monkeypatch):
+    trainer = make_trainer(tmp_path, "CoOp")
+    calls = []
+    text_features = trainer.text_features
+    monkeypatch.setattr(trainer, "text_features", lambda: calls.append(1) or text_features())
+    first = trainer.test()
+    assert len(calls) == 1 and len(trainer.test_loader) == 3
+    trainer.model.ctx.data += 1
+    trainer.test()
+    assert len(calls) == 2  # and not from a stale cache
+    assert 0 <= first <= 100
+
+
+def test_own_checkpoints_load(tmp_path, capsys):
+    trainer = make_trainer(tmp_path, "CoOp")
+    trainer.train()
+    other = make_trainer(tmp_path, "CoOp", "SEED", 2)
+    capsys.readouterr()
+    other.load_model(str(tmp_path / "output"), epoch=2)
+    assert torch.equal(other.model.ctx, trainer.model.ctx)
+    assert "Ignored" not in capsys.readouterr().out
+    assert torch.equal(other.model_inference(some_images(other)), trainer.model_inference(some_images(trainer)))
+
+
+def published(folder, **state):
+    """A checkpoint as CoOp's own code writes it."""
+    path = folder / "published" / "prompt_learner" / "model.pth.tar-50"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"state_dict": state, "epoch": 50, "optimizer": None, "scheduler": None, "val_result": None}, path)
+    return str(folder / "published")
+
+
+def test_published_checkpoints_load(tmp_path, capsys):
+    """Token buffers of other classes, and half precision, do not matter."""
+    trainer = make_trainer(tmp_path, "CoOp")
+    ctx = torch.randn(4, TINY["text_width"]).half()
+    folder = published(tmp_path, ctx=ctx, token_prefix=torch.zeros(9, 1, 64), token_suffix=torch.zeros(9, 72, 64))
+    capsys.readouterr()
+    trainer.load_model(folder, epoch=50)
+    out = capsys.readouterr().out
+    assert torch.equal(trainer.model.ctx, ctx.float())
+    assert "since not learned: token_prefix, token_suffix" in out and "epoch = 50" in out
+
+
+def test_nothing_to_load_is_said(tmp_path, capsys):
+    make_trainer(tmp_path, "CoOp").load_model("")
+    assert "load_model() is skipped" in capsys.readouterr().out
+
+
+def test_checkpoints_that_do_not_fit(tmp_path):
+    trainer = make_trainer(tmp_path, "CoOp", "TRAINER.COOP.CSC", True)
+
+    def error(folder, epoch=50):
+        with pytest.raises(UserError) as caught:
+            trainer.load_model(folder, epoch)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "'ctx' is (9, 4, 64) there and (4, 4, 64) here" in error(published(tmp_path, ctx=torch.zeros(9, 4, 64)))
+    assert "lacks 'ctx': use the trainer that wrote it" in error(published(tmp_path, prompts=torch.zeros(4, 64)))
+    state = {"ctx": torch.zeros(4, 4, 64), "meta_net.linear1.bias": torch.zeros(2)}
+    assert "has 'meta_net.linear1.bias', which this trainer does not learn" in error(published(tmp_path, **state))
+    assert "model.pth.tar-7" in error(published(tmp_path), 7)
+    path = tmp_path / "published" / "prompt_learner" / "model.pth.tar-50"
+    path.write_bytes(path.read_bytes()[:200])
+    assert str(path) in error(str(tmp_path / "published"))
+
+
+@pytest.mark.parametrize(("key", "value", "message"), [
+    ("TRAINER.COOP.PREC", "fp16", "TRAINER.COOP.PREC fp16 needs a CUDA device: set TRAINER.COOP.PREC to fp32 or amp"),
+    ("TRAINER.COOP.PREC", "fp8", "TRAINER.COOP.PREC is 'fp8': choose one of fp32, fp16, amp"),
+    ("TRAINER.COOP.CLASS_TOKEN_POSITION", "back", "TRAINER.COOP.CLASS_TOKEN_POSITION is 'back': choose one of end, middle, front"),
+    ("TRAINER.COOP.N_CTX", 0, "TRAINER.COOP.N_CTX is 0: set it to 1 or more"),
+    ("INPUT.SIZE", (64, 64), "INPUT.SIZE is (64, 64) but .* reads 32 x 32 pixels: set INPUT.SIZE to (32, 32)"),
+])
+def test_wrong_options(tmp_path, key, value, message):
+    with pytest.raises(UserError, match="^" + message.replace("(", r"\(").replace(")", r"\)") + "$"):
+        make_trainer(tmp_path, "CoOp", key, value)
+
+
+def test_mixed_precision_on_a_cpu_is_close(tmp_path):
+    full, mixed = (make_trainer(tmp_path, "CoOp", "TRAINER.COOP.PREC", precision) for precision in ("fp32", "amp"))
+    pictures = some_images(full)
+    assert torch.allclose(full.model_inference(pictures), mixed.model_inference(pictures), atol=0.1)
+    mixed.train()
+    assert mixed.model.ctx.dtype == torch.float32 and mixed.model.ctx.isfinite().all()
+
+
+@pytest.mark.parametrize("options", [("CLASS_TOKEN_POSITION", "middle"), ("CLASS_TOKEN_POSITION", "front"), ("CSC", True),
+                                     ("CTX_INIT", "a photo of a")])
+def test_every_variant_trains(tmp_path, options):
+    trainer = make_trainer(tmp_path, "CoOp", f"TRAINER.COOP.{options[0]}", options[1], "OPTIM.MAX_EPOCH", 1)
+    before = trainer.model.ctx.detach().clone()
+    trainer.train()
+    assert (trainer.model.ctx != before).flatten(-1 if before.dim() == 2 else 1).any(-1).all()
+
+
+def test_initial_weights(tmp_path):
+    torch.save({"state_dict": {"ctx": torch.full((4, 64), 0.5)}}, tmp_path / "start.pt")
+    trainer = make_trainer(tmp_path, "CoOp", "MODEL.INIT_WEIGHTS", str(tmp_path / "start.pt"))
+    assert (trainer.model.ctx == 0.5).all()
+
+
+# Zero-shot CLIP
+
+def test_zero_shot_compares_with_the_first_template(tmp_path):
+    trainer = make_trainer(tmp_path, "ZeroshotCLIP")
+    pictures = some_images(trainer)
+    backbone = Backbone(vit_weights(**TINY))
+    text = backbone.encode_texts([f"a picture of a {name.replace('_', ' ')}." for name in CLASSES])
+    assert torch.allclose(trainer.model_inference(pictures), backbone.scale * backbone.encode_images(pictures) @ text.T, atol=1e-5)
+
+
+def test_zero_shot_training_is_a_test(tmp_path, capsys):
+    trainer = make_trainer(tmp_path, "ZeroshotCLIP")
+    trainer.load_model(str(tmp_path / "nothing"), epoch=3)
+    trainer.train()
+    out = capsys.readouterr().out
+    assert "ZeroshotCLIP learns nothing" in out and "* accuracy:" in out

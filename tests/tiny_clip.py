@@ -1,5 +1,6 @@
 """Random CLIPs, images and parameters, the same on every machine: each tensor is seeded by the CRC32 of its name."""
 
+import functools
 import json
 import zlib
 from pathlib import Path
@@ -11,10 +12,15 @@ REFERENCE = Path(__file__).parent / "reference"
 TINY = {"image": 32, "patch": 8, "vision_width": 64, "vision_layers": 3, "text_width": 64, "text_layers": 3, "embed": 32}
 
 
-def named_tensor(name: str, shape: tuple[int, ...], scale: float = 1.0) -> torch.Tensor:
-    """Normal numbers times `scale`, rounded to half precision so that they survive any file format."""
+@functools.lru_cache(256)
+def _numbers(name: str, shape: tuple[int, ...], scale: float) -> torch.Tensor:
     numbers = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape) * scale
     return torch.from_numpy(np.asarray(numbers).astype(np.float16).astype(np.float32))
+
+
+def named_tensor(name: str, shape: tuple[int, ...], scale: float = 1.0) -> torch.Tensor:
+    """Normal numbers times `scale`, rounded to half precision so that they survive any file format."""
+    return _numbers(name, shape, scale).clone()
 
 
 def vit_weights(image: int, patch: int, vision_width: int, vision_layers: int, text_width: int, text_layers: int,

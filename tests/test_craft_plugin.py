@@ -1,0 +1,139 @@
+"""CRAFT through the engine, on CoOp."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_run import CLASSES, TRAIN, make_trainer
+
+from dassl.utils import UserError, read_image
+from trainers.craft.losses import static_alignment, stochastic_alignment
+
+OFF = ("TRAINER.CRAFT.LAMBDA_STATIC", 0.0, "TRAINER.CRAFT.LAMBDA_STOCHASTIC", 0.0)
+
+
+def trained(folder, name, *options):
+    trainer = make_trainer(folder, name, *options)
+    trainer.train()
+    return trainer
+
+
+def step(trainer):
+    trainer.set_model_mode("train")
+    trainer.batch_idx, trainer.num_batches = 0, 100
+    batch = next(iter(trainer.train_loader_x))
+    return batch, trainer.forward_backward(batch)
+
+
+def test_without_weights_it_is_its_baseline_to_the_bit(tmp_path):
+    baseline, craft = trained(tmp_path / "a", "CoOp"), trained(tmp_path / "b", "CraftCoOp", *OFF)
+    assert torch.equal(baseline.model.ctx, craft.model.ctx)
+    assert craft.anchors is None and not (tmp_path / "b" / "data" / "noise" / "anchors").exists()
+
+
+def test_anchors_change_neither_start_nor_batches(tmp_path):
+    """The comparison of a method with and without CRAFT is over the same random draws."""
+    baseline, craft = make_trainer(tmp_path, "CoOp"), make_trainer(tmp_path, "CraftCoOp")  # one after the other
+    assert torch.equal(baseline.model.ctx, craft.model.ctx)
+    states = []
+    for name in ("CoOp", "CraftCoOp"):
+        trainer = make_trainer(tmp_path, name)
+        batches = [(batch["impath"], batch["img"]) for batch in trainer.train_loader_x]
+        states.append(batches)
+    for (paths, pictures), (other_paths, other_pictures) in zip(*states, strict=True):
+        assert paths == other_paths and torch.equal(pictures, other_pictures)
+
+
+@pytest.mark.parametrize("targets", ["label", "index"])
+@pytest.mark.parametrize("directions", ["both", "image_to_text"])
+def test_the_loss_is_the_baselines_plus_the_terms(tmp_path, targets, directions):
+    trainer = make_trainer(tmp_path, "CraftCoOp", "TRAINER.CRAFT.LAMBDA_STATIC", 0.3, "TRAINER.CRAFT.LAMBDA_STOCHASTIC", 0.7,
+                           "TRAINER.CRAFT.ANCHORS_PER_CLASS", 2, "TRAINER.CRAFT.STOCHASTIC_TARGETS", targets,
+                           "TRAINER.CRAFT.STOCHASTIC_DIRECTIONS", directions)
+    assert len(trainer.anchors.labels) == 2 * len(CLASSES)
+    ctx = trainer.model.ctx.detach().clone()
+    batch, summary = step(trainer)
+    trainer.model.ctx.data = ctx
+    with torch.no_grad():
+        image, text, labels = trainer.image_features(batch["img"]), trainer.text_features(), batch["label"]
+        scale, anchors = trainer.backbone.scale, trainer.anchors
+        terms = {"cross_entropy": F.cross_entropy(scale * image @ text.T, labels),
+                 "craft_static": 0.3 * static_alignment(text[labels], labels, anchors.features, anchors.labels, scale),
+                 "craft_stochastic": 0.7 * stochastic_alignment(image, text[labels], labels, scale, targets, directions)}
+    assert set(summary) == {"loss", "acc", *terms}
+    for name, value in terms.items():
+        assert summary[name] == pytest.approx(value.item(), rel=1e-5)
+    assert summary["loss"] == pytest.approx(sum(terms.values()).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("off", ["STATIC", "STOCHASTIC"])
+def test_a_weight_of_zero_leaves_its_term_out(tmp_path, off):
+    _, summary = step(make_trainer(tmp_path, "CraftCoOp", f"TRAINER.CRAFT.LAMBDA_{off}", 0.0))
+    assert f"craft_{off.lower()}" not in summary and len([name for name in summary if name.startswith("craft_")]) == 1
+
+
+def test_each_term_teaches_the_context(tmp_path):
+    contexts = [trained(tmp_path / str(i), "CraftCoOp", f"TRAINER.CRAFT.LAMBDA_{off}", 0.0).model.ctx
+                for i, off in enumerate(("STATIC", "STOCHASTIC"))]
+    contexts.append(trained(tmp_path / "none", "CoOp").model.ctx)
+    assert not any(torch.equal(contexts[i], contexts[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_anchors_are_the_class_means_of_the_runs_own_images(tmp_path, capsys):
+    trainer = make_trainer(tmp_path, "CraftCoOp", "DATASET.SUBSAMPLE_CLASSES", "new")
+    dataset = trainer.dm.dataset
+    assert trainer.anchors.labels.tolist() == [0, 1, 2] and len(dataset.train_x) == 3 * TRAIN
+    for label in range(3):
+        pictures = torch.stack([trainer.dm.tfm_test(read_image(item.impath)) for item in dataset.train_x if item.label == label])
+        mean = trainer.backbone.encode_images(pictures).mean(0)
+        assert torch.allclose(trainer.anchors.features[label], mean / mean.norm(), atol=1e-5)
+    assert f"CRAFT: 3 static image anchors of 3 classes from {3 * TRAIN} images (cache miss" in capsys.readouterr().out
+    again = make_trainer(tmp_path, "CraftCoOp", "DATASET.SUBSAMPLE_CLASSES", "new")
+    assert "(cache hit" in capsys.readouterr().out
+    assert torch.equal(again.anchors.features, trainer.anchors.features)
+    make_trainer(tmp_path, "CraftCoOp")  # other classes, other anchors
+    assert "4 classes" in (out := capsys.readouterr().out) and "(cache miss" in out
+
+
+def test_a_checkpoint_is_the_baselines(tmp_path):
+    craft = trained(tmp_path, "CraftCoOp")
+    saved = torch.load(tmp_path / "output" / "prompt_learner" / "model.pth.tar-2", weights_only=True)
+    assert list(saved["state_dict"]) == ["ctx"]
+    baseline = make_trainer(tmp_path / "other", "CoOp")
+    baseline.load_model(str(tmp_path / "output"), epoch=2)
+    assert torch.equal(baseline.model.ctx, craft.model.ctx)
+
+
+def test_template_texts_do_not_depend_on_coops_context(tmp_path, capsys):
+    """CoOp has first-layer prompts only, so template samples teach it nothing; this is said, once."""
+    craft = trained(tmp_path / "a", "CraftCoOp", "TRAINER.CRAFT.TEXT_SAMPLES", "template")
+    out = capsys.readouterr().out
+    assert out.count("cannot teach this method anything with TRAINER.CRAFT.TEXT_SAMPLES 'template'") == 1
+    assert torch.equal(craft.model.ctx, trained(tmp_path / "b", "CoOp").model.ctx)
+    labels = torch.tensor([2, 0, 2])
+    expected = craft.backbone.encode_texts([f"a picture of a {CLASSES[label].replace('_', ' ')}." for label in labels])
+    assert torch.allclose(craft.template_features(labels), expected, atol=1e-5)
+
+
+def test_batches_of_one_image_train(tmp_path):
+    craft = make_trainer(tmp_path, "CraftCoOp", "DATALOADER.TRAIN_X.BATCH_SIZE", 1, "TRAINER.CRAFT.LAMBDA_STATIC", 0.0)
+    _, summary = step(craft)
+    assert summary["craft_stochastic"] == 0 and craft.model.ctx.isfinite().all()
+
+
+def test_mixed_precision(tmp_path):
+    craft = trained(tmp_path, "CraftCoOp", "TRAINER.COOP.PREC", "amp")
+    assert craft.anchors.features.dtype == torch.float32 and craft.model.ctx.isfinite().all()
+
+
+@pytest.mark.parametrize(("key", "value", "message"), [
+    ("TEXT_SAMPLES", "words", "TRAINER.CRAFT.TEXT_SAMPLES is 'words': choose one of prompt, template"),
+    ("STOCHASTIC_TARGETS", "labels", "TRAINER.CRAFT.STOCHASTIC_TARGETS is 'labels': choose one of label, index"),
+    ("STOCHASTIC_DIRECTIONS", "text_to_image",
+     "TRAINER.CRAFT.STOCHASTIC_DIRECTIONS is 'text_to_image': choose one of both, image_to_text"),
+    ("LAMBDA_STATIC", -1.0, "TRAINER.CRAFT.LAMBDA_STATIC is -1.0: set it to 0 or a positive number"),
+    ("LAMBDA_STOCHASTIC", float("nan"), "TRAINER.CRAFT.LAMBDA_STOCHASTIC is nan: set it to 0 or a positive number"),
+    ("ANCHORS_PER_CLASS", 0, "TRAINER.CRAFT.ANCHORS_PER_CLASS is 0: set it to 1 or more"),
+])
+def test_wrong_options(tmp_path, key, value, message):
+    with pytest.raises(UserError, match=f"^{message}$"):
+        make_trainer(tmp_path, "CraftCoOp", f"TRAINER.CRAFT.{key}", value)

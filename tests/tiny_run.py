@@ -1,0 +1,68 @@
+"""A whole run in seconds: a random CLIP, a data set of coloured noise, and the configuration for both."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tiny_clip import TINY, vit_weights
+
+import trainers
+from dassl.config import get_cfg_default
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
+from dassl.engine import build_trainer
+from dassl.utils import set_random_seed
+
+CLASSES = ("tabby_cat", "golden retriever", "red", "saxophone")
+TRAIN, TEST = 3, 2  # images per class
+
+
+@DATASET_REGISTRY.register()
+class TinyNoise(DatasetBase):
+    """Noise of a colour per class; with the subset "new" only the last three classes, renumbered."""
+
+    templates = ("a picture of a {}.", "a {}.")
+
+    def __init__(self, cfg):
+        self.dataset_dir = str(Path(cfg.DATASET.ROOT) / "noise")
+        classes = CLASSES[1:] if cfg.DATASET.SUBSAMPLE_CLASSES == "new" else CLASSES
+        parts = {}
+        for part, number in (("train", TRAIN), ("test", TEST)):
+            parts[part] = [Datum(impath=str(self.image(part, name, i)), label=label, classname=name)
+                           for label, name in enumerate(classes) for i in range(number)]
+        super().__init__(train_x=parts["train"], test=parts["test"])
+
+    def image(self, part: str, name: str, number: int) -> Path:
+        path = Path(self.dataset_dir) / f"{part}-{name}-{number}.png"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            noise = np.random.RandomState(100 * CLASSES.index(name) + 10 * number + len(part))
+            colour = np.random.RandomState(CLASSES.index(name)).randint(0, 160, 3)
+            Image.fromarray((colour + noise.randint(0, 96, (40, 36, 3))).astype(np.uint8)).save(path)
+        return path
+
+
+def make_cfg(folder: Path, trainer: str, *options):
+    """A frozen configuration; `options` are KEY, VALUE, ..."""
+    weights = folder / "clip.pt"
+    if not weights.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(vit_weights(**TINY), weights)
+    cfg = get_cfg_default()
+    trainers.extend_cfg(cfg)
+    cfg.merge_from_list([
+        "SEED", 1, "USE_CUDA", False, "OUTPUT_DIR", str(folder / "output"), "DATASET.ROOT", str(folder / "data"),
+        "DATASET.NAME", "TinyNoise", "INPUT.SIZE", (32, 32), "INPUT.TRANSFORMS", ("random_resized_crop", "random_flip", "normalize"),
+        "DATALOADER.NUM_WORKERS", 0, "DATALOADER.TRAIN_X.BATCH_SIZE", 4, "DATALOADER.TEST.BATCH_SIZE", 3,
+        "MODEL.BACKBONE.NAME", str(weights), "OPTIM.NAME", "sgd", "OPTIM.LR", 0.1, "OPTIM.MAX_EPOCH", 2,
+        "OPTIM.LR_SCHEDULER", "cosine", "TRAIN.PRINT_FREQ", 1, "TRAINER.NAME", trainer,
+        "TRAINER.COOP.N_CTX", 4, "TRAINER.COOP.PREC", "fp32", *options])
+    cfg.freeze()
+    return cfg
+
+
+def make_trainer(folder: Path, trainer: str, *options):
+    """A built trainer, with the random states set as train.py sets them."""
+    cfg = make_cfg(folder, trainer, *options)
+    set_random_seed(cfg.SEED)
+    return build_trainer(cfg)

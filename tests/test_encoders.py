@@ -9,6 +9,7 @@ from torch import nn
 
 from dassl.utils import UserError
 from trainers.backbone import Backbone, count_tokens, unit
+from trainers.craft.losses import static_alignment, stochastic_alignment
 from trainers.encoders import Block, common_prefix
 
 TEXTS = ["a photo of a cat.", "a photo of a golden retriever.", "a photo of a Boeing 737-800.", "a photo of a red."]
@@ -221,17 +222,41 @@ def test_ivlp_agrees_with_the_published_one():
     compare(expected, backbone, parameters, image, text)
 
 
-def test_maple_agrees_with_the_published_one():
-    expected, backbone, parameters, names, pictures = prepare("maple")
-
+def maple(backbone, parameters, pictures):
+    """MaPLe's image features, first-layer context, and deep text prompts."""
     def couple(name, prompt):
         return F.linear(prompt, parameters[f"{name}.weight"], parameters[f"{name}.bias"])
 
     context = parameters["prompt_learner.ctx"]
     deep = [parameters[f"prompt_learner.compound_prompts_text.{i}"] for i in range(2)]
     visual = [couple(f"prompt_learner.compound_prompt_projections.{i}", prompt) for i, prompt in enumerate(deep)]
-    image = backbone.image(pictures, couple("prompt_learner.proj", context), visual)
+    return backbone.image(pictures, couple("prompt_learner.proj", context), visual), context, deep
+
+
+def test_maple_agrees_with_the_published_one():
+    expected, backbone, parameters, names, pictures = prepare("maple")
+    image, context, deep = maple(backbone, parameters, pictures)
     compare(expected, backbone, parameters, image, prompted(backbone, context, names, deep))
+
+
+def test_craft_on_maple_agrees_with_the_authors_release():
+    """Template text samples, targets by index, image to text only, one anchor per class."""
+    expected, (_, backbone, parameters, names, _) = reference("craft_maple"), prepare("maple")
+    assert expected["case"]["clip"] == reference("maple")["case"]["clip"]
+    labels = torch.tensor(expected["case"]["labels"])
+    image, context, deep = maple(backbone, parameters, images(len(labels), expected["case"]["clip"]["image"]))
+    image, text = unit(image), unit(prompted(backbone, context, names, deep))
+    tokens = backbone.tokenize([expected["case"]["template"].format(names[label]) for label in labels])
+    samples = unit(backbone.text.encode_tokens(tokens, deep))
+    anchors = unit(named_tensor("static-image-anchors", (len(names), backbone.embed_dim)))
+    terms = {"cross_entropy_text": F.cross_entropy(backbone.scale * image @ text.t(), labels),
+             "static_image_anchor_loss": static_alignment(samples, labels, anchors, torch.arange(len(names)), backbone.scale),
+             "stochastic_index_image_to_text_loss": stochastic_alignment(image, samples, labels, backbone.scale, "index",
+                                                                         "image_to_text")}
+    for name, term in terms.items():
+        assert term.item() == pytest.approx(expected[name], rel=1e-4)
+    sum(terms.values()).backward()
+    check_gradients(expected["gradients"], parameters.items())
 
 
 def test_names_are_counted_as_tokenized():

@@ -39,7 +39,8 @@ class Backbone(nn.Module):
         visual = sub_weights(weights, "visual.")
         digest = hashlib.sha256(precision.encode())
         for name in sorted(visual):
-            digest.update(name.encode() + visual[name].contiguous().cpu().numpy().tobytes())
+            digest.update(name.encode())
+            digest.update(visual[name].cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
         self.fingerprint = digest.hexdigest()
         visual = {name: value.float() if value.is_floating_point() else value for name, value in visual.items()}
         self.text = TextEncoder({name: value.float() for name, value in weights.items() if not name.startswith("visual.")})
@@ -100,7 +101,7 @@ def load_backbone(name: str, precision: str = "fp32") -> Backbone:
                         "give MODEL.BACKBONE.NAME such a file or one of " + ", ".join(clip.available_models()))
     try:
         return Backbone(weights, precision)
-    except (KeyError, AttributeError, RuntimeError, ValueError) as error:
+    except (KeyError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"'{path}' is not a CLIP of OpenAI's architecture ({str(error).splitlines()[0]}): "
                         "give MODEL.BACKBONE.NAME another file") from None
 
@@ -149,4 +150,4 @@ def _read(path: str) -> dict[str, Tensor]:
     content = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(content, dict):
         return {}
-    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    return {name: value.detach() for name, value in content.items() if isinstance(value, Tensor)}

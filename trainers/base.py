@@ -53,7 +53,7 @@ class Features:
 
     def text_of(self, labels: Tensor) -> Tensor:
         """(B, D), the text feature of each image's own class; labels (B,)."""
-        return self.text[labels] if self.text.dim() == 2 else self.text[torch.arange(len(labels)), labels]
+        return self.text[labels] if self.text.dim() == 2 else self.text[torch.arange(len(labels), device=labels.device), labels]
 
 
 class PromptTrainer(TrainerX):

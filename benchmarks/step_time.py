@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, nargs="+", default=[50, 200])
     parser.add_argument("--batch", type=int, default=32, help="images of a training step")
     parser.add_argument("--test-batch", type=int, default=20)
-    parser.add_argument("--test-batches", type=int, default=3, help="batches of an evaluation")
+    parser.add_argument("--test-batches", type=int, default=5, help="batches of an evaluation")
     parser.add_argument("--context", type=int, default=16, help="context vectors of CoOp")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--device", default="cpu")

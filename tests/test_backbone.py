@@ -75,6 +75,13 @@ def test_the_fingerprint_follows_the_image_tower(weights):
     assert Backbone(weights, "fp16").fingerprint != Backbone(weights).fingerprint
 
 
+def test_images_in_pieces_give_the_same_features(weights, monkeypatch):
+    backbone = Backbone(weights)
+    whole = backbone.encode_images(images(5, 32))
+    monkeypatch.setattr(module, "CACHED_NUMBERS", 2 * 17 * 4 * 64)
+    assert torch.allclose(backbone.encode_images(images(5, 32)), whole, atol=1e-6)
+
+
 def test_too_long_text_is_named(weights):
     with pytest.raises(UserError, match=r"the text 'cat cat .*' is longer than the 77 tokens CLIP reads: shorten the class name"):
         Backbone(weights).tokenize(["cat " * 80])

@@ -22,6 +22,7 @@ with warnings.catch_warnings():
 
 ROOT = Path(__file__).resolve().parent.parent
 PRECISIONS = ("fp32", "fp16", "amp")
+CACHED_NUMBERS = 6_000_000  # of the widest layer: a CPU runs more images faster in pieces of this size (ViT-B/16: 9 images, 8%)
 TEXTS_AT_ONCE = 256  # bounds the memory of encoding a thousand class texts without a graph
 REQUIRED = ("token_embedding.weight", "positional_embedding", "ln_final.weight", "text_projection", "logit_scale",
             "transformer.resblocks.0.attn.in_proj_weight", "visual.conv1.weight")
@@ -72,7 +73,10 @@ class Backbone(nn.Module):
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
         """Unit-norm features (B, D), float32, of normalised images (B, 3, R, R)."""
-        return unit(self.image(images))
+        if images.is_cuda or isinstance(self.image, ResNetEncoder):
+            return unit(self.image(images))
+        at_once = max(1, CACHED_NUMBERS // (4 * self.image.width * len(self.image.positional_embedding)))
+        return unit(torch.cat([self.image(some) for some in images.split(at_once)]))
 
 
 def unit(features: Tensor) -> Tensor:

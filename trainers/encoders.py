@@ -31,8 +31,10 @@ def common_prefix(tokens: Tensor) -> int:
 
 def quick_gelu(x: Tensor) -> Tensor:
     """x * sigmoid(1.702 x)."""
-    gate = torch.sigmoid(1.702 * x)
-    return x * gate if x.requires_grad else gate.mul_(x)
+    gate = 1.702 * x
+    if x.requires_grad:
+        return x * torch.sigmoid(gate)
+    return gate.sigmoid_().mul_(x)  # without a graph one buffer will do: these are the largest tensors
 
 
 class Frozen(nn.Module):

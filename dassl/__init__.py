@@ -1,0 +1,3 @@
+"""A small training engine behind the interface of Dassl, for today's torch. See docs/engine.md."""
+
+__version__ = "1.0.0"

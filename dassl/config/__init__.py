@@ -1,0 +1,115 @@
+"""The configuration: a tree of defaults, merged with files and command-line pairs."""
+
+import difflib
+import hashlib
+import json
+import os
+from ast import literal_eval
+
+import yaml
+from yacs.config import CfgNode
+
+from dassl.config.defaults import DEFAULTS
+from dassl.utils.tools import UserError
+
+# Keys that change where or how fast a run happens, never its result: left out of the hash.
+_NOT_HASHED = {"OUTPUT_DIR", "DATASET.ROOT", "RESUME", "DATALOADER.NUM_WORKERS", "VERBOSE", "USE_CUDA", "TRAIN.PRINT_FREQ"}
+
+
+def get_cfg_default() -> CfgNode:
+    """A fresh clone of the default configuration."""
+    return CfgNode(DEFAULTS)
+
+
+def merge_from_file(cfg: CfgNode, path: str) -> None:
+    """Merge a YAML file into `cfg`. Raises UserError naming the file and the unknown or mistyped key."""
+    if not os.path.isfile(path):
+        raise UserError(f"config file '{path}' does not exist: check --config-file and --dataset-config-file")
+    try:
+        with open(path, encoding="utf-8") as file:
+            tree = yaml.safe_load(file) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"config file '{path}' is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"config file '{path}' holds no 'KEY: value' pairs")
+    merge_from_dict(cfg, tree, f" (in '{path}')")
+
+
+def merge_from_list(cfg: CfgNode, pairs: list[str]) -> None:
+    """Merge ["A.B", "value", ...] into `cfg`. Raises UserError naming the unknown or mistyped key."""
+    if len(pairs) % 2:
+        raise UserError(f"the options {' '.join(map(str, pairs))} are not KEY VALUE pairs: '{pairs[-1]}' lacks its partner")
+    for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+        *parents, leaf = key.split(".")
+        tree = {leaf: value}
+        for parent in reversed(parents):
+            tree = {parent: tree}
+        merge_from_dict(cfg, tree)
+
+
+def merge_from_dict(cfg: CfgNode, tree: dict, where: str = "") -> None:
+    """Merge a nested dict; whole numbers are taken for floats. `where` ends the sentence of the UserError."""
+    known = _leaves(cfg)
+
+    def merge(node: CfgNode, tree: dict, prefix: str) -> None:
+        for key, value in tree.items():
+            name = f"{prefix}{key}"
+            if key not in node:
+                if node.is_new_allowed():
+                    node[key] = CfgNode(value) if isinstance(value, dict) else value
+                    continue
+                close = difflib.get_close_matches(name, known, 1, 0.0)[0]
+                raise UserError(f"unknown config key '{name}'{where}: the closest known key is '{close}'")
+            old = node[key]
+            if isinstance(old, CfgNode) != isinstance(value, dict):
+                raise UserError(f"config key '{name}'{where} is {'a group of keys' if isinstance(old, CfgNode) else 'one value'}, "
+                                f"not {value!r}")
+            if isinstance(old, CfgNode):
+                merge(old, value, name + ".")
+            else:
+                node[key] = _coerce(value, old, name, where)
+
+    merge(cfg, tree, "")
+
+
+def _coerce(value, old, name: str, where: str):
+    """`value` as the type of `old`; text is read as a Python literal where it is one, as yacs does."""
+    if isinstance(value, str) and not (isinstance(old, str) and value == ""):
+        try:
+            parsed = literal_eval(value)
+        except (ValueError, SyntaxError):
+            parsed = value
+        # A text key keeps text: the class name "7" or the folder name 2024 must not turn into a number.
+        value = parsed if not isinstance(old, str) or isinstance(parsed, str) else value
+    if old is None or value is None or type(value) is type(old):
+        return value
+    if isinstance(old, float) and type(value) is int:
+        return float(value)
+    if isinstance(old, (list, tuple)) and isinstance(value, (list, tuple)):
+        return type(old)(value)
+    if isinstance(old, str) and type(value) in (int, float):
+        return str(value)
+    raise UserError(f"config key '{name}'{where} takes a {type(old).__name__} such as {old!r}, not {value!r}")
+
+
+def _leaves(cfg: CfgNode, prefix: str = "") -> list[str]:
+    return [leaf for key, value in cfg.items()
+            for leaf in (_leaves(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else [f"{prefix}{key}"])]
+
+
+def cfg_to_dict(cfg: CfgNode) -> dict:
+    """The configuration as a plain nested dict (tuples become lists), ready for JSON."""
+    return {key: cfg_to_dict(value) if isinstance(value, CfgNode) else list(value) if isinstance(value, tuple) else value
+            for key, value in cfg.items()}
+
+
+def config_hash(cfg: CfgNode) -> str:
+    """12 hex digits that identify everything in the configuration that can change the result."""
+    flat = {key: _get(cfg, key) for key in _leaves(cfg) if key not in _NOT_HASHED}
+    return hashlib.sha256(json.dumps(flat, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _get(cfg: CfgNode, key: str):
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg

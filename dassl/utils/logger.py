@@ -1,0 +1,119 @@
+"""log.txt: everything that is printed, without what only makes sense on a terminal; and progress for both."""
+
+import atexit
+import datetime
+import os
+import os.path as osp
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import IO
+
+from tqdm import tqdm
+
+from dassl.utils.tools import UserError, mkdir_if_missing
+
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_SILENCE_S = 30  # a log without a terminal hears from a long evaluation this often
+
+
+class _LogFile:
+    """A file that keeps only the final state of each line: progress bars redraw theirs with carriage returns."""
+
+    def __init__(self, path: str):
+        self._file = open(path, "w", encoding="utf-8")
+        self._pending: dict[int, str] = {}  # per stream, so that a bar on stderr does not cut a line of stdout
+
+    def write(self, stream: int, text: str) -> None:
+        *lines, self._pending[stream] = (self._pending.get(stream, "") + text).split("\n")
+        for line in lines:
+            self._file.write(_ANSI.sub("", line.rstrip("\r").rpartition("\r")[2]) + "\n")
+        if len(self._pending[stream]) > 4096:
+            self._pending[stream] = self._pending[stream].rpartition("\r")[2]
+        if lines:
+            self._file.flush()
+
+    def close(self) -> None:
+        for stream, text in list(self._pending.items()):
+            if text := text.rstrip("\r").rpartition("\r")[2]:
+                self.write(stream, "\n")
+        self._file.close()
+
+
+class Logger:
+    """A stream that also writes to a log file; everything else behaves as the stream it wraps."""
+
+    def __init__(self, stream: IO[str], log: _LogFile):
+        self._stream, self._log = stream, log
+
+    def write(self, text: str) -> int:
+        self._log.write(id(self), text)
+        return self._stream.write(text)
+
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)
+
+
+_open: list = []  # [log file, stdout before, stderr before]
+
+
+def _restore() -> None:
+    if _open:
+        log, sys.stdout, sys.stderr = _open
+        _open.clear()
+        log.close()
+
+
+atexit.register(_restore)
+
+
+def setup_logger(output: str | None = None) -> None:
+    """Copy stdout and stderr to `output` (a .txt or .log file) or `output`/log.txt from now on; None does nothing.
+
+    An existing log is kept under a name that ends in the time of its last change. Raises UserError if the log
+    cannot be written.
+    """
+    if output is None:
+        return
+    _restore()
+    path = output if output.endswith((".txt", ".log")) else osp.join(output, "log.txt")
+    mkdir_if_missing(osp.dirname(path))
+    try:
+        if osp.exists(path):
+            stamp = time.strftime("-%Y-%m-%d-%H-%M-%S", time.localtime(osp.getmtime(path)))
+            kept, n = path + stamp, 1
+            while osp.exists(kept):
+                kept, n = f"{path}{stamp}-{n}", n + 1
+            os.rename(path, kept)
+        log = _LogFile(path)
+    except OSError as error:
+        raise UserError(f"cannot write the log '{path}' ({error.strerror}): choose another OUTPUT_DIR") from None
+    _open.extend((log, sys.stdout, sys.stderr))
+    sys.stdout, sys.stderr = Logger(sys.stdout, log), Logger(sys.stderr, log)
+
+
+def eta_text(seconds: float) -> str:
+    """`h:mm:ss`."""
+    return str(datetime.timedelta(seconds=int(seconds)))
+
+
+def progress_bar(total: int, desc: str) -> tqdm:
+    """A one-line bar on the terminal (never in the log), gone when closed; does nothing without a terminal."""
+    terminal = sys.__stderr__
+    return tqdm(total=total, desc=desc, file=terminal, leave=False, dynamic_ncols=True,
+                disable=terminal is None or not terminal.isatty())
+
+
+def track(loader: Iterable, desc: str) -> Iterator:
+    """Iterate with progress: a bar on a terminal; otherwise a line every half minute."""
+    total, start = len(loader), time.monotonic()
+    said = start
+    with progress_bar(total, desc) as bar:
+        for done, item in enumerate(loader, 1):
+            yield item
+            bar.update()
+            now = time.monotonic()
+            if bar.disable and now - said > _SILENCE_S and done < total:
+                said = now
+                print(f"{desc} batch [{done}/{total}] eta {eta_text((now - start) / done * (total - done))}")

@@ -1,0 +1,50 @@
+"""Registries map names in a config to classes or functions."""
+
+import difflib
+from collections.abc import Callable
+
+from dassl.utils.tools import UserError
+
+
+def check_availability(requested: str, available: list[str], kind: str = "name") -> None:
+    """Raise UserError listing `available` and the closest match unless `requested` is one of them."""
+    if requested in available:
+        return
+    lowered = {name.lower(): name for name in available}
+    close = difflib.get_close_matches(str(requested).lower(), lowered, 1, 0.5)
+    hint = f"did you mean '{lowered[close[0]]}'? " if close else ""
+    raise UserError(f"unknown {kind} '{requested}': {hint}known ones are {', '.join(sorted(available)) or '(none)'}")
+
+
+class Registry:
+    """Name -> object, filled with the decorator `@REGISTRY.register()`."""
+
+    def __init__(self, name: str):
+        self._name = name
+        self._objects: dict[str, Callable] = {}
+
+    def register(self, name: str | None = None, force: bool = False) -> Callable:
+        """Decorator. Raises KeyError if the name is taken and `force` is False."""
+
+        def add(obj: Callable) -> Callable:
+            key = name or obj.__name__
+            if key in self._objects and not force:
+                raise KeyError(f"{self._name} registry already holds '{key}'")
+            self._objects[key] = obj
+            return obj
+
+        return add
+
+    def get(self, name: str) -> Callable:
+        """The registered object. Raises UserError listing the known names."""
+        check_availability(name, self.registered_names(), self._name.lower())
+        return self._objects[name]
+
+    def registered_names(self) -> list[str]:
+        return list(self._objects)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._objects
+
+    def __iter__(self):
+        return iter(self._objects.items())

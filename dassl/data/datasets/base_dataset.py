@@ -1,0 +1,129 @@
+"""What a data set is: lists of Datum for training, validation and test."""
+
+import os.path as osp
+import random
+import tarfile
+import zipfile
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dassl.utils import UserError, check_availability, download_url
+
+
+@dataclass(frozen=True)
+class Datum:
+    """One image: path, class index, domain index, class name."""
+
+    impath: str = ""
+    label: int = 0
+    domain: int = 0
+    classname: str = ""
+
+
+class DatasetBase:
+    """Lists of Datum. Classes are counted over train_x alone, as labels start at 0 without gaps.
+
+    A subclass takes cfg, fills the lists and calls `super().__init__(train_x=..., val=..., test=...)`.
+    """
+
+    dataset_dir = ""
+    domains: Sequence[str] = []
+
+    def __init__(self, train_x: Sequence[Datum] | None = None, train_u: Sequence[Datum] | None = None,
+                 val: Sequence[Datum] | None = None, test: Sequence[Datum] | None = None):
+        self._train_x, self._train_u, self._val, self._test = train_x, train_u, val, test
+        self._num_classes = self.get_num_classes(train_x or [])
+        self._lab2cname, self._classnames = self.get_lab2cname(train_x or [])
+
+    @property
+    def train_x(self):
+        return self._train_x
+
+    @property
+    def train_u(self):
+        return self._train_u
+
+    @property
+    def val(self):
+        return self._val
+
+    @property
+    def test(self):
+        return self._test
+
+    @property
+    def lab2cname(self) -> dict[int, str]:
+        return self._lab2cname
+
+    @property
+    def classnames(self) -> list[str]:
+        """In label order."""
+        return self._classnames
+
+    @property
+    def num_classes(self) -> int:
+        return self._num_classes
+
+    @staticmethod
+    def get_num_classes(data_source: Sequence[Datum]) -> int:
+        """Largest label + 1."""
+        return max((item.label for item in data_source), default=-1) + 1
+
+    @staticmethod
+    def get_lab2cname(data_source: Sequence[Datum]) -> tuple[dict[int, str], list[str]]:
+        """({label: class name}, class names in label order)."""
+        mapping = {item.label: item.classname for item in data_source}
+        return mapping, [mapping[label] for label in sorted(mapping)]
+
+    def check_input_domains(self, source_domains: Sequence[str], target_domains: Sequence[str]) -> None:
+        """Raises UserError for a domain that the data set does not have."""
+        for domain in (*source_domains, *target_domains):
+            check_availability(domain, list(self.domains), "domain")
+
+    def download_data(self, url: str, dst: str, from_gdrive: bool = True) -> None:
+        """Download an archive to `dst` and unpack it there."""
+        download_url(url, dst, from_gdrive=from_gdrive)
+        if zipfile.is_zipfile(dst):
+            with zipfile.ZipFile(dst) as archive:
+                archive.extractall(osp.dirname(dst))
+        elif tarfile.is_tarfile(dst):
+            with tarfile.open(dst) as archive:
+                archive.extractall(osp.dirname(dst), filter="data")
+        else:
+            raise UserError(f"'{dst}' is neither a zip nor a tar archive: download it again from {url}")
+
+    def generate_fewshot_dataset(self, *data_sources: Sequence[Datum], num_shots: int = -1, repeat: bool = False):
+        """`num_shots` items per label of each source, drawn with Python's `random.sample` in the order labels first appear.
+
+        A label with fewer gives all it has (with `repeat`, drawn with replacement); that is said once. num_shots < 1
+        returns the sources. One source gives a list, several a list of lists.
+        """
+        if num_shots < 1:
+            return data_sources[0] if len(data_sources) == 1 else data_sources
+        print(f"Creating a {num_shots}-shot dataset")
+        results = []
+        for source in data_sources:
+            chosen, short = [], 0
+            for items in self.split_dataset_by_label(source).values():
+                if len(items) >= num_shots:
+                    chosen += random.sample(items, num_shots)
+                else:
+                    short += 1
+                    chosen += random.choices(items, k=num_shots) if repeat else items
+            if short:
+                print(f"{short} class(es) have fewer than {num_shots} images: all that they have are used")
+            results.append(chosen)
+        return results[0] if len(results) == 1 else results
+
+    def split_dataset_by_label(self, data_source: Sequence[Datum]) -> dict[int, list[Datum]]:
+        output: dict[int, list[Datum]] = defaultdict(list)
+        for item in data_source:
+            output[item.label].append(item)
+        return output
+
+    def split_dataset_by_domain(self, data_source: Sequence[Datum]) -> dict[int, list[Datum]]:
+        output: dict[int, list[Datum]] = defaultdict(list)
+        for item in data_source:
+            output[item.domain].append(item)
+        return output

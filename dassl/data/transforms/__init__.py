@@ -1,0 +1,3 @@
+from dassl.data.transforms.transforms import INTERPOLATION_MODES, build_transform
+
+__all__ = ["INTERPOLATION_MODES", "build_transform"]

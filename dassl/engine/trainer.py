@@ -1,0 +1,451 @@
+"""The training loop: hooks that trainers fill, checkpoints, and what a finished run leaves behind."""
+
+import datetime
+import math
+import os.path as osp
+import resource
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from dassl.config import cfg_to_dict, config_hash
+from dassl.data import DataManager
+from dassl.evaluation import build_evaluator
+from dassl.modeling import build_backbone, build_head
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import (AverageMeter, MetricMeter, UserError, count_num_param, mkdir_if_missing, read_json, save_checkpoint,
+                         tolist_if_not, write_json)
+from dassl.utils.logger import eta_text, progress_bar, track
+from dassl.utils.tools import get_rng_state, set_rng_state, versions
+from dassl.utils.torchtools import load_checkpoint, load_pretrained_weights, load_state, newest_first, restore
+
+RESULTS = "results.json"
+
+
+def _batches(loader: Iterable) -> Iterator:
+    """The loader's batches; an image error inside a worker process loses the worker's traceback."""
+    try:
+        yield from loader
+    except UserError as error:
+        raise UserError(str(error).strip().splitlines()[-1].rpartition("UserError: ")[2]) from None
+
+
+class SimpleNet(nn.Module):
+    """A backbone, an optional MLP head and a linear classifier; images (B, 3, H, W) -> logits (B, classes)."""
+
+    def __init__(self, cfg, model_cfg, num_classes: int, **kwargs):
+        super().__init__()
+        self.backbone = build_backbone(model_cfg.BACKBONE.NAME, pretrained=model_cfg.BACKBONE.PRETRAINED, **kwargs)
+        self._fdim = self.backbone.out_features
+        self.head = None
+        if model_cfg.HEAD.NAME and model_cfg.HEAD.HIDDEN_LAYERS:
+            head = model_cfg.HEAD
+            self.head = build_head(head.NAME, in_features=self._fdim, hidden_layers=head.HIDDEN_LAYERS, activation=head.ACTIVATION,
+                                   bn=head.BN, dropout=head.DROPOUT)
+            self._fdim = self.head.out_features
+        self.classifier = nn.Linear(self._fdim, num_classes) if num_classes > 0 else None
+
+    @property
+    def fdim(self) -> int:
+        return self._fdim
+
+    def forward(self, x: Tensor, return_feature: bool = False):
+        feature = self.backbone(x)
+        if self.head is not None:
+            feature = self.head(feature)
+        if self.classifier is None:
+            return feature
+        logits = self.classifier(feature)
+        return (logits, feature) if return_feature else logits
+
+
+class TrainerBase:
+    """Loop over epochs with hooks, registered models, their checkpoints and the log."""
+
+    def __init__(self):
+        self._models: OrderedDict[str, nn.Module] = OrderedDict()
+        self._optims: OrderedDict = OrderedDict()
+        self._scheds: OrderedDict = OrderedDict()
+        self._writer: SummaryWriter | None = None
+        self.start_epoch = self.epoch = self.batch_idx = 0
+        self._seconds_before = 0.0  # of the runs that this one continues
+
+    # Models
+
+    def register_model(self, name: str = "model", model: nn.Module | None = None, optim=None, sched=None) -> None:
+        """Name a model for checkpoints; only registered ones are saved, updated and put into train or eval mode."""
+        if self.__dict__.get("_models") is None:
+            raise ValueError("call super().__init__() before register_model()")
+        if name in self._models:
+            raise ValueError(f"a model named '{name}' is registered already")
+        self._models[name], self._optims[name], self._scheds[name] = model, optim, sched
+
+    def get_model_names(self, names: str | list[str] | None = None) -> list[str]:
+        """The given names, checked, or all."""
+        if names is None:
+            return list(self._models)
+        names = tolist_if_not(names)
+        if unknown := [name for name in names if name not in self._models]:
+            raise ValueError(f"no model named '{unknown[0]}' is registered: there are {', '.join(self._models)}")
+        return names
+
+    def set_model_mode(self, mode: str = "train", names: str | list[str] | None = None) -> None:
+        """Put models into "train" or "eval" (also "test") mode."""
+        if mode not in ("train", "eval", "test"):
+            raise ValueError(f"unknown mode '{mode}': train or eval")
+        for name in self.get_model_names(names):
+            if self._models[name] is not None:
+                self._models[name].train(mode == "train")
+
+    def update_lr(self, names: str | list[str] | None = None) -> None:
+        """Step the schedulers."""
+        for name in self.get_model_names(names):
+            if self._scheds[name] is not None:
+                self._scheds[name].step()
+
+    def get_current_lr(self, names: str | list[str] | None = None) -> float:
+        name = self.get_model_names(names)[0]
+        return self._optims[name].param_groups[0]["lr"]
+
+    def detect_anomaly(self, loss: Tensor) -> None:
+        """Raises UserError if the loss is not finite."""
+        if not torch.isfinite(loss).all():
+            raise UserError(f"the loss is {loss.detach().float().mean().item()} at epoch {self.epoch + 1}, batch {self.batch_idx + 1}: lower "
+                            "OPTIM.LR or use PREC fp32; the last checkpoint is from before")
+
+    def model_zero_grad(self, names: str | list[str] | None = None) -> None:
+        for name in self.get_model_names(names):
+            if self._optims[name] is not None:
+                self._optims[name].zero_grad()
+
+    def model_backward(self, loss: Tensor) -> None:
+        self.detect_anomaly(loss)
+        loss.backward()
+
+    def model_update(self, names: str | list[str] | None = None) -> None:
+        for name in self.get_model_names(names):
+            if self._optims[name] is not None:
+                self._optims[name].step()
+
+    def model_backward_and_update(self, loss: Tensor, names: str | list[str] | None = None) -> None:
+        """Zero gradients, backward, step."""
+        self.model_zero_grad(names)
+        self.model_backward(loss)
+        self.model_update(names)
+
+    # Checkpoints
+
+    def save_model(self, epoch: int, directory: str, is_best: bool = False, val_result: float | None = None, model_name: str = "") -> None:
+        """Write every registered model to `directory`/<name>/; `epoch` counts from 0, the file name from 1.
+
+        Beyond the published keys the file holds what an exact continuation needs: random states, best result, time.
+        """
+        for name in self.get_model_names():
+            optim, sched = self._optims[name], self._scheds[name]
+            state = {"state_dict": self._models[name].state_dict(), "epoch": epoch + 1,
+                     "optimizer": optim.state_dict() if optim is not None else None,
+                     "scheduler": sched.state_dict() if sched is not None else None,
+                     "val_result": None if val_result is None else float(val_result),
+                     "rng": get_rng_state(), "best_result": float(self.__dict__.get("best_result", -math.inf)), "seconds": self._seconds()}
+            save_checkpoint(state, osp.join(directory, name), is_best=is_best, model_name=model_name)
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load `directory`/<name>/model.pth.tar-<epoch>, or model-best.pth.tar without epoch. UserError if it does not fit."""
+        if not directory:
+            print("Note that load_model() is skipped as no pretrained model is given")
+            return
+        file = "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
+        for name in self.get_model_names():
+            path = osp.join(directory, name, file)
+            checkpoint = load_checkpoint(path)
+            load_state(self._models[name], checkpoint["state_dict"], path)
+            print(f"Load {path} to {name} (epoch={checkpoint['epoch']}, val_result={checkpoint.get('val_result')})")
+
+    def resume_model_if_exist(self, directory: str) -> int:
+        """Continue from the newest epoch for which every model has a readable checkpoint -> that epoch, 0 if there is none."""
+        names = self.get_model_names()
+        if not names or any(not newest_first(osp.join(directory, name)) for name in names):
+            print("No checkpoint found, train from scratch")
+            return 0
+        candidates = [file for file in newest_first(osp.join(directory, names[0])) if file.startswith("model.pth.tar-")
+                      and all(osp.isfile(osp.join(directory, name, file)) for name in names)]
+        if not candidates:
+            print("No checkpoint found, train from scratch")
+            return 0
+        for name in names:
+            path = osp.join(directory, name, candidates[0])
+            checkpoint = load_checkpoint(path)
+            epoch = restore(checkpoint, path, self._models[name], self._optims[name], self._scheds[name])
+        if "rng" in checkpoint:
+            set_rng_state(checkpoint["rng"])
+            self.best_result, self._seconds_before = checkpoint["best_result"], checkpoint["seconds"]
+        print(f"Resume from epoch {epoch} of '{directory}'")
+        return epoch
+
+    # Log
+
+    def init_writer(self, log_dir: str) -> None:
+        """Open TensorBoard's file, once."""
+        if self._writer is None:
+            mkdir_if_missing(log_dir)
+            self._writer = SummaryWriter(log_dir=log_dir)
+
+    def close_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
+        if self._writer is not None:
+            self._writer.add_scalar(tag, scalar_value, global_step)
+
+    def _seconds(self) -> float:
+        """Since training began, over all its parts."""
+        return self._seconds_before + (time.time() - self.time_start if "time_start" in self.__dict__ else 0.0)
+
+    # Loop
+
+    def train(self, start_epoch: int, max_epoch: int) -> None:
+        self.start_epoch, self.max_epoch = start_epoch, max_epoch
+        try:
+            self.before_train()
+            for self.epoch in range(self.start_epoch, self.max_epoch):
+                self.before_epoch()
+                self.run_epoch()
+                self.after_epoch()
+            self.after_train()
+        finally:
+            self.close_writer()
+
+    def before_train(self) -> None: ...
+
+    def after_train(self) -> None: ...
+
+    def before_epoch(self) -> None: ...
+
+    def after_epoch(self) -> None: ...
+
+    def run_epoch(self) -> None:
+        raise NotImplementedError
+
+    def test(self, split: str | None = None) -> float:
+        raise NotImplementedError
+
+    def parse_batch_train(self, batch: dict):
+        raise NotImplementedError
+
+    def parse_batch_test(self, batch: dict):
+        raise NotImplementedError
+
+    def forward_backward(self, batch: dict) -> dict[str, float]:
+        raise NotImplementedError
+
+    def model_inference(self, input: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class SimpleTrainer(TrainerBase):
+    """A trainer built from a config: data, model, evaluator."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.check_cfg(cfg)
+        if cfg.USE_CUDA and not torch.cuda.is_available():
+            print("No CUDA device found: running on the CPU")
+        self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+        self.start_epoch = self.epoch = 0
+        self.max_epoch = cfg.OPTIM.MAX_EPOCH
+        self.output_dir, self.cfg = cfg.OUTPUT_DIR, cfg
+        self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        self._born = time.time()
+        self._training = False
+        self.build_data_loader()
+        self.build_model()
+        self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
+        self.best_result = -math.inf
+
+    def check_cfg(self, cfg) -> None:
+        """Raise for values that the trainer cannot work with."""
+
+    def build_data_loader(self) -> None:
+        dm = DataManager(self.cfg)
+        self.train_loader_x, self.train_loader_u = dm.train_loader_x, dm.train_loader_u
+        self.val_loader, self.test_loader = dm.val_loader, dm.test_loader
+        self.num_classes, self.num_source_domains, self.lab2cname = dm.num_classes, dm.num_source_domains, dm.lab2cname
+        self.dm = dm
+
+    def build_model(self) -> None:
+        """A SimpleNet; prompt learners override this."""
+        cfg = self.cfg
+        self.model = SimpleNet(cfg, cfg.MODEL, self.num_classes)
+        if cfg.MODEL.INIT_WEIGHTS:
+            load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
+        self.model.to(self.device)
+        print(f"# params: {count_num_param(self.model):,}")
+        self.optim = build_optimizer(self.model, cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        self.register_model("model", self.model, self.optim, self.sched)
+
+    def train(self) -> None:
+        self._training = True
+        super().train(self.start_epoch, self.max_epoch)
+
+    def before_train(self) -> None:
+        directory = self.cfg.RESUME or self.output_dir
+        self.start_epoch = self.resume_model_if_exist(directory)
+        self.init_writer(osp.join(self.output_dir, "tensorboard"))
+        self.time_start = time.time()
+
+    def after_train(self) -> None:
+        print("Finish training")
+        self._training = False
+        if not self.cfg.TEST.NO_TEST:
+            if self.cfg.TEST.FINAL_MODEL == "best_val" and self.start_epoch < self.max_epoch:
+                print("Deploy the model with the best val performance")
+                self.load_model(self.output_dir)
+            else:
+                print("Deploy the last-epoch model")
+            self.test()
+        else:
+            self._write_results({}, None)
+        print(f"Elapsed: {eta_text(self._seconds())}")
+
+    def after_epoch(self) -> None:
+        last = self.epoch + 1 == self.max_epoch
+        frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
+        result = None
+        if not self.cfg.TEST.NO_TEST and self.cfg.TEST.FINAL_MODEL == "best_val" and self.val_loader is not None:
+            result = self.test(split="val")
+            if result > self.best_result:
+                self.best_result = result
+                self.save_model(self.epoch, self.output_dir, val_result=result, model_name="model-best.pth.tar")
+        if last or frequency > 0 and (self.epoch + 1) % frequency == 0:
+            self.save_model(self.epoch, self.output_dir, val_result=result)
+
+    @torch.no_grad()
+    def test(self, split: str | None = None) -> float:
+        """Evaluate on TEST.SPLIT or the given split; prints the result, adds it to results.json, returns its first metric."""
+        self.set_model_mode("eval")
+        self.evaluator.reset()
+        split = self.cfg.TEST.SPLIT if split is None else split
+        if split == "val" and self.val_loader is not None:
+            loader = self.val_loader
+        else:
+            split, loader = "test", self.test_loader
+        if loader is None:
+            raise UserError(f"data set {self.cfg.DATASET.NAME} has no images to test on: check its split file")
+        print(f"Evaluate on the *{split}* set")
+        for batch in track(_Sized(loader), f"{split}"):
+            image, label = self.parse_batch_test(batch)
+            self.evaluator.process(self.model_inference(image), label)
+        results = self.evaluator.evaluate()
+        for name, value in results.items():
+            self.write_scalar(f"{split}/{name}", value, self.epoch)
+        self._write_results(results, split)
+        return next(iter(results.values()))
+
+    def _write_results(self, metrics: dict, split: str | None) -> None:
+        """Merge metrics into OUTPUT_DIR/results.json; "complete" once training, if any, is over."""
+        if not self.output_dir:
+            return
+        path, cfg = osp.join(self.output_dir, RESULTS), self.cfg
+        known = read_json(path).get("metrics", {}) if osp.isfile(path) and read_json(path).get("config_hash") == config_hash(cfg) else {}
+        if split is not None:
+            known[split] = {**metrics, "total": getattr(self.evaluator, "_total", None), "correct": getattr(self.evaluator, "_correct", None)}
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+        if self.device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated() / 2**20
+        write_json({
+            "complete": not self._training, "trainer": cfg.TRAINER.NAME, "dataset": cfg.DATASET.NAME,
+            "subsample_classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"), "shots": cfg.DATASET.NUM_SHOTS, "seed": cfg.SEED,
+            "config_hash": config_hash(cfg), "metrics": known, "epochs": self.epoch + 1 if "time_start" in self.__dict__ else 0,
+            "wall_time_s": round(self._seconds() if "time_start" in self.__dict__ else time.time() - self._born, 2),
+            "peak_memory_mb": round(peak, 1), "versions": versions(), "device": str(self.device), "started": self._started,
+            "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "config": cfg_to_dict(cfg),
+        }, path)
+
+    def _run_batches(self, batches: Iterator, count: int) -> None:
+        """One epoch of `count` steps, with its times, averages and log lines."""
+        self.set_model_mode("train")
+        losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
+        self.num_batches = count
+        end = time.time()
+        with progress_bar(count, f"epoch {self.epoch + 1}/{self.max_epoch}") as bar:
+            for self.batch_idx in range(count):
+                batch = next(batches)
+                data_time.update(time.time() - end)
+                summary = self.forward_backward(*batch)
+                batch_time.update(time.time() - end)
+                losses.update(summary)
+                bar.update()
+                done = self.batch_idx + 1
+                if done % self.cfg.TRAIN.PRINT_FREQ == 0 or count < self.cfg.TRAIN.PRINT_FREQ and done == count:
+                    left = count - done + (self.max_epoch - self.epoch - 1) * count
+                    print(f"epoch [{self.epoch + 1}/{self.max_epoch}] batch [{done}/{count}] "
+                          f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) data {data_time.val:.3f} ({data_time.avg:.3f}) "
+                          f"{losses} lr {self.get_current_lr():.4e} eta {eta_text(batch_time.avg * left)}")
+                step = self.epoch * count + self.batch_idx
+                for name, meter in losses.meters.items():
+                    self.write_scalar(f"train/{name}", meter.val, step)
+                self.write_scalar("train/lr", self.get_current_lr(), step)
+                end = time.time()
+
+    def model_inference(self, input: Tensor) -> Tensor:
+        return self.model(input)
+
+    def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, H, W) and labels (B,) on the device."""
+        return batch["img"].to(self.device), batch["label"].to(self.device)
+
+
+class _Sized:
+    """`_batches` of a loader, with its length."""
+
+    def __init__(self, loader):
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator:
+        return _batches(self.loader)
+
+
+class TrainerX(SimpleTrainer):
+    """Trains on labelled data: `forward_backward(batch)` returns a dict of floats for the log."""
+
+    def run_epoch(self) -> None:
+        self._run_batches(((batch,) for batch in _batches(self.train_loader_x)), len(self.train_loader_x))
+
+    def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, H, W) and labels (B,) on the device."""
+        return batch["img"].to(self.device), batch["label"].to(self.device)
+
+
+class TrainerXU(SimpleTrainer):
+    """Trains on labelled and unlabelled data: `forward_backward(batch_x, batch_u)`.
+
+    An epoch is as long as TRAIN.COUNT_ITER says: train_x, train_u or smaller_one; the shorter loader restarts.
+    """
+
+    def run_epoch(self) -> None:
+        lengths = {"train_x": len(self.train_loader_x), "train_u": len(self.train_loader_u)}
+        lengths["smaller_one"] = min(lengths.values())
+        if self.cfg.TRAIN.COUNT_ITER not in lengths:
+            raise UserError(f"TRAIN.COUNT_ITER is '{self.cfg.TRAIN.COUNT_ITER}': choose one of {', '.join(lengths)}")
+        pairs = zip(_forever(self.train_loader_x), _forever(self.train_loader_u), strict=False)
+        self._run_batches(pairs, lengths[self.cfg.TRAIN.COUNT_ITER])
+
+    def parse_batch_train(self, batch_x: dict, batch_u: dict) -> tuple[Tensor, Tensor, Tensor]:
+        """Labelled images, labels, unlabelled images, on the device."""
+        return batch_x["img"].to(self.device), batch_x["label"].to(self.device), batch_u["img"].to(self.device)
+
+
+def _forever(loader: Sequence) -> Iterator:
+    while True:
+        yield from _batches(loader)

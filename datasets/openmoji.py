@@ -11,6 +11,7 @@ import io
 import os
 import re
 import zipfile
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -24,6 +25,7 @@ from datasets.base import PARTS, CoOpDataset
 TABLE = Path(__file__).with_name("emoji.csv")
 BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "emoji"  # pictures of further artists, one zip each
 PICTURE_SIZE = 96  # pixels
+LEAST = {"train": 4, "val": 1, "test": 2}  # pictures per class
 SVG = "http://www.w3.org/2000/svg"
 
 
@@ -95,8 +97,13 @@ def emoji_table() -> list[dict[str, str]]:
 
 
 def split_of(style: str, hexcodes: set[str]) -> dict[str, list]:
-    """CoOp's split of one style: rows [path, label, class name] of the emoji that it has; classes in alphabetical order."""
+    """CoOp's split of one style: rows [path, label, class name] of the emoji that it has, classes in alphabetical order.
+
+    Classes with fewer pictures than `LEAST` in a part are left out (artists who did not draw all emoji).
+    """
     table = [row for row in emoji_table() if row["hexcode"] in hexcodes]
+    count = Counter((row["class"], row["split"]) for row in table)
+    table = [row for row in table if all(count[row["class"], part] >= least for part, least in LEAST.items())]
     label = {name: number for number, name in enumerate(sorted({row["class"] for row in table}))}
     return {part: [[f"{style}/{row['hexcode']}.png", label[row["class"]], row["class"]] for row in table if row["split"] == part]
             for part in PARTS}

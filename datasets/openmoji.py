@@ -23,7 +23,7 @@ from dassl.utils import UserError, write_json
 from datasets.base import PARTS, CoOpDataset
 
 TABLE = Path(__file__).with_name("emoji.csv")
-BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "emoji"  # pictures of further artists, one zip each
+BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "emoji"  # one zip per further artist
 PICTURE_SIZE = 96  # pixels
 LEAST = {"train": 4, "val": 1, "test": 2}  # pictures per class
 SVG = "http://www.w3.org/2000/svg"
@@ -53,11 +53,6 @@ class OpenMojiLine(EmojiDataset):
 @DATASET_REGISTRY.register()
 class EmojiOne(EmojiDataset):
     """The same emoji by the artists of EmojiOne 2 (CC BY 4.0), as far as drawn."""
-
-
-@DATASET_REGISTRY.register()
-class FirefoxEmoji(EmojiDataset):
-    """The same emoji by the artists of Firefox OS (Apache-2.0), as far as drawn."""
 
 
 def svg_folder() -> Path:
@@ -126,7 +121,7 @@ def prepare(root: str, progress: bool = True) -> dict[str, int]:
             _write(folder / "images" / style / f"{hexcode}.png", lambda s=source, c=change: render_svg(c(s.read_text()), PICTURE_SIZE))
         write_json(split_of(style, set(wanted)), str(folder / f"split_zhou_{name}.json"))
         counts[name] = len(wanted)
-    for name, style in (("EmojiOne", "emojione"), ("FirefoxEmoji", "firefox")):
+    for name, style in (("EmojiOne", "emojione"),):
         with zipfile.ZipFile(BUNDLED / f"{style}.zip") as archive:
             drawn = {Path(entry).stem: entry for entry in archive.namelist() if entry.endswith(".png")}
             for hexcode, entry in tqdm(drawn.items(), desc=f"{name} pictures", disable=not progress, mininterval=1):

@@ -1,8 +1,8 @@
-"""Write `assets/emoji/*.zip`: the benchmark's emoji by two more artists, as further data sets (needs npm; run once).
+"""Write `assets/emoji/*.zip`: the benchmark's emoji by another artist, as a further data set (needs npm; run once).
 
     python -m tools.make_emoji_pictures --packages DIR
 
-EmojiOne 2 (CC BY 4.0) and Firefox OS emoji (Apache-2.0). Neither is among the pictures the tiny CLIP is pretrained on.
+EmojiOne 2 (CC BY 4.0), which is not among the pictures the tiny CLIP is pretrained on.
 """
 import argparse
 import io
@@ -17,7 +17,7 @@ from PIL import Image
 from datasets.openmoji import BUNDLED, PICTURE_SIZE, emoji_table, render_svg
 from tools.pretrain_data import EMOJIBASE, concepts, fetch, slug
 
-SETS = {"emojione": "@iconify-json/emojione@1.2", "firefox": "@iconify-json/fxemoji@1.2"}
+SETS = {"emojione": "@iconify-json/emojione@1.2"}
 
 
 def names_of(packages: Path) -> dict[str, str]:

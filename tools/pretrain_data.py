@@ -5,7 +5,7 @@
 Each artist is an npm package with a free licence (`ARTISTS`). Every drawing is rendered three times: as it is, with a black
 outline, and as a line drawing (white fill, black stroke), because the benchmark's style is outlined and its shifted domain
 is line drawings. OpenMoji itself is used only for emoji outside the benchmark's classes (`datasets/emoji.csv`), so that no
-benchmark picture is ever seen; EmojiOne and Firefox OS emoji are kept out altogether: they are downstream data sets.
+benchmark picture is ever seen; EmojiOne is kept out altogether: it is a downstream data set.
 Writes `pictures.npy` (N, S, S, 3) uint8, `index.json` (concept and artist of each) and `concepts.json` (captions).
 """
 import argparse

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dassl.utils import UserError
 
-HEAD_WIDTH = 64  # of every OpenAI transformer, whatever its width
+HEAD_WIDTH = 64  # an OpenAI transformer has width // 64 heads; where 64 does not divide the width they are a little wider
 KeyValue = tuple[Tensor, Tensor]
 
 
@@ -61,7 +61,7 @@ class Block(Frozen):
 
     def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False, before: KeyValue | None = None,
                 only: Tensor | None = None) -> tuple[Tensor, KeyValue]:
-        """x (N, L, W) -> the same after the block, and its keys and values (N, heads, L, HEAD_WIDTH).
+        """x (N, L, W) -> the same after the block, and its keys and values (N, heads, L, width / heads).
 
         `mask` (bool, True = visible) or `causal` limit attention; `before` are keys and values of earlier positions, put
         in front of x's own; with `only` (N,) the output is (N, 1, W), for that position of each row.
@@ -75,7 +75,7 @@ class Block(Frozen):
             kv = F.linear(h, weight[width:], bias[width:]).chunk(2, -1)
             q = F.linear(h[rows, only].unsqueeze(1), weight[:width], bias[:width])
             x = x[rows, only].unsqueeze(1)
-        q, k, v = (t.unflatten(-1, (-1, HEAD_WIDTH)).transpose(1, 2) for t in (q, *kv))
+        q, k, v = (t.unflatten(-1, (width // HEAD_WIDTH, -1)).transpose(1, 2) for t in (q, *kv))
         own = k, v
         if before is not None:
             k, v = (torch.cat(pair, 2) for pair in zip(before, own, strict=True))

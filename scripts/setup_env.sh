@@ -1,0 +1,24 @@
+# Sourced by the other scripts: a virtual environment in .venv/ with the packages of requirements.txt, made once and reused.
+# Sets ROOT (the repository) and PYTHON, and goes to ROOT. Where Python is not 3.10 or newer, set PYTHON3 to one that is.
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+cd "$ROOT" || exit 1
+PYTHON="$ROOT/.venv/bin/python"
+stamp="$ROOT/.venv/requirements.sha256"
+base="${PYTHON3:-$(command -v python3.11 || command -v python3 || true)}"
+
+if [ ! -x "$PYTHON" ]; then
+    if [ -z "$base" ] || ! "$base" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
+        echo "error: Python 3.10 or newer is needed (found: ${base:-none}): install it, or set PYTHON3 to its path" >&2
+        exit 1
+    fi
+    echo "Creating the virtual environment .venv/ with $("$base" --version)"
+    "$base" -m venv "$ROOT/.venv" || exit 1
+fi
+wanted="$("$PYTHON" -c 'import hashlib, sys; print(hashlib.sha256(open("requirements.txt", "rb").read()).hexdigest())')"
+if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+    echo "Installing requirements.txt into .venv/ (torch is large: this can take some minutes)"
+    "$PYTHON" -m pip install --quiet --disable-pip-version-check -r requirements.txt || exit 1
+    echo "$wanted" > "$stamp"
+fi
+# The deprecation of pkg_resources, which clip imports, is not the user's business.
+export PYTHONWARNINGS="${PYTHONWARNINGS:-ignore::UserWarning:clip.clip}"

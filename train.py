@@ -1,0 +1,154 @@
+"""One run: a configuration in; checkpoints, log.txt and results.json out. `python train.py --help` lists the flags."""
+
+import argparse
+import os.path as osp
+import sys
+import warnings
+
+import torch
+import yaml
+
+import datasets  # noqa: F401  (registers the data sets)
+import trainers
+from dassl.config import config_hash, get_cfg_default, merge_from_dict, merge_from_list
+from dassl.engine import build_trainer
+from dassl.utils import UserError, collect_env_info, read_json, set_random_seed, setup_logger
+
+# Flag -> config key.
+FLAGS = {"root": "DATASET.ROOT", "output_dir": "OUTPUT_DIR", "resume": "RESUME", "seed": "SEED", "source_domains": "DATASET.SOURCE_DOMAINS",
+         "target_domains": "DATASET.TARGET_DOMAINS", "transforms": "INPUT.TRANSFORMS", "trainer": "TRAINER.NAME",
+         "backbone": "MODEL.BACKBONE.NAME", "head": "MODEL.HEAD.NAME"}
+
+
+def read_config(path: str) -> list[tuple[str, dict]]:
+    """[(file, tree)] of a YAML file, preceded by those of the file that its key BASE names (relative to it).
+
+    Raises UserError for a missing or malformed file, or files that include each other.
+    """
+    found: list[tuple[str, dict]] = []
+    while path:
+        if any(path == seen for seen, _ in found):
+            raise UserError(f"config file '{path}' includes itself through BASE: break the circle")
+        try:
+            with open(path, encoding="utf-8") as file:
+                tree = yaml.safe_load(file) or {}
+        except OSError as error:
+            raise UserError(f"config file '{path}' cannot be read ({error.strerror}): check --config-file, "
+                            "--dataset-config-file or BASE") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"config file '{path}' is not valid YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(tree, dict):
+            raise UserError(f"config file '{path}' holds no 'KEY: value' pairs")
+        base = tree.pop("BASE", "")
+        found.insert(0, (path, tree))
+        path = osp.normpath(osp.join(osp.dirname(path), base)) if base else ""
+    return found
+
+
+def reset_cfg(cfg, args: argparse.Namespace) -> None:
+    """Put the flags that were given into the configuration."""
+    for flag, key in FLAGS.items():
+        if getattr(args, flag) not in (None, "", []):
+            merge_from_list(cfg, [key, getattr(args, flag)])
+
+
+def extend_cfg(cfg) -> None:
+    """Add the keys of this project's trainers and data sets."""
+    trainers.extend_cfg(cfg)
+
+
+def setup_cfg(args: argparse.Namespace):
+    """Frozen configuration: defaults < data set config < trainer configs, in order < flags < KEY VALUE pairs."""
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
+    asked_for_cuda = False
+    for given in ([args.dataset_config_file] if args.dataset_config_file else []) + args.config_file:
+        for path, tree in read_config(given):
+            merge_from_dict(cfg, tree, f" (in '{path}')")
+            asked_for_cuda |= "USE_CUDA" in tree
+    reset_cfg(cfg, args)
+    merge_from_list(cfg, args.opts)
+    asked_for_cuda |= "USE_CUDA" in args.opts[::2]
+    if asked_for_cuda and cfg.USE_CUDA and not torch.cuda.is_available():
+        raise UserError("USE_CUDA is True but torch finds no CUDA device: set USE_CUDA False to run on the CPU, or install a "
+                        "torch build and driver for your GPU")
+    for key, hint in (("TRAINER.NAME", "--trainer"), ("DATASET.NAME", "--dataset-config-file")):
+        node, leaf = key.split(".")
+        if not cfg[node][leaf]:
+            raise UserError(f"{key} is not set: give {hint}")
+    cfg.freeze()
+    return cfg
+
+
+def is_done(cfg) -> bool:
+    """Whether OUTPUT_DIR holds the complete results of exactly this configuration."""
+    path = osp.join(cfg.OUTPUT_DIR, "results.json")
+    if not osp.isfile(path):
+        return False
+    try:
+        found = read_json(path)
+        return bool(found["complete"]) and found["config_hash"] == config_hash(cfg)
+    except (UserError, KeyError, TypeError):
+        return False
+
+
+def run(args: argparse.Namespace) -> None:
+    cfg = setup_cfg(args)
+    if args.skip_done and is_done(cfg):
+        sys.stdout.write(f"Done already: {cfg.OUTPUT_DIR}\n")
+        return
+    if cfg.SEED >= 0:
+        set_random_seed(cfg.SEED)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    setup_logger(cfg.OUTPUT_DIR)
+    if torch.cuda.is_available() and cfg.USE_CUDA:
+        torch.backends.cudnn.benchmark = cfg.SEED < 0
+    sys.stdout.write(f"{' '.join(['train.py', *sys.argv[1:]])}\n\n{cfg}\n\n{collect_env_info()}\n\n")
+    trainer = build_trainer(cfg)
+    if args.model_dir or args.eval_only:
+        trainer.load_model(args.model_dir, epoch=args.load_epoch)
+    if args.eval_only:
+        trainer.test()
+    elif not args.no_train:
+        trainer.train()
+
+
+def main(args: argparse.Namespace) -> int:
+    """0, or 2 after one sentence about bad input."""
+    try:
+        run(args)
+        return 0
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: run the same command again to go on from the last checkpoint\n")
+        return 130
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", help="folder of the data sets (DATASET.ROOT)")
+    parser.add_argument("--output-dir", help="where checkpoints, log.txt and results.json go")
+    parser.add_argument("--resume", help="folder of an earlier run to go on from; the output folder is looked at anyway")
+    parser.add_argument("--seed", type=int, help="seed of everything random; negative: not seeded")
+    parser.add_argument("--source-domains", nargs="+")
+    parser.add_argument("--target-domains", nargs="+")
+    parser.add_argument("--transforms", nargs="+", help="data augmentation (INPUT.TRANSFORMS)")
+    parser.add_argument("--config-file", action="append", default=[], help="trainer config; may be repeated, merged in order")
+    parser.add_argument("--dataset-config-file", default="", help="data set config")
+    parser.add_argument("--trainer", help="TRAINER.NAME")
+    parser.add_argument("--backbone", help="name of an OpenAI CLIP or path of a weights file (MODEL.BACKBONE.NAME)")
+    parser.add_argument("--head", help="MODEL.HEAD.NAME")
+    parser.add_argument("--eval-only", action="store_true", help="test only")
+    parser.add_argument("--model-dir", default="", help="load the model of this run's folder")
+    parser.add_argument("--load-epoch", type=int, help="epoch to load; without it the best one")
+    parser.add_argument("--no-train", action="store_true", help="do not train")
+    parser.add_argument("--skip-done", action="store_true", help="do nothing if the output folder holds this very run, complete")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs, which win over everything else")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+    sys.exit(main(parse_args()))

@@ -80,10 +80,11 @@ def setup_cfg(args: argparse.Namespace):
     return cfg
 
 
-def is_done(cfg) -> bool:
-    """Whether OUTPUT_DIR holds the complete results of exactly this configuration."""
+def is_done(cfg, model_dir: str = "") -> bool:
+    """Whether OUTPUT_DIR holds the complete results of exactly this configuration, newer than those of `model_dir`."""
     path = osp.join(cfg.OUTPUT_DIR, "results.json")
-    if not osp.isfile(path):
+    trained = osp.join(model_dir, "results.json")
+    if not osp.isfile(path) or model_dir and osp.isfile(trained) and osp.getmtime(trained) > osp.getmtime(path):
         return False
     try:
         found = read_json(path)
@@ -94,7 +95,7 @@ def is_done(cfg) -> bool:
 
 def run(args: argparse.Namespace) -> None:
     cfg = setup_cfg(args)
-    if args.skip_done and is_done(cfg):
+    if args.skip_done and is_done(cfg, args.model_dir):
         sys.stdout.write(f"Done already: {cfg.OUTPUT_DIR}\n")
         return
     if cfg.SEED >= 0:

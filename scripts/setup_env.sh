@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: a virtual environment in .venv/ with the packages of requirements.txt, made once and reused.
 # Sets ROOT (the repository) and PYTHON, and goes to ROOT. Where Python is not 3.10 or newer, set PYTHON3 to one that is.
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"

@@ -151,7 +151,7 @@ class TrainerBase:
                      "optimizer": optim.state_dict() if optim is not None else None,
                      "scheduler": sched.state_dict() if sched is not None else None,
                      "val_result": None if val_result is None else float(val_result),
-                     "rng": get_rng_state(), "best_result": float(self.__dict__.get("best_result", -math.inf)), "seconds": self._seconds()}
+                     "rng": get_rng_state(), "config_hash": self._hash(), "best_result": float(self.__dict__.get("best_result", -math.inf)), "seconds": self._seconds()}
             save_checkpoint(state, osp.join(directory, name), is_best=is_best, model_name=model_name)
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
@@ -180,12 +180,18 @@ class TrainerBase:
         for name in names:
             path = osp.join(directory, name, candidates[0])
             checkpoint = load_checkpoint(path)
+            if checkpoint.get("config_hash", self._hash()) != self._hash():
+                raise UserError(f"checkpoint '{path}' is of a run with another configuration: choose another --output-dir, or delete "
+                                "that folder to start anew")
             epoch = restore(checkpoint, path, self._models[name], self._optims[name], self._scheds[name])
         if "rng" in checkpoint:
             set_rng_state(checkpoint["rng"])
             self.best_result, self._seconds_before = checkpoint["best_result"], checkpoint["seconds"]
         print(f"Resume from epoch {epoch} of '{directory}'")
         return epoch
+
+    def _hash(self) -> str:
+        return config_hash(self.cfg) if "cfg" in self.__dict__ else ""
 
     # Log
 

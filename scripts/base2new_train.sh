@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Base-to-novel, first half: train on the base classes, test on them. A run that is complete is not repeated.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/base2new.sh"
+flags=()
+[ "$TRAINER" = ZeroshotCLIP ] && flags=(--eval-only)
+run "$DATASET" base "$TRAINED" "${flags[@]}" "$@"

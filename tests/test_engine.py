@@ -1,0 +1,358 @@
+"""The engine: transforms, loaders, loop, checkpoints, resume, results."""
+
+import errno
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_run import make_cfg, make_trainer
+
+from dassl.config import config_hash, get_cfg_default, merge_from_list
+from dassl.data import DataManager, DatasetWrapper
+from dassl.data.data_manager import build_data_loader
+from dassl.data.datasets import DatasetBase, Datum, build_dataset
+from dassl.data.samplers import build_sampler
+from dassl.data.transforms import build_transform
+from dassl.engine import TRAINER_REGISTRY, TrainerX, TrainerXU, build_trainer
+from dassl.evaluation import build_evaluator
+from dassl.metrics import compute_accuracy
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import Registry, UserError, load_checkpoint, read_image, save_checkpoint, set_random_seed, setup_logger
+
+CKPT = "output/prompt_learner/model.pth.tar-2"
+
+
+# Images, transforms, loaders
+
+def test_every_kind_of_image_file_becomes_rgb(tmp_path):
+    ramp = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+    cases = {"grey.png": Image.fromarray(ramp), "sixteen.png": Image.fromarray(ramp.astype(np.uint16) * 256),
+             "palette.png": Image.fromarray(ramp).convert("P"), "alpha.png": Image.fromarray(ramp).convert("RGBA"),
+             "cmyk.jpg": Image.new("CMYK", (8, 8), (0, 255, 255, 0))}
+    for name, picture in cases.items():
+        picture.save(tmp_path / name)
+        found = np.asarray(read_image(str(tmp_path / name)))
+        assert found.shape == (8, 8, 3), name
+        expected = np.full((8, 8, 3), (254, 0, 0)) if name == "cmyk.jpg" else np.repeat(ramp[..., None], 3, 2)
+        assert np.abs(found.astype(int) - expected).max() <= 2, name
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_unreadable_image_is_named_without_a_worker_traceback(tmp_path, workers):
+    trainer = make_trainer(tmp_path, "CoOp", "DATALOADER.NUM_WORKERS", workers)
+    bad = Path(trainer.dm.dataset.train_x[4].impath)
+    bad.write_bytes(bad.read_bytes()[:40])
+    with pytest.raises(UserError) as error:
+        trainer.train()
+    assert re.fullmatch(rf"image '{bad}' cannot be read \(.*\): restore it or take it out of the data set's split file", str(error.value))
+
+
+def test_test_transform_resizes_the_short_side_and_crops(tmp_path):
+    cfg = make_cfg(tmp_path, "CoOp", "INPUT.SIZE", (32, 32), "INPUT.PIXEL_MEAN", [0.0, 0.0, 0.0], "INPUT.PIXEL_STD", [1.0, 1.0, 1.0])
+    wide = Image.new("RGB", (64, 32), "black")
+    wide.paste("white", (16, 0, 48, 32))
+    assert build_transform(cfg, is_train=False)(wide).shape == (3, 32, 32)
+    assert build_transform(cfg, is_train=False)(wide).min() == 1.0
+    assert build_transform(cfg, is_train=True, choices=["normalize"])(wide).min() == 0.0  # squeezed, nothing cut off
+    with pytest.raises(UserError, match="unknown transform in INPUT.TRANSFORMS 'random_flop': did you mean 'random_flip'?"):
+        build_transform(cfg, choices=["random_flop"])
+
+
+def test_training_order_of_transforms_does_not_depend_on_the_config(tmp_path):
+    cfg = make_cfg(tmp_path, "CoOp")
+    picture = Image.fromarray(np.random.RandomState(0).randint(0, 255, (40, 40, 3), dtype=np.uint8))
+    names = ["normalize", "colorjitter", "random_flip", "random_resized_crop", "cutout", "gaussian_noise", "randomgrayscale"]
+    torch.manual_seed(3)
+    first = build_transform(cfg, choices=names)(picture)
+    torch.manual_seed(3)
+    assert torch.equal(first, build_transform(cfg, choices=names[::-1])(picture))
+
+
+def test_batch_has_the_published_keys_and_the_last_one_is_kept(tmp_path):
+    cfg = make_cfg(tmp_path, "CoOp", "DATALOADER.TRAIN_X.BATCH_SIZE", 5, "DATALOADER.K_TRANSFORMS", 2, "DATALOADER.RETURN_IMG0", True)
+    dm = DataManager(cfg)
+    batches = list(dm.train_loader_x)
+    assert set(batches[0]) == {"img", "img2", "img0", "label", "domain", "impath", "index", "classname"}
+    assert [len(batch["label"]) for batch in batches] == [5, 5, 2]
+    assert not torch.equal(batches[0]["img"], batches[0]["img2"])
+    assert [len(b["label"]) for b in DataManager(make_cfg(tmp_path, "CoOp", "DATALOADER.TRAIN_X.BATCH_SIZE", 5,
+                                                          "DATALOADER.TRAIN_X.DROP_LAST", True)).train_loader_x] == [5, 5]
+
+
+def test_workers_do_not_share_an_augmentation_stream(tmp_path):
+    cfg = make_cfg(tmp_path, "CoOp", "DATALOADER.NUM_WORKERS", 2)
+    data = build_dataset(cfg).train_x[:1] * 4
+
+    class Draws(DatasetWrapper):
+        def __getitem__(self, index):
+            return {"draw": torch.tensor([random.random(), float(np.random.rand()), float(torch.rand(1))])}
+
+    torch.manual_seed(5)
+    loader = build_data_loader(cfg, "SequentialSampler", data, 1, dataset_wrapper=Draws)
+    draws = torch.cat([batch["draw"] for batch in loader])
+    assert all(len(column.unique()) == 4 for column in draws.T)
+    torch.manual_seed(5)
+    assert torch.equal(draws, torch.cat([batch["draw"] for batch in build_data_loader(cfg, "SequentialSampler", data, 1, dataset_wrapper=Draws)]))
+
+
+ITEMS = [Datum(f"{i}", label=i % 4, domain=i % 3) for i in range(48)]
+
+
+def test_domain_and_class_samplers():
+    for name, count in (("SeqDomainSampler", 3), ("RandomDomainSampler", 2)):
+        order = list(build_sampler(name, data_source=ITEMS, batch_size=6, n_domain=2))
+        assert len(order) % 6 == 0 and len(order) >= 24
+        for start in range(0, len(order), 6):
+            assert list(Counter(ITEMS[i].domain for i in order[start:start + 6]).values()) == [6 // count] * count
+    order = list(build_sampler("RandomClassSampler", data_source=ITEMS, batch_size=6, n_ins=3))
+    for start in range(0, len(order), 6):
+        assert list(Counter(ITEMS[i].label for i in order[start:start + 6]).values()) == [3, 3]
+    with pytest.raises(UserError, match="unknown sampler 'RandomSample': did you mean 'RandomSampler'?"):
+        build_sampler("RandomSample", data_source=ITEMS)
+    with pytest.raises(UserError, match="batch size 7 is not a multiple of N_INS 3"):
+        build_sampler("RandomClassSampler", data_source=ITEMS, batch_size=7, n_ins=3)
+
+
+# Optimiser and schedule
+
+def rates(epochs, **options):
+    cfg = get_cfg_default()
+    merge_from_list(cfg, ["OPTIM.NAME", "sgd", "OPTIM.LR", 0.002, "OPTIM.MAX_EPOCH", epochs, "OPTIM.LR_SCHEDULER", "cosine"]
+                    + [x for key, value in options.items() for x in (f"OPTIM.{key}", value)])
+    optimizer = build_optimizer(torch.nn.Linear(2, 2), cfg.OPTIM)
+    schedule = build_lr_scheduler(optimizer, cfg.OPTIM)
+    found = []
+    for _ in range(epochs):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def test_published_learning_rates_one_warm_up_epoch_then_cosine_from_its_start():
+    found = rates(5, WARMUP_EPOCH=1, WARMUP_TYPE="constant")
+    assert found == pytest.approx([1e-5] + [0.001 * (1 + np.cos(np.pi * k / 5)) for k in range(4)])
+    assert rates(4) == pytest.approx([0.001 * (1 + np.cos(np.pi * k / 4)) for k in range(4)])
+    assert rates(4, WARMUP_EPOCH=2, WARMUP_TYPE="linear")[:3] == pytest.approx([1e-5, 0.001, 0.002])
+
+
+# Training, checkpoints, resume
+
+def test_a_run_leaves_log_results_tensorboard_and_the_contract_lines(tmp_path, capsys):
+    cfg = make_cfg(tmp_path, "CoOp", "TRAIN.PRINT_FREQ", 2)
+    setup_logger(cfg.OUTPUT_DIR)
+    set_random_seed(cfg.SEED)
+    trainer = build_trainer(cfg)
+    accuracy = trainer.test() if trainer.train() is None else None
+    log = (tmp_path / "output/log.txt").read_text()
+    for line in (r"^Evaluate on the \*test\* set$", r"^=> result$", r"^\* total: 8$", r"^\* correct: \d$", r"^\* accuracy: [\d.]+%$",
+                 r"^\* error: [\d.]+%$", r"^\* macro_f1: [\d.]+%$", r"^Finish training$",
+                 r"^epoch \[1/2\] batch \[2/3\] time [\d.]+ .* loss [\d.]+ .* lr [\d.e+-]+ eta 0:00:\d\d$"):
+        assert re.search(line, log, re.M), line
+    assert "\r" not in log
+    results = json.loads((tmp_path / "output/results.json").read_text())
+    assert results["complete"] and results["seed"] == 1 and results["trainer"] == "CoOp" and results["dataset"] == "TinyNoise"
+    assert results["config_hash"] == config_hash(cfg) and results["epochs"] == 2 and results["config"]["OPTIM"]["LR"] == 0.1
+    assert results["metrics"]["test"]["accuracy"] == pytest.approx(accuracy) and results["metrics"]["test"]["total"] == 8
+    assert results["wall_time_s"] > 0 and results["peak_memory_mb"] > 50 and {"torch", "python"} <= results["versions"].keys()
+    assert list((tmp_path / "output/tensorboard").iterdir())
+
+
+def state_of(path: Path):
+    return load_checkpoint(str(path))
+
+
+def test_same_seed_same_bits(tmp_path):
+    for name in "ab":
+        make_trainer(tmp_path / name, "CoOp").train()
+    assert torch.equal(*(state_of(tmp_path / name / CKPT)["state_dict"]["ctx"] for name in "ab"))
+
+
+KILLED = """
+    import os, sys
+    from pathlib import Path
+    sys.path[:0] = [{root!r}, {tests!r}]
+    import torch
+    torch.set_num_threads(2)
+    from tiny_run import make_trainer
+    from trainers.coop import CoOp
+    where, count = {where!r}, [0]
+    after_epoch, step = CoOp.after_epoch, CoOp.forward_backward
+    def dying_after_epoch(self):
+        after_epoch(self)
+        if where == "epoch" and self.epoch == 1:
+            os._exit(9)
+    def dying_step(self, batch):
+        if where == "batch" and self.epoch == 2 and self.batch_idx == 1:
+            os._exit(9)
+        return step(self, batch)
+    CoOp.after_epoch, CoOp.forward_backward = dying_after_epoch, dying_step
+    make_trainer(Path({folder!r}), "CoOp", "OPTIM.MAX_EPOCH", 4, "TRAIN.CHECKPOINT_FREQ", 1).train()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["epoch", "batch"])
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one_to_the_bit(tmp_path, where):
+    options = ("OPTIM.MAX_EPOCH", 4, "TRAIN.CHECKPOINT_FREQ", 1)
+    make_trainer(tmp_path / "whole", "CoOp", *options).train()
+    tests = Path(__file__).parent
+    script = textwrap.dedent(KILLED).format(root=str(tests.parent), tests=str(tests), where=where, folder=str(tmp_path / "cut"))
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert killed.returncode == 9, killed.stderr
+    assert not (tmp_path / "cut/output/results.json").exists() and not (tmp_path / "cut/output/prompt_learner/model.pth.tar-3").exists()
+    trainer = make_trainer(tmp_path / "cut", "CoOp", *options)
+    trainer.train()
+    assert trainer.start_epoch == 2
+    whole, cut = (state_of(tmp_path / name / "output/prompt_learner/model.pth.tar-4") for name in ("whole", "cut"))
+    assert torch.equal(whole["state_dict"]["ctx"], cut["state_dict"]["ctx"])
+    assert torch.equal(whole["optimizer"]["state"][0]["momentum_buffer"], cut["optimizer"]["state"][0]["momentum_buffer"])
+    assert torch.equal(whole["rng"]["torch"], cut["rng"]["torch"]) and whole["rng"]["python"] == cut["rng"]["python"]
+    results = [json.loads((tmp_path / name / "output/results.json").read_text()) for name in ("whole", "cut")]
+    assert results[0]["metrics"] == results[1]["metrics"] and results[1]["complete"]
+
+
+def test_another_configuration_in_the_folder_is_not_continued(tmp_path):
+    make_trainer(tmp_path, "CoOp").train()
+    with pytest.raises(UserError, match="model.pth.tar-2' is of a run with another configuration: choose another --output-dir"):
+        make_trainer(tmp_path, "CoOp", "OPTIM.LR", 0.3).train()
+
+
+def test_disk_full_while_saving_keeps_the_old_checkpoint(tmp_path, monkeypatch):
+    make_trainer(tmp_path, "CoOp").train()
+    before = (tmp_path / CKPT).read_bytes()
+    monkeypatch.setattr(os, "fsync", lambda fd: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(UserError, match=r"cannot write '.*model.pth.tar-2' \(No space left on device\): free space .*is intact"):
+        save_checkpoint({"state_dict": {"ctx": torch.zeros(3)}, "epoch": 2}, str(tmp_path / "output/prompt_learner"))
+    assert (tmp_path / CKPT).read_bytes() == before and len(list((tmp_path / CKPT).parent.iterdir())) == 2
+
+
+def test_non_finite_loss_stops_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    trainer = make_trainer(tmp_path, "CoOp", "OPTIM.MAX_EPOCH", 3, "TRAIN.CHECKPOINT_FREQ", 1)
+    terms = type(trainer).loss_terms
+
+    def broken(self, *args):
+        found = terms(self, *args)
+        return {name: term * float("nan") for name, term in found.items()} if self.epoch == 2 else found
+
+    monkeypatch.setattr(type(trainer), "loss_terms", broken)
+    with pytest.raises(UserError, match="the loss is nan at epoch 3, batch 1: lower OPTIM.LR or use PREC fp32"):
+        trainer.train()
+    kept = state_of(tmp_path / CKPT)
+    assert kept["epoch"] == 2 and torch.isfinite(kept["state_dict"]["ctx"]).all()
+    assert not (tmp_path / "output/results.json").exists()
+
+
+def test_truncated_and_missing_checkpoints_are_named(tmp_path):
+    trainer = make_trainer(tmp_path, "CoOp")
+    trainer.train()
+    path = tmp_path / CKPT
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(UserError, match="model.pth.tar-2' cannot be read: it is truncated or not a checkpoint; delete it or copy it again"):
+        trainer.load_model(str(tmp_path / "output"), epoch=2)
+    with pytest.raises(UserError, match="model.pth.tar-7' does not exist: check --model-dir, --load-epoch or RESUME"):
+        trainer.load_model(str(tmp_path / "output"), epoch=7)
+
+
+def test_best_val_is_kept_and_deployed_and_a_missing_validation_set_is_no_obstacle(tmp_path, capsys, monkeypatch):
+    make_trainer(tmp_path / "none", "CoOp", "TEST.FINAL_MODEL", "last_step").train()
+    assert state_of(tmp_path / "none" / CKPT)["val_result"] is None
+    trainer = make_trainer(tmp_path, "CoOp", "TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", 3)
+    trainer.val_loader = trainer.test_loader
+    scores = iter([50.0, 75.0, 25.0])
+    test = type(trainer).test
+    monkeypatch.setattr(type(trainer), "test", lambda self, split=None: next(scores) if split == "val" else test(self, split))
+    trainer.train()
+    best = state_of(tmp_path / "output/prompt_learner/model-best.pth.tar")
+    assert best["epoch"] == 2 and best["val_result"] == 75.0
+    assert torch.equal(best["state_dict"]["ctx"], trainer.model.ctx)
+    assert "Deploy the model with the best val performance" in capsys.readouterr().out
+
+
+# Written against upstream's interface only
+
+@TRAINER_REGISTRY.register()
+class UpstreamStyle(TrainerX):
+    def build_model(self):
+        cfg = self.cfg
+        self.model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * cfg.INPUT.SIZE[0] * cfg.INPUT.SIZE[1], self.num_classes))
+        self.model.to(self.device)
+        self.optim = build_optimizer(self.model, cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        self.register_model("linear", self.model, self.optim, self.sched)
+
+    def forward_backward(self, batch):
+        image, label = self.parse_batch_train(batch)
+        output = self.model(image)
+        loss = torch.nn.functional.cross_entropy(output, label)
+        self.model_backward_and_update(loss)
+        summary = {"loss": loss.item(), "acc": compute_accuracy(output, label)[0].item()}
+        if (self.batch_idx + 1) == self.num_batches:
+            self.update_lr()
+        return summary
+
+
+@TRAINER_REGISTRY.register()
+class UnlabelledStyle(TrainerXU, UpstreamStyle):
+    def forward_backward(self, batch_x, batch_u):
+        image, label, unlabelled = self.parse_batch_train(batch_x, batch_u)
+        self.seen.append((len(image), len(unlabelled)))
+        return {"loss": float(self.model(image).sum())}
+
+
+def test_a_trainer_written_for_upstream_learns_and_reloads(tmp_path):
+    trainer = make_trainer(tmp_path, "UpstreamStyle", "OPTIM.MAX_EPOCH", 12, "OPTIM.LR", 0.01)
+    trainer.train()
+    first = trainer.test()
+    assert first > 60  # four colours, linearly separable
+    again = make_trainer(tmp_path / "other", "UpstreamStyle")
+    again.load_model(str(tmp_path / "output"), epoch=12)
+    again.set_model_mode("eval")
+    assert torch.equal(again.model[1].weight, trainer.model[1].weight)
+
+
+@pytest.mark.parametrize("count, expected", [("train_x", 3), ("train_u", 6), ("smaller_one", 3)])
+def test_epoch_length_with_unlabelled_data(tmp_path, count, expected):
+    trainer = make_trainer(tmp_path, "UnlabelledStyle", "TRAIN.COUNT_ITER", count, "OPTIM.MAX_EPOCH", 1, "TEST.NO_TEST", True)
+    trainer.train_loader_u = build_data_loader(trainer.cfg, "RandomSampler", trainer.dm.dataset.train_x, 2, tfm=trainer.dm.tfm_train)
+    trainer.seen = []
+    trainer.train()
+    assert trainer.seen == [(4, 2)] * expected
+
+
+# Small pieces
+
+def test_evaluator_against_hand_computed_values(tmp_path, capsys):
+    cfg = get_cfg_default()
+    merge_from_list(cfg, ["TEST.PER_CLASS_RESULT", True])
+    evaluator = build_evaluator(cfg, lab2cname={0: "a", 1: "b"})
+    evaluator.process(torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 1.0]]), torch.tensor([0, 1, 1]))
+    results = evaluator.evaluate()
+    assert results["accuracy"] == pytest.approx(200 / 3) and results["macro_f1"] == pytest.approx(200 / 3)
+    assert results["perclass_accuracy"] == pytest.approx(75)
+    top = compute_accuracy(torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]), torch.tensor([1, 0]), topk=(1, 2))
+    assert [value.item() for value in top] == [50.0, 100.0]
+
+
+def test_unknown_names_list_the_known_ones(tmp_path):
+    registry = Registry("THING")
+    registry.register()(DatasetBase)
+    with pytest.raises(UserError, match="unknown thing 'DatasetBas': did you mean 'DatasetBase'\\? known ones are DatasetBase"):
+        registry.get("DatasetBas")
+    with pytest.raises(UserError, match="unknown trainer 'CoOpp': did you mean 'CoOp'"):
+        make_trainer(tmp_path, "CoOpp")
+    with pytest.raises(UserError, match="unknown dataset 'TinyNoize': did you mean 'TinyNoise'"):
+        make_trainer(tmp_path, "CoOp", "DATASET.NAME", "TinyNoize")
+    cfg = get_cfg_default()
+    with pytest.raises(UserError, match="unknown config key 'OPTIM.LRR': the closest known key is 'OPTIM.LR'"):
+        merge_from_list(cfg, ["OPTIM.LRR", 1])

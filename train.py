@@ -147,7 +147,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--no-train", action="store_true", help="do not train")
     parser.add_argument("--skip-done", action="store_true", help="do nothing if the output folder holds this very run, complete")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs, which win over everything else")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    args.opts = [word for word in args.opts if word != "--"]  # needed before KEY VALUE pairs that follow a flag of several values
+    return args
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ Writes `pictures.npy` (N, S, S, 3) uint8, `index.json` (concept and artist of ea
 """
 import argparse
 import csv
-import io
 import json
 import logging
 import re

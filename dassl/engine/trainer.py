@@ -18,8 +18,7 @@ from dassl.data import DataManager
 from dassl.evaluation import build_evaluator
 from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import (AverageMeter, MetricMeter, UserError, count_num_param, mkdir_if_missing, read_json, save_checkpoint,
-                         tolist_if_not, write_json)
+from dassl.utils import AverageMeter, MetricMeter, UserError, count_num_param, mkdir_if_missing, read_json, save_checkpoint, tolist_if_not, write_json
 from dassl.utils.logger import eta_text, progress_bar, track
 from dassl.utils.tools import get_rng_state, set_rng_state, versions
 from dassl.utils.torchtools import load_checkpoint, load_pretrained_weights, load_state, newest_first, restore
@@ -151,7 +150,8 @@ class TrainerBase:
                      "optimizer": optim.state_dict() if optim is not None else None,
                      "scheduler": sched.state_dict() if sched is not None else None,
                      "val_result": None if val_result is None else float(val_result),
-                     "rng": get_rng_state(), "config_hash": self._hash(), "best_result": float(self.__dict__.get("best_result", -math.inf)), "seconds": self._seconds()}
+                     "rng": get_rng_state(), "config_hash": self._hash(),
+                     "best_result": float(self.__dict__.get("best_result", -math.inf)), "seconds": self._seconds()}
             save_checkpoint(state, osp.join(directory, name), is_best=is_best, model_name=model_name)
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
@@ -267,7 +267,7 @@ class SimpleTrainer(TrainerBase):
         self.start_epoch = self.epoch = 0
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
         self.output_dir, self.cfg = cfg.OUTPUT_DIR, cfg
-        self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self._born = time.time()
         self._training = False
         self.build_data_loader()
@@ -372,7 +372,7 @@ class SimpleTrainer(TrainerBase):
             "config_hash": config_hash(cfg), "metrics": known, "epochs": self.epoch + 1 if "time_start" in self.__dict__ else 0,
             "wall_time_s": round(self._seconds() if "time_start" in self.__dict__ else time.time() - self._born, 2),
             "peak_memory_mb": round(peak, 1), "versions": versions(), "device": str(self.device), "started": self._started,
-            "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "config": cfg_to_dict(cfg),
+            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "config": cfg_to_dict(cfg),
         }, path)
 
     def _run_batches(self, batches: Iterator, count: int) -> None:

@@ -5,10 +5,10 @@ import os.path as osp
 from collections.abc import Iterator
 
 import torch
-from dassl.data.data_manager import build_data_loader
 from torch import Tensor
 from yacs.config import CfgNode
 
+from dassl.data.data_manager import build_data_loader
 from dassl.utils import UserError
 from trainers.base import Features, check_option
 from trainers.craft.anchors import Anchors, describe, image_anchors

@@ -3,9 +3,22 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from torchvision.transforms import (CenterCrop, ColorJitter, Compose, GaussianBlur, InterpolationMode, Normalize, RandAugment,
-                                    RandomApply, RandomCrop, RandomGrayscale, RandomHorizontalFlip, RandomResizedCrop, Resize,
-                                    ToTensor)
+from torchvision.transforms import (
+    CenterCrop,
+    ColorJitter,
+    Compose,
+    GaussianBlur,
+    InterpolationMode,
+    Normalize,
+    RandAugment,
+    RandomApply,
+    RandomCrop,
+    RandomGrayscale,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    Resize,
+    ToTensor,
+)
 
 from dassl.utils import check_availability
 

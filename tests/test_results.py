@@ -1,0 +1,103 @@
+"""The collector against hand-computed tables."""
+
+import json
+import time
+
+import pytest
+from PIL import Image
+
+from tools import parse_test_res, results
+
+BASE, NEW = {1: 80.0, 2: 82.0, 3: 84.0}, {1: 60.0, 2: 64.0, 3: 62.0}
+
+
+def write(root, part, dataset, trainer, seed, accuracy, complete=True, config=None):
+    folder = root / part / dataset / "shots_8" / trainer / "openmoji" / f"seed{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"complete": complete, "metrics": {"test": {"accuracy": accuracy}}, "config": {"SEED": seed, "OUTPUT_DIR": str(folder), **(config or {})}}
+    (folder / "results.json").write_text(json.dumps(content))
+    return folder / "results.json"
+
+
+@pytest.fixture
+def runs(tmp_path):
+    for dataset, more in (("openmoji", 0.0), ("other", 6.0)):
+        for trainer, gain in (("CoOp", {1: 0, 2: 0, 3: 0}), ("CraftCoOp", {1: 1, 2: 2, 3: 3})):
+            for seed in (1, 2, 3):
+                write(tmp_path, "train_base", dataset, trainer, seed, BASE[seed] + more + gain[seed])
+                write(tmp_path, "test_new", dataset, trainer, seed, NEW[seed] + more)
+        write(tmp_path, "train_base", dataset, "ZeroshotCLIP", 1, 50.0)
+    return tmp_path
+
+
+def table(capsys, *arguments):
+    assert results.main(["base2new", *map(str, arguments)]) == 0
+    text = capsys.readouterr().out
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    return text, {(line[0], line[1]): line for line in lines}
+
+
+def test_numbers(runs, capsys):
+    text, rows = table(capsys, runs)
+    # H per seed: 2*80*60/140 = 68.5714, 2*82*64/146 = 71.8904, 2*84*62/146 = 71.3425; mean 70.6014, deviation 1.7786
+    assert rows["openmoji", "CoOp"][4:] == ["82.00 ± 2.00", "62.00 ± 2.00", "70.60 ± 1.78", "1, 2, 3"]
+    assert rows["openmoji", "ZeroshotCLIP"][4:] == ["50.00", results.MISSING, results.MISSING, "1"]
+    # H of the averaged base and new, per seed, not the average of H
+    base, new = 83.0, 63.0
+    assert results.averages(results.collect([runs])[0])[0].trainer == "ZeroshotCLIP"
+    average = next(row for row in results.averages(results.collect([runs])[0]) if row.trainer == "CoOp")
+    assert average.of("H")[1] == pytest.approx(2 * base * new / (base + new))
+    assert "paired over seeds" in text and "+2.00 ± 0.58" in text  # 1, 2, 3: deviation 1 / sqrt(3)
+    assert f"cells with {results.MISSING} have no finished run" in text
+
+
+def test_files_and_picture(runs, capsys, tmp_path):
+    table(capsys, runs, "--out", tmp_path / "table", "--plot", tmp_path / "table.png")
+    assert (tmp_path / "table.csv").read_text().splitlines()[1].startswith("openmoji,ZeroshotCLIP,openmoji,8,50.00,")
+    assert r"82.00 $\pm$ 2.00" in (tmp_path / "table.tex").read_text()
+    assert (tmp_path / "table.md").read_text().startswith("| data set")
+    assert Image.open(tmp_path / "table.png").size[0] > 400
+
+
+def test_incomplete_unreadable_and_mixed_runs_are_named(runs, capsys):
+    unfinished = write(runs, "test_new", "openmoji", "CoOp", 3, 99.0, complete=False)
+    broken = write(runs, "test_new", "openmoji", "CoOp", 2, 99.0)
+    broken.write_text("{")
+    write(runs, "train_base", "openmoji", "CoOp", 3, 84.0, config={"OPTIM": {"LR": 1}})
+    text, rows = table(capsys, runs)
+    assert rows["openmoji", "CoOp"][5] == "60.00"
+    assert f"'{unfinished}' is of a run that is not complete" in text and f"'{broken}' is not readable as results" in text
+    assert "CoOp/openmoji on openmoji (base) mixes 2 configurations" in text
+
+
+def test_nothing_found(tmp_path, capsys):
+    assert results.main(["base2new", str(tmp_path)]) == 2
+    assert "no results.json of base-to-novel runs below" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="is not a folder"):
+        results.main(["base2new", str(tmp_path / "none")])
+
+
+def test_a_thousand_runs_take_seconds(tmp_path, capsys):
+    for i in range(25):
+        for seed in range(20):
+            for part in ("train_base", "test_new"):
+                write(tmp_path, part, f"set{i}", "CoOp", seed, 50.0 + seed)
+    start = time.process_time()
+    table(capsys, tmp_path)
+    assert time.process_time() - start < 5
+
+
+def test_logs_are_read_as_the_coop_world_does(tmp_path, capsys):
+    for seed, value in ((1, 80.0), (2, 84.0)):
+        folder = tmp_path / "run" / f"seed{seed}"
+        folder.mkdir(parents=True)
+        (folder / "log.txt").write_text(f"=> result\n* accuracy: 10.0%\nFinish training\n=> result\n* total: 8\n* accuracy: {value}%\n")
+    assert parse_test_res.main([str(tmp_path / "run")]) == 0
+    assert "* accuracy: 82.00% +- 2.83%" in capsys.readouterr().out
+    assert parse_test_res.main([str(tmp_path), "--multi-exp", "--ci95"]) == 0
+    assert "+- 3.92%" in capsys.readouterr().out
+    (tmp_path / "run/seed1/log.txt").write_text("=> result\n* accuracy: 70.0%\n")
+    (tmp_path / "run/seed2/log.txt").write_text("=> result\n* accuracy: 72.0%\n")
+    assert parse_test_res.main([str(tmp_path / "run")]) == 2
+    assert "for test runs give --test-log" in capsys.readouterr().err
+    assert parse_test_res.main([str(tmp_path / "run"), "--test-log"]) == 0

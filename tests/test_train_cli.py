@@ -1,0 +1,133 @@
+"""train.py as a user meets it: precedence, includes, exit codes, one sentence for every mistake."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_run import make_cfg
+
+import train
+from dassl.utils import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Configs of a whole tiny run: data.yaml, trainer.yaml, craft.yaml that includes the former."""
+    cfg = make_cfg(tmp_path, "CoOp")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data.yaml").write_text("DATASET:\n  NAME: TinyNoise\nOPTIM:\n  LR: 0.5\nDATALOADER:\n  NUM_WORKERS: 0\n")
+    (tmp_path / "trainer.yaml").write_text(
+        f"OPTIM:\n  NAME: sgd\n  LR: 0.1\n  MAX_EPOCH: 2\nINPUT:\n  SIZE: (32, 32)\n  TRANSFORMS: ['normalize']\n"
+        f"MODEL:\n  BACKBONE:\n    NAME: '{cfg.MODEL.BACKBONE.NAME}'\nTRAINER:\n  COOP:\n    N_CTX: 4\n    PREC: fp32\n")
+    (tmp_path / "craft.yaml").write_text("BASE: trainer.yaml\nTRAINER:\n  CRAFT:\n    LAMBDA_STATIC: 0.25\n")
+    return tmp_path
+
+
+def arguments(folder: Path, *more: str, config: str = "trainer.yaml", trainer: str = "CoOp") -> list[str]:
+    return ["--root", str(folder / "data"), "--seed", "1", "--trainer", trainer, "--output-dir", str(folder / "out"),
+            "--dataset-config-file", str(folder / "data.yaml"), "--config-file", str(folder / config), *more]
+
+
+def config(*args, **kwargs):
+    return train.setup_cfg(train.parse_args(arguments(*args, **kwargs)))
+
+
+def test_precedence(files):
+    assert config(files).OPTIM.LR == 0.1  # trainer over data set
+    assert config(files).DATALOADER.NUM_WORKERS == 0  # data set over default
+    (files / "trainer.yaml").write_text((files / "trainer.yaml").read_text() + "SEED: 7\n")
+    assert config(files).SEED == 1  # flag over file
+    assert config(files, "SEED", "3").SEED == 3  # KEY VALUE over flag
+    assert config(files, "--transforms", "random_flip", "normalize", "--", "OPTIM.LR", "0.3").INPUT.TRANSFORMS == ("random_flip", "normalize")
+
+
+def test_a_craft_config_includes_its_baseline(files):
+    cfg = config(files, config="craft.yaml", trainer="CraftCoOp")
+    assert cfg.TRAINER.CRAFT.LAMBDA_STATIC == 0.25 and cfg.OPTIM.LR == 0.1 and cfg.TRAINER.COOP.N_CTX == 4
+    (files / "more.yaml").write_text("OPTIM:\n  LR: 0.7\n")
+    assert config(files, "--config-file", str(files / "more.yaml"), config="craft.yaml").OPTIM.LR == 0.7
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/trainers").rglob("*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_shipped_config_is_valid_and_craft_ones_add_only_their_node(path):
+    args = train.parse_args(["--trainer", path.parent.name, "--dataset-config-file", str(ROOT / "configs/datasets/openmoji.yaml"),
+                             "--config-file", str(path)])
+    cfg = train.setup_cfg(args)
+    assert cfg.INPUT.SIZE == ((64, 64) if path.stem == "openmoji" else (224, 224))
+    if path.parent.name.startswith("Craft"):
+        assert set(train.read_config(str(path))[-1][1]) == {"TRAINER"} and set(train.read_config(str(path))[-1][1]["TRAINER"]) == {"CRAFT"}
+
+
+BROKEN = {
+    "unknown key": (["OPTIM.LRR", "1"], "unknown config key 'OPTIM.LRR': the closest known key is 'OPTIM.LR'"),
+    "wrong type": (["OPTIM.MAX_EPOCH", "many"], "config key 'OPTIM.MAX_EPOCH' takes a int such as 2, not 'many'"),
+    "odd pairs": (["OPTIM.LR"], "the options OPTIM.LR are not KEY VALUE pairs: 'OPTIM.LR' lacks its partner"),
+    "unknown trainer": (["TRAINER.NAME", "CraftCoop"], "unknown trainer 'CraftCoop': did you mean 'CraftCoOp'"),
+    "unknown data set": (["DATASET.NAME", "OpenMoj"], "unknown dataset 'OpenMoj': did you mean 'OpenMoji'"),
+    "missing root": (["DATASET.NAME", "OpenMoji", "DATASET.ROOT", "/nowhere"], "DATASET.ROOT '/nowhere' does not exist"),
+    "missing config": (["--config-file", "none.yaml"], "config file 'none.yaml' cannot be read (No such file or directory)"),
+    "missing weights": (["MODEL.BACKBONE.NAME", "none.pt"], "none.pt"),
+    "wrong size": (["INPUT.SIZE", "(64, 64)"], "INPUT.SIZE is (64, 64) but"),
+    "half on a CPU": (["TRAINER.COOP.PREC", "fp16"], "TRAINER.COOP.PREC fp16 needs a CUDA device: set TRAINER.COOP.PREC to fp32 or amp"),
+    "no checkpoint": (["--eval-only", "--model-dir", "none", "--load-epoch", "3"], "model.pth.tar-3' does not exist: check --model-dir"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_mistakes_end_in_one_sentence_and_exit_code_2(files, capsys, case):
+    more, message = BROKEN[case]
+    if torch.cuda.is_available() and case == "half on a CPU":
+        more = [*more, "USE_CUDA", "False"]
+    code = train.main(train.parse_args(arguments(files, *more)))
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert code == 2 and lines[-1].startswith("error: ") and message in lines[-1]
+    assert len([line for line in lines if line.startswith("error")]) == 1 and "Traceback" not in "".join(lines)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_cuda_asked_for_and_absent(files):
+    with pytest.raises(UserError, match="USE_CUDA is True but torch finds no CUDA device: set USE_CUDA False"):
+        config(files, "USE_CUDA", "True")
+    assert config(files).USE_CUDA  # the default falls back with a line in the log
+
+
+def test_bad_yaml_and_circular_includes_are_named(files):
+    for text, message in (("OPTIM: [", "is not valid YAML"), ("- 1", "holds no 'KEY: value' pairs"), ("BASE: bad.yaml", "includes itself"),
+                          ("OPTIM:\n  LRR: 1", r"unknown config key 'OPTIM.LRR' \(in '.*bad.yaml'\)")):
+        (files / "bad.yaml").write_text(text)
+        with pytest.raises(UserError, match=message):
+            config(files, config="bad.yaml")
+    with pytest.raises(UserError, match="TRAINER.NAME is not set: give --trainer"):
+        config(files, trainer="")
+
+
+@pytest.mark.slow
+def test_train_then_skip_then_test_on_new_classes(files, capsys):
+    assert train.main(train.parse_args(arguments(files, "--skip-done"))) == 0
+    results = json.loads((files / "out/results.json").read_text())
+    assert results["complete"] and results["epochs"] == 2
+    capsys.readouterr()
+    assert train.main(train.parse_args(arguments(files, "--skip-done"))) == 0
+    assert capsys.readouterr().out == f"Done already: {files / 'out'}\n"
+    new = ["--eval-only", "--model-dir", str(files / "out"), "--load-epoch", "2", "--output-dir", str(files / "new"), "DATASET.SUBSAMPLE_CLASSES", "new"]
+    assert train.main(train.parse_args(arguments(files, *new))) == 0
+    found = json.loads((files / "new/results.json").read_text())
+    assert found["complete"] and found["subsample_classes"] == "new" and found["metrics"]["test"]["total"] == 6
+    # An interrupted run is never taken for a finished one.
+    results["complete"] = False
+    (files / "out/results.json").write_text(json.dumps(results))
+    assert not train.is_done(config(files))
+
+
+@pytest.mark.slow
+def test_the_program_itself_prints_no_traceback(tmp_path):
+    done = subprocess.run([sys.executable, str(ROOT / "train.py"), "--trainer", "CoOp", "--dataset-config-file", "none.yaml"],
+                          capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.strip().splitlines()[-1].startswith("error: config file 'none.yaml' cannot be read")
+    assert "Traceback" not in done.stderr

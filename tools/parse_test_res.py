@@ -1,0 +1,64 @@
+"""Mean accuracy from the log files of CoOp-style runs, for those used to it: `python -m tools.parse_test_res DIRECTORY`.
+
+DIRECTORY holds one folder per seed with a log.txt (with --multi-exp: one folder per experiment, each with seeds).
+`tools.results` reads results.json and tells more.
+"""
+
+import argparse
+import re
+import statistics
+import sys
+from pathlib import Path
+
+
+def read_log(path: Path, keyword: str, mark: str) -> float | None:
+    """The last `* keyword: x%` after the line `mark`; None if the log has none."""
+    found, seen = None, False
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        seen |= line.strip() == mark
+        match = re.match(rf"\* {re.escape(keyword)}: ([-.\deE+]+)%", line.strip())
+        if match and seen:
+            found = float(match[1])
+    return found
+
+
+def summarise(folder: Path, args: argparse.Namespace) -> float | None:
+    """Print the folder's runs and their mean; returns the mean."""
+    values = []
+    for log in sorted(folder.glob("*/log.txt")):
+        value = read_log(log, args.keyword, "=> result" if args.test_log else "Finish training")
+        if value is not None:
+            values.append(value)
+            sys.stdout.write(f"file: {log}. {args.keyword}: {value:.2f}%\n")
+    if not values:
+        sys.stderr.write(f"error: no log.txt below '{folder}' holds '* {args.keyword}'"
+                         f"{'' if args.test_log else ' after training; for test runs give --test-log'}\n")
+        return None
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    if args.ci95:
+        spread *= 1.96 / len(values) ** 0.5
+    mean = statistics.mean(values)
+    sys.stdout.write(f"===\nSummary of '{folder}' over {len(values)} run(s)\n* {args.keyword}: {mean:.2f}% +- {spread:.2f}%\n===\n")
+    return mean
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--ci95", action="store_true", help="95%% confidence interval instead of the standard deviation")
+    parser.add_argument("--test-log", action="store_true", help="logs of test runs (without training)")
+    parser.add_argument("--multi-exp", action="store_true", help="several experiments below DIRECTORY")
+    parser.add_argument("--keyword", default="accuracy")
+    args = parser.parse_args(arguments)
+    if not args.directory.is_dir():
+        sys.stderr.write(f"error: '{args.directory}' is not a folder: give the folder that holds the seeds' folders\n")
+        return 2
+    folders = sorted(path for path in args.directory.iterdir() if path.is_dir()) if args.multi_exp else [args.directory]
+    means = [mean for folder in folders if (mean := summarise(folder, args)) is not None]
+    if args.multi_exp and means:
+        sys.stdout.write(f"Average: {statistics.mean(means):.2f}%\n")
+    return 0 if means else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

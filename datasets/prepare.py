@@ -4,9 +4,9 @@ import argparse
 import sys
 
 from dassl.utils import UserError
-from datasets import openmoji
+from datasets import icons, openmoji
 
-PREPARE = {"openmoji": openmoji.prepare}
+PREPARE = {"openmoji": openmoji.prepare, "icons": icons.prepare}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,7 +4,7 @@
 
 OpenAI architecture, so `clip.load(path)` reads the file. A batch holds emoji, each drawn by two artists, and icons. Three
 losses, all on the shared embedding: picture against caption (CLIP; every picture of a concept is a positive), picture
-against the names of all Unicode subgroups, and picture against picture of the same concept by another artist. No
+against the names of all Unicode subgroups (icons: of their sets' categories), and picture against picture of the same concept by another artist. No
 benchmark picture is used (see `tools.pretrain_data`); progress is judged on the validation split only.
 """
 import argparse
@@ -13,7 +13,7 @@ import logging
 import math
 import random
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import clip
@@ -135,6 +135,8 @@ class Bank:
         self.others = [key for key in self.emoji if not self.concepts[key]["class"].endswith("flag")]
         self.icons = [key for key in self.of if key.startswith("icon ")]
         self.classes = sorted({self.concepts[key]["class"] for key in self.emoji})
+        count = Counter(self.concepts[key]["class"] for key in self.icons)
+        self.categories = sorted(name for name, number in count.items() if name and number >= 15)
 
     def draw(self, number: int, rng: random.Random) -> list[str]:
         """Different emoji; flags, a seventh of all and of little use, are one in 24."""
@@ -159,7 +161,7 @@ class Bank:
 
 
 def all_captions(bank: Bank) -> list[str]:
-    words = [*TEMPLATES, "a kind of, one", *bank.classes]
+    words = [*TEMPLATES, "a kind of, one", *bank.classes, *bank.categories]
     return words + [" ".join([facts["label"], *facts["tags"]]) + "," for facts in bank.concepts.values()]
 
 
@@ -214,6 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bank", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--init", type=Path, help="weights to go on from, as written by --out")
     parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--data", type=Path, help="DATASET.ROOT with openmoji/, to watch the validation splits")
     parser.add_argument("--image", type=int, default=64)
@@ -223,7 +226,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--embed", type=int, default=128)
     parser.add_argument("--emoji", type=int, default=96, help="emoji per batch, two pictures each")
-    parser.add_argument("--icons", type=int, default=8)
+    parser.add_argument("--icons", type=int, default=24)
     parser.add_argument("--masked", type=float, default=0.75, help="share of the time in which half of the patches are dropped")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=1)
@@ -234,11 +237,16 @@ def main() -> None:
     bank = Bank(args.bank)
     vocabulary = Vocabulary(all_captions(bank))
     model = build(len(vocabulary.ids), args)
+    if args.init:
+        weights = {key: value.float() for key, value in torch.load(args.init, weights_only=True).items()}
+        known = weights["token_embedding.weight"][vocabulary.ids]
+        weights["token_embedding.weight"] = torch.where((known != 0).any(1, keepdim=True), known, model.token_embedding.weight.detach())
+        model.load_state_dict(weights)
     optimizers = build_optimizers(model, args.lr)
     averaged = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
     watched = validation(args.data, args.image)
-    log.info("%d pictures, %d emoji, %d icons, %d subgroups, %d tokens, %.2f M parameters", len(bank.pictures), len(bank.emoji),
-             len(bank.icons), len(bank.classes), len(vocabulary.ids), sum(p.numel() for p in model.parameters()) / 1e6)
+    log.info("%d pictures, %d emoji, %d icons, %d subgroups, %d categories, %d tokens, %.2f M parameters", len(bank.pictures), len(bank.emoji),
+             len(bank.icons), len(bank.classes), len(bank.categories), len(vocabulary.ids), sum(p.numel() for p in model.parameters()) / 1e6)
     start, step, last, seen = time.time(), 0, time.time(), 0
     while (progress := (time.time() - start) / (60 * args.minutes)) < 1:
         rate = min(1.0, (step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * progress))
@@ -250,22 +258,26 @@ def main() -> None:
         images = augment(bank.pictures[numbers], args.image, generator)
         owner = torch.tensor(owner)
         labels = torch.tensor([bank.classes.index(bank.concepts[key]["class"]) for key in emoji])
-        captions = [bank.caption(key, rng) for key in emoji + icons] + [rng.choice(TEMPLATES).format(name) for name in bank.classes]
+        categories = torch.tensor([bank.categories.index(bank.concepts[key]["class"]) if bank.concepts[key]["class"] in bank.categories
+                                   else -1 for key in icons])
+        captions = [bank.caption(key, rng) for key in emoji + icons]
+        captions += [rng.choice(TEMPLATES).format(name) for name in bank.classes + bank.categories]
         with torch.autocast("cpu", torch.bfloat16):
             patches = (args.image // args.patch) ** 2
             keep = torch.rand(len(images), patches, generator=generator).topk(patches // 2, 1).indices
             v = encode_image(model, images, keep if progress < args.masked else None)
             w = encode_text(model, *vocabulary(captions))
-        w, names = w[: len(emoji) + len(icons)], w[len(emoji) + len(icons):]
+        w, names, category_names = w.split([len(emoji) + len(icons), len(bank.classes), len(bank.categories)])
         scale = model.logit_scale.exp().clamp(max=100)
         positive = (owner[:, None] == torch.arange(len(w))[None]).float()
         logits = scale * v @ w.t()
         contrast = (soft_cross_entropy(logits, positive) + soft_cross_entropy(logits.t(), positive.t())) / 2
         drawn = 2 * len(emoji)
         subgroup = F.cross_entropy(scale * v[:drawn] @ names.t(), labels[owner[:drawn]], label_smoothing=0.05)
+        category = F.cross_entropy(scale * v[drawn:] @ category_names.t(), categories, ignore_index=-1, label_smoothing=0.05)
         alike = (v[:drawn] @ v[:drawn].t()) * 14 - 1e4 * torch.eye(drawn)
         pair = F.cross_entropy(alike, torch.arange(drawn) ^ 1)
-        loss = contrast + subgroup + 0.5 * pair
+        loss = contrast + subgroup + 0.25 * category.nan_to_num() + 0.5 * pair
         model.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -19,6 +19,7 @@ import subprocess
 import tarfile
 import unicodedata
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,7 @@ ICONS = {
     "@iconify-json/streamline-plump-color@1.2": "CC BY 4.0", "@iconify-json/streamline-kameleon-color@1.2": "CC BY 4.0",
     "@iconify-json/streamline-stickies-color@1.2": "CC BY 4.0",
 }
+CATEGORIES = ("mdi", "streamline", "healthicons")  # icon sets whose categories say what a picture shows
 VARIANT = re.compile(r"-(bold|thin|light|fill|duotone|twotone|off|variant|outline|filled|rounded|sharp|negative|flat|duo)(-|$)|\d")
 SHAPES = "path,circle,rect,ellipse,polygon,polyline,line,use"
 
@@ -141,6 +143,11 @@ def icon_jobs(packages: Path, table: dict, names: dict[str, str]) -> list[tuple[
         folder = fetch(package, packages)
         icons = json.loads((folder / "icons.json").read_text())
         width, height = icons.get("width", 16), icons.get("height", 16)
+        category_of = {}
+        if any(name in package for name in CATEGORIES):
+            for category, members in json.loads((folder / "metadata.json").read_text())["categories"].items():
+                words = " ".join(re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", category)).lower()  # FoodDrinks, Food / Drink
+                category_of |= {name: words for name in members if name not in category_of}
         for name, icon in icons["icons"].items():
             if VARIANT.search(name) or icon.get("hidden"):
                 continue  # style variants of one shape
@@ -149,6 +156,7 @@ def icon_jobs(packages: Path, table: dict, names: dict[str, str]) -> list[tuple[
             if concept is None:
                 concept = f"icon {words}"
                 table.setdefault(concept, {"label": words, "tags": [], "class": ""})
+                table[concept]["class"] = table[concept]["class"] or category_of.get(name, "")
             size = icon.get("width", width), icon.get("height", height)
             result.append((package, concept, svg_variants(icon["body"], *size)[:1]))
     return result
@@ -193,7 +201,7 @@ def main() -> None:
     table, names = concepts(fetch(EMOJIBASE, packages))
     work = jobs(packages, table, names) + icon_jobs(packages, table, names)
     pictures, index = [], []
-    with ProcessPoolExecutor() as pool:
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:  # a fork inherits the locks of threads that torch started
         tasks = ((f"{artist}/{concept}", drawings) for artist, concept, drawings in work)
         for (artist, concept, _), (_, rendered) in zip(work, tqdm(pool.map(render_all, tasks, chunksize=32), total=len(work), mininterval=5)):
             for style, picture in enumerate(rendered):

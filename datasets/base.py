@@ -11,9 +11,11 @@ import os.path as osp
 import random
 from collections.abc import Sequence
 
+import dassl.utils
 from dassl.data.datasets import DatasetBase, Datum
-from dassl.utils import UserError, read_json, write_json
+from dassl.utils import read_json, write_json
 
+UserError = getattr(dassl.utils, "UserError", ValueError)  # upstream Dassl, where these data sets run too, has none
 SUBSETS = ("all", "base", "new")
 PARTS = ("train", "val", "test")
 Rows = list[list]  # [path, label, class name]

@@ -19,8 +19,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import UserError, write_json
-from datasets.base import PARTS, CoOpDataset
+from dassl.utils import write_json
+from datasets.base import PARTS, CoOpDataset, UserError
 
 TABLE = Path(__file__).with_name("emoji.csv")
 BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "emoji"  # one zip per further artist

@@ -3,8 +3,8 @@
 import argparse
 import sys
 
-from dassl.utils import UserError
 from datasets import icons, openmoji
+from datasets.base import UserError
 
 PREPARE = {"openmoji": openmoji.prepare, "icons": icons.prepare}
 

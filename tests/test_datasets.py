@@ -16,6 +16,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UserError, set_random_seed
 from datasets import openmoji, prepare
 from datasets.base import CoOpDataset, read_split
+from tools import make_icon_table
 
 CLASSES = ("ant", "bee", "cat", "dog", "elk")
 
@@ -165,6 +166,13 @@ def bench(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def drawn_icons(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("icons")
+    assert prepare.main(["icons", "--root", str(folder / "data")]) == 0
+    return folder
+
+
 def emoji_of(rows):
     return {Path(row[0]).stem for row in rows}
 
@@ -212,6 +220,23 @@ def test_line_drawings_are_black_on_white_and_show_the_same_shape(bench):
     assert colour.shape == line.shape == (openmoji.PICTURE_SIZE, openmoji.PICTURE_SIZE, 3)
     assert np.ptp(colour, axis=2).max() > 100 and np.ptp(line, axis=2).max() == 0  # an apple is red, its drawing grey
     assert (colour[line[..., 0] < 40].mean() < 60)  # where the drawing is black, so is the picture
+
+
+@pytest.mark.slow
+def test_icons_are_enough_for_an_error_of_one_point_and_no_drawing_is_on_two_sides(drawn_icons):
+    split = read_split(str(drawn_icons / "data/icons/split_zhou_Icons.json"))
+    side = {}
+    for part, rows in split.items():
+        for path, label, _ in rows:
+            assert side.setdefault(make_icon_table.family(Path(path).stem), (part, label)) == (part, label), path
+    for subset in ("base", "new"):
+        cfg = make_cfg(drawn_icons, "CoOp", "DATASET.NAME", "Icons", "DATASET.SUBSAMPLE_CLASSES", subset, "DATASET.NUM_SHOTS", 16)
+        set_random_seed(1)
+        data = DATASET_REGISTRY.get("Icons")(cfg)
+        assert set(Counter(item.label for item in data.train_x).values()) == {16}
+        assert 100 * (0.25 * 0.75 / len(data.test)) ** 0.5 < 1.02  # standard error at an accuracy of 25%
+    picture = np.asarray(Image.open(drawn_icons / "data/icons/images" / split["test"][0][0]))
+    assert picture.shape == (openmoji.PICTURE_SIZE, openmoji.PICTURE_SIZE, 3) and np.ptp(picture) > 200
 
 
 def test_prepare_says_what_is_wrong(tmp_path, capsys, monkeypatch):

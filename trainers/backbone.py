@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dassl.utils import UserError
 from trainers.encoders import ImageEncoder, ResNetEncoder, TextEncoder, sub_weights
+from trainers.errors import UserError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # clip imports pkg_resources, which warns about its own end

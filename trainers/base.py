@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import UserError, count_num_param, load_checkpoint, load_pretrained_weights
+from dassl.utils import count_num_param, load_checkpoint, load_pretrained_weights
 from trainers.backbone import PRECISIONS, load_backbone, unit
+from trainers.errors import UserError
 
 DEFAULT_TEMPLATE = "a photo of a {}."
 # Published checkpoints carry token embeddings of the class names and a copy of the frozen CLIP.

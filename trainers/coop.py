@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UserError
 from trainers.backbone import Backbone, count_tokens, unit
 from trainers.base import PromptTrainer, check_option
+from trainers.errors import UserError
 
 POSITIONS = ("end", "middle", "front")
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dassl.utils import UserError
+from trainers.errors import UserError
 
 HEAD_WIDTH = 64  # an OpenAI transformer has width // 64 heads; where 64 does not divide the width they are a little wider
 KeyValue = tuple[Tensor, Tensor]

@@ -9,10 +9,10 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from dassl.data.data_manager import build_data_loader
-from dassl.utils import UserError
 from trainers.base import Features, check_option
 from trainers.craft.anchors import Anchors, describe, image_anchors
 from trainers.craft.losses import DIRECTIONS, TARGETS, static_alignment, stochastic_alignment
+from trainers.errors import UserError
 
 TEXT_SAMPLES = ("prompt", "template")
 WEIGHTS = ("LAMBDA_STATIC", "LAMBDA_STOCHASTIC")

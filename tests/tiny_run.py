@@ -15,17 +15,19 @@ from dassl.utils import set_random_seed
 
 CLASSES = ("tabby_cat", "golden retriever", "red", "saxophone")
 TRAIN, TEST = 3, 2  # images per class
+STRUCTURES = {"CoOp": "COOP", "CoCoOp": "COCOOP", "VPT": "VPT", "IVLP": "IVLP", "MaPLe": "MAPLE", "PromptSRC": "PROMPTSRC"}  # trainer: node
 
 
 @DATASET_REGISTRY.register()
 class TinyNoise(DatasetBase):
     """Noise of a colour per class; with the subset "new" only the last three classes, renumbered."""
 
+    names = CLASSES
     templates = ("a picture of a {}.", "a {}.")
 
     def __init__(self, cfg):
         self.dataset_dir = str(Path(cfg.DATASET.ROOT) / "noise")
-        classes = CLASSES[1:] if cfg.DATASET.SUBSAMPLE_CLASSES == "new" else CLASSES
+        classes = self.names[1:] if cfg.DATASET.SUBSAMPLE_CLASSES == "new" else self.names
         parts = {}
         for part, number in (("train", TRAIN), ("test", TEST)):
             parts[part] = [Datum(impath=str(self.image(part, name, i)), label=label, classname=name)
@@ -36,8 +38,8 @@ class TinyNoise(DatasetBase):
         path = Path(self.dataset_dir) / f"{part}-{name}-{number}.png"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            noise = np.random.RandomState(100 * CLASSES.index(name) + 10 * number + len(part))
-            colour = np.random.RandomState(CLASSES.index(name)).randint(0, 160, 3)
+            noise = np.random.RandomState(100 * self.names.index(name) + 10 * number + len(part))
+            colour = np.random.RandomState(self.names.index(name)).randint(0, 160, 3)
             Image.fromarray((colour + noise.randint(0, 96, (40, 36, 3))).astype(np.uint8)).save(path)
         return path
 
@@ -56,7 +58,9 @@ def make_cfg(folder: Path, trainer: str, *options):
         "DATALOADER.NUM_WORKERS", 0, "DATALOADER.TRAIN_X.BATCH_SIZE", 4, "DATALOADER.TEST.BATCH_SIZE", 3,
         "MODEL.BACKBONE.NAME", str(weights), "OPTIM.NAME", "sgd", "OPTIM.LR", 0.1, "OPTIM.MAX_EPOCH", 2,
         "OPTIM.LR_SCHEDULER", "cosine", "TRAIN.PRINT_FREQ", 1, "TRAINER.NAME", trainer,
-        "TRAINER.COOP.N_CTX", 4, "TRAINER.COOP.PREC", "fp32", *options])
+        "TRAINER.COOP.N_CTX", 4, "TRAINER.COCOOP.N_CTX", 3, "TRAINER.VPT.PROMPT_DEPTH_VISION", 2, "TRAINER.MAPLE.PROMPT_DEPTH", 3,
+        *(word for name in ("IVLP", "PROMPTSRC") for tower in ("VISION", "TEXT") for word in (f"TRAINER.{name}.PROMPT_DEPTH_{tower}", 2)),
+        *(word for name in STRUCTURES.values() for word in (f"TRAINER.{name}.PREC", "fp32")), *options])
     cfg.freeze()
     return cfg
 

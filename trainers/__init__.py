@@ -1,8 +1,8 @@
 """Importing this registers all trainers. Each module adds its own options through its `extend_cfg`."""
 
-from trainers import coop, craft, zsclip
+from trainers import cocoop, coop, craft, ivlp, maple, promptsrc, vpt, zsclip
 
-MODULES = (zsclip, coop, craft)
+MODULES = (zsclip, coop, cocoop, vpt, ivlp, maple, promptsrc, craft)
 
 
 def extend_cfg(cfg) -> None:

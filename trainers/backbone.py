@@ -65,10 +65,11 @@ class Backbone(nn.Module):
         return torch.cat(rows)
 
     @torch.no_grad()
-    def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Unit-norm features (N, D), float32, of plain texts."""
+    def encode_texts(self, texts: Sequence[str], at_length_1: bool = True) -> Tensor:
+        """Features (N, D), float32, of plain texts: unit-norm, or as they come out of the encoder."""
         tokens = self.tokenize(texts).to(self.scale.device)
-        return torch.cat([unit(self.text.encode_tokens(some)) for some in tokens.split(TEXTS_AT_ONCE)])
+        found = (self.text.encode_tokens(some) for some in tokens.split(TEXTS_AT_ONCE))
+        return torch.cat([unit(some) if at_length_1 else some.float() for some in found])
 
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from trainers.errors import UserError
 DEFAULT_TEMPLATE = "a photo of a {}."
 # Published checkpoints carry token embeddings of the class names and a copy of the frozen CLIP.
 TOKEN_BUFFERS = ("token_prefix", "token_suffix")
-FROZEN_PARTS = ("image_encoder.", "text_encoder.", "logit_scale")
+FROZEN_PARTS = ("image_encoder.", "text_encoder.", "logit_scale", "prompt_learner.ZS_image_encoder.")
 
 
 def check_option(cfg, key: str, allowed: Sequence) -> None:
@@ -33,6 +33,15 @@ def check_option(cfg, key: str, allowed: Sequence) -> None:
         value = value[part]
     if value not in allowed:
         raise UserError(f"{key} is '{value}': choose one of {', '.join(map(str, allowed))}")
+
+
+def check_least(cfg, key: str, least: int = 1) -> None:
+    """Raise UserError unless the value of `key`, a dotted path in `cfg`, is `least` or more."""
+    value = cfg
+    for part in key.split("."):
+        value = value[part]
+    if value < least:
+        raise UserError(f"{key} is {value}: set it to {least} or more")
 
 
 @dataclass
@@ -106,10 +115,19 @@ class PromptTrainer(TrainerX):
         """Class names in label order, spaces for underscores."""
         return [name.replace("_", " ") for name in self.dm.dataset.classnames]
 
+    @property
+    def template(self) -> str:
+        """The data set's first template."""
+        return (getattr(self.dm.dataset, "templates", None) or [DEFAULT_TEMPLATE])[0]
+
     def class_texts(self) -> list[str]:
         """The data set's first template, filled with each class name."""
-        template = (getattr(self.dm.dataset, "templates", None) or [DEFAULT_TEMPLATE])[0]
-        return [template.format(name) for name in self.classnames]
+        return [self.template.format(name) for name in self.classnames]
+
+    def ensemble_features(self, templates: Sequence[str], at_length_1: bool = True) -> Tensor:
+        """Unit-norm mean (C, D) over templates of frozen CLIP's text features, each at length 1 or as it was encoded."""
+        texts = [template.format(name) for template in templates for name in self.classnames]
+        return unit(self.backbone.encode_texts(texts, at_length_1).unflatten(0, (len(templates), -1)).mean(0))
 
     def template_features(self, labels: Tensor) -> Tensor:
         """Unit-norm features (B, D) of the template text of each label, with deep prompts but no learned context."""

@@ -107,11 +107,15 @@ class Encoder(Frozen):
             if "ln_" not in name:
                 buffer.data = buffer.data.half()
 
+    def check_depth(self, depth: int) -> None:
+        """UserError if there are fewer layers than `depth`."""
+        if depth > self.layers:
+            raise UserError(f"prompts for {depth} layers do not fit an encoder of {self.layers} layers: "
+                            f"set the prompt depth to {self.layers} or less")
+
     def check_deep(self, deep: Sequence[Tensor], shallow: int) -> None:
         """UserError unless the deep prompts fit the number of layers and the tokens they replace."""
-        if len(deep) >= self.layers:
-            raise UserError(f"prompts for {1 + len(deep)} layers do not fit an encoder of {self.layers} layers: "
-                            f"set the prompt depth to {self.layers} or less")
+        self.check_depth(1 + len(deep))
         if any(len(prompt) > shallow for prompt in deep):
             raise ValueError(f"a deep prompt of {max(map(len, deep))} tokens cannot replace {shallow} tokens")
 
@@ -232,11 +236,15 @@ class ResNetEncoder(nn.Module):
                 for parameter in module.parameters(recurse=False):
                     parameter.data = parameter.data.half()
 
+    def check_depth(self, depth: int) -> None:
+        """UserError: there is no layer that could take visual prompts."""
+        raise UserError("visual prompts need a vision transformer, but MODEL.BACKBONE.NAME is a ResNet: "
+                        "choose a ViT, or a method that prompts only the text")
+
     def forward(self, images: Tensor, prompts: Tensor | None = None, deep: Sequence[Tensor] = ()) -> Tensor:
         """Features (B, D) of images (B, 3, R, R). Raises UserError if prompts are given."""
         if prompts is not None or deep:
-            raise UserError("visual prompts need a vision transformer, but MODEL.BACKBONE.NAME is a ResNet: "
-                            "choose a ViT, or a method that prompts only the text")
+            self.check_depth(1 + len(deep))
         return self.tower(images.to(self.dtype))
 
 

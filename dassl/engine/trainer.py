@@ -151,8 +151,15 @@ class TrainerBase:
                      "scheduler": sched.state_dict() if sched is not None else None,
                      "val_result": None if val_result is None else float(val_result),
                      "rng": get_rng_state(), "config_hash": self._hash(),
-                     "best_result": float(self.__dict__.get("best_result", -math.inf)), "seconds": self._seconds()}
+                     "best_result": float(self.__dict__.get("best_result", -math.inf)), "seconds": self._seconds(), "extra": self.extra_state()}
             save_checkpoint(state, osp.join(directory, name), is_best=is_best, model_name=model_name)
+
+    def extra_state(self) -> dict:
+        """What a trainer needs beyond models, optimisers and schedules to continue exactly: plain data and tensors."""
+        return {}
+
+    def load_extra_state(self, state: dict) -> None:
+        """Undo of extra_state, when a run is resumed."""
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load `directory`/<name>/model.pth.tar-<epoch>, or model-best.pth.tar without epoch. UserError if it does not fit."""
@@ -187,6 +194,7 @@ class TrainerBase:
         if "rng" in checkpoint:
             set_rng_state(checkpoint["rng"])
             self.best_result, self._seconds_before = checkpoint["best_result"], checkpoint["seconds"]
+            self.load_extra_state(checkpoint["extra"])
         print(f"Resume from epoch {epoch} of '{directory}'")
         return epoch
 

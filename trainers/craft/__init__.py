@@ -1,12 +1,42 @@
-"""CRAFT on each prompt structure: the list of registered trainers."""
+"""CRAFT on each prompt structure: the list of registered trainers. Their checkpoints are those of the structures."""
 
 from dassl.engine import TRAINER_REGISTRY
+from trainers.cocoop import CoCoOp
 from trainers.coop import CoOp
 from trainers.craft.plugin import Craft, extend_cfg
+from trainers.ivlp import IVLP
+from trainers.maple import MaPLe
+from trainers.promptsrc import PromptSRC
+from trainers.vpt import VPT
 
-__all__ = ["Craft", "CraftCoOp", "extend_cfg"]
+__all__ = ["Craft", "CraftCoCoOp", "CraftCoOp", "CraftIVLP", "CraftMaPLe", "CraftPromptSRC", "CraftVPT", "extend_cfg"]
 
 
 @TRAINER_REGISTRY.register()
 class CraftCoOp(Craft, CoOp):
-    """CoOp with CRAFT's alignment terms; its checkpoints are CoOp's."""
+    """CoOp with CRAFT's terms."""
+
+
+@TRAINER_REGISTRY.register()
+class CraftCoCoOp(Craft, CoCoOp):
+    """CoCoOp with CRAFT's terms."""
+
+
+@TRAINER_REGISTRY.register()
+class CraftVPT(Craft, VPT):
+    """VPT with CRAFT's terms; the texts are frozen, so only the stochastic term teaches."""
+
+
+@TRAINER_REGISTRY.register()
+class CraftIVLP(Craft, IVLP):
+    """IVLP with CRAFT's terms."""
+
+
+@TRAINER_REGISTRY.register()
+class CraftMaPLe(Craft, MaPLe):
+    """MaPLe with CRAFT's terms."""
+
+
+@TRAINER_REGISTRY.register()
+class CraftPromptSRC(Craft, PromptSRC):
+    """PromptSRC, its self-consistency terms and aggregation included, with CRAFT's terms."""

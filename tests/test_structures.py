@@ -1,0 +1,291 @@
+"""Every prompt structure: the published numbers, CRAFT switched off, checkpoints, resuming, and what users get wrong."""
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_clip import TINY, check_gradients, fill, images, named_tensor, reference, vit_weights
+from tiny_run import STRUCTURES, TinyNoise, make_trainer
+
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.utils import UserError
+from trainers.base import Features
+from trainers.craft.losses import static_alignment, stochastic_alignment
+from trainers.promptsrc import epoch_weights
+from trainers.templates import SEVEN, SIXTY
+
+LEARNERS = tuple(STRUCTURES)
+OFF = ("TRAINER.CRAFT.LAMBDA_STATIC", 0.0, "TRAINER.CRAFT.LAMBDA_STOCHASTIC", 0.0)
+
+
+@DATASET_REGISTRY.register()
+class ReferenceNames(TinyNoise):
+    """TinyNoise's pictures under the class names of the reference files."""
+
+    templates = ("a photo of a {}.",)
+    names = tuple(reference("coop")["case"]["classnames"])
+
+
+def published_case(name, trainer, folder, *options):
+    """The trainer of a reference file with its parameters filled, {published name: parameter}, and the file."""
+    expected = reference(name)
+    case = expected["case"]
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(vit_weights(**case["clip"]), folder / "clip.pt")
+    node = STRUCTURES[trainer.removeprefix("Craft")]
+    given = [word for key, value in case["cfg"][node].items() for word in (f"TRAINER.{node}.{key}", value)]
+    built = make_trainer(folder, trainer, "DATASET.NAME", "ReferenceNames", "INPUT.SIZE", (case["clip"]["image"],) * 2, *given, *options)
+    prefix = "prompt_learner." if built.model_name == "prompt_learner" and trainer != "VPT" else ""
+    parameters = {prefix + key: value for key, value in built.model.named_parameters()}
+    shapes = {key: list(value.shape) for key, value in parameters.items()}
+    assert shapes == expected.get("parameters", shapes)
+    fill(parameters.items())
+    return built, parameters, expected
+
+
+@pytest.mark.parametrize(("name", "trainer"), [("coop", "CoOp"), ("cocoop", "CoCoOp"), ("vpt", "VPT"), ("ivlp", "IVLP"),
+                                               ("maple", "MaPLe"), ("promptsrc", "PromptSRC")])
+def test_agrees_with_the_published_one(tmp_path, name, trainer):
+    trainer, parameters, expected = published_case(name, trainer, tmp_path)
+    case = expected["case"]
+    logits = trainer.features(images(case["batch"], case["clip"]["image"])).logits()
+    loss = F.cross_entropy(logits, torch.arange(case["batch"]) % logits.shape[1])
+    loss.backward()
+    assert torch.allclose(logits, torch.tensor(expected["logits"]), rtol=1e-4, atol=1e-4)
+    assert loss.item() == pytest.approx(expected["cross_entropy"], rel=1e-4)
+    check_gradients(expected["gradients"], parameters.items())
+
+
+def test_promptsrcs_training_terms_agree_with_the_published_ones(tmp_path):
+    trainer, parameters, expected = published_case("promptsrc", "PromptSRC", tmp_path)
+    case = expected["case"]
+    pictures, labels = images(case["batch"], case["clip"]["image"]), torch.arange(case["batch"])
+    terms, published = trainer.loss_terms(trainer.features(pictures), pictures, labels), expected["promptsrc_terms"]
+    for ours, theirs in {"cross_entropy": "cross_entropy", "scl_text": "text_l1_x25", "scl_image": "image_l1_x10", "scl_logits": "logits_kl"}.items():
+        assert terms[ours].item() == pytest.approx(published[theirs], rel=1e-4), ours
+    total = sum(terms.values())
+    assert total.item() == pytest.approx(published["total"], rel=1e-4)
+    total.backward()
+    check_gradients(expected["promptsrc_gradients"], parameters.items())
+
+
+def test_craft_on_maple_agrees_with_the_authors_release(tmp_path):
+    """Template text samples, targets by index, image to text only, one anchor per class."""
+    trainer, parameters, expected = published_case(
+        "craft_maple", "CraftMaPLe", tmp_path, "TRAINER.CRAFT.TEXT_SAMPLES", "template", "TRAINER.CRAFT.STOCHASTIC_TARGETS", "index",
+        "TRAINER.CRAFT.STOCHASTIC_DIRECTIONS", "image_to_text", "TRAINER.CRAFT.LAMBDA_STATIC", 1.0, "TRAINER.CRAFT.LAMBDA_STOCHASTIC", 1.0)
+    case = expected["case"]
+    labels = torch.tensor(case["labels"])
+    anchors = F.normalize(named_tensor("static-image-anchors", (len(case["classnames"]), trainer.backbone.embed_dim)), dim=1)
+    trainer.anchors.features, trainer.anchors.labels = anchors, torch.arange(len(anchors))
+    pictures = images(len(labels), case["clip"]["image"])
+    terms = trainer.loss_terms(trainer.features(pictures), pictures, labels)
+    for ours, theirs in {"cross_entropy": "cross_entropy_text", "craft_static": "static_image_anchor_loss",
+                         "craft_stochastic": "stochastic_index_image_to_text_loss"}.items():
+        assert terms[ours].item() == pytest.approx(expected[theirs], rel=1e-4), ours
+    sum(terms.values()).backward()
+    check_gradients(expected["gradients"], parameters.items())
+
+
+def trained(folder, name, *options):
+    trainer = make_trainer(folder, name, *options)
+    trainer.train()
+    return trainer
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_craft_without_weights_is_the_baseline_to_the_bit_at_every_step(tmp_path, name):
+    steps = {}
+    for kind in ("", "Craft"):
+        trainer = make_trainer(tmp_path / (kind or "plain"), kind + name, *OFF)
+        steps[kind], update = [], trainer.model_backward_and_update
+
+        def recorded(loss, names=None, trainer=trainer, update=update, kind=kind):
+            update(loss, names)
+            steps[kind].append({key: value.clone() for key, value in trainer.model.state_dict().items()})
+
+        trainer.model_backward_and_update = recorded
+        trainer.train()
+        steps[kind].append(trainer.model.state_dict())
+    assert len(steps[""]) == len(steps["Craft"]) > 4
+    assert all(same(one, other) for one, other in zip(steps[""], steps["Craft"], strict=True))
+    assert not same(steps[""][0], steps[""][-1])
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_crafts_terms_are_the_specified_ones_on_every_structure(tmp_path, name):
+    trainer = make_trainer(tmp_path, "Craft" + name)
+    batch = next(iter(trainer.train_loader_x))
+    pictures, labels = batch["img"], batch["label"]
+    features = trainer.features(pictures)
+    terms = trainer.loss_terms(features, pictures, labels)
+    text = torch.stack([(features.text[i] if features.text.dim() == 3 else features.text)[label] for i, label in enumerate(labels)])
+    assert terms["craft_static"].item() == pytest.approx(
+        0.5 * static_alignment(text, labels, trainer.anchors.features, trainer.anchors.labels, features.scale).item(), rel=1e-5)
+    assert terms["craft_stochastic"].item() == pytest.approx(
+        0.5 * stochastic_alignment(features.image, text, labels, features.scale).item(), rel=1e-5)
+    own = sum(terms[key] for key in ("craft_static", "craft_stochastic"))
+    gradients = torch.autograd.grad(own, list(trainer.model.parameters()), allow_unused=True)
+    assert any(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_checkpoint_is_small_and_reloads_in_the_baseline(tmp_path, name):
+    craft = trained(tmp_path, "Craft" + name)
+    path = tmp_path / "output" / craft.model_name / "model.pth.tar-2"
+    numbers = sum(p.numel() for p in craft.model.parameters())
+    assert path.stat().st_size < 16 * numbers + 60_000  # parameters, momentum, random states: no CLIP, no anchors
+    baseline = make_trainer(tmp_path, name)
+    baseline.load_model(str(tmp_path / "output"), epoch=2)
+    assert same(baseline.model.state_dict(), craft.model.state_dict())
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_published_checkpoints_load_and_what_is_ignored_is_said(tmp_path, name, capsys):
+    trainer = make_trainer(tmp_path, name)
+    own = {key: torch.randn_like(value) for key, value in trainer.model.state_dict().items()}
+    lead = "" if name in ("CoOp", "CoCoOp") else "prompt_learner."
+    extra = {f"{lead}token_prefix": torch.zeros(9, 1, 64), f"{lead}token_suffix": torch.zeros(9, 72, 64)}
+    if lead:
+        extra |= {"image_encoder.conv1.weight": torch.zeros(64, 3, 8, 8), "text_encoder.transformer.resblocks.0.ln_1.weight": torch.zeros(64),
+                  "logit_scale": torch.tensor(4.6)}
+    if name == "PromptSRC":
+        extra |= {"prompt_learner.ZS_image_encoder.conv1.weight": torch.zeros(64, 3, 8, 8)}
+    folder = tmp_path / "published" / trainer.model_name
+    folder.mkdir(parents=True)
+    torch.save({"state_dict": own | extra, "epoch": 5, "optimizer": None, "scheduler": None, "val_result": None}, folder / "model.pth.tar-5")
+    capsys.readouterr()
+    trainer.load_model(str(tmp_path / "published"), epoch=5)
+    assert same(trainer.model.state_dict(), own)
+    assert "token_prefix" in (said := capsys.readouterr().out) and (not lead or "tensors of frozen CLIP" in said)
+
+
+# PromptSRC's average over epochs
+
+def test_epoch_weights_are_a_gaussian():
+    weights = epoch_weights(20, 15, 1)
+    assert sum(weights) == pytest.approx(1) and max(range(20), key=weights.__getitem__) == 14  # the 15th epoch
+    assert weights[15] / weights[14] == pytest.approx(2.718281828 ** -0.5)
+    assert epoch_weights(3, 15, 1)[2] == pytest.approx(1, abs=1e-5) and sum(epoch_weights(2, 90, 1)) == pytest.approx(1)
+
+
+def test_the_final_prompts_are_the_average_and_a_resumed_run_has_the_same(tmp_path):
+    options = ("OPTIM.MAX_EPOCH", 3, "TRAINER.PROMPTSRC.GPA_MEAN", 2.0, "TRAIN.CHECKPOINT_FREQ", 1)
+    trainer = make_trainer(tmp_path, "PromptSRC", *options)
+    seen, after_epoch = [], trainer.after_epoch
+
+    def recorded():
+        seen.append({key: value.clone() for key, value in trainer.model.state_dict().items()})
+        after_epoch()
+
+    trainer.after_epoch = recorded
+    trainer.train()
+    weights = epoch_weights(3, 2.0, 1.0)
+    for key, value in trainer.model.state_dict().items():
+        assert torch.allclose(value, sum(weight * state[key] for weight, state in zip(weights, seen, strict=True)), atol=1e-6)
+    final = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+    folder = tmp_path / "output" / trainer.model_name
+    (folder / "model.pth.tar-3").unlink()
+    (folder / "checkpoint").write_text("model.pth.tar-2\n")
+    assert same(trained(tmp_path, "PromptSRC", *options).model.state_dict(), final)
+
+
+# Work done once, and in pieces
+
+def test_cocoop_evaluates_many_images_at_once_within_its_budget(tmp_path):
+    trainer = make_trainer(tmp_path, "CoCoOp")
+    pictures = images(7, TINY["image"])
+    together = trainer.model_inference(pictures)
+    trainer.images_at_once = lambda: 2
+    assert torch.allclose(trainer.model_inference(pictures), together, atol=1e-5)
+    one_by_one = torch.cat([trainer.model_inference(picture[None]) for picture in pictures])
+    assert torch.allclose(one_by_one, together, atol=1e-5)
+    del trainer.images_at_once
+    numbers = trainer.model.names.shape[0] * trainer.model.names.shape[1] * 4 * TINY["text_width"] * 4
+    assert trainer.images_at_once() == trainer.cfg.TRAINER.COCOOP.EVAL_MEMORY_MB * 2**20 // numbers
+
+
+@pytest.mark.parametrize("name", ["VPT", "PromptSRC"])
+def test_frozen_class_texts_are_encoded_once_for_a_whole_run(tmp_path, name):
+    trainer = make_trainer(tmp_path, name)
+    calls, encode = [], trainer.backbone.encode_texts
+    trainer.backbone.encode_texts = lambda texts: calls.append(len(texts)) or encode(texts)
+    trainer.train()
+    assert not calls  # they were when the model was built
+
+
+def test_the_ensemble_is_the_mean_of_unit_features(tmp_path):
+    trainer = make_trainer(tmp_path, "ZeroshotCLIP2")
+    slow = sum(trainer.backbone.encode_texts([template.format(name) for name in trainer.classnames]) for template in (*SEVEN, "a picture of a {}."))
+    assert torch.allclose(trainer.text_features(), F.normalize(slow, dim=1), atol=1e-6)
+    assert len(set(SIXTY)) == 60 and len(set(SEVEN)) == 7
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_mixed_precision_on_a_cpu_is_close(tmp_path, name):
+    exact = make_trainer(tmp_path, name)
+    mixed = make_trainer(tmp_path, name, f"TRAINER.{STRUCTURES[name]}.PREC", "amp")
+    pictures = images(3, TINY["image"])
+    one, other = exact.features(pictures), mixed.features(pictures)
+    assert isinstance(other, Features) and other.image.dtype == torch.float32
+    assert torch.allclose(one.logits(), other.logits(), atol=0.25)
+
+
+# What users get wrong
+
+@pytest.mark.parametrize(("name", "key", "value", "message"), [
+    ("MaPLe", "TRAINER.MAPLE.PROMPT_DEPTH", 4, "prompts for 4 layers do not fit an encoder of 3 layers: set the prompt depth to 3 or less"),
+    ("VPT", "TRAINER.VPT.PROMPT_DEPTH_VISION", 4, "prompts for 4 layers do not fit an encoder of 3 layers"),
+    ("IVLP", "TRAINER.IVLP.PROMPT_DEPTH_TEXT", 0, "TRAINER.IVLP.PROMPT_DEPTH_TEXT is 0: set it to 1 or more"),
+    ("PromptSRC", "TRAINER.PROMPTSRC.N_CTX_VISION", 0, "TRAINER.PROMPTSRC.N_CTX_VISION is 0: set it to 1 or more"),
+    ("MaPLe", "TRAINER.MAPLE.N_CTX", 5, "CTX_INIT 'a photo of a' has 4 word.s. for 5 context vectors: reduce N_CTX, or leave CTX_INIT empty"),
+    ("CoCoOp", "TRAINER.COCOOP.N_CTX", 80, "class name 'golden retriever' with 80 context tokens takes 85 positions|class name 'tabby cat' with 80"),
+    ("IVLP", "TRAINER.IVLP.PREC", "fp16", "TRAINER.IVLP.PREC fp16 needs a CUDA device: set TRAINER.IVLP.PREC to fp32 or amp"),
+])
+def test_wrong_options(tmp_path, name, key, value, message):
+    with pytest.raises(UserError, match=message) as caught:
+        make_trainer(tmp_path, name, key, value)
+    assert "\n" not in str(caught.value)
+
+
+def test_contexts_per_class_are_not_for_cocoop(tmp_path):
+    from dassl.config import get_cfg_default, merge_from_list
+    from trainers import extend_cfg
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
+    with pytest.raises(UserError, match="unknown config key 'TRAINER.COCOOP.CSC'"):
+        merge_from_list(cfg, ["TRAINER.COCOOP.CSC", "True"])
+    assert json.dumps(cfg.TRAINER.COCOOP)
+
+
+@pytest.mark.parametrize("name", ["VPT", "IVLP", "MaPLe", "PromptSRC"])
+def test_a_resnet_takes_no_visual_prompts(tmp_path, name, resnet_file):
+    with pytest.raises(UserError, match="visual prompts need a vision transformer, but MODEL.BACKBONE.NAME is a ResNet"):
+        make_trainer(tmp_path, name, "MODEL.BACKBONE.NAME", str(resnet_file), *RESNET_INPUT)
+
+
+@pytest.mark.parametrize("name", ["CoOp", "CraftCoOp", "CoCoOp", "CraftCoCoOp"])
+def test_text_side_methods_train_on_a_resnet(tmp_path, name, resnet_file):
+    trainer = make_trainer(tmp_path, name, "MODEL.BACKBONE.NAME", str(resnet_file), *RESNET_INPUT, "OPTIM.MAX_EPOCH", 1)
+    before = trainer.model.ctx.detach().clone()
+    trainer.train()
+    assert not torch.equal(trainer.model.ctx, before)
+
+
+RESNET_INPUT = ("INPUT.SIZE", (32, 32))
+
+
+@pytest.fixture(scope="module")
+def resnet_file(tmp_path_factory):
+    from clip.model import CLIP
+    torch.manual_seed(0)
+    model = CLIP(embed_dim=32, image_resolution=32, vision_layers=(1, 1, 1, 1), vision_width=8, vision_patch_size=None, context_length=77,
+                 vocab_size=49408, transformer_width=64, transformer_heads=1, transformer_layers=3)
+    path = tmp_path_factory.mktemp("resnet") / "resnet.pt"
+    torch.save(model.state_dict(), path)
+    return path

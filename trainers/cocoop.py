@@ -1,0 +1,72 @@
+"""CoCoOp: CoOp whose context a small network shifts for every image (Zhou et al., CVPR 2022, arXiv 2203.05557)."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from dassl.engine import TRAINER_REGISTRY
+from trainers.backbone import Backbone, unit
+from trainers.base import Features, PromptTrainer, check_least
+from trainers.prompts import Context
+
+REDUCTION = 16  # of the meta network's hidden layer, as published
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Add TRAINER.COCOOP, with CoCoOp's names and defaults."""
+    cfg.TRAINER.COCOOP = CfgNode({
+        "N_CTX": 16,  # context vectors
+        "CTX_INIT": "",  # words to start from; their number then is the number of context vectors
+        "PREC": "fp16",  # fp32, fp16, amp
+        "EVAL_MEMORY_MB": 256,  # of a layer's largest tensor in evaluation, which decides how many images run at once
+    })
+
+
+class ConditionalContext(Context):
+    """A context `ctx` (M, W) and the network `meta_net` that maps an image feature (D,) to its shift (W,)."""
+
+    def __init__(self, backbone: Backbone, classnames: Sequence[str], n_ctx: int, init: str = ""):
+        super().__init__(backbone, classnames, len(init.replace("_", " ").split()) or n_ctx, init)
+        hidden = max(1, backbone.embed_dim // REDUCTION)
+        self.meta_net = nn.Sequential(OrderedDict(
+            linear1=nn.Linear(backbone.embed_dim, hidden), relu=nn.ReLU(), linear2=nn.Linear(hidden, backbone.text.width)))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Prompts (C, L, W), end-of-text positions (C,), one prefix per image feature (B, D): (B, P, W)."""
+        return self.names, self.eot, self.prefix(self.ctx + self.meta_net(image).unsqueeze(1))
+
+
+@TRAINER_REGISTRY.register()
+class CoCoOp(PromptTrainer):
+    """Learns a context and how to shift it by the image: every image has class texts of its own."""
+
+    options = "COCOOP"
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        check_least(cfg, "TRAINER.COCOOP.EVAL_MEMORY_MB")
+        if not cfg.TRAINER.COCOOP.CTX_INIT:
+            check_least(cfg, "TRAINER.COCOOP.N_CTX")
+
+    def build_prompts(self) -> ConditionalContext:
+        options = self.cfg.TRAINER.COCOOP
+        return ConditionalContext(self.backbone, self.classnames, options.N_CTX, options.CTX_INIT)
+
+    def features(self, images: Tensor) -> Features:
+        with self.autocast():
+            image = self.image_features(images)
+            at_once = len(image) if torch.is_grad_enabled() else self.images_at_once()
+            text = torch.cat([unit(self.backbone.text(*self.model(some))) for some in image.split(at_once)])
+            return Features(image, text, self.backbone.scale)
+
+    def images_at_once(self) -> int:
+        """As many as keep the hidden layer of the MLP, the widest tensor, within the budget; at least one."""
+        model, tower = self.model, self.backbone.text
+        numbers = model.names.shape[0] * model.names.shape[1] * 4 * tower.width
+        return max(1, int(self.cfg.TRAINER.COCOOP.EVAL_MEMORY_MB * 2**20 / (numbers * model.ctx.element_size())))
+
+    def encode_class_texts(self) -> None:
+        """None: they depend on the image."""

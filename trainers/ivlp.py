@@ -1,0 +1,60 @@
+"""IVLP: independent deep prompts in both encoders (the baseline of MaPLe and PromptSRC; Rasheed et al., CVPR 2023)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from dassl.engine import TRAINER_REGISTRY
+from trainers.backbone import unit
+from trainers.base import PromptTrainer, check_least
+from trainers.prompts import Context, DeepPrompts, prompted_image
+
+
+def ivlp_options(contexts: int) -> dict:
+    """The keys of IVLP's node, with `contexts` prompts per layer of each encoder."""
+    return {
+        "N_CTX_VISION": contexts,  # visual prompts per layer
+        "N_CTX_TEXT": contexts,  # text prompts per layer
+        "CTX_INIT": "a photo of a",  # the first layer's text prompts start from its first words; empty: random
+        "PREC": "fp16",  # fp32, fp16, amp
+        "PROMPT_DEPTH_VISION": 9,  # layers with prompts; 1 = the first only
+        "PROMPT_DEPTH_TEXT": 9,
+    }
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Add TRAINER.IVLP, with the published names and defaults."""
+    cfg.TRAINER.IVLP = CfgNode(ivlp_options(2))
+
+
+@TRAINER_REGISTRY.register()
+class IVLP(PromptTrainer):
+    """Learns prompts at the first layers of both encoders, each on its own."""
+
+    options = "IVLP"
+    model_name = "VLPromptLearner"
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        for key in ("N_CTX_VISION", "N_CTX_TEXT", "PROMPT_DEPTH_VISION", "PROMPT_DEPTH_TEXT"):
+            check_least(cfg, f"TRAINER.{self.options}.{key}")
+
+    def build_prompts(self) -> nn.Module:
+        options, backbone = self.cfg.TRAINER[self.options], self.backbone
+        backbone.text.check_depth(options.PROMPT_DEPTH_TEXT)
+        backbone.image.check_depth(options.PROMPT_DEPTH_VISION)
+        model = nn.Module()
+        model.prompt_learner = Context(backbone, self.classnames, options.N_CTX_TEXT, options.CTX_INIT)
+        model.image_encoder = DeepPrompts(options.N_CTX_VISION, backbone.image.width, options.PROMPT_DEPTH_VISION, first=True)
+        model.text_encoder = DeepPrompts(options.N_CTX_TEXT, backbone.text.width, options.PROMPT_DEPTH_TEXT, first=False)
+        return model
+
+    def deep_text_prompts(self) -> Sequence[Tensor]:
+        return self.model.text_encoder.deep
+
+    def text_features(self) -> Tensor:
+        return unit(self.backbone.text(*self.model.prompt_learner(), self.deep_text_prompts()))
+
+    def image_features(self, images: Tensor) -> Tensor:
+        return unit(prompted_image(self.backbone, images, self.model.image_encoder))

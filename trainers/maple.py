@@ -1,0 +1,67 @@
+"""MaPLe: deep text prompts, and visual prompts that are linear projections of them (Khattak et al., CVPR 2023, arXiv 2210.03117)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from dassl.engine import TRAINER_REGISTRY
+from trainers.backbone import Backbone, unit
+from trainers.base import PromptTrainer, check_least
+from trainers.prompts import Context, noise
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Add TRAINER.MAPLE, with the published names and defaults."""
+    cfg.TRAINER.MAPLE = CfgNode({
+        "N_CTX": 2,  # prompts per layer
+        "CTX_INIT": "a photo of a",  # the first layer's text prompts start from its first words; empty: random
+        "PREC": "fp16",  # fp32, fp16, amp
+        "PROMPT_DEPTH": 9,  # layers with prompts; 1 = the first only
+    })
+
+
+class MultiModalPrompts(Context):
+    """Text prompts `ctx` and `compound_prompts_text`, (M, W) each, and the projections that turn them into visual prompts."""
+
+    def __init__(self, backbone: Backbone, classnames: Sequence[str], n_ctx: int, init: str, depth: int):
+        super().__init__(backbone, classnames, n_ctx, init)
+        text_width, image_width = backbone.text.width, backbone.image.width
+        self.proj = nn.Linear(text_width, image_width)
+        self.compound_prompts_text = nn.ParameterList([noise(n_ctx, text_width) for _ in range(depth - 1)])
+        self.compound_prompt_projections = nn.ModuleList([nn.Linear(text_width, image_width) for _ in range(depth - 1)])
+
+    def visual(self) -> tuple[Tensor, list[Tensor]]:
+        """Visual prompts (M, image width): of the first layer, and of the deeper ones."""
+        pairs = zip(self.compound_prompt_projections, self.compound_prompts_text, strict=True)
+        return self.proj(self.ctx), [project(prompt) for project, prompt in pairs]
+
+
+@TRAINER_REGISTRY.register()
+class MaPLe(PromptTrainer):
+    """Learns coupled prompts at the first layers of both encoders."""
+
+    options = "MAPLE"
+    model_name = "MultiModalPromptLearner"
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        for key in ("N_CTX", "PROMPT_DEPTH"):
+            check_least(cfg, f"TRAINER.MAPLE.{key}")
+
+    def build_prompts(self) -> nn.Module:
+        options = self.cfg.TRAINER.MAPLE
+        for tower in (self.backbone.text, self.backbone.image):
+            tower.check_depth(options.PROMPT_DEPTH)
+        model = nn.Module()
+        model.prompt_learner = MultiModalPrompts(self.backbone, self.classnames, options.N_CTX, options.CTX_INIT, options.PROMPT_DEPTH)
+        return model
+
+    def deep_text_prompts(self) -> Sequence[Tensor]:
+        return list(self.model.prompt_learner.compound_prompts_text)
+
+    def text_features(self) -> Tensor:
+        return unit(self.backbone.text(*self.model.prompt_learner(), self.deep_text_prompts()))
+
+    def image_features(self, images: Tensor) -> Tensor:
+        return unit(self.backbone.image(images, *self.model.prompt_learner.visual()))

@@ -1,0 +1,88 @@
+"""Learnable prompts that several structures share: a text context at the first layer, and prompts at deeper layers."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from trainers.backbone import Backbone, count_tokens
+from trainers.errors import UserError
+
+STD = 0.02  # of random starts, as published
+
+
+def noise(*shape: int) -> Tensor:
+    """Normal numbers, standard deviation 0.02."""
+    return torch.empty(*shape).normal_(std=STD)
+
+
+class Context(nn.Module):
+    """Context vectors `ctx`, (M, W) or with `per_class` (C, M, W), in front of the embedded class names.
+
+    Starts from the first M words of `init`, whose other words stay as they are between context and class name, or
+    from normal noise. Raises UserError for a class name that is too long to fit, or too few words in `init`.
+    """
+
+    def __init__(self, backbone: Backbone, classnames: Sequence[str], n_ctx: int, init: str = "", per_class: bool = False):
+        super().__init__()
+        text, words = backbone.text, init.replace("_", " ").split()
+        if words and len(words) < n_ctx:
+            raise UserError(f"CTX_INIT '{init}' has {len(words)} word(s) for {n_ctx} context vectors: reduce N_CTX, or leave "
+                            "CTX_INIT empty for a random start")
+        lead = " ".join(words or ["X"] * n_ctx)
+        length = count_tokens(lead)
+        for name in classnames:
+            needed = length + count_tokens(name) + 3  # start of text, full stop, end of text
+            if needed > text.context_length:
+                raise UserError(f"class name '{name}' with {length} context tokens takes {needed} positions but the text encoder "
+                                f"has {text.context_length}: shorten the name or the context")
+        tokens = backbone.tokenize([f"{lead} {name}." for name in classnames])
+        eot = tokens.argmax(1)
+        tokens = tokens[:, :int(eot.max()) + 1].to(text.positional_embedding.device)
+        embedded = text.embed(tokens)
+        if words:
+            ctx = embedded[0, 1:1 + n_ctx].float().clone()
+            ctx = ctx.repeat(len(classnames), 1, 1) if per_class else ctx
+        else:
+            ctx = noise(*([len(classnames)] if per_class else []), n_ctx, text.width)
+        self.ctx = nn.Parameter(ctx)
+        self.register_buffer("start", embedded[0, :1], persistent=False)
+        self.register_buffer("rest", embedded[0, 1 + n_ctx:1 + length], persistent=False)
+        self.register_buffer("names", embedded[:, 1 + length:], persistent=False)
+        self.register_buffer("eot", eot.to(tokens.device), persistent=False)
+
+    def prefix(self, ctx: Tensor) -> Tensor:
+        """What stands before every class name: start of text, `ctx` (..., M, W), the fixed words."""
+        fixed = (part.to(ctx.dtype).expand(*ctx.shape[:-2], -1, -1) for part in (self.start, self.rest))
+        start, rest = fixed
+        return torch.cat([start, ctx, rest], -2)
+
+    def forward(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What TextEncoder takes: prompts (C, L, W), end-of-text positions (C,), common prefix (P, W)."""
+        return self.names, self.eot, self.prefix(self.ctx)
+
+
+class DeepPrompts(nn.Module):
+    """Prompts (n, W) for the inputs of layers 2 to `depth`, and with `first` also `VPT`, (n, W), for that of layer 1.
+
+    Their names are those of the published checkpoints: `transformer.resblocks.<layer>.VPT_shallow`.
+    """
+
+    def __init__(self, n: int, width: int, depth: int, first: bool):
+        super().__init__()
+        self.VPT = nn.Parameter(noise(n, width)) if first else None
+        blocks = nn.ModuleDict()
+        for layer in range(1, depth):
+            blocks[str(layer)] = nn.Module()
+            blocks[str(layer)].VPT_shallow = nn.Parameter(noise(n, width))
+        self.transformer = nn.Module()
+        self.transformer.resblocks = blocks
+
+    @property
+    def deep(self) -> list[Tensor]:
+        return [block.VPT_shallow for block in self.transformer.resblocks.values()]
+
+
+def prompted_image(backbone: Backbone, images: Tensor, prompts: DeepPrompts) -> Tensor:
+    """Features (B, D), not normalised, of images (B, 3, R, R) with visual prompts."""
+    return backbone.image(images, prompts.VPT, prompts.deep)

@@ -1,0 +1,75 @@
+"""PromptSRC: IVLP kept close to frozen CLIP (Khattak et al., ICCV 2023, arXiv 2307.06948)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from dassl.engine import TRAINER_REGISTRY
+from trainers.base import Features
+from trainers.ivlp import IVLP, ivlp_options
+from trainers.templates import SIXTY
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Add TRAINER.PROMPTSRC, with the published names and defaults."""
+    cfg.TRAINER.PROMPTSRC = CfgNode({
+        **ivlp_options(4),
+        "TEXT_LOSS_WEIGHT": 25.0,  # of the L1 distance of text features to frozen CLIP's
+        "IMAGE_LOSS_WEIGHT": 10.0,  # of the L1 distance of image features to frozen CLIP's
+        "GPA_MEAN": 15.0,  # epoch whose prompts count most in the average over epochs
+        "GPA_STD": 1.0,  # epochs
+    })
+
+
+def epoch_weights(epochs: int, mean: float, std: float) -> list[float]:
+    """Gaussian weights of the epochs 1..`epochs`, which sum to 1 (the paper's prompt aggregation, equation 6)."""
+    exponents = [-0.5 * ((epoch - mean) / std) ** 2 for epoch in range(1, epochs + 1)]
+    weights = [math.exp(exponent - max(exponents)) for exponent in exponents]  # without underflow if the mean is far off
+    return [weight / sum(weights) for weight in weights]
+
+
+@TRAINER_REGISTRY.register()
+class PromptSRC(IVLP):
+    """IVLP with self-consistency terms; the final prompts are a Gaussian-weighted average over the epochs."""
+
+    options = "PROMPTSRC"
+
+    def build_prompts(self) -> nn.Module:
+        self.frozen_text = self.ensemble_features(SIXTY, at_length_1=False)  # as published; CLIP's own ensembles average unit vectors
+        options = self.cfg.TRAINER.PROMPTSRC
+        self.gpa_weights = epoch_weights(self.max_epoch, options.GPA_MEAN, options.GPA_STD)
+        self.gpa: dict[str, Tensor] = {}
+        return super().build_prompts()
+
+    def loss_terms(self, features: Features, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        options = self.cfg.TRAINER.PROMPTSRC
+        with self.autocast():
+            frozen = Features(self.backbone.encode_images(images), self.frozen_text, features.scale)
+        log_p, log_q = features.logits().log_softmax(1), frozen.logits().log_softmax(1)
+        return super().loss_terms(features, images, labels) | {
+            "scl_text": options.TEXT_LOSS_WEIGHT * F.l1_loss(features.text, frozen.text),
+            "scl_image": options.IMAGE_LOSS_WEIGHT * F.l1_loss(features.image, frozen.image),
+            # Over all B * C entries, as published, not over the batch as the divergence is defined.
+            "scl_logits": F.kl_div(log_p, log_q, reduction="sum", log_target=True) / log_p.numel(),
+        }
+
+    def after_epoch(self) -> None:
+        """Adds the epoch's prompts to the average; after the last epoch the average is the model."""
+        weight = self.gpa_weights[self.epoch]
+        for name, value in self.model.state_dict().items():
+            self.gpa[name] = self.gpa.get(name, torch.zeros_like(value)) + weight * value
+        if self.epoch + 1 == self.max_epoch:
+            print("Using the average of the prompts over the epochs")
+            self.model.load_state_dict(self.gpa)
+        super().after_epoch()
+
+    def extra_state(self) -> dict[str, Tensor]:
+        return dict(self.gpa)
+
+    def load_extra_state(self, state: dict[str, Tensor]) -> None:
+        self.gpa = {name: value.to(self.device) for name, value in state.items()}
+
+

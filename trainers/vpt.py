@@ -1,0 +1,49 @@
+"""VPT on CLIP: deep visual prompts, fixed class texts (Jia et al., ECCV 2022, arXiv 2203.12119; the baseline of MaPLe's code)."""
+
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from dassl.engine import TRAINER_REGISTRY
+from trainers.backbone import unit
+from trainers.base import PromptTrainer, check_least
+from trainers.prompts import DeepPrompts, prompted_image
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Add TRAINER.VPT, with the published names and defaults."""
+    cfg.TRAINER.VPT = CfgNode({
+        "N_CTX_VISION": 2,  # visual prompts per layer
+        "CTX_INIT": "a photo of a",  # words before the class name
+        "PREC": "fp16",  # fp32, fp16, amp
+        "PROMPT_DEPTH_VISION": 1,  # layers with prompts; 1 = the first only
+    })
+
+
+@TRAINER_REGISTRY.register()
+class VPT(PromptTrainer):
+    """Learns visual prompts; the class texts are those of frozen CLIP, encoded once."""
+
+    options = "VPT"
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        for key in ("N_CTX_VISION", "PROMPT_DEPTH_VISION"):
+            check_least(cfg, f"TRAINER.VPT.{key}")
+
+    def build_prompts(self) -> nn.Module:
+        options, tower = self.cfg.TRAINER.VPT, self.backbone.image
+        words = options.CTX_INIT.replace("_", " ").split()
+        self.frozen_text = self.backbone.encode_texts([" ".join([*words, f"{name}."]) for name in self.classnames])
+        tower.check_depth(options.PROMPT_DEPTH_VISION)
+        model = nn.Module()
+        model.image_encoder = DeepPrompts(options.N_CTX_VISION, tower.width, options.PROMPT_DEPTH_VISION, first=True)
+        return model
+
+    def text_features(self) -> Tensor:
+        return self.frozen_text
+
+    def template_features(self, labels: Tensor) -> Tensor:
+        return self.frozen_text[labels]
+
+    def image_features(self, images: Tensor) -> Tensor:
+        return unit(prompted_image(self.backbone, images, self.model.image_encoder))

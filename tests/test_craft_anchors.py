@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from sklearn.cluster import KMeans
 from tiny_clip import named_tensor
 
-from trainers.craft.anchors import Anchors, cluster, describe, image_anchors
+from trainers.cache import describe
+from trainers.craft.anchors import Anchors, cluster, image_anchors
 
 FEATURES = F.normalize(named_tensor("anchor-features", (12, 8)), dim=1)
 LABELS = torch.tensor([2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 2])
@@ -136,7 +137,7 @@ def test_a_damaged_file_is_replaced(setting, damage):
         torch.save(stored | {"features": stored["features"] * float("nan")}, path)
     again = setting.build()
     assert setting.computed == 2 and torch.equal(first.features, again.features)
-    assert setting.said[1] == f"CRAFT: anchor file '{path}' is damaged: building the anchors again"
+    assert setting.said[1] == f"The cache file '{path}' is damaged: making it again"
     setting.build()
     assert setting.computed == 2
 
@@ -145,7 +146,7 @@ def test_a_folder_that_cannot_be_written_is_done_without(setting, tmp_path):
     (tmp_path / "file").write_text("in the way")
     setting.folder = str(tmp_path / "file" / "anchors")
     assert setting.build().labels.tolist() == [0, 1, 2]
-    assert "cannot be cached" in setting.said[0] and setting.said[1].endswith("(not cached)")
+    assert "Nothing can be cached in" in setting.said[0] and setting.said[1].endswith("(not cached)")
 
 
 def test_no_folder_no_cache(setting):

@@ -10,7 +10,7 @@ from tiny_run import STRUCTURES, TinyNoise, make_trainer
 
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UserError
-from trainers.base import Features
+from trainers.base import Features, PromptTrainer
 from trainers.craft.losses import static_alignment, stochastic_alignment
 from trainers.promptsrc import epoch_weights
 from trainers.templates import SEVEN, SIXTY
@@ -219,6 +219,63 @@ def test_frozen_class_texts_are_encoded_once_for_a_whole_run(tmp_path, name):
     assert not calls  # they were when the model was built
 
 
+@pytest.mark.parametrize("name", ["CoOp", "CraftCoOp", "CoCoOp"])
+def test_images_that_stay_the_same_are_encoded_once(tmp_path, name, monkeypatch):
+    """With a training transform that draws nothing; the result is that of encoding them at every step."""
+    fixed = ("INPUT.TRANSFORMS", ("normalize",), "OPTIM.MAX_EPOCH", 3)
+    trainer = make_trainer(tmp_path / "a", name, *fixed, "TEST.NO_TEST", True)
+    calls, encode = [], trainer.backbone.encode_images
+    trainer.backbone.encode_images = lambda pictures: calls.append(len(pictures)) or encode(pictures)
+    trainer.train()
+    assert sum(calls) == len(trainer.dm.dataset.train_x)
+    monkeypatch.setattr(PromptTrainer, "encode_training_images_once", lambda self: None)
+    slow = trained(tmp_path / "b", name, *fixed)
+    for key, value in trainer.model.state_dict().items():
+        assert torch.allclose(value, slow.model.state_dict()[key], atol=1e-5), key
+
+
+def test_cached_views_are_drawn_once_and_vary_over_the_steps(tmp_path, capsys):
+    options = ("TRAINER.CACHED_VIEWS", 3, "INPUT.TRANSFORMS", ("random_resized_crop", "normalize"))
+    first = trained(tmp_path, "CoOp", *options)
+    assert "3 view(s) of 12 training images are encoded once, for all steps (cache miss, written to" in capsys.readouterr().out
+    views = first.train_loader_x.dataset.views
+    assert views.shape == (3, 12, TINY["embed"]) and not torch.allclose(views[0], views[1], atol=1e-3)
+    drawn = torch.stack([first.train_loader_x.dataset[0]["img"] for _ in range(30)])
+    assert len(drawn.unique(dim=0)) == 3
+    second = trained(tmp_path / "again", "CoOp", *options, "DATASET.ROOT", str(tmp_path / "data"))
+    assert "cache hit" in capsys.readouterr().out and same(second.model.state_dict(), first.model.state_dict())
+
+
+@pytest.mark.parametrize("name", ["CoOp", "MaPLe", "CoCoOp"])
+def test_checkpointing_the_text_tower_changes_nothing_but_memory(tmp_path, name):
+    plain = trained(tmp_path / "a", name, "OPTIM.MAX_EPOCH", 1)
+    again = trained(tmp_path / "b", name, "OPTIM.MAX_EPOCH", 1, "TRAINER.TEXT_CHECKPOINTING", True)
+    for key, value in plain.model.state_dict().items():
+        assert torch.allclose(value, again.model.state_dict()[key], atol=1e-6), key
+
+
+def test_checkpointing_keeps_less(tmp_path):
+    kept = {}
+    for on in (False, True):
+        trainer = make_trainer(tmp_path, "CoOp", "TRAINER.TEXT_CHECKPOINTING", on)
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x):
+            trainer.text_features()
+        kept[on] = sum(sizes)
+    assert kept[True] < kept[False] / 3
+
+
+@pytest.mark.slow
+def test_compiled_blocks_give_the_same_features(tmp_path):
+    plain, compiled = make_trainer(tmp_path, "MaPLe"), make_trainer(tmp_path, "MaPLe", "TRAINER.COMPILE", True)
+    compiled.model.load_state_dict(plain.model.state_dict())
+    pictures = images(2, TINY["image"])
+    one, other = plain.features(pictures), compiled.features(pictures)
+    assert torch.allclose(one.logits(), other.logits(), atol=1e-4)
+    gradients = [torch.autograd.grad(f.logits().sum(), t.model.prompt_learner.ctx)[0] for f, t in ((one, plain), (other, compiled))]
+    assert torch.allclose(*gradients, atol=1e-4)
+
+
 def test_the_ensemble_is_the_mean_of_unit_features(tmp_path):
     trainer = make_trainer(tmp_path, "ZeroshotCLIP2")
     slow = sum(trainer.backbone.encode_texts([template.format(name) for name in trainer.classnames]) for template in (*SEVEN, "a picture of a {}."))
@@ -245,11 +302,13 @@ def test_mixed_precision_on_a_cpu_is_close(tmp_path, name):
     ("PromptSRC", "TRAINER.PROMPTSRC.N_CTX_VISION", 0, "TRAINER.PROMPTSRC.N_CTX_VISION is 0: set it to 1 or more"),
     ("MaPLe", "TRAINER.MAPLE.N_CTX", 5, "CTX_INIT 'a photo of a' has 4 word.s. for 5 context vectors: reduce N_CTX, or leave CTX_INIT empty"),
     ("CoCoOp", "TRAINER.COCOOP.N_CTX", 80, "class name 'golden retriever' with 80 context tokens takes 85 positions|class name 'tabby cat' with 80"),
+    ("VPT", "TRAINER.CACHED_VIEWS", 2, "TRAINER.CACHED_VIEWS is 2 but VPT learns visual prompts: set it to 0"),
+    ("CoOp", "TRAINER.CACHED_VIEWS", -1, "TRAINER.CACHED_VIEWS is -1: set it to 0 or more"),
     ("IVLP", "TRAINER.IVLP.PREC", "fp16", "TRAINER.IVLP.PREC fp16 needs a CUDA device: set TRAINER.IVLP.PREC to fp32 or amp"),
 ])
 def test_wrong_options(tmp_path, name, key, value, message):
     with pytest.raises(UserError, match=message) as caught:
-        make_trainer(tmp_path, name, key, value)
+        make_trainer(tmp_path, name, key, value).encode_training_images_once()
     assert "\n" not in str(caught.value)
 
 

@@ -53,6 +53,12 @@ class Backbone(nn.Module):
             self.text.half_matrices()
             self.image.half_matrices()
 
+    def compile_blocks(self) -> None:
+        """torch.compile for every transformer block, in place (a ResNet tower is left as it is)."""
+        for tower in (self.text, self.image):
+            for block in getattr(tower, "blocks", ()):
+                block.compile(dynamic=True)
+
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Token ids (N, context_length): start of text, text, end of text (the largest id), zeros. UserError if too long."""
         rows = []

@@ -5,7 +5,7 @@ mixins such as CRAFT, through super()) -> the sum of the terms is minimised. A m
 """
 
 import os.path as osp
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -13,12 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dassl.data.data_manager import build_data_loader
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, load_checkpoint, load_pretrained_weights
 from trainers.backbone import PRECISIONS, load_backbone, unit
+from trainers.cache import describe
 from trainers.errors import UserError
+from trainers.views import FIXED, FeatureViews, encoded_views
 
 DEFAULT_TEMPLATE = "a photo of a {}."
 # Published checkpoints carry token embeddings of the class names and a copy of the frozen CLIP.
@@ -88,8 +91,8 @@ class PromptTrainer(TrainerX):
         raise NotImplementedError
 
     def image_features(self, images: Tensor) -> Tensor:
-        """Unit-norm features (B, D) of images (B, 3, R, R). Here: of frozen CLIP."""
-        return self.backbone.encode_images(images)
+        """Unit-norm features (B, D) of images (B, 3, R, R). Here: of frozen CLIP; cached ones (B, D) pass through."""
+        return images if images.dim() == 2 else self.backbone.encode_images(images)
 
     def deep_text_prompts(self) -> Sequence[Tensor]:
         """Prompts that the text encoder takes at its deeper layers."""
@@ -144,11 +147,56 @@ class PromptTrainer(TrainerX):
             text = self.text_features() if self._cached_text is None else self._cached_text
             return Features(self.image_features(images), text, self.backbone.scale)
 
+    # Work on the whole training set, done once
+
+    def encoded_training_images(self, transform) -> Iterator[tuple[Tensor, Tensor]]:
+        """Frozen features (B, D) and labels (B,) of exactly the images this run trains on, in their order."""
+        loader = build_data_loader(self.cfg, "SequentialSampler", self.dm.dataset.train_x, self.cfg.DATALOADER.TEST.BATCH_SIZE,
+                                   tfm=transform, is_train=False)
+        for batch in loader:
+            images, labels = self.parse_batch_test(batch)
+            with self.autocast():
+                yield self.backbone.encode_images(images), labels
+
+    def describe_images(self, transform) -> dict:
+        """What determines the above, for a cache."""
+        return describe(self.dm.dataset.train_x, self.cfg.DATASET.ROOT, transform, backbone=self.backbone.fingerprint)
+
+    def cache_folder(self, name: str) -> str | None:
+        """Beside the data set's files, or in OUTPUT_DIR if they have no folder."""
+        home = getattr(self.dm.dataset, "dataset_dir", "") or self.cfg.OUTPUT_DIR
+        return osp.join(home, name) if home else None
+
+    def encode_training_images_once(self) -> None:
+        """If nothing is learned about images and their features stay the same, trains on features instead of images."""
+        cfg = self.cfg
+        fixed = set(cfg.INPUT.TRANSFORMS) <= FIXED and not cfg.INPUT.NO_TRANSFORM
+        views = cfg.TRAINER.get("CACHED_VIEWS", 0)
+        frozen = type(self).image_features is PromptTrainer.image_features
+        if views and not frozen:
+            raise UserError(f"TRAINER.CACHED_VIEWS is {views} but {cfg.TRAINER.NAME} learns visual prompts: set it to 0")
+        if not frozen or not (fixed or views) or cfg.DATALOADER.K_TRANSFORMS > 1:
+            return
+        transform = self.dm.tfm_train
+        features = encoded_views(1 if fixed else views, lambda: (found for found, _ in self.encoded_training_images(transform)),
+                                 max(cfg.SEED, 0), self.describe_images(transform), self.cache_folder("views") if views else None)
+        spec, items = cfg.DATALOADER.TRAIN_X, self.dm.dataset.train_x
+        self.train_loader_x = build_data_loader(
+            cfg, spec.SAMPLER, items, spec.BATCH_SIZE, spec.get("N_DOMAIN", 0), spec.get("N_INS", 0),
+            dataset_wrapper=lambda *_, **__: FeatureViews(items, features))
+
     # The engine's hooks
+
+    def before_train(self) -> None:
+        self.encode_training_images_once()
+        super().before_train()
 
     _cached_text: Tensor | None = None
 
     def check_cfg(self, cfg) -> None:
+        views = cfg.TRAINER.get("CACHED_VIEWS", 0)
+        if views < 0:
+            raise UserError(f"TRAINER.CACHED_VIEWS is {views}: set it to 0 or more")
         if not self.options:
             return
         key = f"TRAINER.{self.options}.PREC"
@@ -164,6 +212,9 @@ class PromptTrainer(TrainerX):
         own = self.backbone.input_resolution
         if size != (own, own):
             raise UserError(f"INPUT.SIZE is {size} but {name} reads {own} x {own} pixels: set INPUT.SIZE to ({own}, {own})")
+        self.backbone.text.checkpointing = self.cfg.TRAINER.get("TEXT_CHECKPOINTING", False)
+        if self.cfg.TRAINER.get("COMPILE", False):
+            self.backbone.compile_blocks()
 
     def build_model(self) -> None:
         cfg = self.cfg

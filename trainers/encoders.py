@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from trainers.errors import UserError
 
@@ -124,11 +125,18 @@ class TextEncoder(Encoder):
     """Text transformer: embedded prompts in, features at the end-of-text token out."""
 
     projection = "text_projection"
+    checkpointing = False
     parts = ("token_embedding.weight", "positional_embedding", "ln_final.weight", "ln_final.bias", projection)
 
     def __init__(self, weights: Mapping[str, Tensor]):
         super().__init__(weights)
         self.context_length = len(self.positional_embedding)
+
+    def run(self, block: Block, x: Tensor, **how) -> tuple[Tensor, KeyValue]:
+        """The block's output; with `checkpointing` what is between its ends is computed again in the backward pass."""
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, x, use_reentrant=False, preserve_rng_state=False, **how)
+        return block(x, **how)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Token embeddings, (..., W), without positions."""
@@ -166,12 +174,12 @@ class TextEncoder(Encoder):
                     x = _replace(x, deep[i - 1], 1)
             if start:
                 # The last layer's own output at the prefix is wasted, but the prefix is short and this keeps one path.
-                prefix, before = block(prefix, causal=True)
+                prefix, before = self.run(block, prefix, causal=True)
                 before = tuple(t[:, None].expand(-1, texts, -1, -1, -1).flatten(0, 1) for t in before)
             if last:
-                x, _ = block(x, mask=reach, before=before, only=eot - start)
+                x, _ = self.run(block, x, mask=reach, before=before, only=eot - start)
             else:
-                x, _ = block(x, mask=mask, causal=not start, before=before)
+                x, _ = self.run(block, x, mask=mask, causal=not start, before=before)
         features = self.norm(x[:, 0], "ln_final") @ self.text_projection
         return features.unflatten(0, (-1, texts)) if grouped else features
 

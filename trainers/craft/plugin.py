@@ -1,16 +1,13 @@
 """CRAFT as a mixin: `class CraftX(Craft, X)` adds anchors and alignment terms to any PromptTrainer X."""
 
 import math
-import os.path as osp
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from dassl.data.data_manager import build_data_loader
 from trainers.base import Features, check_option
-from trainers.craft.anchors import Anchors, describe, image_anchors
+from trainers.craft.anchors import Anchors, image_anchors
 from trainers.craft.losses import DIRECTIONS, TARGETS, static_alignment, stochastic_alignment
 from trainers.errors import UserError
 
@@ -75,16 +72,6 @@ class Craft:
 
     def _build_anchors(self) -> Anchors:
         """From exactly the images and classes this run trains on, without augmentation."""
-        cfg, dataset, transform = self.cfg, self.dm.dataset, self.dm.tfm_test
-        home = getattr(dataset, "dataset_dir", "") or cfg.OUTPUT_DIR
-
-        def batches() -> Iterator[tuple[Tensor, Tensor]]:
-            for batch in build_data_loader(cfg, "SequentialSampler", dataset.train_x, cfg.DATALOADER.TEST.BATCH_SIZE,
-                                           tfm=transform, is_train=False):
-                images, labels = self.parse_batch_test(batch)
-                with self.autocast():
-                    yield self.backbone.encode_images(images), labels
-
-        description = describe(dataset.train_x, cfg.DATASET.ROOT, transform, backbone=self.backbone.fingerprint)
-        return image_anchors(description, batches, self.craft.ANCHORS_PER_CLASS, self.craft.KMEANS_SEED,
-                             osp.join(home, "anchors") if home else None).to(self.device)
+        description = self.describe_images(self.dm.tfm_test)
+        return image_anchors(description, lambda: self.encoded_training_images(self.dm.tfm_test), self.craft.ANCHORS_PER_CLASS,
+                             self.craft.KMEANS_SEED, self.cache_folder("anchors")).to(self.device)

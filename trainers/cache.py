@@ -1,0 +1,84 @@
+"""Tensors of frozen features on disk, under a name made of everything that determines them."""
+
+import hashlib
+import json
+import os
+import random
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+VERSION = 1  # of what determines the numbers; a change makes every cache file a miss
+
+
+@contextmanager
+def rng_untouched() -> Iterator[None]:
+    """Whatever happens inside, the global random states of Python, numpy and torch are afterwards as before."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def describe(items: Sequence, root: str, transform: object, **what) -> dict:
+    """All that determines image features, as plain JSON: images (path below `root`, size, time, label), transform, and `what`."""
+    images = []
+    for item in items:
+        stat = os.stat(item.impath)
+        images.append([os.path.relpath(item.impath, root or "."), stat.st_size, stat.st_mtime_ns, int(item.label)])
+    return {"version": VERSION, "images": images, "transform": re.sub(r" at 0x[0-9a-fA-F]+", "", repr(transform)), **what}
+
+
+class TensorFile:
+    """The file in `folder` (None: no cache) that `description`, plain JSON, determines.
+
+    A damaged file is replaced, a folder that cannot be written is done without; both are said.
+    """
+
+    def __init__(self, folder: str | None, description: object):
+        self.key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+        self.path = os.path.join(folder, f"{self.key[:24]}.pt") if folder else None
+
+    def state(self, hit: bool) -> str:
+        """For the log: whether the file was used."""
+        if hit:
+            return f"(cache hit: '{self.path}')"
+        return f"(cache miss, written to '{self.path}')" if self.path and os.path.isfile(self.path) else "(not cached)"
+
+    def read(self, whole: Callable[[dict[str, Tensor]], bool], say: Callable[[str], None] = print) -> dict[str, Tensor] | None:
+        """The tensors, or None if there is no file or it is damaged: not readable, of another key, or not `whole`."""
+        if not self.path or not os.path.isfile(self.path):
+            return None
+        try:
+            stored = torch.load(self.path, map_location="cpu", weights_only=True)
+            good = stored["key"] == self.key and whole(stored)
+        except Exception:  # noqa: BLE001 - a damaged archive can fail in any way, and all of them mean the same
+            good = False
+        if not good:
+            say(f"The cache file '{self.path}' is damaged: making it again")
+            return None
+        return stored
+
+    def write(self, tensors: dict[str, Tensor], say: Callable[[str], None] = print) -> None:
+        """Atomically: several runs may share the folder."""
+        if not self.path:
+            return
+        temporary = None
+        try:
+            os.makedirs(os.path.dirname(self.path), exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=os.path.dirname(self.path), suffix=".part", delete=False) as file:
+                temporary = file.name
+                torch.save({**tensors, "key": self.key}, file)
+            os.replace(temporary, self.path)
+        except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
+            if temporary and os.path.exists(temporary):
+                os.unlink(temporary)
+            say(f"Nothing can be cached in '{os.path.dirname(self.path)}' ({str(error).splitlines()[0]}): going on without")

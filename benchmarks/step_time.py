@@ -1,10 +1,13 @@
-"""Time of a CoOp training step and of an evaluation, ours against the plain way, in interleaved runs.
+"""Time of a training step and of an evaluation, ours against the plain way, in interleaved runs.
 
-The plain way is clip's own modules: every text at full context length, nn.MultiheadAttention, all class texts encoded again for
-every test batch. Both have the same random weights, and must give the same logits and gradients.
+The plain way is clip's own modules as the public codes run them: every text at full context length, nn.MultiheadAttention,
+all class texts encoded again for every test batch, CoCoOp one image after the other. Both have the same random weights
+and prompts and must give the same logits and gradients. "floor" is the time of the multiply-adds that the result really
+needs, at the speed of a large matrix product on this machine.
 
-    python benchmarks/step_time.py                        # ViT-B/16, 50 and 200 classes; a few minutes on a laptop
-    python benchmarks/step_time.py --classes 10 --batch 4 # a quick look
+    python benchmarks/step_time.py                                  # all methods, ViT-B/16, 50 and 200 classes; half an hour on a laptop
+    python benchmarks/step_time.py --methods CoOp --classes 50      # one of them
+    python benchmarks/step_time.py --model tiny --classes 10        # a quick look
 """
 
 import argparse
@@ -13,8 +16,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -23,70 +27,149 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from clip.model import CLIP
 
-from trainers.backbone import Backbone, unit
-from trainers.base import Features
-from trainers.coop import PromptLearner
+import trainers
+from dassl.config import get_cfg_default
+from dassl.engine import TRAINER_REGISTRY
+from trainers.backbone import Backbone, count_tokens, unit
+from trainers.base import Features, PromptTrainer
 from trainers.craft.losses import static_alignment, stochastic_alignment
 
 ADJECTIVES = ("red", "spotted", "giant", "common", "annual", "striped", "wild", "mountain", "old", "golden")
 NOUNS = ("cat", "retriever", "saxophone", "cherry blossom tree", "crop land", "gecko", "Boeing 737", "lily", "pizza", "church")
 SIZES = {"ViT-B/16": (512, 224, 12, 768, 16, 77, 49408, 512, 8, 12), "ViT-B/32": (512, 224, 12, 768, 32, 77, 49408, 512, 8, 12),
-         "tiny": (64, 32, 3, 128, 8, 77, 49408, 64, 1, 3)}
+         "tiny": (64, 32, 12, 128, 8, 77, 49408, 64, 1, 12)}
+# Method: training batch, and the options of its published config on ViT-B/16.
+METHODS = {
+    "CoOp": (32, {"COOP": {"N_CTX": 16}}),
+    "CoCoOp": (1, {"COCOOP": {"N_CTX": 4, "CTX_INIT": "a photo of a"}}),
+    "VPT": (4, {"VPT": {"N_CTX_VISION": 8, "PROMPT_DEPTH_VISION": 12}}),
+    "IVLP": (4, {"IVLP": {"PROMPT_DEPTH_VISION": 9, "PROMPT_DEPTH_TEXT": 9}}),
+    "MaPLe": (4, {"MAPLE": {"PROMPT_DEPTH": 9}}),
+    "PromptSRC": (4, {"PROMPTSRC": {}}),
+}
+
+
+def names_of(classes: int) -> list[str]:
+    return [f"{ADJECTIVES[i % 10]} {NOUNS[i // 10 % 10]}" + (f" {i}" if i >= 100 else "") for i in range(classes)]
+
+
+def configured(method: str):
+    cfg = get_cfg_default()
+    trainers.extend_cfg(cfg)
+    for node, values in METHODS[method][1].items():
+        cfg.TRAINER[node].PREC = "fp32"
+        for key, value in values.items():
+            cfg.TRAINER[node][key] = value
+    cfg.TRAINER.NAME = method
+    return cfg
 
 
 class Bench:
-    """One model, one batch, one set of classes, and the two ways of training and evaluating CoOp on them."""
+    """One model, one method, one batch, one set of classes, and the two ways of training and evaluating on them."""
 
-    def __init__(self, arguments: argparse.Namespace, classes: int):
+    def __init__(self, arguments: argparse.Namespace, method: str, classes: int):
         torch.manual_seed(0)
-        self.device, self.batches = torch.device(arguments.device), arguments.test_batches
+        self.method, self.device, self.batches = method, torch.device(arguments.device), arguments.test_batches
         self.clip = CLIP(*SIZES[arguments.model]).eval().requires_grad_(False).to(self.device)
-        self.backbone = Backbone(self.clip.state_dict()).to(self.device)
-        names = [f"{ADJECTIVES[i % 10]} {NOUNS[i // 10 % 10]} {i}" if i >= 100 else f"{ADJECTIVES[i % 10]} {NOUNS[i // 10]}"
-                 for i in range(classes)]
-        self.prompts = PromptLearner(self.backbone, names, arguments.context).to(self.device)
-        self.optimizer = torch.optim.SGD(self.prompts.parameters(), lr=0.0)
-        size, lead = self.backbone.input_resolution, " ".join(["X"] * arguments.context)
-        self.images = torch.randn(arguments.batch, 3, size, size, device=self.device)
-        self.labels = torch.arange(arguments.batch, device=self.device) % classes
+        # The trainer itself, without data, loop and log.
+        self.trainer: PromptTrainer = TRAINER_REGISTRY.get(method).__new__(TRAINER_REGISTRY.get(method))
+        self.names = names_of(classes)
+        self.trainer.__dict__.update(cfg=configured(method), device=self.device, max_epoch=20,
+                                     dm=SimpleNamespace(dataset=SimpleNamespace(classnames=self.names)))
+        self.trainer.backbone = self.backbone = Backbone(self.clip.state_dict()).to(self.device)
+        self.model = self.trainer.model = self.trainer.build_prompts().to(self.device)
+        self.parameters = list(self.model.parameters())
+        self.optimizer = torch.optim.SGD(self.parameters, lr=0.0)
+        size = self.backbone.input_resolution
+        batch = arguments.batch or METHODS[method][0]
+        self.images = torch.randn(batch, 3, size, size, device=self.device)
+        self.labels = torch.arange(batch, device=self.device) % classes
         self.test_images = torch.randn(arguments.test_batch, 3, size, size, device=self.device)
-        self.tokens = self.backbone.tokenize([f"{lead} {name}." for name in names]).to(self.device)
-        self.embedded = self.clip.token_embedding(self.tokens)
         self.anchors = unit(torch.randn(classes, self.backbone.embed_dim, device=self.device))
+        if method != "VPT":
+            options = next(iter(METHODS[method][1]))
+            words = self.trainer.cfg.TRAINER[options].CTX_INIT or " ".join(["X"] * self.trainer.cfg.TRAINER[options].N_CTX)
+            self.tokens = self.backbone.tokenize([f"{words} {name}." for name in self.names]).to(self.device)
+            self.embedded = self.clip.token_embedding(self.tokens)
+
+    # The plain way
+
+    def plain_text(self, context: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
+        model, n = self.clip, len(context)
+        x = torch.cat([self.embedded[:, :1], context.expand(len(self.tokens), -1, -1), self.embedded[:, 1 + n:]], 1)
+        x = (x + model.positional_embedding).permute(1, 0, 2)
+        for i, block in enumerate(model.transformer.resblocks):
+            if 0 < i <= len(deep):
+                x = torch.cat([x[:1], deep[i - 1].unsqueeze(1).expand(-1, x.shape[1], -1), x[1 + n:]])
+            x = block(x)
+        x = model.ln_final(x.permute(1, 0, 2))
+        return unit(x[torch.arange(len(x)), self.tokens.argmax(-1)] @ model.text_projection)
+
+    def plain_image(self, images: Tensor, prompts: Tensor, deep: Sequence[Tensor]) -> Tensor:
+        visual, n = self.clip.visual, len(prompts)
+        x = visual.conv1(images).flatten(2).permute(0, 2, 1)
+        x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], 1) + visual.positional_embedding
+        x = visual.ln_pre(torch.cat([x, prompts.expand(len(x), -1, -1)], 1)).permute(1, 0, 2)
+        for i, block in enumerate(visual.transformer.resblocks):
+            if 0 < i <= len(deep):
+                x = torch.cat([x[:-n], deep[i - 1].unsqueeze(1).expand(-1, x.shape[1], -1)])
+            x = block(x)
+        return unit(visual.ln_post(x[0]) @ visual.proj)
 
     def plain_features(self, images: Tensor) -> Features:
-        model, context = self.clip, self.prompts.ctx
-        lead, rest = self.embedded[:, :1], self.embedded[:, 1 + len(context):]
-        x = torch.cat([lead, context.expand(len(self.tokens), -1, -1), rest], 1) + model.positional_embedding
-        x = model.ln_final(model.transformer(x.permute(1, 0, 2)).permute(1, 0, 2))
-        text = x[torch.arange(len(x)), self.tokens.argmax(-1)] @ model.text_projection
-        return Features(unit(model.encode_image(images)), unit(text), model.logit_scale.exp())
+        model, scale = self.model, self.clip.logit_scale.exp()
+        if self.method in ("CoOp", "CoCoOp"):
+            image = unit(self.clip.encode_image(images))
+            if self.method == "CoOp":
+                return Features(image, self.plain_text(model.ctx), scale)
+            return Features(image, torch.stack([self.plain_text(model.ctx + model.meta_net(one)) for one in image]), scale)
+        if self.method == "MaPLe":
+            prompts, deep = model.prompt_learner.visual()
+            image = self.plain_image(images, prompts, deep)
+        else:
+            image = self.plain_image(images, model.image_encoder.VPT, model.image_encoder.deep)
+        text = self.trainer.frozen_text if self.method == "VPT" else self.plain_text(model.prompt_learner.ctx, self.trainer.deep_text_prompts())
+        return Features(image, text, scale)
 
-    def our_features(self, images: Tensor, text: Tensor | None = None) -> Features:
-        text = unit(self.backbone.text(*self.prompts())) if text is None else text
-        return Features(self.backbone.encode_images(images), text, self.backbone.scale)
+    def plain_loss(self, features: Features) -> Tensor:
+        loss = F.cross_entropy(features.logits(), self.labels)
+        if self.method == "PromptSRC":
+            options = self.trainer.cfg.TRAINER.PROMPTSRC
+            with torch.no_grad():
+                frozen = Features(unit(self.clip.encode_image(self.images)), self.trainer.frozen_text, features.scale)
+            log_p, log_q = features.logits().log_softmax(1), frozen.logits().log_softmax(1)
+            loss = (loss + options.TEXT_LOSS_WEIGHT * (features.text - frozen.text).abs().mean()
+                    + options.IMAGE_LOSS_WEIGHT * (features.image - frozen.image).abs().mean() + (log_q.exp() * (log_q - log_p)).mean())
+        return loss
 
-    def step(self, features_of: Callable[[Tensor], Features], craft: bool = False) -> tuple[Tensor, Tensor]:
+    # Ours
+
+    def our_features(self, images: Tensor) -> Features:
+        return self.trainer.features(images)
+
+    def our_loss(self, features: Features) -> Tensor:
+        return sum(self.trainer.loss_terms(features, self.images, self.labels).values())
+
+    def craft_loss(self, features: Features) -> Tensor:
+        text, classes = features.text_of(self.labels), torch.arange(len(self.anchors), device=self.device)
+        return (self.our_loss(features) + static_alignment(text, self.labels, self.anchors, classes, features.scale)
+                + stochastic_alignment(features.image, text, self.labels, features.scale))
+
+    def step(self, features_of: Callable[[Tensor], Features], loss_of: Callable[[Features], Tensor]) -> tuple[Tensor, Tensor]:
         features = features_of(self.images)
-        logits = features.logits()
-        loss = F.cross_entropy(logits, self.labels)
-        if craft:
-            text, classes = features.text_of(self.labels), torch.arange(len(self.anchors), device=self.device)
-            loss = loss + static_alignment(text, self.labels, self.anchors, classes, features.scale)
-            loss = loss + stochastic_alignment(features.image, text, self.labels, features.scale)
         self.optimizer.zero_grad()
-        loss.backward()
+        loss_of(features).backward()
         self.optimizer.step()
-        return logits.detach(), self.prompts.ctx.grad.clone()
+        return features.logits().detach(), torch.cat([p.grad.flatten() for p in self.parameters])
 
     def plain_train(self):
-        return self.step(self.plain_features)
+        return self.step(self.plain_features, self.plain_loss)
 
     def our_train(self):
-        return self.step(self.our_features)
+        return self.step(self.our_features, self.our_loss)
 
     def craft_train(self):
-        return self.step(self.our_features, craft=True)
+        return self.step(self.our_features, self.craft_loss)
 
     @torch.no_grad()
     def plain_test(self):
@@ -94,8 +177,58 @@ class Bench:
 
     @torch.no_grad()
     def our_test(self):
-        text = unit(self.backbone.text(*self.prompts()))
-        return [self.our_features(self.test_images, text).logits() for _ in range(self.batches)][-1], None
+        self.trainer._cached_text = self.trainer.encode_class_texts()
+        try:
+            return [self.our_features(self.test_images).logits() for _ in range(self.batches)][-1], None
+        finally:
+            self.trainer._cached_text = None
+
+    # The text tower alone, forward and backward
+
+    def tower_step(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        self.optimizer.zero_grad()
+        text.sum().backward()
+        return text.detach(), self.model.ctx.grad.flatten().clone()
+
+    def plain_tower(self):
+        return self.tower_step(self.plain_text(self.model.ctx))
+
+    def our_tower(self):
+        return self.tower_step(self.trainer.text_features())
+
+    # What cannot be saved
+
+    def floor(self, task: str) -> float:
+        """Multiply-adds of the matrix products in the blocks (attention's own are left out), none of them twice.
+
+        A training step also needs the gradient of every activation that depends on a prompt: as much again.
+        """
+        text, image, frozen_image = self.text_products(), self.image_products(True), self.image_products(False)
+        prompts_text, prompts_image = self.method != "VPT", self.method not in ("CoOp", "CoCoOp")
+        batch, images = len(self.images), len(self.test_images) * self.batches
+        per_image = self.method == "CoCoOp"
+        if task == "tower":
+            return 2 * text
+        if task == "train":
+            return (2 * text * (batch if per_image else 1) * prompts_text + (2 * image if prompts_image else frozen_image) * batch
+                    + frozen_image * batch * (self.method == "PromptSRC"))
+        return text * (images if per_image else 1) * prompts_text + (image if prompts_image else frozen_image) * images
+
+    def text_products(self) -> float:
+        """All class texts once: shared positions once, no padding, the last layer for the end-of-text tokens only."""
+        if self.method == "VPT":
+            return 0.0
+        tower, prefix = self.backbone.text, int(self.tokens.eq(self.tokens[:1]).all(0).long().cumprod(0).sum())
+        own = sum(count_tokens(name) + 2 for name in self.names)
+        square = tower.width ** 2
+        return (tower.layers - 1) * 12 * square * (own + prefix) + 2 * square * (own + prefix) + 10 * square * len(self.names)
+
+    def image_products(self, prompted: bool) -> float:
+        tower = self.backbone.image
+        prompts = 0 if not prompted or self.method in ("CoOp", "CoCoOp") else self.trainer.cfg.TRAINER[next(iter(METHODS[self.method][1]))].get(
+            "N_CTX_VISION", 2)
+        tokens, square = len(tower.positional_embedding) + prompts, tower.width ** 2
+        return (tower.layers - 1) * 12 * square * tokens + 2 * square * tokens + 10 * square + 3 * tower.patch ** 2 * tower.width * (tokens - 1)
 
 
 def timed(run: Callable, device: torch.device) -> float:
@@ -108,32 +241,46 @@ def timed(run: Callable, device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def peak_memory(way: str, classes: int) -> float:
-    """MB at the worst moment of one run of `way` in a process of its own, weights of both ways included."""
-    command = [sys.executable, *sys.argv, "--classes", str(classes), "--peak", way]
+def products_per_second(device: torch.device, width: int) -> float:
+    """Multiply-adds of a large matrix product of the tower's width."""
+    a, b = torch.randn(4096, width, device=device), torch.randn(width, 4 * width, device=device)
+    return a.shape[0] * b.numel() / min(timed(lambda: a @ b, device) for _ in range(5))
+
+
+def peak_memory(method: str, way: str, classes: int) -> float:
+    """MB at the worst moment of one run of `way`, above what is there before it, in a process of its own."""
+    command = [sys.executable, *sys.argv, "--methods", method, "--classes", str(classes), "--peak", way]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
 def report_peak(bench: Bench, way: str) -> None:
-    getattr(bench, way)()
     if bench.device.type == "cuda":
-        print(torch.cuda.max_memory_allocated() / 2**20)
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        getattr(bench, way)()
+        print((torch.cuda.max_memory_allocated() - before) / 2**20)
     else:
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts again
+        before = int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1])
+        getattr(bench, way)()
+        peak = max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0)
+        peak = int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) or peak
+        print((peak - before) / 2**10)
 
 
-def compare(arguments: argparse.Namespace, classes: int) -> None:
-    bench = Bench(arguments, classes)
-    for task in ("train", "test"):
+def compare(arguments: argparse.Namespace, method: str, classes: int) -> None:
+    bench = Bench(arguments, method, classes)
+    speed = products_per_second(bench.device, bench.backbone.image.width)
+    for task in ("train", "test", *(("tower",) if method == "CoOp" else ())):
         ways = [f"plain_{task}", f"our_{task}"] + ["craft_train"] * (task == "train")
         results = {way: getattr(bench, way)() for way in ways}  # also warms up
         (plain, plain_gradient), (ours, our_gradient) = (results[way] for way in ways[:2])
         difference = ((plain - ours).abs().max() / plain.abs().max()).item()
-        equal = f"logits differ by {difference:.0e}"
+        equal = f"results differ by {difference:.0e}"
         failed = difference > 1e-4
         if plain_gradient is not None:
             difference = ((plain_gradient - our_gradient).norm() / plain_gradient.norm()).item()
-            equal += f", gradients by {difference:.0e} (relative)"
+            equal += f", gradients by {difference:.0e}"
             failed = failed or difference > 1e-3
         times = {way: [] for way in ways}
         for _ in range(arguments.repeats):
@@ -142,26 +289,27 @@ def compare(arguments: argparse.Namespace, classes: int) -> None:
         # Pairs run next to each other in time, so that a busy machine slows both of a ratio.
         ratio = statistics.median(p / o for p, o in zip(times[ways[0]], times[ways[1]], strict=True))
         plain_s, our_s = (statistics.median(times[way]) for way in ways[:2])
-        unit_ = "step" if task == "train" else f"{arguments.test_batches} batches"
-        line = f"{classes:5d} classes  {task:5s}  plain {plain_s:7.2f} s  ours {our_s:6.2f} s / {unit_}  {ratio:5.2f}x"
-        if arguments.memory:
-            line += "  peak " + " -> ".join(f"{peak_memory(way, classes):,.0f}" for way in ways[:2]) + " MB"
+        what = {"train": "step", "test": f"{arguments.test_batches} batches", "tower": "text tower"}[task]
+        line = (f"{method:9s} {classes:4d} classes  {task:5s}  plain {plain_s:7.3f} s  ours {our_s:7.3f} s / {what}  {ratio:5.2f}x  "
+                f"floor {bench.floor(task) / speed:.3f} s")
+        if arguments.memory and task != "tower":
+            line += "  peak " + " -> ".join(f"{peak_memory(method, way, classes):,.0f}" for way in ways[:2]) + " MB"
         print(f"{line}  {equal}", flush=True)
         if task == "train":
             added = statistics.median(c / o for c, o in zip(times["craft_train"], times["our_train"], strict=True)) - 1
-            print(f"{classes:5d} classes  CRAFT adds {100 * added:.1f}% to a training step", flush=True)
+            print(f"{method:9s} {classes:4d} classes  CRAFT adds {100 * added:.1f}% to a training step", flush=True)
         if failed:
             sys.exit("the two ways do not give the same numbers")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--model", choices=SIZES, default="ViT-B/16")
     parser.add_argument("--classes", type=int, nargs="+", default=[50, 200])
-    parser.add_argument("--batch", type=int, default=32, help="images of a training step")
+    parser.add_argument("--batch", type=int, default=0, help="images of a training step; 0: as published")
     parser.add_argument("--test-batch", type=int, default=20)
     parser.add_argument("--test-batches", type=int, default=5, help="batches of an evaluation")
-    parser.add_argument("--context", type=int, default=16, help="context vectors of CoOp")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves torch's choice")
@@ -171,12 +319,13 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.peak:
-        report_peak(Bench(arguments, arguments.classes[0]), arguments.peak)
+        report_peak(Bench(arguments, arguments.methods[0], arguments.classes[0]), arguments.peak)
         return
-    print(f"CoOp on {arguments.model}, random weights, float32, {arguments.context} context vectors, batch {arguments.batch}, "
-          f"test batch {arguments.test_batch}, {arguments.device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    for classes in arguments.classes:
-        compare(arguments, classes)
+    print(f"{arguments.model}, random weights, float32, test batch {arguments.test_batch}, {arguments.device}, {torch.get_num_threads()} threads, "
+          f"torch {torch.__version__}")
+    for method in arguments.methods:
+        for classes in arguments.classes:
+            compare(arguments, method, classes)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/base2new.sh"
 flags=(--eval-only)
-if [ "$TRAINER" != ZeroshotCLIP ]; then
+if [[ "$TRAINER" != ZeroshotCLIP* ]]; then
     if [ ! -f "$TRAINED/results.json" ]; then
         echo "error: '$TRAINED' holds no finished run: train it first with scripts/base2new_train.sh $DATASET $TRAINER $CFG $SEED" >&2
         exit 2

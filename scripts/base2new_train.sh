@@ -4,5 +4,5 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/base2new.sh"
 flags=()
-[ "$TRAINER" = ZeroshotCLIP ] && flags=(--eval-only)
+[[ "$TRAINER" == ZeroshotCLIP* ]] && flags=(--eval-only)
 run "$DATASET" base "$TRAINED" "${flags[@]}" "$@"

@@ -1,16 +1,17 @@
 """The encoders against clip's own modules, and against what the published prompt structures computed."""
 
+import itertools
+
 import clip.model
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_clip import TINY, check_gradients, fill, images, named_tensor, reference, vit_weights
+from tiny_clip import TINY, images, named_tensor, vit_weights
 from torch import nn
 
 from dassl.utils import UserError
 from trainers.backbone import Backbone, count_tokens, unit
-from trainers.craft.losses import static_alignment, stochastic_alignment
-from trainers.encoders import Block, common_prefix
+from trainers.encoders import CALL_OVERHEAD, Block, common_prefix, length_groups
 
 TEXTS = ["a photo of a cat.", "a photo of a golden retriever.", "a photo of a Boeing 737-800.", "a photo of a red."]
 
@@ -115,6 +116,38 @@ def test_template_texts_take_deep_prompts(backbone, plain):
         agree(backbone.text.encode_tokens(tokens, deep), theirs, deep)
 
 
+def test_length_groups_cost_the_least():
+    assert length_groups([3, 3, 3], 1) == [[0, 1, 2]]
+    assert length_groups([2, 9, 2, 9, 3], 3) == [[0, 2, 4], [1, 3]]  # 9 + 3 + 18 + 3 positions; three groups cost 4 + 3 + 18 + 9
+    assert length_groups([2, 9, 2, 9, 3], 100) == [[0, 2, 4, 1, 3]]
+    lengths, overhead = [5, 1, 7, 2, 7, 3, 1, 12], 4
+
+    def cost(groups):
+        return sum(len(group) * max(lengths[i] for i in group) + overhead for group in groups)
+
+    order = sorted(range(8), key=lengths.__getitem__)
+    every = ([order[a:b] for a, b in zip((0, *cuts), (*cuts, 8), strict=True)]
+             for n in range(8) for cuts in itertools.combinations(range(1, 8), n))
+    assert cost(length_groups(lengths, overhead)) == min(map(cost, every))
+
+
+@pytest.mark.parametrize("copies", [None, 3])
+def test_texts_of_different_length_may_run_apart(backbone, copies, monkeypatch):
+    tokens = backbone.tokenize(["a red", "a tabby cat that sleeps on a warm stone", "a saxophone", "a Boeing 737-800", "a cat"])
+    embedded, eot = backbone.text.embed(tokens), tokens.argmax(1)
+    prefix = embedded[0, :2] if copies is None else embedded[0, :2] + named_tensor("shift", (copies, 1, 64), 0.1)
+    deep = [named_tensor("deep", (1, 64), 0.1).requires_grad_()]
+    calls, padded = [], backbone.text.padded
+    monkeypatch.setattr(backbone.text, "padded", lambda *args: calls.append(len(args[0])) or padded(*args))
+    found, gradients = [], []
+    for overhead in (1, 10**6):
+        monkeypatch.setitem(CALL_OVERHEAD, "cpu", overhead)
+        found.append(backbone.text(embedded[:, 2:], eot, prefix, deep))
+        gradients.append(torch.autograd.grad(found[-1].square().sum(), deep)[0])
+    assert len(calls) > 2 and calls[-1] == 5 and sum(calls) == 10
+    assert torch.allclose(*found, atol=1e-5) and torch.allclose(*gradients, rtol=1e-4, atol=1e-3)  # numbers of about 50
+
+
 def test_positions_behind_the_end_do_not_matter(backbone):
     tokens = backbone.tokenize(TEXTS)
     garbage = tokens.clone()
@@ -173,90 +206,6 @@ def test_block_equals_torch(backbone):
     assert torch.allclose(block(x, mask=visible)[0], y, atol=1e-5)
     only = torch.tensor([2, 4])
     assert torch.allclose(block(x, mask=visible[only][:, None, None], only=only)[0][:, 0], y[torch.arange(2), only], atol=1e-5)
-
-
-# Published implementations, prompts put in by hand
-
-def prepare(name):
-    """Backbone, images, labels, tokens with `context` leading tokens, and the named parameters of a reference file."""
-    expected = reference(name)
-    case = expected["case"]
-    backbone = Backbone(vit_weights(**case["clip"]))
-    parameters = {key: nn.Parameter(torch.empty(*shape)) for key, shape in expected["parameters"].items()}
-    fill(parameters.items())
-    names = [text.replace("_", " ") for text in case["classnames"]]
-    return expected, backbone, parameters, names, images(case["batch"], case["clip"]["image"])
-
-
-def compare(expected, backbone, parameters, image, text):
-    logits = backbone.scale * unit(image) @ unit(text).t()
-    loss = F.cross_entropy(logits, torch.arange(len(logits)) % logits.shape[1])
-    loss.backward()
-    assert torch.allclose(logits, torch.tensor(expected["logits"]), rtol=1e-4, atol=1e-4)
-    assert loss.item() == pytest.approx(expected["cross_entropy"], rel=1e-4)
-    check_gradients(expected["gradients"], parameters.items())
-
-
-def prompted(backbone, context, names, deep=(), words="a photo of a"):
-    """Features of texts whose first len(context) words are replaced by `context`; the other words stay, as published."""
-    tokens = backbone.tokenize([f"{words} {name}." for name in names])
-    embedded = backbone.text.embed(tokens)
-    return backbone.text(embedded[:, 1 + len(context):], tokens.argmax(1), torch.cat([embedded[0, :1], context]), deep)
-
-
-def block_prompts(parameters, tower):
-    return [value for name, value in parameters.items() if name.startswith(f"{tower}.transformer")]
-
-
-def test_vpt_agrees_with_the_published_one():
-    expected, backbone, parameters, names, pictures = prepare("vpt")
-    image = backbone.image(pictures, parameters["image_encoder.VPT"], block_prompts(parameters, "image_encoder"))
-    text = backbone.encode_texts([f"a photo of a {name}." for name in names])
-    compare(expected, backbone, parameters, image, text)
-
-
-def test_ivlp_agrees_with_the_published_one():
-    expected, backbone, parameters, names, pictures = prepare("ivlp")
-    image = backbone.image(pictures, parameters["image_encoder.VPT"], block_prompts(parameters, "image_encoder"))
-    text = prompted(backbone, parameters["prompt_learner.ctx"], names, block_prompts(parameters, "text_encoder"))
-    compare(expected, backbone, parameters, image, text)
-
-
-def maple(backbone, parameters, pictures):
-    """MaPLe's image features, first-layer context, and deep text prompts."""
-    def couple(name, prompt):
-        return F.linear(prompt, parameters[f"{name}.weight"], parameters[f"{name}.bias"])
-
-    context = parameters["prompt_learner.ctx"]
-    deep = [parameters[f"prompt_learner.compound_prompts_text.{i}"] for i in range(2)]
-    visual = [couple(f"prompt_learner.compound_prompt_projections.{i}", prompt) for i, prompt in enumerate(deep)]
-    return backbone.image(pictures, couple("prompt_learner.proj", context), visual), context, deep
-
-
-def test_maple_agrees_with_the_published_one():
-    expected, backbone, parameters, names, pictures = prepare("maple")
-    image, context, deep = maple(backbone, parameters, pictures)
-    compare(expected, backbone, parameters, image, prompted(backbone, context, names, deep))
-
-
-def test_craft_on_maple_agrees_with_the_authors_release():
-    """Template text samples, targets by index, image to text only, one anchor per class."""
-    expected, (_, backbone, parameters, names, _) = reference("craft_maple"), prepare("maple")
-    assert expected["case"]["clip"] == reference("maple")["case"]["clip"]
-    labels = torch.tensor(expected["case"]["labels"])
-    image, context, deep = maple(backbone, parameters, images(len(labels), expected["case"]["clip"]["image"]))
-    image, text = unit(image), unit(prompted(backbone, context, names, deep))
-    tokens = backbone.tokenize([expected["case"]["template"].format(names[label]) for label in labels])
-    samples = unit(backbone.text.encode_tokens(tokens, deep))
-    anchors = unit(named_tensor("static-image-anchors", (len(names), backbone.embed_dim)))
-    terms = {"cross_entropy_text": F.cross_entropy(backbone.scale * image @ text.t(), labels),
-             "static_image_anchor_loss": static_alignment(samples, labels, anchors, torch.arange(len(names)), backbone.scale),
-             "stochastic_index_image_to_text_loss": stochastic_alignment(image, samples, labels, backbone.scale, "index",
-                                                                         "image_to_text")}
-    for name, term in terms.items():
-        assert term.item() == pytest.approx(expected[name], rel=1e-4)
-    sum(terms.values()).backward()
-    check_gradients(expected["gradients"], parameters.items())
 
 
 def test_names_are_counted_as_tokenized():

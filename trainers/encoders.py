@@ -2,8 +2,9 @@
 
 Nothing here learns: weights are buffers, so autograd builds a graph only through the prompts, and none without them.
 What is left out changes no result: the text tower is causal, hence positions behind the end-of-text token are not
-run, positions that all texts share run once instead of once per text, and the last layer runs its query, projection
-and MLP only for the one token that becomes the feature.
+run, positions that all texts share run once instead of once per text, the last layer runs its query, projection and MLP
+only for the one token that becomes the feature, and texts of different length run apart where that saves more
+padding than it costs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 from trainers.errors import UserError
 
+# Text positions that one more call of the tower is worth: names of different length run apart where that saves more padding.
+CALL_OVERHEAD = {"cpu": 100, "cuda": 10_000}
 HEAD_WIDTH = 64  # an OpenAI transformer has width // 64 heads; where 64 does not divide the width they are a little wider
 KeyValue = tuple[Tensor, Tensor]
 
@@ -22,6 +25,21 @@ KeyValue = tuple[Tensor, Tensor]
 def sub_weights(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The entries that begin with `prefix`, without it."""
     return {name[len(prefix):]: value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def length_groups(lengths: Sequence[int], overhead: int) -> list[list[int]]:
+    """Indices of `lengths`, in groups to be padded and run apart: those that cost the fewest positions in all.
+
+    A group costs its number times its longest length, plus `overhead` positions for being one more call.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    ends = [i for i in range(1, len(order) + 1) if i == len(order) or lengths[order[i]] != lengths[order[i - 1]]]
+    best: dict[int, tuple[int, list[int]]] = {0: (0, [0])}  # end of a group -> cost so far, ends so far
+    for end in ends:
+        longest = lengths[order[end - 1]]
+        best[end] = min((cost + (end - begin) * longest + overhead, [*cuts, end]) for begin, (cost, cuts) in best.items())
+    cuts = best[len(order)][1]
+    return [order[begin:end] for begin, end in zip(cuts, cuts[1:], strict=False)]
 
 
 def common_prefix(tokens: Tensor) -> int:
@@ -151,6 +169,18 @@ class TextEncoder(Encoder):
         the features are (G, N, D). deep: prompts (n, W), shared by all texts; the i-th replaces positions
         1..n at the input of layer i + 1 (IVLP, MaPLe), all of them inside the prefix if there is one.
         """
+        lengths = (eot + 1 - (0 if prefix is None else prefix.shape[-2])).tolist()
+        copies = len(prefix) if prefix is not None and prefix.dim() == 3 else 1
+        groups = length_groups(lengths, max(1, CALL_OVERHEAD["cpu" if not prompts.is_cuda else "cuda"] // copies))
+        if len(groups) == 1:
+            return self.padded(prompts, eot, prefix, deep)
+        found = torch.cat([self.padded(prompts[group], eot[group], prefix, deep) for group in groups], -2)
+        place = torch.empty(len(prompts), dtype=torch.long, device=found.device)
+        place[[index for group in groups for index in group]] = torch.arange(len(prompts), device=found.device)
+        return found.index_select(found.dim() - 2, place)
+
+    def padded(self, prompts: Tensor, eot: Tensor, prefix: Tensor | None, deep: Sequence[Tensor]) -> Tensor:
+        """`forward`, all texts padded to the longest."""
         grouped = prefix is not None and prefix.dim() == 3
         start, length = (0 if prefix is None else prefix.shape[-2]), int(eot.max()) + 1
         self.check_deep(deep, (start or length) - 1)

@@ -66,8 +66,9 @@ def test_shared_context_runs_once(backbone):
     assert prefix_length(per_class=True) == 1
 
 
-def test_start_words_set_the_number_of_vectors(backbone):
+def test_start_words_set_the_number_of_vectors(backbone, capsys):
     learner = PromptLearner(backbone, NAMES, 16, "a_photo of a")
+    assert capsys.readouterr().out == "CTX_INIT 'a_photo of a' sets the number of context vectors to 4: N_CTX 16 is not used\n"
     assert learner.ctx.shape == (4, TINY["text_width"])
     texts = [f"a photo of a {name}." for name in NAMES]
     assert torch.allclose(unit(backbone.text(*learner())), backbone.encode_texts(texts), atol=1e-6)

@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import Backbone, unit
 from trainers.base import Features, PromptTrainer, check_least
-from trainers.prompts import Context
+from trainers.prompts import Context, count_context
 
 REDUCTION = 16  # of the meta network's hidden layer, as published
 
@@ -29,7 +29,7 @@ class ConditionalContext(Context):
     """A context `ctx` (M, W) and the network `meta_net` that maps an image feature (D,) to its shift (W,)."""
 
     def __init__(self, backbone: Backbone, classnames: Sequence[str], n_ctx: int, init: str = ""):
-        super().__init__(backbone, classnames, len(init.replace("_", " ").split()) or n_ctx, init)
+        super().__init__(backbone, classnames, count_context(n_ctx, init), init)
         hidden = max(1, backbone.embed_dim // REDUCTION)
         self.meta_net = nn.Sequential(OrderedDict(
             linear1=nn.Linear(backbone.embed_dim, hidden), relu=nn.ReLU(), linear2=nn.Linear(hidden, backbone.text.width)))

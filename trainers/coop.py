@@ -9,7 +9,7 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import Backbone, count_tokens, unit
 from trainers.base import PromptTrainer, check_least, check_option
-from trainers.prompts import Context
+from trainers.prompts import Context, count_context
 
 POSITIONS = ("end", "middle", "front")
 
@@ -34,7 +34,7 @@ class PromptLearner(Context):
 
     def __init__(self, backbone: Backbone, classnames: Sequence[str], n_ctx: int, init: str = "",
                  per_class: bool = False, position: str = "end"):
-        n_ctx = len(init.replace("_", " ").split()) or n_ctx
+        n_ctx = count_context(n_ctx, init)
         super().__init__(backbone, classnames, n_ctx, init, per_class)
         before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
         self.shared = 0 if per_class else before  # leading context vectors that are the same for every class

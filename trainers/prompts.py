@@ -16,6 +16,14 @@ def noise(*shape: int) -> Tensor:
     return torch.empty(*shape).normal_(std=STD)
 
 
+def count_context(n_ctx: int, init: str) -> int:
+    """Context vectors of CoOp and CoCoOp: as many as there are words in `init`, if any (as published), else `n_ctx`."""
+    words = len(init.replace("_", " ").split())
+    if words and words != n_ctx:
+        print(f"CTX_INIT '{init}' sets the number of context vectors to {words}: N_CTX {n_ctx} is not used")
+    return words or n_ctx
+
+
 class Context(nn.Module):
     """Context vectors `ctx`, (M, W) or with `per_class` (C, M, W), in front of the embedded class names.
 

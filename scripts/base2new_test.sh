@@ -10,8 +10,10 @@ if [[ "$TRAINER" != ZeroshotCLIP* ]]; then
         echo "error: '$TRAINED' holds no finished run: train it first with scripts/base2new_train.sh $DATASET $TRAINER $CFG $SEED" >&2
         exit 2
     fi
-    epoch=${LOADEP:-$("$PYTHON" -c 'import json, sys; print(json.load(open(sys.argv[1]))["epochs"])' "$TRAINED/results.json")}
-    flags+=(--model-dir "$TRAINED" --load-epoch "$epoch")
+    # The model that was tested after training: the last one, or with TEST.FINAL_MODEL best_val the best one, which has no number.
+    epoch=${LOADEP:-$("$PYTHON" -c 'import json, sys; r = json.load(open(sys.argv[1])); print("" if r["deployed"] == "best_val" else r["epochs"])' "$TRAINED/results.json")}
+    flags+=(--model-dir "$TRAINED")
+    [ -n "$epoch" ] && flags+=(--load-epoch "$epoch")
 fi
 target=${TARGET:-$DATASET}
 name=$target

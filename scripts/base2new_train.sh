@@ -5,4 +5,4 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/base2new.sh"
 flags=()
 [[ "$TRAINER" == ZeroshotCLIP* ]] && flags=(--eval-only)
-run "$DATASET" base "$TRAINED" "${flags[@]}" "$@"
+run "$DATASET" base "$TRAINED" ${flags[@]+"${flags[@]}"} "$@"

@@ -7,13 +7,14 @@ PYTHON="$ROOT/.venv/bin/python"
 stamp="$ROOT/.venv/requirements.sha256"
 base="${PYTHON3:-$(command -v python3.11 || command -v python3 || true)}"
 
-if [ ! -x "$PYTHON" ]; then
+# Made new, too, if making it was cut short: then there is a python, but no pip and no stamp.
+if [ ! -x "$PYTHON" ] || { [ ! -f "$stamp" ] && ! "$PYTHON" -m pip --version >/dev/null 2>&1; }; then
     if [ -z "$base" ] || ! "$base" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
         echo "error: Python 3.10 or newer is needed (found: ${base:-none}): install it, or set PYTHON3 to its path" >&2
         exit 1
     fi
     echo "Creating the virtual environment .venv/ with $("$base" --version)"
-    "$base" -m venv "$ROOT/.venv" || exit 1
+    "$base" -m venv --clear "$ROOT/.venv" || exit 1
 fi
 wanted="$("$PYTHON" -c 'import hashlib, sys; print(hashlib.sha256(open("requirements.txt", "rb").read()).hexdigest())')"
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then

@@ -57,6 +57,22 @@ def test_prompts_equal_a_slow_construction(backbone, n_ctx, position, per_class)
         assert torch.equal(built[i, :eot[i] + 1], slow[:eot[i] + 1])
 
 
+@pytest.mark.parametrize("options", [{}, {"position": "middle"}, {"position": "front"}, {"per_class": True}, {"per_class": True, "position": "middle"}])
+def test_start_words_of_several_tokens_keep_their_rest(backbone, options):
+    """Published: the first M tokens are learned, the other tokens of the words stay between them and the name."""
+    init = "a 2x photo of a"
+    assert count_tokens(init) == 6
+    built, eot = sequence(PromptLearner(backbone, NAMES, 5, init, **options))
+    for i, name in enumerate(NAMES):
+        tokens = backbone.tokenize([f"{init} {name}."])
+        embedded, length = backbone.text.embed(tokens)[0], count_tokens(name)
+        ctx, word, end = embedded[1:6], embedded[7:7 + length], embedded[7 + length:]
+        cut = {"end": 5, "middle": 2, "front": 0}[options.get("position", "end")]
+        between = [ctx[cut:], embedded[6:7], word] if cut == 5 else [word, ctx[cut:], embedded[6:7]]
+        slow = torch.cat([embedded[:1], ctx[:cut], *between, end])
+        assert eot[i] == tokens.argmax(1) and torch.equal(built[i, :eot[i] + 1], slow[:eot[i] + 1])
+
+
 def test_shared_context_runs_once(backbone):
     """Where all classes share context vectors in front, these are in the prefix."""
     def prefix_length(**options):

@@ -117,7 +117,10 @@ def test_few_shot_cache_of_another_split_or_in_pieces_is_drawn_again(mini, capsy
 
 def test_fewer_images_than_shots_are_all_used_and_said_once(mini, capsys):
     assert len(load(mini, "DATASET.NUM_SHOTS", 16).train_x) == 30
-    assert capsys.readouterr().out.count("5 class(es) have fewer than 16 images: all that they have are used") == 1
+    said = "5 class(es) have fewer than 16 images: all that they have are used"
+    assert capsys.readouterr().out.count(said) == 1
+    load(mini, "DATASET.NUM_SHOTS", 16)  # out of the cache
+    assert capsys.readouterr().out.count(said) == 1
 
 
 def change_row(index, value):
@@ -134,6 +137,7 @@ def change_row(index, value):
     (lambda split: {"train": split["train"]}, "lacks one of the lists train, val, test: restore it"),
     (lambda split: "{", "is not valid JSON .*: restore or delete it"),
     (lambda split: {part: [row for row in rows if row[1] != 2] for part, rows in split.items()}, "has 4 classes but none with label 2"),
+    (lambda split: split | {"train": [row for row in split["train"] if row[1] != 2]}, r"has no training image of label 2 \('cat'\): classes are"),
 ])
 def test_wrong_split_file(mini, change, message):
     write(mini, change(split_of(mini)))
@@ -156,7 +160,7 @@ def test_missing_folders(mini):
 
 # The bundled benchmark
 
-SETS = {"OpenMoji": 48, "OpenMojiLine": 48, "EmojiOne": 38}
+SETS = {"OpenMoji": 48, "OpenMojiLine": 48, "EmojiOne": 36}
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +243,19 @@ def test_icons_are_enough_for_an_error_of_one_point_and_no_drawing_is_on_two_sid
     assert picture.shape == (openmoji.PICTURE_SIZE, openmoji.PICTURE_SIZE, 3) and np.ptp(picture) > 200
 
 
+@pytest.mark.slow
+def test_a_class_is_base_in_all_styles_or_in_none(bench):
+    halves = {}
+    for name in SETS:
+        names = {row[1]: row[2] for row in read_split(str(bench / f"data/openmoji/split_zhou_{name}.json"))["train"]}
+        for label, text in names.items():
+            assert halves.setdefault(text, label < (len(names) + 1) // 2) == (label < (len(names) + 1) // 2), (name, text)
+
+
 def test_prepare_says_what_is_wrong(tmp_path, capsys, monkeypatch):
+    (tmp_path / "plain").write_text("")
+    assert prepare.main(["icons", "--root", str(tmp_path / "plain" / "data")]) == 2
+    assert re.search(r"error: cannot write '.*' \(Not a directory\): free space or choose another --root", capsys.readouterr().err)
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(openmoji, "svg_folder", lambda: tmp_path / "empty")
     assert prepare.main(["openmoji", "--root", str(tmp_path / "data")]) == 2

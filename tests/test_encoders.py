@@ -186,7 +186,7 @@ def test_too_deep_prompts_are_refused(backbone):
     prompts = torch.zeros(2, 64)
     with pytest.raises(UserError, match="prompts for 4 layers do not fit an encoder of 3 layers: set the prompt depth to 3 or less"):
         backbone.image(images(1, 32), prompts, [prompts] * 3)
-    with pytest.raises(ValueError, match="cannot replace"):
+    with pytest.raises(UserError, match="cannot replace"):
         backbone.image(images(1, 32), None, [prompts])
 
 

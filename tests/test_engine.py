@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 from tiny_run import make_cfg, make_trainer
 
-from dassl.config import config_hash, get_cfg_default, merge_from_list
+from dassl.config import get_cfg_default, merge_from_list
 from dassl.data import DataManager, DatasetWrapper
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import DatasetBase, Datum, build_dataset
 from dassl.data.samplers import build_sampler
 from dassl.data.transforms import build_transform
-from dassl.engine import TRAINER_REGISTRY, TrainerX, TrainerXU, build_trainer
+from dassl.engine import TRAINER_REGISTRY, TrainerX, TrainerXU, build_trainer, run_hash
 from dassl.evaluation import build_evaluator
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -48,12 +48,12 @@ def test_every_kind_of_image_file_becomes_rgb(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_unreadable_image_is_named_without_a_worker_traceback(tmp_path, workers):
-    trainer = make_trainer(tmp_path, "CoOp", "DATALOADER.NUM_WORKERS", workers)
-    bad = Path(trainer.dm.dataset.train_x[4].impath)
+@pytest.mark.parametrize("name", ["CoOp", "CraftCoOp"])  # read in training, or already for the anchors
+def test_unreadable_image_is_named_without_a_worker_traceback(tmp_path, workers, name):
+    bad = Path(make_trainer(tmp_path, "CoOp").dm.dataset.train_x[4].impath)
     bad.write_bytes(bad.read_bytes()[:40])
     with pytest.raises(UserError) as error:
-        trainer.train()
+        make_trainer(tmp_path, name, "DATALOADER.NUM_WORKERS", workers).train()
     assert re.fullmatch(rf"image '{bad}' cannot be read \(.*\): restore it or take it out of the data set's split file", str(error.value))
 
 
@@ -162,7 +162,7 @@ def test_a_run_leaves_log_results_tensorboard_and_the_contract_lines(tmp_path, c
     assert "\r" not in log
     results = json.loads((tmp_path / "output/results.json").read_text())
     assert results["complete"] and results["seed"] == 1 and results["trainer"] == "CoOp" and results["dataset"] == "TinyNoise"
-    assert results["config_hash"] == config_hash(cfg) and results["epochs"] == 2 and results["config"]["OPTIM"]["LR"] == 0.1
+    assert results["config_hash"] == run_hash(cfg) and results["epochs"] == 2 and results["config"]["OPTIM"]["LR"] == 0.1
     assert results["metrics"]["test"]["accuracy"] == pytest.approx(accuracy) and results["metrics"]["test"]["total"] == 8
     assert results["wall_time_s"] > 0 and results["peak_memory_mb"] > 50 and {"torch", "python"} <= results["versions"].keys()
     assert list((tmp_path / "output/tensorboard").iterdir())
@@ -277,6 +277,96 @@ def test_best_val_is_kept_and_deployed_and_a_missing_validation_set_is_no_obstac
     assert best["epoch"] == 2 and best["val_result"] == 75.0
     assert torch.equal(best["state_dict"]["ctx"], trainer.model.ctx)
     assert "Deploy the model with the best val performance" in capsys.readouterr().out
+
+
+def test_a_finished_run_that_is_started_again_still_knows_its_epochs(tmp_path):
+    make_trainer(tmp_path, "CoOp").train()
+    make_trainer(tmp_path, "CoOp").train()  # nothing left to train: only tests
+    assert results_of(tmp_path)["epochs"] == 2 and results_of(tmp_path)["complete"]
+
+
+def test_best_val_without_a_validation_set_deploys_the_last(tmp_path, capsys):
+    trainer = make_trainer(tmp_path, "CoOp", "TEST.FINAL_MODEL", "best_val")
+    assert trainer.val_loader is None
+    trainer.train()
+    assert "Deploy the last-epoch model" in capsys.readouterr().out and results_of(tmp_path)["deployed"] == "last_step"
+
+
+def test_evaluating_on_the_way_changes_no_draw(tmp_path):
+    """With workers, whose seeds the main process draws: a resumed run tests more often than an uninterrupted one."""
+    states = []
+    for tests in (0, 2):
+        trainer = make_trainer(tmp_path, "CoOp", "DATALOADER.NUM_WORKERS", 1)
+        for _ in range(tests):
+            trainer.test()
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
+
+
+def test_resume_prefers_the_own_folder_and_says_where_there_is_nothing(tmp_path):
+    options = ("OPTIM.MAX_EPOCH", 3, "TRAIN.CHECKPOINT_FREQ", 1)
+    make_trainer(tmp_path, "CoOp", *options).train()
+    (tmp_path / "output/prompt_learner/model.pth.tar-3").unlink()
+    (tmp_path / "output/prompt_learner/checkpoint").write_text("model.pth.tar-2\n")
+    other = ("OUTPUT_DIR", str(tmp_path / "other"), "RESUME", str(tmp_path / "output"))
+    first = make_trainer(tmp_path, "CoOp", *options, *other)
+    first.before_train()
+    assert first.start_epoch == 2
+    first.close_writer()
+    make_trainer(tmp_path, "CoOp", *options, *other).train()
+    again = make_trainer(tmp_path, "CoOp", *options, *other)
+    again.before_train()
+    assert again.start_epoch == 3  # its own last epoch, not the second of the folder it came from
+    again.close_writer()
+    lost = make_trainer(tmp_path, "CoOp", "OUTPUT_DIR", str(tmp_path / "third"), "RESUME", str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="RESUME '.*nowhere' holds no checkpoint of prompt_learner: correct --resume"):
+        lost.train()
+
+
+def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
+    trainer = make_trainer(tmp_path, "CoOp", "TRAIN.CHECKPOINT_FREQ", 1)
+    after_epoch = trainer.after_epoch
+
+    def broken():
+        if trainer.epoch == 1:
+            trainer.model.ctx.data[0] = float("nan")
+        after_epoch()
+
+    trainer.after_epoch = broken
+    with pytest.raises(UserError, match="'ctx' is not finite after epoch 2: lower OPTIM.LR or use PREC fp32; the last checkpoint is from before"):
+        trainer.train()
+    assert sorted(path.name for path in (tmp_path / "output/prompt_learner").iterdir()) == ["checkpoint", "model.pth.tar-1"]
+
+
+def test_the_hash_holds_what_can_change_a_run_and_nothing_else(tmp_path):
+    def key(trainer="CoOp", *options):
+        return run_hash(make_cfg(tmp_path, trainer, *options))
+
+    plain = key()
+    for same in (("TRAINER.MAPLE.N_CTX", 3), ("TRAINER.CRAFT.LAMBDA_STATIC", 1.0), ("TRAIN.CHECKPOINT_FREQ", 1), ("OUTPUT_DIR", "x")):
+        assert key("CoOp", *same) == plain, same
+    for other in (("TRAINER.COOP.N_CTX", 3), ("OPTIM.LR", 0.2), ("SEED", 2), ("DATALOADER.NUM_WORKERS", 2), ("TRAINER.CACHED_VIEWS", 1)):
+        assert key("CoOp", *other) != plain, other
+    assert key("CraftCoOp", "TRAINER.CRAFT.LAMBDA_STATIC", 1.0) != key("CraftCoOp")
+    weights = tmp_path / "clip.pt"
+    weights.write_bytes(weights.read_bytes() + b" ")
+    assert key() != plain
+
+
+@pytest.mark.parametrize(("key", "value", "message"), [
+    ("TRAIN.PRINT_FREQ", 0, "TRAIN.PRINT_FREQ is 0: set it to 1 or more"), ("OPTIM.MAX_EPOCH", 0, "OPTIM.MAX_EPOCH is 0"),
+    ("OPTIM.LR", -0.1, "OPTIM.LR is -0.1: set it to 0 or more"), ("DATALOADER.NUM_WORKERS", -1, "DATALOADER.NUM_WORKERS is -1"),
+    ("DATALOADER.TRAIN_X.BATCH_SIZE", 0, "DATALOADER.TRAIN_X.BATCH_SIZE is 0"),
+    ("TEST.FINAL_MODEL", "bestval", "TEST.FINAL_MODEL is 'bestval': choose one of last_step, best_val"),
+    ("TEST.SPLIT", "validation", "TEST.SPLIT is 'validation': choose one of val, test"),
+])
+def test_values_that_no_trainer_can_work_with(tmp_path, key, value, message):
+    with pytest.raises(UserError, match=message):
+        make_trainer(tmp_path, "CoOp", key, value)
+
+
+def results_of(folder):
+    return json.loads((folder / "output/results.json").read_text())
 
 
 # Written against upstream's interface only

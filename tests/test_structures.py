@@ -165,6 +165,11 @@ def test_published_checkpoints_load_and_what_is_ignored_is_said(tmp_path, name, 
     assert "token_prefix" in (said := capsys.readouterr().out) and (not lead or "tensors of frozen CLIP" in said)
 
 
+def test_batches_of_one_say_that_they_have_nothing_to_compare(tmp_path, capsys):
+    make_trainer(tmp_path, "CraftCoCoOp", "DATALOADER.TRAIN_X.BATCH_SIZE", 1)
+    assert "with batches of one image craft_stochastic is 0 at every step: raise DATALOADER.TRAIN_X.BATCH_SIZE" in capsys.readouterr().out
+
+
 # PromptSRC's average over epochs
 
 def test_epoch_weights_are_a_gaussian():
@@ -304,6 +309,7 @@ def test_mixed_precision_on_a_cpu_is_close(tmp_path, name):
     ("CoCoOp", "TRAINER.COCOOP.N_CTX", 80, "class name 'golden retriever' with 80 context tokens takes 85 positions|class name 'tabby cat' with 80"),
     ("VPT", "TRAINER.CACHED_VIEWS", 2, "TRAINER.CACHED_VIEWS is 2 but VPT learns visual prompts: set it to 0"),
     ("CoOp", "TRAINER.CACHED_VIEWS", -1, "TRAINER.CACHED_VIEWS is -1: set it to 0 or more"),
+    ("PromptSRC", "TRAINER.PROMPTSRC.GPA_STD", 0.0, "TRAINER.PROMPTSRC.GPA_STD is 0.0: set it to a positive number of epochs"),
     ("IVLP", "TRAINER.IVLP.PREC", "fp16", "TRAINER.IVLP.PREC fp16 needs a CUDA device: set TRAINER.IVLP.PREC to fp32 or amp"),
 ])
 def test_wrong_options(tmp_path, name, key, value, message):

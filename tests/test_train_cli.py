@@ -121,7 +121,29 @@ def test_train_then_skip_then_test_on_new_classes(files, capsys):
     # An interrupted run is never taken for a finished one.
     results["complete"] = False
     (files / "out/results.json").write_text(json.dumps(results))
-    assert not train.is_done(config(files))
+    assert train.main(train.parse_args(arguments(files, "--skip-done"))) == 0
+    assert "Done already" not in capsys.readouterr().out and json.loads((files / "out/results.json").read_text())["complete"]
+
+
+def test_what_was_tested_is_part_of_a_finished_evaluation(files, capsys):
+    run = train.parse_args(arguments(files, "TRAIN.CHECKPOINT_FREQ", "1"))
+    assert train.main(run) == 0
+
+    def evaluate(epoch, *more):
+        capsys.readouterr()
+        flags = ["--eval-only", "--skip-done", "--model-dir", str(files / "out"), "--load-epoch", epoch, "--output-dir", str(files / "new")]
+        assert train.main(train.parse_args(arguments(files, *flags, *more))) == 0
+        return capsys.readouterr().out
+
+    assert "(epoch = 1)" in evaluate("1") and evaluate("1").startswith("Done already")
+    assert "(epoch = 2)" in evaluate("2")
+    assert json.loads((files / "new/results.json").read_text())["loaded"] == {"model_dir": "../out", "epoch": 2}
+    # An evaluation in the folder of a run does not pass for the run.
+    flags = ["--eval-only", "--model-dir", str(files / "out"), "--load-epoch", "1"]
+    assert train.main(train.parse_args(arguments(files, *flags))) == 0
+    capsys.readouterr()
+    assert train.main(train.parse_args(arguments(files, "--skip-done"))) == 0
+    assert "Done already" not in capsys.readouterr().out
 
 
 @pytest.mark.slow

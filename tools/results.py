@@ -54,8 +54,9 @@ MEASURES = ("base", "new", "H")
 
 
 def _comparable(config: dict) -> str:
-    """The configuration without what differs between the seeds of one cell."""
+    """The configuration without what may differ between the seeds of one cell: no result depends on it."""
     kept = {key: value for key, value in config.items() if key not in OWN_KEYS}
+    kept["TRAIN"] = {key: value for key, value in kept.get("TRAIN", {}).items() if key not in ("PRINT_FREQ", "CHECKPOINT_FREQ")}
     kept["DATASET"] = {key: value for key, value in kept.get("DATASET", {}).items() if key != "ROOT"}
     return json.dumps(kept, sort_keys=True)
 
@@ -107,7 +108,7 @@ def text_of(values: dict[int, float]) -> str:
 def averages(rows: list[Row]) -> list[Row]:
     """A row per trainer and config over all its data sets, per seed; only where every data set has the same seeds.
 
-    Papers take H of the averaged base and new accuracies, which `Row.of` does.
+    Papers take H of the averaged base and new accuracies, which `Row.of` does per seed.
     """
     groups: dict[tuple, list[Row]] = defaultdict(list)
     for row in rows:
@@ -144,8 +145,14 @@ def gains(rows: list[Row]) -> list[list[str]]:
 
 
 def table_of(rows: list[Row]) -> list[list[str]]:
-    return [[row.dataset, row.trainer, row.config, str(row.shots), *(text_of(row.of(measure)) for measure in MEASURES),
-             ", ".join(map(str, row.seeds))] for row in rows]
+    table = []
+    for row in rows:
+        cells = [text_of(row.of(measure)) for measure in MEASURES]
+        if row.dataset.startswith("average") and row.base and row.new:  # as papers do: of the averaged base and new accuracies
+            mean = harmonic(statistics.mean(row.base.values()), statistics.mean(row.new.values()))
+            cells[2] = " ± ".join([f"{mean:.2f}", *cells[2].split(" ± ")[1:]])
+        table.append([row.dataset, row.trainer, row.config, str(row.shots), *cells, ", ".join(map(str, row.seeds))])
+    return table
 
 
 HEAD = ["data set", "trainer", "config", "shots", "base", "new", "H", "seeds"]
@@ -178,9 +185,13 @@ def plot(rows: list[Row], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
     names = list(dict.fromkeys(row.dataset for row in rows))
-    figure, axes = pyplot.subplots(1, len(names), figsize=(1.5 + 4.2 * len(names), 4), sharey=True, squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(1, len(names), figsize=(1.5 + max(4.2, 1.1 * len(rows) / len(names)) * len(names), 4), sharey=True, squeeze=False, layout="constrained")
     trainers = list(dict.fromkeys(f"{row.trainer} ({row.config})" if len({r.config for r in rows}) > 1 else row.trainer for row in rows))
-    colours = dict(zip(trainers, ["#8c8c8c", "#3b75af", "#d1662b", "#4c9a4c", "#8a63a8", "#c9a227"] * len(trainers), strict=False))
+    # A structure and its Craft trainer are the light and the dark of one colour.
+    structures = list(dict.fromkeys(name.removeprefix("Craft") for name in trainers if not name.startswith("Zeroshot")))
+    shades = pyplot.get_cmap("tab20").colors
+    colours = {name: "#9a9a9a" if name.startswith("Zeroshot") else
+               shades[(2 * structures.index(name.removeprefix("Craft")) + (not name.startswith("Craft"))) % 20] for name in trainers}
     for axis, name in zip(axes[0], names, strict=True):
         shown = [row for row in rows if row.dataset == name]
         width = 0.8 / len(shown)
@@ -191,15 +202,16 @@ def plot(rows: list[Row], path: Path) -> None:
                 if not values:
                     continue
                 x, mean = place - 0.4 + (number + 0.5) * width, statistics.mean(values)
-                axis.bar(x, mean, width * 0.92, color=colours[label], label=label if place == 0 else None)
-                axis.text(x, mean / 2, f"{mean:.1f}", ha="center", va="center", fontsize=8, color="white", rotation=90)
+                axis.bar(x, mean, width * 0.92, color=colours[label])
+                axis.text(x, mean / 2, f"{mean:.1f}", ha="center", va="center", fontsize=8, color="black", rotation=90)
                 if len(values) > 1:
                     axis.plot([x] * len(values), values, "o", color="black", markersize=2.5)
         axis.set_xticks(range(3), ["base", "new", "H"])
         axis.set_title(name.replace("_", " "), fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_ylabel("accuracy (%)")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(trainers), frameon=False)
+    figure.legend([pyplot.Rectangle((0, 0), 1, 1, color=colours[name]) for name in trainers], trainers, loc="outside lower center",
+                  ncols=min(len(trainers), 3 * len(names) + 1), frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     pyplot.close(figure)

@@ -160,7 +160,8 @@ class PromptTrainer(TrainerX):
 
     def describe_images(self, transform) -> dict:
         """What determines the above, for a cache."""
-        return describe(self.dm.dataset.train_x, self.cfg.DATASET.ROOT, transform, backbone=self.backbone.fingerprint)
+        return describe(self.dm.dataset.train_x, self.cfg.DATASET.ROOT, transform, backbone=self.backbone.fingerprint,
+                        device=self.device.type)
 
     def cache_folder(self, name: str) -> str | None:
         """Beside the data set's files, or in OUTPUT_DIR if they have no folder."""
@@ -178,14 +179,28 @@ class PromptTrainer(TrainerX):
         if not frozen or not (fixed or views) or cfg.DATALOADER.K_TRANSFORMS > 1:
             return
         transform = self.dm.tfm_train
+        description = self.describe_images(transform) | {  # what the random draws depend on
+            "workers": cfg.DATALOADER.NUM_WORKERS, "batch": cfg.DATALOADER.TEST.BATCH_SIZE}
         features = encoded_views(1 if fixed else views, lambda: (found for found, _ in self.encoded_training_images(transform)),
-                                 max(cfg.SEED, 0), self.describe_images(transform), self.cache_folder("views") if views else None)
+                                 max(cfg.SEED, 0), description, self.cache_folder("views") if views else None)
         spec, items = cfg.DATALOADER.TRAIN_X, self.dm.dataset.train_x
         self.train_loader_x = build_data_loader(
             cfg, spec.SAMPLER, items, spec.BATCH_SIZE, spec.get("N_DOMAIN", 0), spec.get("N_INS", 0),
             dataset_wrapper=lambda *_, **__: FeatureViews(items, features))
 
     # The engine's hooks
+
+    @classmethod
+    def config_nodes(cls) -> tuple[str, ...]:
+        """Groups of keys under cfg.TRAINER that the trainer reads: what else is there cannot change a run."""
+        return (cls.options,)
+
+    def extra_state(self) -> dict:
+        return {} if self.scaler is None else {"scaler": self.scaler.state_dict()}
+
+    def load_extra_state(self, state: dict) -> None:
+        if self.scaler is not None and "scaler" in state:
+            self.scaler.load_state_dict(state["scaler"])
 
     def before_train(self) -> None:
         self.encode_training_images_once()

@@ -39,11 +39,12 @@ class PromptLearner(Context):
         before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
         self.shared = 0 if per_class else before  # leading context vectors that are the same for every class
         own, before = n_ctx - self.shared, before - self.shared
-        # Order of [own context, class name, rest] that puts the name behind the first `before` context vectors.
-        orders = []
+        # Order of [own context, words behind it, class name, end] that puts the name behind the first `before` of them.
+        fixed, orders = own + len(self.rest), []
+        before = fixed if position == "end" else before
         for name in classnames:
-            order, length = list(range(own + self.names.shape[1])), count_tokens(name)
-            orders.append(order[:before] + order[own:own + length] + order[before:own] + order[own + length:])
+            order, length = list(range(fixed + self.names.shape[1])), count_tokens(name)
+            orders.append(order[:before] + order[fixed:fixed + length] + order[before:fixed] + order[fixed + length:])
         self.register_buffer("order", torch.tensor(orders, device=self.names.device), persistent=False)
 
     def forward(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -52,7 +53,8 @@ class PromptLearner(Context):
             return super().forward()
         prefix = torch.cat([self.start.to(self.ctx.dtype), shared]) if self.shared else self.start
         names = self.names.to(self.ctx.dtype)
-        rest = torch.cat([own.expand(len(names), -1, -1), names], 1)
+        words = self.rest.to(self.ctx.dtype).expand(len(names), -1, -1)
+        rest = torch.cat([own.expand(len(names), -1, -1), words, names], 1)
         return rest.take_along_dim(self.order[:, :, None], 1), self.eot, prefix
 
 

@@ -136,7 +136,8 @@ class Encoder(Frozen):
         """UserError unless the deep prompts fit the number of layers and the tokens they replace."""
         self.check_depth(1 + len(deep))
         if any(len(prompt) > shallow for prompt in deep):
-            raise ValueError(f"a deep prompt of {max(map(len, deep))} tokens cannot replace {shallow} tokens")
+            raise UserError(f"a deep prompt of {max(map(len, deep))} tokens cannot replace {shallow} tokens: use fewer prompts per layer, or, "
+                            "with TEXT_SAMPLES template, a longer template")
 
 
 class TextEncoder(Encoder):

@@ -9,6 +9,7 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import Features
+from trainers.errors import UserError
 from trainers.ivlp import IVLP, ivlp_options
 from trainers.templates import SIXTY
 
@@ -36,6 +37,11 @@ class PromptSRC(IVLP):
     """IVLP with self-consistency terms; the final prompts are a Gaussian-weighted average over the epochs."""
 
     options = "PROMPTSRC"
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        if cfg.TRAINER.PROMPTSRC.GPA_STD <= 0:
+            raise UserError(f"TRAINER.PROMPTSRC.GPA_STD is {cfg.TRAINER.PROMPTSRC.GPA_STD}: set it to a positive number of epochs")
 
     def build_prompts(self) -> nn.Module:
         self.frozen_text = self.ensemble_features(SIXTY, at_length_1=False)  # as published; CLIP's own ensembles average unit vectors
@@ -66,10 +72,11 @@ class PromptSRC(IVLP):
             self.model.load_state_dict(self.gpa)
         super().after_epoch()
 
-    def extra_state(self) -> dict[str, Tensor]:
-        return dict(self.gpa)
+    def extra_state(self) -> dict:
+        return super().extra_state() | {"gpa": dict(self.gpa)}
 
-    def load_extra_state(self, state: dict[str, Tensor]) -> None:
-        self.gpa = {name: value.to(self.device) for name, value in state.items()}
+    def load_extra_state(self, state: dict) -> None:
+        super().load_extra_state(state)
+        self.gpa = {name: value.to(self.device) for name, value in state["gpa"].items()}
 
 

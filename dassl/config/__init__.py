@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from ast import literal_eval
+from collections.abc import Sequence
 
 import yaml
 from yacs.config import CfgNode
@@ -12,8 +13,12 @@ from yacs.config import CfgNode
 from dassl.config.defaults import DEFAULTS
 from dassl.utils.tools import UserError
 
-# Keys that change where or how fast a run happens, never its result: left out of the hash.
-_NOT_HASHED = {"OUTPUT_DIR", "DATASET.ROOT", "RESUME", "DATALOADER.NUM_WORKERS", "VERBOSE", "USE_CUDA", "TRAIN.PRINT_FREQ"}
+# Keys that change where or how fast a run happens, never its result: left out of the hash. (The number of workers does
+# change it: each worker has an augmentation stream of its own.)
+_NOT_HASHED = {"OUTPUT_DIR", "DATASET.ROOT", "RESUME", "VERBOSE", "USE_CUDA", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ"}
+# Keys that may name a file, whose content then counts too.
+_FILES = ("MODEL.BACKBONE.NAME", "MODEL.INIT_WEIGHTS")
+_HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def get_cfg_default() -> CfgNode:
@@ -103,10 +108,27 @@ def cfg_to_dict(cfg: CfgNode) -> dict:
             for key, value in cfg.items()}
 
 
-def config_hash(cfg: CfgNode) -> str:
-    """12 hex digits that identify everything in the configuration that can change the result."""
-    flat = {key: _get(cfg, key) for key in _leaves(cfg) if key not in _NOT_HASHED}
+def config_hash(cfg: CfgNode, nodes: Sequence[str] | None = None) -> str:
+    """12 hex digits that identify everything in the configuration that can change the result.
+
+    nodes: the groups of keys under TRAINER that the trainer reads; None: all of them.
+    """
+    skipped = () if nodes is None else tuple(f"TRAINER.{key}." for key, value in cfg.TRAINER.items()
+                                             if isinstance(value, CfgNode) and key not in nodes)
+    flat = {key: _get(cfg, key) for key in _leaves(cfg) if key not in _NOT_HASHED and not key.startswith(skipped)}
+    for key in _FILES:
+        if content := _file_hash(flat[key]):
+            flat[key] = content
     return hashlib.sha256(json.dumps(flat, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _file_hash(name: str) -> str | None:
+    """SHA-256 of the file of this name, here or in the repository; None if there is none."""
+    for path in (name, os.path.join(_HERE, name)):
+        if name and os.path.isfile(path):
+            with open(path, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read()).hexdigest()
+    return None
 
 
 def _get(cfg: CfgNode, key: str):

@@ -32,10 +32,11 @@ def build_data_loader(cfg, sampler_type: str = "SequentialSampler", data_source:
     sampler = build_sampler(sampler_type, cfg=cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain, n_ins=n_ins)
     workers = cfg.DATALOADER.NUM_WORKERS
     # Training workers start anew each epoch: their seeds then follow from the main process's state, which a resumed run restores.
+    # Evaluation draws from a generator of its own, so that how often it happened changes nothing.
     loader = DataLoader((dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train),
                         batch_size=batch_size, sampler=sampler, num_workers=workers, drop_last=drop_last,
                         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA, persistent_workers=workers > 0 and not is_train,
-                        worker_init_fn=_seed_worker)
+                        worker_init_fn=_seed_worker, generator=None if is_train else torch.Generator())
     if len(loader) == 0:
         raise UserError(f"{len(data_source)} image(s) do not fill a batch of {batch_size}: reduce the batch size, or set "
                         "DATALOADER.TRAIN_X.DROP_LAST False")

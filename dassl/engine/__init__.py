@@ -1,4 +1,4 @@
-from dassl.engine.build import TRAINER_REGISTRY, build_trainer
+from dassl.engine.build import TRAINER_REGISTRY, build_trainer, run_hash
 from dassl.engine.trainer import SimpleNet, SimpleTrainer, TrainerBase, TrainerX, TrainerXU
 
-__all__ = ["TRAINER_REGISTRY", "SimpleNet", "SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU", "build_trainer"]
+__all__ = ["TRAINER_REGISTRY", "SimpleNet", "SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU", "build_trainer", "run_hash"]

@@ -7,14 +7,15 @@ import resource
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from dassl.config import cfg_to_dict, config_hash
+from dassl.config import cfg_to_dict
 from dassl.data import DataManager
+from dassl.engine.build import run_hash
 from dassl.evaluation import build_evaluator
 from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -26,12 +27,17 @@ from dassl.utils.torchtools import load_checkpoint, load_pretrained_weights, loa
 RESULTS = "results.json"
 
 
-def _batches(loader: Iterable) -> Iterator:
-    """The loader's batches; an image error inside a worker process loses the worker's traceback."""
-    try:
-        yield from loader
-    except UserError as error:
-        raise UserError(str(error).strip().splitlines()[-1].rpartition("UserError: ")[2]) from None
+def check_basics(cfg) -> None:
+    """Raise UserError for values that no trainer can work with."""
+    for key, value, least in (("TRAIN.PRINT_FREQ", cfg.TRAIN.PRINT_FREQ, 1), ("OPTIM.MAX_EPOCH", cfg.OPTIM.MAX_EPOCH, 1), ("OPTIM.LR", cfg.OPTIM.LR, 0),
+                              ("DATALOADER.NUM_WORKERS", cfg.DATALOADER.NUM_WORKERS, 0),
+                              ("DATALOADER.TRAIN_X.BATCH_SIZE", cfg.DATALOADER.TRAIN_X.BATCH_SIZE, 1),
+                              ("DATALOADER.TEST.BATCH_SIZE", cfg.DATALOADER.TEST.BATCH_SIZE, 1)):
+        if value < least:
+            raise UserError(f"{key} is {value}: set it to {least} or more")
+    for key, value, known in (("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ["last_step", "best_val"]), ("TEST.SPLIT", cfg.TEST.SPLIT, ["val", "test"])):
+        if value not in known:
+            raise UserError(f"{key} is '{value}': choose one of {', '.join(known)}")
 
 
 class SimpleNet(nn.Module):
@@ -143,7 +149,13 @@ class TrainerBase:
         """Write every registered model to `directory`/<name>/; `epoch` counts from 0, the file name from 1.
 
         Beyond the published keys the file holds what an exact continuation needs: random states, best result, time.
+        Raises UserError, before anything is written, if a parameter is not finite.
         """
+        for name in self.get_model_names():
+            for key, value in self._models[name].named_parameters():
+                if not torch.isfinite(value).all():
+                    raise UserError(f"'{key}' is not finite after epoch {epoch + 1}: lower OPTIM.LR or use PREC fp32; the last checkpoint is "
+                                    "from before")
         for name in self.get_model_names():
             optim, sched = self._optims[name], self._scheds[name]
             state = {"state_dict": self._models[name].state_dict(), "epoch": epoch + 1,
@@ -199,7 +211,7 @@ class TrainerBase:
         return epoch
 
     def _hash(self) -> str:
-        return config_hash(self.cfg) if "cfg" in self.__dict__ else ""
+        return run_hash(self.cfg) if "cfg" in self.__dict__ else ""
 
     # Log
 
@@ -228,6 +240,7 @@ class TrainerBase:
         self.start_epoch, self.max_epoch = start_epoch, max_epoch
         try:
             self.before_train()
+            self.epoch = max(self.start_epoch - 1, 0)  # if nothing is left to train
             for self.epoch in range(self.start_epoch, self.max_epoch):
                 self.before_epoch()
                 self.run_epoch()
@@ -268,6 +281,7 @@ class SimpleTrainer(TrainerBase):
 
     def __init__(self, cfg):
         super().__init__()
+        check_basics(cfg)
         self.check_cfg(cfg)
         if cfg.USE_CUDA and not torch.cuda.is_available():
             print("No CUDA device found: running on the CPU")
@@ -275,9 +289,9 @@ class SimpleTrainer(TrainerBase):
         self.start_epoch = self.epoch = 0
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
         self.output_dir, self.cfg = cfg.OUTPUT_DIR, cfg
-        self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         self._born = time.time()
-        self._training = False
+        self._training, self._deployed = False, None
         self.build_data_loader()
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
@@ -310,8 +324,11 @@ class SimpleTrainer(TrainerBase):
         super().train(self.start_epoch, self.max_epoch)
 
     def before_train(self) -> None:
-        directory = self.cfg.RESUME or self.output_dir
-        self.start_epoch = self.resume_model_if_exist(directory)
+        self.start_epoch = self.resume_model_if_exist(self.output_dir)
+        if self.cfg.RESUME and not self.start_epoch:
+            self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME)
+            if not self.start_epoch:
+                raise UserError(f"RESUME '{self.cfg.RESUME}' holds no checkpoint of {', '.join(self.get_model_names())}: correct --resume")
         self.init_writer(osp.join(self.output_dir, "tensorboard"))
         self.time_start = time.time()
 
@@ -319,9 +336,11 @@ class SimpleTrainer(TrainerBase):
         print("Finish training")
         self._training = False
         if not self.cfg.TEST.NO_TEST:
-            if self.cfg.TEST.FINAL_MODEL == "best_val" and self.start_epoch < self.max_epoch:
+            self._deployed = "last_step"
+            if self.cfg.TEST.FINAL_MODEL == "best_val" and self.val_loader is not None:
                 print("Deploy the model with the best val performance")
                 self.load_model(self.output_dir)
+                self._deployed = "best_val"
             else:
                 print("Deploy the last-epoch model")
             self.test()
@@ -354,7 +373,7 @@ class SimpleTrainer(TrainerBase):
         if loader is None:
             raise UserError(f"data set {self.cfg.DATASET.NAME} has no images to test on: check its split file")
         print(f"Evaluate on the *{split}* set")
-        for batch in track(_Sized(loader), f"{split}"):
+        for batch in track(loader, split):
             image, label = self.parse_batch_test(batch)
             self.evaluator.process(self.model_inference(image), label)
         results = self.evaluator.evaluate()
@@ -368,7 +387,9 @@ class SimpleTrainer(TrainerBase):
         if not self.output_dir:
             return
         path, cfg = osp.join(self.output_dir, RESULTS), self.cfg
-        known = read_json(path).get("metrics", {}) if osp.isfile(path) and read_json(path).get("config_hash") == config_hash(cfg) else {}
+        this, loaded = self._hash(), self.__dict__.get("loaded")
+        before = read_json(path) if osp.isfile(path) else {}
+        known = before.get("metrics", {}) if (before.get("config_hash"), before.get("loaded")) == (this, loaded) else {}
         if split is not None:
             known[split] = {**metrics, "total": getattr(self.evaluator, "_total", None), "correct": getattr(self.evaluator, "_correct", None)}
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
@@ -377,10 +398,11 @@ class SimpleTrainer(TrainerBase):
         write_json({
             "complete": not self._training, "trainer": cfg.TRAINER.NAME, "dataset": cfg.DATASET.NAME,
             "subsample_classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"), "shots": cfg.DATASET.NUM_SHOTS, "seed": cfg.SEED,
-            "config_hash": config_hash(cfg), "metrics": known, "epochs": self.epoch + 1 if "time_start" in self.__dict__ else 0,
+            "config_hash": this, "loaded": loaded, "deployed": self._deployed, "metrics": known,
+            "epochs": self.epoch + 1 if "time_start" in self.__dict__ else 0,
             "wall_time_s": round(self._seconds() if "time_start" in self.__dict__ else time.time() - self._born, 2),
             "peak_memory_mb": round(peak, 1), "versions": versions(), "device": str(self.device), "started": self._started,
-            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "config": cfg_to_dict(cfg),
+            "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "config": cfg_to_dict(cfg),
         }, path)
 
     def _run_batches(self, batches: Iterator, count: int) -> None:
@@ -417,24 +439,11 @@ class SimpleTrainer(TrainerBase):
         return batch["img"].to(self.device), batch["label"].to(self.device)
 
 
-class _Sized:
-    """`_batches` of a loader, with its length."""
-
-    def __init__(self, loader):
-        self.loader = loader
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator:
-        return _batches(self.loader)
-
-
 class TrainerX(SimpleTrainer):
     """Trains on labelled data: `forward_backward(batch)` returns a dict of floats for the log."""
 
     def run_epoch(self) -> None:
-        self._run_batches(((batch,) for batch in _batches(self.train_loader_x)), len(self.train_loader_x))
+        self._run_batches(((batch,) for batch in self.train_loader_x), len(self.train_loader_x))
 
     def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor]:
         """Images (B, 3, H, W) and labels (B,) on the device."""
@@ -462,4 +471,4 @@ class TrainerXU(SimpleTrainer):
 
 def _forever(loader: Sequence) -> Iterator:
     while True:
-        yield from _batches(loader)
+        yield from loader

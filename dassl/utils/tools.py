@@ -21,6 +21,10 @@ from PIL import Image
 class UserError(Exception):
     """Bad input. The message is one sentence: the culprit (file or key) and the remedy."""
 
+    def __init__(self, message: str = ""):
+        # A worker process of a DataLoader wraps the sentence into its traceback.
+        super().__init__(message.strip().splitlines()[-1].rpartition("UserError: ")[2] if "Traceback" in message else message)
+
 
 def mkdir_if_missing(dirname: str) -> None:
     """Create a folder and its parents. Raises UserError where that is not allowed."""

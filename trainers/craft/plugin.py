@@ -45,9 +45,15 @@ class Craft:
         if craft.ANCHORS_PER_CLASS < 1:
             raise UserError(f"TRAINER.CRAFT.ANCHORS_PER_CLASS is {craft.ANCHORS_PER_CLASS}: set it to 1 or more")
 
+    @classmethod
+    def config_nodes(cls) -> tuple[str, ...]:
+        return (*super().config_nodes(), "CRAFT")
+
     def build_model(self) -> None:
         super().build_model()
         self.craft = self.cfg.TRAINER.CRAFT
+        if self.craft.LAMBDA_STOCHASTIC and self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE == 1:
+            print("CRAFT: with batches of one image craft_stochastic is 0 at every step: raise DATALOADER.TRAIN_X.BATCH_SIZE to use it")
         self.anchors = self._build_anchors() if self.craft.LAMBDA_STATIC else None
         self._idle_said = False
 

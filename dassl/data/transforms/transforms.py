@@ -42,6 +42,9 @@ class Cutout:
     def __init__(self, n_holes: int = 1, length: int = 16):
         self.n_holes, self.length = n_holes, length
 
+    def __repr__(self) -> str:
+        return f"Cutout({self.n_holes}, {self.length})"
+
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         height, width = image.shape[1:]
         image = image.clone()
@@ -57,6 +60,9 @@ class GaussianNoise:
 
     def __init__(self, mean: float = 0.0, std: float = 0.15, p: float = 0.5):
         self.mean, self.std, self.p = mean, std, p
+
+    def __repr__(self) -> str:
+        return f"GaussianNoise({self.mean}, {self.std}, {self.p})"
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         if torch.rand(1) > self.p:

@@ -185,8 +185,10 @@ def plot(rows: list[Row], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
     names = list(dict.fromkeys(row.dataset for row in rows))
-    figure, axes = pyplot.subplots(1, len(names), figsize=(1.5 + max(4.2, 1.1 * len(rows) / len(names)) * len(names), 4), sharey=True, squeeze=False, layout="constrained")
-    trainers = list(dict.fromkeys(f"{row.trainer} ({row.config})" if len({r.config for r in rows}) > 1 else row.trainer for row in rows))
+    wide = max(4.2, 1.1 * len(rows) / len(names))  # inches a data set
+    figure, axes = pyplot.subplots(1, len(names), figsize=(1.5 + wide * len(names), 4), sharey=True, squeeze=False, layout="constrained")
+    several = len({row.config for row in rows}) > 1
+    trainers = list(dict.fromkeys(f"{row.trainer} ({row.config})" if several else row.trainer for row in rows))
     # A structure and its Craft trainer are the light and the dark of one colour.
     structures = list(dict.fromkeys(name.removeprefix("Craft") for name in trainers if not name.startswith("Zeroshot")))
     shades = pyplot.get_cmap("tab20").colors

@@ -8,6 +8,7 @@ import argparse
 import csv
 import io
 import json
+import math
 import re
 import statistics
 import sys
@@ -91,7 +92,7 @@ def collect(folders: list[Path], shots: int | None = None) -> tuple[list[Row], l
         if len(different) > 1:
             problems.append(f"{trainer}/{config} on {dataset} ({subset}) mixes {len(different)} configurations, e.g. "
                             f"{' and '.join(f'{chr(39)}{path}{chr(39)}' for path in list(different.values())[:2])}: do not trust its mean")
-    order = sorted(rows.values(), key=lambda row: (row.dataset, row.config, row.trainer.removeprefix("Craft"), row.trainer))
+    order = sorted(rows.values(), key=lambda row: (row.dataset, row.config, row.trainer.removeprefix("Craft"), row.trainer.startswith("Craft")))
     order.sort(key=lambda row: (row.dataset, row.trainer != "ZeroshotCLIP"))
     return order, problems
 
@@ -185,8 +186,13 @@ def plot(rows: list[Row], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
     names = list(dict.fromkeys(row.dataset for row in rows))
-    wide = max(4.2, 1.1 * len(rows) / len(names))  # inches a data set
-    figure, axes = pyplot.subplots(1, len(names), figsize=(1.5 + wide * len(names), 4), sharey=True, squeeze=False, layout="constrained")
+    columns = min(2, len(names))
+    lines = math.ceil(len(names) / columns)
+    wide = max(4.8, 0.75 * max(sum(row.dataset == name for row in rows) for name in names))  # inches a data set
+    figure, grid = pyplot.subplots(lines, columns, figsize=(1 + wide * columns, 0.8 + 3.2 * lines), sharey=True, squeeze=False, layout="constrained")
+    axes = grid.flatten()
+    for axis in axes[len(names):]:
+        axis.set_visible(False)
     several = len({row.config for row in rows}) > 1
     trainers = list(dict.fromkeys(f"{row.trainer} ({row.config})" if several else row.trainer for row in rows))
     # A structure and its Craft trainer are the light and the dark of one colour.
@@ -194,7 +200,7 @@ def plot(rows: list[Row], path: Path) -> None:
     shades = pyplot.get_cmap("tab20").colors
     colours = {name: "#9a9a9a" if name.startswith("Zeroshot") else
                shades[(2 * structures.index(name.removeprefix("Craft")) + (not name.startswith("Craft"))) % 20] for name in trainers}
-    for axis, name in zip(axes[0], names, strict=True):
+    for axis, name in zip(axes, names, strict=False):
         shown = [row for row in rows if row.dataset == name]
         width = 0.8 / len(shown)
         for number, row in enumerate(shown):
@@ -211,9 +217,10 @@ def plot(rows: list[Row], path: Path) -> None:
         axis.set_xticks(range(3), ["base", "new", "H"])
         axis.set_title(name.replace("_", " "), fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_ylabel("accuracy (%)")
+    for axis in grid[:, 0]:
+        axis.set_ylabel("accuracy (%)")
     figure.legend([pyplot.Rectangle((0, 0), 1, 1, color=colours[name]) for name in trainers], trainers, loc="outside lower center",
-                  ncols=min(len(trainers), 3 * len(names) + 1), frameon=False)
+                  ncols=min(len(trainers), 3 * columns), frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     pyplot.close(figure)

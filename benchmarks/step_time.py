@@ -11,7 +11,6 @@ needs, at the speed of a large matrix product on this machine.
 """
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -253,6 +252,12 @@ def peak_memory(method: str, way: str, classes: int) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
+def kilobytes(field: str) -> int:
+    """A line of Linux's status of this process."""
+    with open("/proc/self/status") as file:
+        return int(next(line for line in file if line.startswith(field)).split()[1])
+
+
 def report_peak(bench: Bench, way: str) -> None:
     if bench.device.type == "cuda":
         before = torch.cuda.memory_allocated()
@@ -261,11 +266,9 @@ def report_peak(bench: Bench, way: str) -> None:
         print((torch.cuda.max_memory_allocated() - before) / 2**20)
     else:
         Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts again
-        before = int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1])
+        before = kilobytes("VmRSS")
         getattr(bench, way)()
-        peak = max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0)
-        peak = int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) or peak
-        print((peak - before) / 2**10)
+        print((kilobytes("VmHWM") - before) / 2**10)
 
 
 def compare(arguments: argparse.Namespace, method: str, classes: int) -> None:

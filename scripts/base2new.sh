@@ -9,15 +9,12 @@ if [ $# -lt 4 ]; then
     echo "$usage" >&2
     exit 2
 fi
-here="$PWD"
 # shellcheck source=scripts/setup_env.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 DATASET=$1 TRAINER=$2 CFG=$3 SEED=$4
 shift 4
-absolute() { case "$1" in /*) echo "$1" ;; *) echo "$2/$1" ;; esac; }
-# A folder that the caller names is relative to where the caller is; the defaults are in the repository.
-DATA=$(if [ -n "${DATA:-}" ]; then absolute "$DATA" "$here"; else echo "$ROOT/data"; fi)
-OUTPUT=$(if [ -n "${OUTPUT:-}" ]; then absolute "$OUTPUT" "$here"; else echo "$ROOT/output"; fi)
+DATA=$(if [ -n "${DATA:-}" ]; then absolute "$DATA"; else echo "$ROOT/data"; fi)
+OUTPUT=$(if [ -n "${OUTPUT:-}" ]; then absolute "$OUTPUT"; else echo "$ROOT/output"; fi)
 SHOTS=${SHOTS:-16}
 TRAINED="$OUTPUT/base2new/train_base/$DATASET/shots_$SHOTS/$TRAINER/$CFG/seed$SEED"
 

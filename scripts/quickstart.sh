@@ -4,7 +4,6 @@
 # Each structure is run as it is and with CRAFT, beside zero-shot CLIP. Runs that are complete are not repeated, so it can be
 # stopped and started again.
 set -euo pipefail
-here="$PWD"
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 structures=("$@")
@@ -17,7 +16,6 @@ for structure in "${structures[@]}"; do
     fi
     trainers+=("$structure" "Craft$structure")
 done
-absolute() { case "$1" in /*) echo "$1" ;; *) echo "$here/$1" ;; esac; }
 [ -n "${DATA:-}" ] && DATA=$(absolute "$DATA")
 [ -n "${OUTPUT:-}" ] && OUTPUT=$(absolute "$OUTPUT")
 export SHOTS=${SHOTS:-8} DATA=${DATA:-$ROOT/data} OUTPUT=${OUTPUT:-$ROOT/output}

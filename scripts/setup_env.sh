@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # Sourced by the other scripts: a virtual environment in .venv/ with the packages of requirements.txt, made once and reused.
-# Sets ROOT (the repository) and PYTHON, and goes to ROOT. Where Python is not 3.10 or newer, set PYTHON3 to one that is.
+# Sets ROOT (the repository), HERE (where the caller is) and PYTHON, and goes to ROOT. Where Python is not 3.10 or newer, set PYTHON3 to one that is.
+HERE="$PWD"
+# absolute PATH: a folder that the caller names is relative to where the caller is.
+absolute() { case "$1" in /*) echo "$1" ;; *) echo "$HERE/$1" ;; esac; }
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$ROOT" || exit 1
 PYTHON="$ROOT/.venv/bin/python"

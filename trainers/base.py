@@ -29,20 +29,23 @@ TOKEN_BUFFERS = ("token_prefix", "token_suffix")
 FROZEN_PARTS = ("image_encoder.", "text_encoder.", "logit_scale", "prompt_learner.ZS_image_encoder.")
 
 
+def value_of(cfg, key: str):
+    """The value of `key`, a dotted path in `cfg`."""
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
+
+
 def check_option(cfg, key: str, allowed: Sequence) -> None:
     """Raise UserError unless the value of `key`, a dotted path in `cfg`, is one of `allowed`."""
-    value = cfg
-    for part in key.split("."):
-        value = value[part]
+    value = value_of(cfg, key)
     if value not in allowed:
         raise UserError(f"{key} is '{value}': choose one of {', '.join(map(str, allowed))}")
 
 
 def check_least(cfg, key: str, least: int = 1) -> None:
     """Raise UserError unless the value of `key`, a dotted path in `cfg`, is `least` or more."""
-    value = cfg
-    for part in key.split("."):
-        value = value[part]
+    value = value_of(cfg, key)
     if value < least:
         raise UserError(f"{key} is {value}: set it to {least} or more")
 
@@ -78,6 +81,7 @@ class PromptTrainer(TrainerX):
     """
 
     options = ""
+    counts: tuple[str, ...] = ()  # keys of its node that have to be 1 or more
     model_name = "prompt_learner"
 
     # What a method overrides
@@ -172,7 +176,7 @@ class PromptTrainer(TrainerX):
         """If nothing is learned about images and their features stay the same, trains on features instead of images."""
         cfg = self.cfg
         fixed = set(cfg.INPUT.TRANSFORMS) <= FIXED and not cfg.INPUT.NO_TRANSFORM
-        views = cfg.TRAINER.get("CACHED_VIEWS", 0)
+        views = cfg.TRAINER.CACHED_VIEWS
         frozen = type(self).image_features is PromptTrainer.image_features
         if views and not frozen:
             raise UserError(f"TRAINER.CACHED_VIEWS is {views} but {cfg.TRAINER.NAME} learns visual prompts: set it to 0")
@@ -209,11 +213,11 @@ class PromptTrainer(TrainerX):
     _cached_text: Tensor | None = None
 
     def check_cfg(self, cfg) -> None:
-        views = cfg.TRAINER.get("CACHED_VIEWS", 0)
-        if views < 0:
-            raise UserError(f"TRAINER.CACHED_VIEWS is {views}: set it to 0 or more")
+        check_least(cfg, "TRAINER.CACHED_VIEWS", 0)
         if not self.options:
             return
+        for name in self.counts:
+            check_least(cfg, f"TRAINER.{self.options}.{name}")
         key = f"TRAINER.{self.options}.PREC"
         check_option(cfg, key, PRECISIONS)
         if cfg.TRAINER[self.options].PREC == "fp16" and not (cfg.USE_CUDA and torch.cuda.is_available()):
@@ -227,8 +231,8 @@ class PromptTrainer(TrainerX):
         own = self.backbone.input_resolution
         if size != (own, own):
             raise UserError(f"INPUT.SIZE is {size} but {name} reads {own} x {own} pixels: set INPUT.SIZE to ({own}, {own})")
-        self.backbone.text.checkpointing = self.cfg.TRAINER.get("TEXT_CHECKPOINTING", False)
-        if self.cfg.TRAINER.get("COMPILE", False):
+        self.backbone.text.checkpointing = self.cfg.TRAINER.TEXT_CHECKPOINTING
+        if self.cfg.TRAINER.COMPILE:
             self.backbone.compile_blocks()
 
     def build_model(self) -> None:

@@ -44,10 +44,10 @@ class CoCoOp(PromptTrainer):
     """Learns a context and how to shift it by the image: every image has class texts of its own."""
 
     options = "COCOOP"
+    counts = ("EVAL_MEMORY_MB",)
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
-        check_least(cfg, "TRAINER.COCOOP.EVAL_MEMORY_MB")
         if not cfg.TRAINER.COCOOP.CTX_INIT:
             check_least(cfg, "TRAINER.COCOOP.N_CTX")
 

@@ -7,7 +7,7 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import unit
-from trainers.base import PromptTrainer, check_least
+from trainers.base import PromptTrainer
 from trainers.prompts import Context, DeepPrompts, prompted_image
 
 
@@ -33,12 +33,8 @@ class IVLP(PromptTrainer):
     """Learns prompts at the first layers of both encoders, each on its own."""
 
     options = "IVLP"
+    counts = ("N_CTX_VISION", "N_CTX_TEXT", "PROMPT_DEPTH_VISION", "PROMPT_DEPTH_TEXT")
     model_name = "VLPromptLearner"
-
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        for key in ("N_CTX_VISION", "N_CTX_TEXT", "PROMPT_DEPTH_VISION", "PROMPT_DEPTH_TEXT"):
-            check_least(cfg, f"TRAINER.{self.options}.{key}")
 
     def build_prompts(self) -> nn.Module:
         options, backbone = self.cfg.TRAINER[self.options], self.backbone

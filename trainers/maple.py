@@ -7,7 +7,7 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import Backbone, unit
-from trainers.base import PromptTrainer, check_least
+from trainers.base import PromptTrainer
 from trainers.prompts import Context, noise
 
 
@@ -42,12 +42,8 @@ class MaPLe(PromptTrainer):
     """Learns coupled prompts at the first layers of both encoders."""
 
     options = "MAPLE"
+    counts = ("N_CTX", "PROMPT_DEPTH")
     model_name = "MultiModalPromptLearner"
-
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        for key in ("N_CTX", "PROMPT_DEPTH"):
-            check_least(cfg, f"TRAINER.MAPLE.{key}")
 
     def build_prompts(self) -> nn.Module:
         options = self.cfg.TRAINER.MAPLE

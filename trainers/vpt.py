@@ -5,7 +5,7 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import unit
-from trainers.base import PromptTrainer, check_least
+from trainers.base import PromptTrainer
 from trainers.prompts import DeepPrompts, prompted_image
 
 
@@ -24,11 +24,7 @@ class VPT(PromptTrainer):
     """Learns visual prompts; the class texts are those of frozen CLIP, encoded once."""
 
     options = "VPT"
-
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        for key in ("N_CTX_VISION", "PROMPT_DEPTH_VISION"):
-            check_least(cfg, f"TRAINER.VPT.{key}")
+    counts = ("N_CTX_VISION", "PROMPT_DEPTH_VISION")
 
     def build_prompts(self) -> nn.Module:
         options, tower = self.cfg.TRAINER.VPT, self.backbone.image

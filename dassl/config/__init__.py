@@ -127,7 +127,7 @@ def _file_hash(name: str) -> str | None:
     for path in (name, os.path.join(_HERE, name)):
         if name and os.path.isfile(path):
             with open(path, "rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read()).hexdigest()
+                return hashlib.sha256(file.read()).hexdigest()
     return None
 
 

@@ -211,7 +211,10 @@ class TrainerBase:
         return epoch
 
     def _hash(self) -> str:
-        return run_hash(self.cfg) if "cfg" in self.__dict__ else ""
+        """Of the run; computed once, since it reads the weights file."""
+        if "_run_hash" not in self.__dict__:
+            self._run_hash = run_hash(self.cfg) if "cfg" in self.__dict__ else ""
+        return self._run_hash
 
     # Log
 

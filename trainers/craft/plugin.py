@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from trainers.base import Features, check_option
+from trainers.base import Features, check_least, check_option
 from trainers.craft.anchors import Anchors, image_anchors
 from trainers.craft.losses import DIRECTIONS, TARGETS, static_alignment, stochastic_alignment
 from trainers.errors import UserError
@@ -42,8 +42,7 @@ class Craft:
         for key in WEIGHTS:
             if not 0 <= craft[key] < math.inf:
                 raise UserError(f"TRAINER.CRAFT.{key} is {craft[key]}: set it to 0 or a positive number")
-        if craft.ANCHORS_PER_CLASS < 1:
-            raise UserError(f"TRAINER.CRAFT.ANCHORS_PER_CLASS is {craft.ANCHORS_PER_CLASS}: set it to 1 or more")
+        check_least(cfg, "TRAINER.CRAFT.ANCHORS_PER_CLASS")
 
     @classmethod
     def config_nodes(cls) -> tuple[str, ...]:

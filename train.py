@@ -8,7 +8,7 @@ import warnings
 import torch
 import yaml
 
-import datasets  # noqa: F401  (registers the data sets)
+import datasets
 import trainers
 from dassl.config import get_cfg_default, merge_from_dict, merge_from_list
 from dassl.engine import build_trainer, run_hash
@@ -55,6 +55,7 @@ def reset_cfg(cfg, args: argparse.Namespace) -> None:
 def extend_cfg(cfg) -> None:
     """Add the keys of this project's trainers and data sets."""
     trainers.extend_cfg(cfg)
+    datasets.extend_cfg(cfg)
 
 
 def setup_cfg(args: argparse.Namespace):

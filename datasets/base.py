@@ -1,7 +1,9 @@
-"""The CoOp layout, read once for all data sets: a folder of images and one split file.
+"""The CoOp layout, read once for all data sets: a folder of images and a list of which image is in which part and class.
 
-`split_zhou_<Name>.json` is {"train": [[path, label, class name], ...], "val": ..., "test": ...} with paths relative to the
-image folder. A data set is a subclass that names its folder, split file and templates (see `datasets/openmoji.py`).
+A data set is a subclass of CoOpDataset in a file of its own, named as CoOp names its config (`datasets/oxford_pets.py`):
+folder, split file, template, class-name corrections, where the files come from. `split_zhou_<Name>.json` is
+{"train": [[path, label, class name], ...], "val": ..., "test": ...} with paths relative to the image folder; here a row may
+have a fourth value, the domain. Without that file a data set's `partition` makes a split.
 """
 
 import hashlib
@@ -9,17 +11,21 @@ import math
 import os
 import os.path as osp
 import random
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
-import dassl.utils
-from dassl.data.datasets import DatasetBase, Datum
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.utils import read_json, write_json
+from datasets.download import Source, arrange
+from datasets.errors import UserError
 
-UserError = getattr(dassl.utils, "UserError", ValueError)  # upstream Dassl, where these data sets run too, has none
 SUBSETS = ("all", "base", "new")
 PARTS = ("train", "val", "test")
-Rows = list[list]  # [path, label, class name]
+TARGET_CLASSES = ("same", "subset")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
+Rows = list[list]  # [path, label, class name] or [path, label, class name, domain]
+Split = dict[str, Rows]
 
 
 def data_root(cfg) -> str:
@@ -32,40 +38,145 @@ def data_root(cfg) -> str:
     return root
 
 
-def read_split(path: str) -> dict[str, Rows]:
+# Reading lists and folders
+
+
+def read_lines(path: str) -> list[str]:
+    """The lines of a text file that are not empty. Raises UserError if it cannot be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return [line for line in (line.strip() for line in file) if line]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"'{path}' cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8 text'}): prepare the data set again") from None
+
+
+def read_split(path: str) -> Split:
     """The three parts of a split file, checked. Raises UserError naming the file and what is wrong with it."""
     split = read_json(path)
     if not isinstance(split, dict) or not all(isinstance(split.get(part), list) for part in PARTS):
         raise UserError(f"split file '{path}' lacks one of the lists train, val, test: restore it")
-    names: dict[int, str] = {}
     for part in PARTS:
         for row in split[part]:
-            if not (isinstance(row, list) and len(row) == 3 and isinstance(row[0], str) and type(row[1]) is int and isinstance(row[2], str)):
+            if not (isinstance(row, list) and len(row) in (3, 4) and isinstance(row[0], str) and type(row[1]) is int and isinstance(row[2], str)):
                 raise UserError(f"split file '{path}' has the row {row!r} in {part}: a row is [path, label, class name]")
-            if names.setdefault(row[1], row[2]) != row[2]:
-                raise UserError(f"split file '{path}' gives label {row[1]} to both '{names[row[1]]}' and '{row[2]}': "
-                                "give every class its own label")
-    if missing := sorted(set(range(len(names))) - names.keys()):
-        raise UserError(f"split file '{path}' has {len(names)} classes but none with label {missing[0]}: number them from 0")
-    if missing := sorted(names.keys() - {row[1] for row in split["train"]}):
-        raise UserError(f"split file '{path}' has no training image of label {missing[0]} ('{names[missing[0]]}'): classes are those of "
-                        "the list train, so add one or take the class out")
+    check_split(split, f"split file '{path}'")
     return split
 
 
-def check_images(folder: str, split: dict[str, Rows], path: str) -> None:
+def check_split(split: Split, name: str) -> None:
+    """One name per label, labels from 0 without gap, every class in train. Raises UserError; says which images are in train and test."""
+    names: dict[int, str] = {}
+    for row in (row for part in PARTS for row in split[part]):
+        if names.setdefault(row[1], row[2]) != row[2]:
+            raise UserError(f"{name} gives label {row[1]} to both '{names[row[1]]}' and '{row[2]}': give every class its own label")
+    if missing := sorted(set(range(len(names))) - names.keys()):
+        raise UserError(f"{name} has {len(names)} classes but none with label {missing[0]}: number them from 0")
+    if missing := sorted(names.keys() - {row[1] for row in split["train"]}):
+        raise UserError(f"{name} has no training image of label {missing[0]} ('{names[missing[0]]}'): classes are those of "
+                        "the list train, so add one or take the class out")
+    if twice := sorted({row[0] for row in split["train"]} & {row[0] for row in split["test"]}):
+        print(f"Warning: {name} has {len(twice)} image(s) in both train and test, first {', '.join(twice[:3])}")
+
+
+def check_images(folder: str, split: Split, name: str) -> None:
     """Raises UserError with the number and the first three of the images that the split names and the folder lacks."""
     there: dict[str, set[str]] = {}
     missing = []
     for row in (row for part in PARTS for row in split[part]):
-        parent, name = osp.split(osp.join(folder, row[0]))
+        parent, file = osp.split(osp.join(folder, row[0]))
         if parent not in there:
             there[parent] = set(os.listdir(parent)) if osp.isdir(parent) else set()
-        if name not in there[parent]:
+        if file not in there[parent]:
             missing.append(row[0])
     if missing:
-        raise UserError(f"split file '{path}' names {len(missing)} image(s) that are not in '{folder}', first "
+        raise UserError(f"{name} names {len(missing)} image(s) that are not in '{folder}', first "
                         f"{', '.join(missing[:3])}: prepare the data set again or correct the split file")
+
+
+def list_images(folder: str, below: str = "") -> list[str]:
+    """Paths relative to `folder` of the images in `folder`/`below` and its subfolders, sorted; hidden files are left out."""
+    found = []
+    for parent, folders, files in os.walk(osp.join(folder, below), followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [osp.relpath(osp.join(parent, file), folder).replace(os.sep, "/") for file in files
+                  if file.lower().endswith(EXTENSIONS) and not file.startswith(".")]
+    return sorted(found)
+
+
+def folders_of(path: str) -> list[str]:
+    """Names of the folders in `path`, sorted, without hidden ones. Raises UserError if it is no folder."""
+    try:
+        return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be read ({error.strerror}): prepare the data set again or correct --root") from None
+
+
+def read_class_names(path: str) -> dict[str, str]:
+    """{folder: class name} of a file whose lines are a folder, a space and its class name (ImageNet's classnames.txt)."""
+    names = dict(line.split(maxsplit=1) if " " in line else (line, "") for line in read_lines(path))
+    if wrong := [folder for folder, name in names.items() if not name]:
+        raise UserError(f"'{path}' has the line '{wrong[0]}': a line is a folder, a space and the name of its class")
+    return names
+
+
+def read_mat(path: str, key: str):
+    """The array `key` of a MATLAB file. Raises UserError if it cannot be read."""
+    try:
+        from scipy.io import loadmat  # comes with scikit-learn
+
+        return loadmat(path)[key]
+    except Exception as error:  # scipy raises a dozen kinds
+        raise UserError(f"'{path}' cannot be read as a MATLAB file with '{key}' ({' '.join(str(error).split())}): prepare the data set again") from None
+
+
+def rows_of_folders(image_dir: str, below: str, labels: Mapping[str, int], names: Mapping[str, str]) -> Rows:
+    """Rows of all images in the folders of `image_dir`/`below` that `labels` numbers. Raises UserError for an empty one."""
+    rows = []
+    for folder, label in labels.items():
+        images = list_images(image_dir, osp.join(below, folder))
+        if not images:
+            raise UserError(f"'{osp.join(image_dir, below, folder)}' holds no images: the data set is not complete, prepare it again")
+        rows += [[image, label, names[folder]] for image in images]
+    return rows
+
+
+# Making a split where none is published. A generator of its own: the split is the same for every run and seed.
+
+
+def by_label(rows: Iterable[list]) -> dict[int, Rows]:
+    """Rows of each label, labels in the order in which they appear."""
+    found = defaultdict(list)
+    for row in rows:
+        found[row[1]].append(row)
+    return found
+
+
+def shuffled(rows: Rows) -> Rows:
+    return random.Random(0).sample(rows, len(rows))
+
+
+def split_by_class(rows: Rows, train: float = 0.5, val: float = 0.2) -> Split:
+    """CoOp's 50% / 20% / 30% of each class. Raises UserError for a class that is too small."""
+    split: Split = {part: [] for part in PARTS}
+    for own in by_label(rows).values():
+        first, second = round(len(own) * train), round(len(own) * val)
+        if not 0 < first < first + second < len(own):
+            raise UserError(f"class '{own[0][2]}' has {len(own)} image(s), too few for a training, validation and test part: add some or take it out")
+        own = shuffled(own)
+        split["train"] += own[:first]
+        split["val"] += own[first:first + second]
+        split["test"] += own[first + second:]
+    return split
+
+
+def split_off_val(trainval: Rows, test: Rows, val: float = 0.2) -> Split:
+    """A data set's own training and test part; CoOp's 20% of each class's training images become the validation part."""
+    split: Split = {"train": [], "val": [], "test": test}
+    for own in by_label(trainval).values():
+        count, own = max(1, round(len(own) * val)), shuffled(own)
+        split["val"] += own[:count]
+        split["train"] += own[count:]
+    return split
 
 
 def subsample_classes(subset: str, *parts: Sequence[Datum]) -> list[list[Datum]]:
@@ -85,69 +196,229 @@ def subsample_classes(subset: str, *parts: Sequence[Datum]) -> list[list[Datum]]
              for item in part if item.label in new_label] for part in parts]
 
 
+def offers(given: Path, source: Source) -> bool:
+    """Whether a file or folder that the user has can stand for `source`; what it cannot is downloaded."""
+    if given.is_file():
+        return given.name == source.name
+    return any((given / name).exists() for name in (source.name, *(path for pair in (source.unpack or {}).items() for path in pair if path)))
+
+
 class CoOpDataset(DatasetBase):
     """A data set in the CoOp layout; subclasses set the class attributes.
 
-    folder: below DATASET.ROOT. image_folder: below `folder`. split_file: its name. templates: format strings with `{}`
-    for the class name, the first one being the data set's own.
+    folder: below DATASET.ROOT. image_folder: below `folder`. split_file: its name; split_md5: checksum of the published one.
+    templates: format strings with `{}` for the class name, the first one being the data set's own. corrections: {class name
+    in the files: as published}. classes, images: published numbers (train, val, test), 0 where not known or
+    no part of its own. sources, mirror:
+    what it is made of, and an archive of all of it (`datasets.prepare`). manual: what only a person can fetch, in three lines.
+
+    Options (config node DATASET): NUM_SHOTS, SUBSAMPLE_CLASSES, TEMPLATE (instead of the data set's own), INDICES (a folder
+    with published few-shot picks, `<INDICES>/<config name>/shot_<k>-seed_<s>.json`).
     """
 
     folder = ""
     image_folder = "images"
     split_file = ""
+    split_md5 = ""
+    few_shot_folder = "split_fewshot"
     templates: Sequence[str] = ("a photo of a {}.",)
-    remedy = ""  # the command that makes the data set
+    corrections: Mapping[str, str] = {}
+    classes = 0
+    images: tuple[int, int, int] = (0, 0, 0)
+    sources: Sequence[Source] = ()
+    mirror: Source | None = None
+    manual: Sequence[str] = ()
+    few_shot_val = True  # ImageNet: the validation part is the test part and stays whole
+    remedy = ""  # the command that makes the data set, if it is not `datasets.prepare <name>`
 
     def __init__(self, cfg):
-        root = data_root(cfg)
-        self.dataset_dir = osp.join(root, self.folder)
+        self.root = data_root(cfg)
+        self.dataset_dir = osp.join(self.root, self.folder)
         self.image_dir = osp.join(self.dataset_dir, self.image_folder)
-        path = osp.join(self.dataset_dir, self.split_file)
-        for needed in (self.dataset_dir, path, self.image_dir):
-            if not osp.exists(needed):
-                raise UserError(f"'{needed}' of data set {type(self).__name__} does not exist: "
-                                + (f"run `{self.remedy} --root {cfg.DATASET.ROOT}`" if self.remedy else "prepare it or correct --root"))
-        split = read_split(path)
-        check_images(self.image_dir, split, path)
+        for needed in (self.dataset_dir, self.image_dir):
+            if not osp.isdir(needed):
+                raise UserError(f"folder '{needed}' of data set {type(self).__name__} does not exist: {self.how_to_get(cfg.DATASET.ROOT)}")
+        if template := cfg.DATASET.get("TEMPLATE", ""):
+            if template.count("{}") != 1:
+                raise UserError(f"DATASET.TEMPLATE is '{template}': write one {{}} where the class name goes")
+            self.templates = (template,)
+        split = self.split(cfg)
         train, val, test = ([self._datum(row) for row in split[part]] for part in PARTS)
         if cfg.DATASET.NUM_SHOTS >= 1:
-            train, val = self._few_shot(train, val, cfg.DATASET.NUM_SHOTS, cfg.SEED, path)
+            train, val = self._few_shot(train, val, cfg)
         train, val, test = subsample_classes(cfg.DATASET.SUBSAMPLE_CLASSES, train, val, test)
-        super().__init__(train_x=train, val=val, test=test)
+        unlabelled = self._unlabelled(split, cfg, {item.classname for item in train})
+        super().__init__(train_x=train, train_u=unlabelled or None, val=val, test=test)
+
+    @classmethod
+    def how_to_get(cls, root: str) -> str:
+        return f"run `{cls.remedy or f'python -m datasets.prepare {cls.__name__}'} --root {root}`"
+
+    @classmethod
+    def prepare(cls, root: str, given: Path | None = None, progress: bool = True) -> dict[str, int]:
+        """Download (or take from `given`) and arrange what the data set is made of. Returns {data set: pictures}.
+
+        Raises UserError if a file can be had nowhere, or only a person can get it.
+        """
+        folder = Path(root).expanduser() / cls.folder
+        if given is not None and not given.exists():
+            raise UserError(f"'{given}' does not exist: correct --from")
+        if given is not None and given.is_file() and given.name not in (names := [source.name for source in (*cls.sources, cls.mirror) if source]):
+            raise UserError(f"'{given}' is none of the files that {cls.__name__} is made of: rename it to one of {', '.join(names)}")
+        if cls.mirror and given is not None and given.name == cls.mirror.name:
+            arrange(cls.mirror, folder, given, progress)
+        else:
+            for source in cls.sources:
+                own = given if given and offers(given, source) else cls.neighbour(root, source)
+                try:
+                    arrange(source, folder, own, progress)
+                except UserError as error:
+                    if own or cls.mirror is None:
+                        raise
+                    print(f"{error}\nTrying a copy of the whole data set instead")
+                    arrange(cls.mirror, folder, None, progress)
+                    break
+        images = list_images(str(folder / cls.image_folder))
+        if not images:
+            raise UserError("\n".join(cls.manual) or f"'{folder / cls.image_folder}' holds no images: delete '{folder}' and prepare {cls.__name__} again")
+        return {cls.__name__: len(images)}
+
+    @classmethod
+    def neighbour(cls, root: str, source: Source) -> Path | None:
+        """A file of another data set that is the same as `source`, if it is there."""
+        return None
+
+    @classmethod
+    def config_name(cls) -> str:
+        """The name of its file, which is CoOp's name of its config and of its folder of few-shot picks."""
+        return cls.__module__.rsplit(".", 1)[-1]
+
+    # The split
+
+    def split(self, cfg) -> Split:
+        """The published split if its file is there, else `partition`'s; checked, with corrected class names."""
+        path = osp.join(self.dataset_dir, self.split_file)
+        if self.split_file and osp.exists(path):
+            name, split = f"split file '{path}'", read_split(path)
+        else:
+            name, split = f"the split of '{self.dataset_dir}'", self.partition()
+            check_split(split, name)
+            if self.split_file:
+                print(f"'{path}' does not exist: the split is made here and is NOT the published one, so numbers cannot be compared with papers")
+        check_images(self.image_dir, split, name)
+        if self.corrections:
+            split = {part: [[row[0], row[1], self.corrections.get(row[2], row[2]), *row[3:]] for row in rows] for part, rows in split.items()}
+        return split
+
+    def partition(self) -> Split:
+        """A split without the published file. Raises UserError where only the published one makes sense."""
+        path = osp.join(self.dataset_dir, self.split_file)
+        raise UserError(f"'{path}' of data set {type(self).__name__} does not exist: {self.how_to_get(self.root)}")
+
+    def class_folders(self, ignored: Sequence[str] = ()) -> Rows:
+        """Rows of a folder per class, labels in alphabetical order, for `partition`."""
+        folders = [name for name in folders_of(self.image_dir) if name not in ignored]
+        return rows_of_folders(self.image_dir, "", {name: label for label, name in enumerate(folders)}, {name: name for name in folders})
 
     def _datum(self, row: list) -> Datum:
-        return Datum(impath=osp.join(self.image_dir, row[0]), label=row[1], classname=row[2])
+        return Datum(impath=osp.join(self.image_dir, row[0]), label=row[1], classname=row[2], domain=row[3] if len(row) > 3 else 0)
 
-    def _row(self, item: Datum) -> list:
-        return [osp.relpath(item.impath, self.image_dir).replace(os.sep, "/"), item.label, item.classname]
+    def _unlabelled(self, split: Split, cfg, classes: set[str]) -> list[Datum]:
+        """Training images of the target domain, as many per class as of the source, without their labels.
 
-    def _few_shot(self, train: list[Datum], val: list[Datum], shots: int, seed: int, path: str) -> tuple[list[Datum], list[Datum]]:
+        The target is another data set (DATASET.TARGET) or what `split` keeps apart as "unlabelled". Raises UserError if it is
+        empty or its classes are not the source's (`classes`), unless DATASET.TARGET_CLASSES is subset and they are among them.
+        """
+        name, apart = cfg.DATASET.get("TARGET", ""), split.get("unlabelled", [])
+        if not name and "unlabelled" not in split:
+            return []
+        if name:
+            told = cfg.clone()
+            told.defrost()
+            told.DATASET.NAME, told.DATASET.TARGET, told.DATASET.INDICES = name, "", ""
+            items = DATASET_REGISTRY.get(name)(told).train_x
+        else:
+            name = f"{cfg.DATASET.NAME} ({', '.join(cfg.DATASET.TARGET_DOMAINS)})"
+            items = [item for item in map(self._datum, apart) if item.classname in classes]
+            if cfg.DATASET.NUM_SHOTS >= 1:
+                items = self._draw(items, cfg.DATASET.NUM_SHOTS)
+        if not items:
+            raise UserError(f"target {name} has no training images: choose another DATASET.TARGET or TARGET_DOMAINS")
+        found, rule = {item.classname for item in items}, cfg.DATASET.get("TARGET_CLASSES", "same")
+        if rule not in TARGET_CLASSES:
+            raise UserError(f"DATASET.TARGET_CLASSES is '{rule}': choose one of {', '.join(TARGET_CLASSES)}")
+        for lacking, who, here, allowed in ((found - classes, cfg.DATASET.NAME, name, False), (classes - found, name, cfg.DATASET.NAME, rule == "subset")):
+            if lacking and not allowed:
+                raise UserError(f"{who} lacks {len(lacking)} class(es) of {here}: {', '.join(sorted(lacking)[:5])}: choose a target with the same "
+                                "classes, or, if it has some of them only, set DATASET.TARGET_CLASSES subset")
+        return [Datum(impath=item.impath, label=-1, domain=item.domain) for item in items]
+
+    # Few-shot picks
+
+    def _draw(self, items: list[Datum], shots: int) -> list[Datum]:
+        """`shots` images per class, leaving the random state as it was."""
+        state = random.getstate()
+        try:
+            return self.generate_fewshot_dataset(items, num_shots=shots)
+        finally:
+            random.setstate(state)
+
+    def _few_shot(self, train: list[Datum], val: list[Datum], cfg) -> tuple[list[Datum], list[Datum]]:
         """The published draw: `shots` training and at most 4 validation images per class.
 
-        Cached as JSON under a name of shots and seed and the checksum of the split file. The random state is the same
+        Cached as JSON, paths relative to DATASET.ROOT, with a checksum of what was drawn from. The random state is the same
         whether the cache was hit or not.
         """
-        with open(path, "rb") as file:
-            checksum = hashlib.sha256(file.read()).hexdigest()
-        cache = osp.join(self.dataset_dir, "split_fewshot", f"{type(self).__name__}-shot_{shots}-seed_{seed}.json")
+        shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
+        if indices := cfg.DATASET.get("INDICES", ""):
+            return self._picks(osp.join(osp.expanduser(indices), self.config_name(), f"shot_{shots}-seed_{seed}.json"), train, val)
+        checksum = hashlib.sha256("\n".join(self._relative(item) for item in (*train, *val)).encode()).hexdigest()
+        cache = osp.join(self.dataset_dir, self.few_shot_folder, f"shot_{shots}-seed_{seed}.json")
         if seed >= 0 and osp.isfile(cache):
             try:
                 found = read_json(cache)
-                if found.get("split_sha256") == checksum:
-                    counts = Counter(row[1] for row in found["train"])
-                    if short := sum(count < shots for count in counts.values()):
+                if found.get("drawn_from_sha256") == checksum:
+                    known = {self._relative(item): item for item in (*train, *val)}
+                    picks = [[known[path] for path in found[part]] for part in ("train", "val")]
+                    if short := sum(count < shots for count in Counter(item.label for item in picks[0]).values()):
                         print(f"{short} class(es) have fewer than {shots} images: all that they have are used")
-                    return [self._datum(row) for row in found["train"]], [self._datum(row) for row in found["val"]]
-            except (UserError, AttributeError, KeyError, TypeError, IndexError):
+                    return picks[0], picks[1] if self.few_shot_val else val
+            except (UserError, AttributeError, KeyError, TypeError):
                 print(f"The few-shot cache '{cache}' is not readable: it is drawn again")
         state = random.getstate()
         train = self.generate_fewshot_dataset(train, num_shots=shots)
-        val = self.generate_fewshot_dataset(val, num_shots=min(shots, 4))
+        if self.few_shot_val:
+            val = self.generate_fewshot_dataset(val, num_shots=min(shots, 4))
         random.setstate(state)
         if seed >= 0:
-            rows = {"split_sha256": checksum, "train": [self._row(item) for item in train], "val": [self._row(item) for item in val]}
+            picks = {"drawn_from_sha256": checksum, "train": [self._relative(item) for item in train],
+                     "val": [self._relative(item) for item in val] if self.few_shot_val else []}
             try:
-                write_json(rows, cache)
+                write_json(picks, cache)
             except (UserError, OSError) as error:
                 print(f"The few-shot draw is not cached ({error})")
         return train, val
+
+    def _relative(self, item: Datum) -> str:
+        path = item.impath[len(self.root) + 1:] if item.impath.startswith(self.root + os.sep) else osp.relpath(item.impath, self.root)
+        return path.replace(os.sep, "/")
+
+    def _picks(self, path: str, train: list[Datum], val: list[Datum]) -> tuple[list[Datum], list[Datum]]:
+        """The images that a public index file names (cross_modal_adaptation's format: {part: {"data": [{"impath", ...}]}}).
+
+        Paths count from the data set's folder, whatever stands before it. Raises UserError for one that is not in the split.
+        """
+        if not osp.isfile(path):
+            raise UserError(f"DATASET.INDICES: '{path}' does not exist: correct the folder, or take the key out to draw the images here")
+        found, parts = read_json(path), []
+        for part, items in (("train", train), ("val", val)):
+            known = {osp.relpath(item.impath, self.dataset_dir).replace(os.sep, "/"): item for item in items}
+            try:
+                names = [entry["impath"].replace("\\", "/").rpartition(f"/{self.folder}/")[2] for entry in found[part]["data"]]
+            except (KeyError, TypeError, AttributeError):
+                raise UserError(f"'{path}' is not an index file of few-shot picks ({part}: data: impath): correct DATASET.INDICES") from None
+            if missing := [name for name in names if name not in known]:
+                raise UserError(f"'{path}' names {len(missing)} image(s) that are not in the {part} part of {type(self).__name__}, first "
+                                f"{', '.join(missing[:3])}: use the published split file, or take DATASET.INDICES out")
+            parts.append([known[name] for name in names])
+        return parts[0], parts[1] if self.few_shot_val else val

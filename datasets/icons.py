@@ -28,6 +28,10 @@ class Icons(CoOpDataset):
     templates = ("a picture of a {}.",)
     remedy = "python -m datasets.prepare icons"
 
+    @classmethod
+    def prepare(cls, root: str, given: Path | None = None, progress: bool = True) -> dict[str, int]:
+        return prepare(root, progress)
+
 
 def icon_table() -> dict[str, dict]:
     """{artist/name: its class, split, size (width, height) and SVG body}."""

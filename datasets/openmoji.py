@@ -39,7 +39,11 @@ class EmojiDataset(CoOpDataset):
     remedy = "python -m datasets.prepare openmoji"
 
     def __init_subclass__(cls):
-        cls.split_file = f"split_zhou_{cls.__name__}.json"
+        cls.split_file, cls.few_shot_folder = f"split_zhou_{cls.__name__}.json", f"split_fewshot_{cls.__name__}"
+
+    @classmethod
+    def prepare(cls, root: str, given: Path | None = None, progress: bool = True) -> dict[str, int]:
+        return prepare(root, progress)
 
 
 @DATASET_REGISTRY.register()

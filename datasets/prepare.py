@@ -1,26 +1,51 @@
-"""Make a data set ready: `python -m datasets.prepare openmoji [--root DATA]`. Running it again changes nothing."""
+"""Make a data set ready: `python -m datasets.prepare NAME [--root DATA] [--from ARCHIVE_OR_DIR]`. Running it again changes nothing.
+
+NAME is that of a config or of a class (oxford_pets, OxfordPets). Files are downloaded with checksums where known, or taken from
+--from: an archive, or a folder with archives or with the unpacked data.
+"""
 
 import argparse
 import sys
+from pathlib import Path
 
-from datasets import icons, openmoji
-from datasets.base import UserError
+import datasets
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets.base import CoOpDataset, UserError
+from datasets.imagefolder import OwnDataset
 
-PREPARE = {"openmoji": openmoji.prepare, "icons": icons.prepare}
+
+def prepared_classes() -> dict[str, type[CoOpDataset]]:
+    """{registered name: class} of the data sets that this package brings."""
+    return {name: cls for name in DATASET_REGISTRY.registered_names()
+            if (cls := DATASET_REGISTRY.get(name)).__module__.startswith(f"{datasets.__name__}.") and not issubclass(cls, OwnDataset)}
+
+
+def find(name: str) -> type[CoOpDataset]:
+    """The data set of a class's, config's or folder's name, in any spelling. Raises UserError listing the known names."""
+    classes = prepared_classes()
+
+    def plain(text: str) -> str:
+        return text.lower().replace("-", "").replace("_", "")
+
+    for cls in classes.values():
+        if plain(name) in {plain(cls.__name__), plain(cls.config_name()), plain(cls.folder)}:
+            return cls
+    raise UserError(f"unknown data set '{name}': known ones are {', '.join(sorted(classes))}")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m datasets.prepare")
-    parser.add_argument("name", choices=sorted(PREPARE), help="data set to prepare")
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m datasets.prepare", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="data set to prepare")
     parser.add_argument("--root", default="data", help="folder of all data sets (DATASET.ROOT; default: data)")
+    parser.add_argument("--from", dest="given", type=Path, help="an archive or a folder that you have already")
     args = parser.parse_args(arguments)
     try:
-        counts = PREPARE[args.name](args.root)
+        counts = find(args.name).prepare(args.root, args.given)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     for name, pictures in counts.items():
-        sys.stdout.write(f"{name}: {pictures} pictures under {args.root}\n")
+        sys.stdout.write(f"{name}: {pictures:,} pictures under {args.root}\n")
     return 0
 
 

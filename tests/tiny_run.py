@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from tiny_clip import TINY, vit_weights
 
+import datasets
 import trainers
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
@@ -52,6 +53,7 @@ def make_cfg(folder: Path, trainer: str, *options):
         torch.save(vit_weights(**TINY), weights)
     cfg = get_cfg_default()
     trainers.extend_cfg(cfg)
+    datasets.extend_cfg(cfg)
     cfg.merge_from_list([
         "SEED", 1, "USE_CUDA", False, "OUTPUT_DIR", str(folder / "output"), "DATASET.ROOT", str(folder / "data"),
         "DATASET.NAME", "TinyNoise", "INPUT.SIZE", (32, 32), "INPUT.TRANSFORMS", ("random_resized_crop", "random_flip", "normalize"),

@@ -168,9 +168,9 @@ class PromptTrainer(TrainerX):
                         device=self.device.type)
 
     def cache_folder(self, name: str) -> str | None:
-        """Beside the data set's files, or in OUTPUT_DIR if they have no folder."""
+        """Beside the data set's files, hidden since folders can be classes; in OUTPUT_DIR if the data set has no folder."""
         home = getattr(self.dm.dataset, "dataset_dir", "") or self.cfg.OUTPUT_DIR
-        return osp.join(home, name) if home else None
+        return osp.join(home, f".{name}") if home else None
 
     def encode_training_images_once(self) -> None:
         """If nothing is learned about images and their features stay the same, trains on features instead of images."""

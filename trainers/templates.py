@@ -18,3 +18,10 @@ SIXTY = tuple(text + "." for text in (
     "graffiti of a {}", "a tattoo of a {}", "a sculpture of a {}", "a sculpture of the {}", "a rendering of a {}", "a rendering of the {}",
     "a rendition of a {}", "a rendition of the {}", "a {} in a video game", "the {} in a video game", "the toy {}", "a plastic {}",
     "the plastic {}", "a origami {}", "the origami {}", "a embroidered {}", "the embroidered {}"))
+
+# All 80 of CLIP's ImageNet notebook.
+EIGHTY = SIXTY + tuple(text + "." for text in (
+    "a jpeg corrupted photo of the {}", "a good photo of a {}", "a plushie {}", "a photo of the nice {}", "a photo of the small {}",
+    "a photo of the weird {}", "the cartoon {}", "art of the {}", "a drawing of the {}", "a photo of the large {}",
+    "a black and white photo of a {}", "the plushie {}", "a dark photo of a {}", "itap of a {}", "graffiti of the {}", "a toy {}", "itap of my {}",
+    "a photo of a cool {}", "a photo of a small {}", "a tattoo of the {}"))

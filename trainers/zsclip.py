@@ -1,10 +1,18 @@
 """Zero-shot CLIP: nothing learned, hand-written templates (Radford et al., ICML 2021, arXiv 2103.00020)."""
 
 from torch import Tensor, nn
+from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import PromptTrainer
-from trainers.templates import SEVEN
+from trainers.base import PromptTrainer, check_option
+from trainers.templates import EIGHTY, SEVEN
+
+ENSEMBLES = {"seven": SEVEN, "eighty": EIGHTY}
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Add TRAINER.ZSCLIP2."""
+    cfg.TRAINER.ZSCLIP2 = CfgNode({"TEMPLATES": "seven"})  # seven (CLIP's selection, as in CoOp) or eighty (all of CLIP's notebook)
 
 
 @TRAINER_REGISTRY.register()
@@ -28,7 +36,20 @@ class ZeroshotCLIP(PromptTrainer):
 
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP2(ZeroshotCLIP):
-    """Compares images with the mean over CLIP's seven best ImageNet templates and the data set's own."""
+    """Compares images with the mean over CLIP's seven best ImageNet templates (or all eighty) and the data set's own.
+
+    As published, ImageNet's own template is not among the seven.
+    """
+
+    @classmethod
+    def config_nodes(cls) -> tuple[str, ...]:
+        return ("ZSCLIP2",)
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        check_option(cfg, "TRAINER.ZSCLIP2.TEMPLATES", tuple(ENSEMBLES))
 
     def text_features(self) -> Tensor:
-        return self.ensemble_features((*SEVEN, self.template))
+        templates = ENSEMBLES[self.cfg.TRAINER.ZSCLIP2.TEMPLATES]
+        own = (self.template,) if getattr(self.dm.dataset, "own_template_in_ensemble", True) and self.template not in templates else ()
+        return self.ensemble_features((*templates, *own))

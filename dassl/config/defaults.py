@@ -37,6 +37,7 @@ DEFAULTS = {
         "RGS_P": 0.2,
         "GB_P": 0.5,
         "GB_K": 21,
+        "DRAFT": False,  # True: JPEGs are decoded at a fraction (1/2, 1/4, 1/8) not below SIZE: faster, not to the bit
     },
     "DATASET": {
         "ROOT": "",
@@ -52,6 +53,7 @@ DEFAULTS = {
         "NUM_WORKERS": 4,
         "K_TRANSFORMS": 1,
         "RETURN_IMG0": False,
+        "PERSISTENT_WORKERS": False,  # True: training workers live on between epochs: faster epochs, but a resumed run draws other augmentations
         "TRAIN_X": dict(_TRAIN_LOADER),
         "TRAIN_U": {"SAME_AS_X": True, **_TRAIN_LOADER},
         "TEST": {"SAMPLER": "SequentialSampler", "BATCH_SIZE": 32},

@@ -31,11 +31,13 @@ def build_data_loader(cfg, sampler_type: str = "SequentialSampler", data_source:
     drop_last = (is_train and cfg.DATALOADER.TRAIN_X.get("DROP_LAST", False)) if drop_last is None else drop_last
     sampler = build_sampler(sampler_type, cfg=cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain, n_ins=n_ins)
     workers = cfg.DATALOADER.NUM_WORKERS
-    # Training workers start anew each epoch: their seeds then follow from the main process's state, which a resumed run restores.
+    # Training workers start anew each epoch unless told otherwise: their seeds then follow from the main process's state, which a
+    # resumed run restores.
     # Evaluation draws from a generator of its own, so that how often it happened changes nothing.
     loader = DataLoader((dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train),
                         batch_size=batch_size, sampler=sampler, num_workers=workers, drop_last=drop_last,
-                        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA, persistent_workers=workers > 0 and not is_train,
+                        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
+                        persistent_workers=workers > 0 and (not is_train or cfg.DATALOADER.get("PERSISTENT_WORKERS", False)),
                         worker_init_fn=_seed_worker, generator=None if is_train else torch.Generator())
     if len(loader) == 0:
         raise UserError(f"{len(data_source)} image(s) do not fill a batch of {batch_size}: reduce the batch size, or set "
@@ -102,6 +104,7 @@ class DatasetWrapper(Dataset):
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
         if self.k_tfm > 1 and transform is None:
             raise ValueError("K_TRANSFORMS > 1 needs a transform")
+        self.draft = tuple(cfg.INPUT.SIZE) if cfg.INPUT.get("DRAFT", False) else None
         mode = INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]
         plain = [Resize(tuple(cfg.INPUT.SIZE), interpolation=mode), ToTensor()]
         if "normalize" in cfg.INPUT.TRANSFORMS:
@@ -114,7 +117,7 @@ class DatasetWrapper(Dataset):
     def __getitem__(self, index: int) -> dict:
         item = self.data_source[index]
         output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": index, "classname": item.classname}
-        image = read_image(item.impath)
+        image = read_image(item.impath, self.draft)
         if self.transform is None:
             output["img"] = image
         elif isinstance(self.transform, (list, tuple)):

@@ -103,13 +103,15 @@ def write_json(obj: Any, fpath: str) -> None:
     atomic_write(fpath, lambda file: file.write(text.encode()))
 
 
-def read_image(path: str) -> Image.Image:
+def read_image(path: str, draft: tuple[int, int] | None = None) -> Image.Image:
     """The image as 8-bit RGB: grey, palette, CMYK, 16-bit and transparent files included (alpha is dropped).
 
-    Raises UserError naming a missing or unreadable file.
+    With `draft` (height, width) a JPEG is decoded at a fraction of its size that is not below it. Raises UserError naming a missing or unreadable file.
     """
     try:
         with Image.open(path) as image:
+            if draft is not None:
+                image.draft(None, draft[::-1])
             if image.mode == "RGB":
                 image.load()
                 return image

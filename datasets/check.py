@@ -1,0 +1,133 @@
+"""Look at the data sets under a root: `python -m datasets.check [NAME ...] [--root DATA] [--images]`.
+
+Each is loaded as a run loads it and compared with its published numbers. --images also reads every image (always done for
+data sets that are named). The exit code is 1 if a data set that is there, or was named, has a problem.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import os.path as osp
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+import datasets
+from dassl.config import get_cfg_default
+from dassl.utils import read_image
+from datasets.base import PARTS, CoOpDataset, UserError
+from datasets.prepare import find, prepared_classes
+
+MINIATURE = "miniature.json"  # written by tools/miniatures.py: the numbers and split checksum to expect instead of the published ones
+
+
+@dataclass
+class Report:
+    """What was found of one data set."""
+
+    name: str
+    present: bool = False
+    found: int = 0  # images in its split, each once
+    expected: int = 0  # 0: not known
+    split: str = "-"  # of the split file: published, generated, other, none needed
+    classes: str = "-"
+    problems: list[str] = field(default_factory=list)
+
+
+def examine(cls: type[CoOpDataset], root: str, images: bool = False, progress: bool = True) -> Report:
+    """Load a data set and compare it with what was published; with `images` read every one of them."""
+    folder = Path(root).expanduser() / cls.folder
+    report = Report(cls.__name__, present=folder.is_dir())
+    if not report.present:
+        report.problems.append(f"absent: {cls.how_to_get(root)}")
+        return report
+    expected, md5 = dict(zip(PARTS, cls.images, strict=True)), cls.split_md5
+    if (folder / MINIATURE).is_file():
+        told = json.loads((folder / MINIATURE).read_text()).get(cls.__name__, {})
+        expected, md5 = told.get("images", expected), told.get("split_md5", md5)
+        report.name += " (miniature)"
+    report.expected = sum(expected.values())
+    split_file = folder / cls.split_file
+    if cls.split_file:
+        report.split = "generated"
+        if split_file.is_file():
+            report.split = "there" if not md5 else "published" if hashlib.md5(split_file.read_bytes()).hexdigest() == md5 else "other"
+        if report.split == "other":
+            report.problems.append(f"{cls.split_file} is not the published file (md5 {md5}): {cls.how_to_get(root)} after deleting it")
+    cfg = get_cfg_default()
+    datasets.extend_cfg(cfg)
+    cfg.DATASET.ROOT, cfg.DATASET.NAME = str(root), cls.__name__
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            data = cls(cfg)
+    except UserError as error:
+        report.problems.append(str(error))
+        return report
+    report.problems += said.getvalue().splitlines()
+    paths = {item.impath for part in (data.train_x, data.val, data.test) for item in part or ()}
+    report.found = len(paths)
+    report.classes = f"{data.num_classes:,}"
+    if cls.classes and data.num_classes != cls.classes:
+        report.problems.append(f"{data.num_classes} classes instead of {cls.classes}: prepare it again")
+    # Where no split is published, the parts of the one made here need not have the published sizes.
+    for part, items in zip(PARTS, (data.train_x, data.val, data.test), strict=True) if report.split != "generated" else ():
+        if expected.get(part) and len(items or ()) != expected[part]:
+            report.problems.append(f"{part} has {len(items or ()):,} images instead of {expected[part]:,}: the data set is not complete, prepare it again")
+    if images:
+        report.problems += unreadable(sorted(paths), cls.__name__, progress)
+    return report
+
+
+def unreadable(paths: list[str], name: str, progress: bool) -> list[str]:
+    """A sentence for each image that cannot be read."""
+
+    def problem(path: str) -> str:
+        try:
+            read_image(path)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor() as pool:
+        return [text for text in tqdm(pool.map(problem, paths), total=len(paths), desc=f"images of {name}", disable=not progress, mininterval=1) if text]
+
+
+def table(reports: list[Report]) -> str:
+    """Lines of aligned columns, then the problems of each data set that is there."""
+    rows = [("data set", "images found / expected", "split file", "classes", "problems")]
+    for report in reports:
+        expected = f"{report.expected:,}" if report.expected else "?"
+        count = f"{report.found:,} / {expected}" if report.present else f"- / {expected}"
+        rows.append((report.name, count, report.split, report.classes, str(len(report.problems) or "none") if report.present else "absent"))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:],
+                      *(f"{report.name}: {problem}" for report in reports for problem in report.problems)])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m datasets.check", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="data sets (default: all)")
+    parser.add_argument("--root", default="data", help="folder of all data sets (default: data)")
+    parser.add_argument("--images", action="store_true", help="read every image")
+    args = parser.parse_args(arguments)
+    try:
+        classes = [find(name) for name in args.names] or list(prepared_classes().values())
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    if not osp.isdir(osp.expanduser(args.root)):
+        sys.stdout.write(f"'{args.root}' is no folder yet: the first `python -m datasets.prepare NAME --root {args.root}` makes it\n")
+    reports = [examine(cls, args.root, args.images or bool(args.names)) for cls in classes]
+    sys.stdout.write(table(reports) + "\n")
+    return int(any(report.problems and (report.present or args.names) for report in reports))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""ImageNet 2012 (Deng et al., CVPR 2009), and what its variants have in common with it."""
+
+import os.path as osp
+from collections.abc import Sequence
+from pathlib import Path
+
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets.base import CoOpDataset, Rows, Split, UserError, folders_of, read_class_names, rows_of_folders
+from datasets.download import Source
+from datasets.sources import class_names
+
+
+class ImageNetFolders(CoOpDataset):
+    """Parent of ImageNet and its variants: a folder per class and classnames.txt; no split file."""
+
+    few_shot_val = False
+
+    def split(self, cfg) -> Split:
+        """The folders as they are; nothing names an image that could be missing, so nothing is looked up a second time."""
+        return self.partition()
+
+    def named(self, folders: Sequence[str], names: dict[str, str]) -> dict[str, str]:
+        """{folder: class name} in the order of labels; `names` is classnames.txt."""
+        return {folder: names.get(folder, "") for folder in folders}
+
+    def rows(self, below: str = "") -> Rows:
+        """Rows of the class folders in `below`. Raises UserError if there are not `classes` of them, or one is empty or has no name."""
+        path, folders = osp.join(self.dataset_dir, "classnames.txt"), folders_of(osp.join(self.image_dir, below))
+        if not osp.isfile(path):
+            raise UserError(f"'{path}' of data set {type(self).__name__} does not exist: copy it from ImageNet's folder or {self.how_to_get(self.root)}")
+        if len(folders) != self.classes:
+            raise UserError(f"'{osp.join(self.image_dir, below)}' holds {len(folders)} class folders instead of {self.classes}: "
+                            "unpack the whole archive there and nothing else")
+        names = self.named(folders, read_class_names(path))
+        if missing := [folder for folder, name in names.items() if not name]:
+            raise UserError(f"'{path}' has no name for folder '{missing[0]}': restore the file")
+        return rows_of_folders(self.image_dir, below, {folder: label for label, folder in enumerate(names)}, names)
+
+
+class ImageNetTest(ImageNetFolders):
+    """Parent of the variants: all images are for tests; as in CoOp they are the training part too, from which class names come."""
+
+    @classmethod
+    def neighbour(cls, root: str, source: Source) -> Path | None:
+        file = Path(root).expanduser() / ImageNet.folder / source.name
+        return file if source.name == class_names().name and file.is_file() else None
+
+    def partition(self) -> Split:
+        rows = self.rows()
+        return {"train": rows, "val": [], "test": rows}
+
+
+@DATASET_REGISTRY.register()
+class ImageNet(ImageNetFolders):
+    """The 50,000 validation images are both validation and test part, as published."""
+
+    folder = "imagenet"
+    classes, images = 1000, (1281167, 0, 50000)
+    own_template_in_ensemble = False  # as published for the ensemble of seven
+    sources = (class_names(),)
+    manual = ("Sign in at https://image-net.org/download-images and fetch ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar.",
+              "Sort them into imagenet/images/train/<wnid>/ and imagenet/images/val/<wnid>/ (torchvision.datasets.ImageNet does it).",
+              "Then run this command again: it adds classnames.txt, and `python -m datasets.check ImageNet` looks whether all is there.")
+
+    def partition(self) -> Split:
+        val = self.rows("val")
+        return {"train": self.rows("train"), "val": val, "test": val}

@@ -24,9 +24,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-import dassl.utils
+from datasets.errors import UserError
 
-UserError = getattr(dassl.utils, "UserError", ValueError)  # as in datasets.base, which imports this module
 CHUNK = 1 << 17
 TRIES = 4  # connections in a row that bring nothing new
 WAIT_S = 2.0

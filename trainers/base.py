@@ -151,20 +151,26 @@ class PromptTrainer(TrainerX):
             text = self.text_features() if self._cached_text is None else self._cached_text
             return Features(self.image_features(images), text, self.backbone.scale)
 
+    def more_features(self, images: Tensor, features: Features) -> Features:
+        """Features of further images in the same step: class texts that do not depend on the image are those of `features`."""
+        with self.autocast():
+            return Features(self.image_features(images), features.text, features.scale)
+
     # Work on the whole training set, done once
 
-    def encoded_training_images(self, transform) -> Iterator[tuple[Tensor, Tensor]]:
-        """Frozen features (B, D) and labels (B,) of exactly the images this run trains on, in their order."""
-        loader = build_data_loader(self.cfg, "SequentialSampler", self.dm.dataset.train_x, self.cfg.DATALOADER.TEST.BATCH_SIZE,
-                                   tfm=transform, is_train=False)
+    trains_on_unlabelled = False
+
+    def encoded_images(self, items: Sequence, transform) -> Iterator[tuple[Tensor, Tensor]]:
+        """Frozen features (B, D) and labels (B,) of exactly these images, in their order."""
+        loader = build_data_loader(self.cfg, "SequentialSampler", items, self.cfg.DATALOADER.TEST.BATCH_SIZE, tfm=transform, is_train=False)
         for batch in loader:
             images, labels = self.parse_batch_test(batch)
             with self.autocast():
                 yield self.backbone.encode_images(images), labels
 
-    def describe_images(self, transform) -> dict:
+    def describe_images(self, items: Sequence, transform) -> dict:
         """What determines the above, for a cache."""
-        return describe(self.dm.dataset.train_x, self.cfg.DATASET.ROOT, transform, backbone=self.backbone.fingerprint,
+        return describe(items, self.cfg.DATASET.ROOT, transform, backbone=self.backbone.fingerprint,
                         device=self.device.type)
 
     def cache_folder(self, name: str) -> str | None:
@@ -182,15 +188,16 @@ class PromptTrainer(TrainerX):
             raise UserError(f"TRAINER.CACHED_VIEWS is {views} but {cfg.TRAINER.NAME} learns visual prompts: set it to 0")
         if not frozen or not (fixed or views) or cfg.DATALOADER.K_TRANSFORMS > 1:
             return
-        transform = self.dm.tfm_train
-        description = self.describe_images(transform) | {  # what the random draws depend on
-            "workers": cfg.DATALOADER.NUM_WORKERS, "batch": cfg.DATALOADER.TEST.BATCH_SIZE}
-        features = encoded_views(1 if fixed else views, lambda: (found for found, _ in self.encoded_training_images(transform)),
-                                 max(cfg.SEED, 0), description, self.cache_folder("views") if views else None)
-        spec, items = cfg.DATALOADER.TRAIN_X, self.dm.dataset.train_x
-        self.train_loader_x = build_data_loader(
-            cfg, spec.SAMPLER, items, spec.BATCH_SIZE, spec.get("N_DOMAIN", 0), spec.get("N_INS", 0),
-            dataset_wrapper=lambda *_, **__: FeatureViews(items, features))
+        transform, data = self.dm.tfm_train, self.dm.dataset
+        labelled, unlabelled = cfg.DATALOADER.TRAIN_X, cfg.DATALOADER.TRAIN_X if cfg.DATALOADER.TRAIN_U.SAME_AS_X else cfg.DATALOADER.TRAIN_U
+        for loader, items, spec in (("train_loader_x", data.train_x, labelled), *[("train_loader_u", data.train_u, unlabelled)] * self.trains_on_unlabelled):
+            description = self.describe_images(items, transform) | {  # what the random draws depend on
+                "workers": cfg.DATALOADER.NUM_WORKERS, "batch": cfg.DATALOADER.TEST.BATCH_SIZE}
+            features = encoded_views(1 if fixed else views, lambda items=items: (found for found, _ in self.encoded_images(items, transform)),
+                                     max(cfg.SEED, 0), description, self.cache_folder("views") if views else None)
+            setattr(self, loader, build_data_loader(
+                cfg, spec.SAMPLER, items, spec.BATCH_SIZE, spec.get("N_DOMAIN", 0), spec.get("N_INS", 0),
+                dataset_wrapper=lambda *_, items=items, features=features, **__: FeatureViews(items, features)))
 
     # The engine's hooks
 

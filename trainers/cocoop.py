@@ -62,6 +62,9 @@ class CoCoOp(PromptTrainer):
             text = torch.cat([unit(self.backbone.text(*self.model(some))) for some in image.split(at_once)])
             return Features(image, text, self.backbone.scale)
 
+    def more_features(self, images: Tensor, features: Features) -> Features:
+        return self.features(images)
+
     def images_at_once(self) -> int:
         """As many as keep the hidden layer of the MLP, the widest tensor, within the budget; at least one."""
         model, tower = self.model, self.backbone.text

@@ -98,6 +98,7 @@ DEFAULTS = {
         "NO_TEST": False,
         "SPLIT": "test",
         "FINAL_MODEL": "last_step",  # or best_val
+        "SELECT_BY": "",  # metric by which best_val chooses, e.g. worst_group_accuracy; empty: the first
     },
     "TRAINER": {"NAME": ""},
 }

@@ -8,7 +8,7 @@ from torch.utils.data.sampler import RandomSampler, Sampler, SequentialSampler
 
 from dassl.utils import UserError, check_availability
 
-AVAI_SAMPLERS = ["RandomDomainSampler", "SeqDomainSampler", "RandomClassSampler", "RandomSampler", "SequentialSampler"]
+AVAI_SAMPLERS = ["RandomDomainSampler", "SeqDomainSampler", "RandomClassSampler", "BalancedGroupSampler", "RandomSampler", "SequentialSampler"]
 
 
 def _shuffled(items: Sequence) -> list:
@@ -20,10 +20,15 @@ class _GroupSampler(Sampler):
 
     attribute = "domain"
 
+    @classmethod
+    def key(cls, item):
+        """What items of one group have in common."""
+        return getattr(item, cls.attribute)
+
     def __init__(self, data_source: Sequence, batch_size: int, n_groups: int):
-        self.groups: dict[int, list[int]] = defaultdict(list)
+        self.groups: dict = defaultdict(list)
         for index, item in enumerate(data_source):
-            self.groups[getattr(item, self.attribute)].append(index)
+            self.groups[self.key(item)].append(index)
         n_groups = n_groups if n_groups > 0 else len(self.groups)
         n_groups = min(n_groups, len(self.groups))
         if n_groups == 0 or batch_size % n_groups:
@@ -63,6 +68,16 @@ class SeqDomainSampler(_GroupSampler):
         return sorted(self.groups)
 
 
+class BalancedGroupSampler(SeqDomainSampler):
+    """Every group, a pair of class and domain (the spurious attribute), in every batch, equally many images of each."""
+
+    attribute = "group"
+
+    @classmethod
+    def key(cls, item):
+        return item.label, item.domain
+
+
 class RandomClassSampler(_GroupSampler):
     """Random classes per batch, `n_ins` images of each."""
 
@@ -86,6 +101,6 @@ def build_sampler(sampler_type: str, cfg=None, data_source=None, batch_size: int
         return SequentialSampler(data_source)
     if sampler_type == "RandomDomainSampler":
         return RandomDomainSampler(data_source, batch_size, n_domain)
-    if sampler_type == "SeqDomainSampler":
-        return SeqDomainSampler(data_source, batch_size)
+    if sampler_type in ("SeqDomainSampler", "BalancedGroupSampler"):
+        return (SeqDomainSampler if sampler_type == "SeqDomainSampler" else BalancedGroupSampler)(data_source, batch_size)
     return RandomClassSampler(data_source, batch_size, n_ins)

@@ -297,7 +297,10 @@ class SimpleTrainer(TrainerBase):
         self._training, self._deployed = False, None
         self.build_data_loader()
         self.build_model()
-        self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
+        self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname, dataset=getattr(self.__dict__.get("dm"), "dataset", None))
+        select_by, known = cfg.TEST.get("SELECT_BY", ""), getattr(self.evaluator, "higher_is_better", None)
+        if select_by and known is not None and select_by not in known:
+            raise UserError(f"TEST.SELECT_BY is '{select_by}': with TEST.EVALUATOR {cfg.TEST.EVALUATOR} choose one of {', '.join(known)}")
         self.best_result = -math.inf
 
     def check_cfg(self, cfg) -> None:
@@ -365,7 +368,10 @@ class SimpleTrainer(TrainerBase):
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
-        """Evaluate on TEST.SPLIT or the given split; prints the result, adds it to results.json, returns its first metric."""
+        """Evaluate on TEST.SPLIT or the given split; prints the result, adds it to results.json, returns its first metric.
+
+        With TEST.SELECT_BY it returns that one, so that "best_val" selects by it.
+        """
         self.set_model_mode("eval")
         self.evaluator.reset()
         split = self.cfg.TEST.SPLIT if split is None else split
@@ -378,12 +384,15 @@ class SimpleTrainer(TrainerBase):
         print(f"Evaluate on the *{split}* set")
         for batch in track(loader, split):
             image, label = self.parse_batch_test(batch)
-            self.evaluator.process(self.model_inference(image), label)
-        results = self.evaluator.evaluate()
+            more = {"domain": batch["domain"]} if getattr(self.evaluator, "wants_domain", False) else {}
+            self.evaluator.process(self.model_inference(image), label, **more)
+        results, select_by = self.evaluator.evaluate(), self.cfg.TEST.get("SELECT_BY", "")
+        if select_by and select_by not in results:
+            raise UserError(f"TEST.SELECT_BY is '{select_by}': {self.cfg.TEST.EVALUATOR} gives {', '.join(results)}")
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         self._write_results(results, split)
-        return next(iter(results.values()))
+        return results[select_by] if select_by else next(iter(results.values()))
 
     def _write_results(self, metrics: dict, split: str | None) -> None:
         """Merge metrics into OUTPUT_DIR/results.json; "complete" once training, if any, is over."""
@@ -394,7 +403,8 @@ class SimpleTrainer(TrainerBase):
         before = read_json(path) if osp.isfile(path) else {}
         known = before.get("metrics", {}) if (before.get("config_hash"), before.get("loaded")) == (this, loaded) else {}
         if split is not None:
-            known[split] = {**metrics, "total": getattr(self.evaluator, "_total", None), "correct": getattr(self.evaluator, "_correct", None)}
+            known[split] = {**metrics, "total": getattr(self.evaluator, "_total", None), "correct": getattr(self.evaluator, "_correct", None),
+                            **getattr(self.evaluator, "details", dict)()}
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
         if self.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated() / 2**20

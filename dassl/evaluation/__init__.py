@@ -1,4 +1,4 @@
 from dassl.evaluation.build import EVALUATOR_REGISTRY, build_evaluator
-from dassl.evaluation.evaluator import Classification, EvaluatorBase
+from dassl.evaluation.evaluator import Classification, EvaluatorBase, GroupClassification
 
-__all__ = ["EVALUATOR_REGISTRY", "Classification", "EvaluatorBase", "build_evaluator"]
+__all__ = ["EVALUATOR_REGISTRY", "Classification", "EvaluatorBase", "GroupClassification", "build_evaluator"]

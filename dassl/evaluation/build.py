@@ -1,8 +1,9 @@
-from dassl.evaluation.evaluator import Classification, EvaluatorBase
+from dassl.evaluation.evaluator import Classification, EvaluatorBase, GroupClassification
 from dassl.utils import Registry
 
 EVALUATOR_REGISTRY = Registry("EVALUATOR")
-EVALUATOR_REGISTRY.register()(Classification)
+for _evaluator in (Classification, GroupClassification):
+    EVALUATOR_REGISTRY.register()(_evaluator)
 
 
 def build_evaluator(cfg, **kwargs) -> EvaluatorBase:

@@ -1,11 +1,13 @@
 """Classification accuracy, in the words that everyone's scripts look for."""
 
 import os.path as osp
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 
 import numpy as np
 import torch
 from sklearn.metrics import confusion_matrix, f1_score
+
+from dassl.utils import UserError
 
 
 class EvaluatorBase:
@@ -26,6 +28,8 @@ class EvaluatorBase:
 
 class Classification(EvaluatorBase):
     """accuracy, error_rate and macro_f1 (over the classes present), in percent."""
+
+    higher_is_better = ("accuracy", "macro_f1", "perclass_accuracy")
 
     def __init__(self, cfg, lab2cname: dict[int, str] | None = None, **kwargs):
         super().__init__(cfg)
@@ -76,3 +80,61 @@ class Classification(EvaluatorBase):
         mean = float(np.mean(accuracies)) if accuracies else 0.0
         print(f"* average: {mean:.1f}%")
         return mean
+
+
+class GroupClassification(Classification):
+    """Classification, and what group robustness asks for: a group is a pair of class and domain, the spurious attribute.
+
+    Adds to the results worst_group_accuracy (the least over the groups), gap (accuracy minus that), and adjusted_accuracy,
+    the group accuracies weighted by the groups' shares of the whole training part, if the data set tells them
+    (`train_group_counts` {(label, domain): images}; Sagawa et al., ICLR 2020). `details` holds each group.
+    """
+
+    wants_domain = True
+    higher_is_better = (*Classification.higher_is_better, "worst_group_accuracy", "adjusted_accuracy")
+
+    def __init__(self, cfg, lab2cname: dict[int, str] | None = None, dataset=None, **kwargs):
+        self._domain_names = getattr(dataset, "domain_names", ())
+        self._train_counts = getattr(dataset, "train_group_counts", {})
+        super().__init__(cfg, lab2cname, **kwargs)
+
+    def reset(self) -> None:
+        super().reset()
+        self._domains: list[int] = []
+        self.groups: dict[str, dict] = {}
+
+    def process(self, mo: torch.Tensor, gt: torch.Tensor, domain: torch.Tensor | None = None) -> None:
+        """domain: (B,). Raises UserError without it: a trainer with a test loop of its own does not hand it on."""
+        if domain is None:
+            raise UserError(f"TEST.EVALUATOR is {type(self).__name__}, but the test loop of {self.cfg.TRAINER.NAME} does not tell the images' "
+                            "domains: set it to Classification")
+        super().process(mo, gt)
+        self._domains += domain.tolist()
+
+    def name(self, label: int, domain: int) -> str:
+        """"class, domain" in words where they are known."""
+        words = self._domain_names[domain] if domain < len(self._domain_names) else f"domain {domain}"
+        return f"{(self._lab2cname or {}).get(label, label)}, {words}"
+
+    def evaluate(self) -> OrderedDict[str, float]:
+        results = super().evaluate()
+        total = Counter(zip(self._y_true, self._domains, strict=True))
+        correct = Counter(group for group, hit in zip(zip(self._y_true, self._domains, strict=True),
+                                                      np.equal(self._y_true, self._y_pred), strict=True) if hit)
+        accuracy = {group: 100.0 * correct[group] / total[group] for group in sorted(total)}
+        worst = min(accuracy, key=accuracy.get)
+        results |= {"worst_group_accuracy": accuracy[worst], "gap": results["accuracy"] - accuracy[worst]}
+        print(f"* worst group: {accuracy[worst]:.1f}% ({self.name(*worst)})\n* gap: {results['gap']:.1f}%")
+        if self._train_counts and all(group in accuracy for group in self._train_counts):
+            shares = sum(self._train_counts.values())
+            results["adjusted_accuracy"] = sum(accuracy[group] * count for group, count in self._train_counts.items()) / shares
+            print(f"* adjusted accuracy: {results['adjusted_accuracy']:.1f}% (groups weighted by their shares of the training part)")
+        print("=> per-group result")
+        for group, value in accuracy.items():
+            self.groups[self.name(*group)] = {"label": group[0], "domain": group[1], "total": total[group], "correct": correct[group], "accuracy": value}
+            print(f"* group: {self.name(*group)}\ttotal: {total[group]:,}\tcorrect: {correct[group]:,}\tacc: {value:.1f}%")
+        return results
+
+    def details(self) -> dict:
+        """What goes into results.json besides single numbers."""
+        return {"groups": self.groups}

@@ -6,25 +6,37 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from dassl.engine import TrainerXU
 from trainers.base import Features, check_least, check_option
 from trainers.craft.anchors import Anchors, image_anchors
 from trainers.craft.losses import DIRECTIONS, TARGETS, static_alignment, stochastic_alignment
+from trainers.craft.mmd import BANDWIDTHS, ESTIMATORS, MULTIPLIERS, SAMPLES_NEEDED, SPACES, group_mmd2, mmd2, relative
 from trainers.errors import UserError
 
 TEXT_SAMPLES = ("prompt", "template")
-WEIGHTS = ("LAMBDA_STATIC", "LAMBDA_STOCHASTIC")
+DOMAINS = ("none", "unlabelled", "group")
+WEIGHTS = ("LAMBDA_STATIC", "LAMBDA_STOCHASTIC", "LAMBDA_MMD")
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    """Add TRAINER.CRAFT. A weight of 0 leaves its term out; with both 0 the trainer is its baseline, to the bit."""
+    """Add TRAINER.CRAFT. A weight of 0 leaves its term out; with all 0 the trainer is its baseline, to the bit."""
     cfg.TRAINER.CRAFT = CfgNode({
         "LAMBDA_STATIC": 0.5,  # weight of text against static image anchors
         "LAMBDA_STOCHASTIC": 0.5,  # weight of batch against batch
+        "LAMBDA_MMD": 0.0,  # weight of the discrepancy between domains in anchor space
         "ANCHORS_PER_CLASS": 1,  # image anchors per class; 1 is the class mean
         "KMEANS_SEED": 0,
         "TEXT_SAMPLES": "prompt",  # a sample's text: prompt (its class feature), template (deep prompts only)
         "STOCHASTIC_TARGETS": "label",  # positives: label (same class), index (same sample)
         "STOCHASTIC_DIRECTIONS": "both",  # both, image_to_text
+        "MMD": CfgNode({
+            "DOMAINS": "none",  # who is compared: unlabelled (train_x with train_u), group (groups of a class in the batch)
+            "SPACE": "anchor",  # through what: anchor (cosines to the text anchors), feature, probability
+            "ESTIMATOR": "biased",  # biased (V-statistic), unbiased (U-statistic)
+            "BANDWIDTH": "median",  # median (distance in the pooled sample, times MULTIPLIERS), fixed (SIGMAS)
+            "MULTIPLIERS": list(MULTIPLIERS),
+            "SIGMAS": [1.0],
+        }),
     })
 
 
@@ -43,6 +55,13 @@ class Craft:
             if not 0 <= craft[key] < math.inf:
                 raise UserError(f"TRAINER.CRAFT.{key} is {craft[key]}: set it to 0 or a positive number")
         check_least(cfg, "TRAINER.CRAFT.ANCHORS_PER_CLASS")
+        for key, allowed in (("DOMAINS", DOMAINS), ("SPACE", SPACES), ("ESTIMATOR", ESTIMATORS), ("BANDWIDTH", BANDWIDTHS)):
+            check_option(cfg, f"TRAINER.CRAFT.MMD.{key}", allowed)
+        for key in ("MULTIPLIERS", "SIGMAS"):
+            if not craft.MMD[key] or not all(0 < number < math.inf for number in craft.MMD[key]):
+                raise UserError(f"TRAINER.CRAFT.MMD.{key} is {list(craft.MMD[key])}: give one or more positive numbers")
+        if craft.LAMBDA_MMD and craft.MMD.DOMAINS == "none":
+            raise UserError(f"TRAINER.CRAFT.LAMBDA_MMD is {craft.LAMBDA_MMD} but MMD.DOMAINS is none: set it to unlabelled or group, or the weight to 0")
 
     @classmethod
     def config_nodes(cls) -> tuple[str, ...]:
@@ -54,29 +73,96 @@ class Craft:
         if self.craft.LAMBDA_STOCHASTIC and self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE == 1:
             print("CRAFT: with batches of one image craft_stochastic is 0 at every step: raise DATALOADER.TRAIN_X.BATCH_SIZE to use it")
         self.anchors = self._build_anchors() if self.craft.LAMBDA_STATIC else None
-        self._idle_said = False
+        self._said: set[str] = set()
+
+    # A step
+
+    @property
+    def trains_on_unlabelled(self) -> bool:
+        """Whether a step takes a batch of the target domain, too."""
+        return bool(self.craft.LAMBDA_MMD) and self.craft.MMD.DOMAINS == "unlabelled"
+
+    def before_train(self) -> None:
+        if self.craft.LAMBDA_MMD:
+            self._check_samples()
+        super().before_train()
+
+    def run_epoch(self) -> None:
+        """With unlabelled images as Dassl's TrainerXU does; without, the wrapped trainer's own."""
+        TrainerXU.run_epoch(self) if self.trains_on_unlabelled else super().run_epoch()
+
+    def forward_backward(self, batch_x: dict, batch_u: dict | None = None) -> dict[str, float]:
+        """batch_u: of the target domain; nothing of it but its images is looked at."""
+        self._unlabelled = None if batch_u is None else batch_u["img"].to(self.device)
+        self._domains = batch_x["domain"].to(self.device) if self.craft.MMD.DOMAINS == "group" else None
+        return super().forward_backward(batch_x)
 
     def loss_terms(self, features: Features, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         terms, craft = super().loss_terms(features, images, labels), self.craft
-        if not (craft.LAMBDA_STATIC or craft.LAMBDA_STOCHASTIC):
-            return terms
-        text = features.text_of(labels) if craft.TEXT_SAMPLES == "prompt" else self.template_features(labels)
         own = {}
+        if craft.LAMBDA_STATIC or craft.LAMBDA_STOCHASTIC:
+            text = features.text_of(labels) if craft.TEXT_SAMPLES == "prompt" else self.template_features(labels)
         if craft.LAMBDA_STATIC:
             own["craft_static"] = craft.LAMBDA_STATIC * static_alignment(
                 text, labels, self.anchors.features, self.anchors.labels, features.scale)
         if craft.LAMBDA_STOCHASTIC:
             own["craft_stochastic"] = craft.LAMBDA_STOCHASTIC * stochastic_alignment(
                 features.image, text, labels, features.scale, craft.STOCHASTIC_TARGETS, craft.STOCHASTIC_DIRECTIONS)
-        idle = [name for name, term in own.items() if not term.requires_grad]
-        if idle and torch.is_grad_enabled() and not self._idle_said:
-            self._idle_said = True
-            print(f"CRAFT: {' and '.join(idle)} cannot teach this method anything with TRAINER.CRAFT.TEXT_SAMPLES "
-                  f"'{craft.TEXT_SAMPLES}': none of the features compared depends on what it learns")
+        if craft.LAMBDA_MMD:
+            own["craft_mmd"] = craft.LAMBDA_MMD * self._discrepancy(features, labels)
+        idle = {name for name, term in own.items() if not term.requires_grad} - self._said if torch.is_grad_enabled() else set()
+        for key, value, names in (("TEXT_SAMPLES", craft.TEXT_SAMPLES, idle - {"craft_mmd"}), ("MMD.SPACE", craft.MMD.SPACE, idle & {"craft_mmd"})):
+            if names:
+                print(f"CRAFT: {' and '.join(sorted(names))} cannot teach this method anything with TRAINER.CRAFT.{key} '{value}': none of the features "
+                      "compared depends on what it learns")
+        self._said |= idle
         return terms | own
+
+    def _discrepancy(self, features: Features, labels: Tensor) -> Tensor:
+        """MMD^2 between the batch and the target domain's, or between the groups of the batch."""
+        mmd = self.craft.MMD
+        options = {"estimator": mmd.ESTIMATOR, "bandwidth": mmd.BANDWIDTH, "multipliers": mmd.MULTIPLIERS, "sigmas": mmd.SIGMAS}
+        own = relative(features.image, features.text, features.scale, mmd.SPACE)
+        if mmd.DOMAINS == "group":
+            return group_mmd2(own, labels, self._domains, **options)
+        other = self.more_features(self._unlabelled, features)
+        return mmd2(own, relative(other.image, other.text, other.scale, mmd.SPACE), **options)
+
+    def _check_samples(self) -> None:
+        """Raises UserError if what MMD compares is not there, or too few of it in some batch, before the first step."""
+        mmd, loaders = self.craft.MMD, {"TRAIN_X": self.train_loader_x}
+        least = SAMPLES_NEEDED[mmd.ESTIMATOR]
+        if mmd.DOMAINS == "group":
+            domains: dict[int, set[int]] = {}
+            for item in self.dm.dataset.train_x:
+                domains.setdefault(item.label, set()).add(item.domain)
+            if all(len(found) < 2 for found in domains.values()):
+                raise UserError(f"TRAINER.CRAFT.MMD.DOMAINS is group, but no class of {self.cfg.DATASET.NAME} has training images of two domains: "
+                                "use a data set with groups, or set it to unlabelled")
+            least *= 2
+        else:
+            if self.train_loader_u is None:
+                raise UserError(f"TRAINER.CRAFT.MMD.DOMAINS is unlabelled, but {self.cfg.DATASET.NAME} has no unlabelled images: name the target "
+                                "domain's data set in DATASET.TARGET")
+            same = self.cfg.DATALOADER.TRAIN_U.SAME_AS_X
+            loaders["TRAIN_X" if same else "TRAIN_U"] = self.train_loader_u
+            if same:
+                loaders = {"TRAIN_X": min((self.train_loader_x, self.train_loader_u), key=smallest_batch)}
+        for node, loader in loaders.items():
+            # Batches of groups may miss one; only those that never can hold two groups are refused.
+            size = loader.batch_size if mmd.DOMAINS == "group" else smallest_batch(loader)
+            if size < least:
+                raise UserError(f"a batch of DATALOADER.{node} has {size} image(s), but MMD with the {mmd.ESTIMATOR} estimator needs {least}: "
+                                "change BATCH_SIZE, set DATALOADER.TRAIN_X.DROP_LAST True, or another TRAINER.CRAFT.MMD.ESTIMATOR")
 
     def _build_anchors(self) -> Anchors:
         """From exactly the images and classes this run trains on, without augmentation."""
-        description = self.describe_images(self.dm.tfm_test)
-        return image_anchors(description, lambda: self.encoded_training_images(self.dm.tfm_test), self.craft.ANCHORS_PER_CLASS,
+        items, transform = self.dm.dataset.train_x, self.dm.tfm_test
+        return image_anchors(self.describe_images(items, transform), lambda: self.encoded_images(items, transform), self.craft.ANCHORS_PER_CLASS,
                              self.craft.KMEANS_SEED, self.cache_folder("anchors")).to(self.device)
+
+
+def smallest_batch(loader) -> int:
+    """Images in the smallest batch of a loader's epoch."""
+    left = len(loader.sampler) % loader.batch_size
+    return loader.batch_size if loader.drop_last or not left else left

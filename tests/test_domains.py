@@ -1,0 +1,238 @@
+"""Two domains in training (train_u, groups): MMD in every structure, samplers, the group evaluator, selection by it."""
+
+import json
+import random
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_run import CLASSES, STRUCTURES, TinyNoise, make_cfg, make_trainer
+
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
+from dassl.data.samplers import build_sampler
+from dassl.evaluation import GroupClassification, build_evaluator
+from dassl.utils import UserError
+from trainers.craft.mmd import group_mmd2, mmd2, relative
+
+CRAFT = [f"Craft{name}" for name in STRUCTURES]
+OFF = ("TRAINER.CRAFT.LAMBDA_STATIC", 0.0, "TRAINER.CRAFT.LAMBDA_STOCHASTIC", 0.0)
+MMD = ("TRAINER.CRAFT.LAMBDA_MMD", 2.0, "TRAINER.CRAFT.MMD.DOMAINS")
+
+
+@DATASET_REGISTRY.register()
+class TwoDomains(TinyNoise):
+    """TinyNoise whose images alternate between two domains, and inverted ones without labels."""
+
+    domain_names = ("day", "night")
+    invert = 255
+
+    def __init__(self, cfg):
+        super().__init__(cfg)
+        train, test = ([replace(item, domain=number % 2) for number, item in enumerate(items)] for items in (self.train_x, self.test))
+        unlabelled = []
+        for item in train:
+            path = item.impath.replace(".png", "-inverted.png")
+            Image.fromarray((self.invert - np.asarray(Image.open(item.impath), dtype=int)).clip(0).astype(np.uint8)).save(path)
+            unlabelled.append(Datum(impath=path, label=-1))
+        DatasetBase.__init__(self, train_x=train, train_u=unlabelled, val=test, test=test)
+        self.train_group_counts = {(label, domain): 1 + 2 * label + domain for label in range(len(CLASSES)) for domain in (0, 1)}
+
+
+def trainer_of(folder, name, *options):
+    return make_trainer(folder, name, "DATASET.NAME", "TwoDomains", "DATALOADER.TRAIN_X.BATCH_SIZE", 6, *options)
+
+
+def learned(trainer):
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+def trained(folder, name, *options):
+    trainer = trainer_of(folder, name, *options)
+    trainer.train()
+    return learned(trainer)
+
+
+def equal(one, other):
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.parametrize("name", CRAFT)
+@pytest.mark.parametrize("domains", ["unlabelled", "group"])
+def test_every_structure_trains_with_mmd_and_its_term_is_that_of_the_features(tmp_path, name, domains, monkeypatch):
+    trainer = trainer_of(tmp_path, name, *OFF, *MMD, domains, "OPTIM.MAX_EPOCH", 1)
+    seen, plain = [], type(trainer)._discrepancy
+
+    def watched(self, features, labels):
+        value = plain(self, features, labels)
+        own = relative(features.image, features.text, features.scale)
+        if domains == "unlabelled":
+            with self.autocast():
+                whole = self.features(self._unlabelled)  # everything anew, texts included
+            slow = mmd2(own, relative(whole.image, whole.text, whole.scale))
+        else:
+            slow = group_mmd2(own, labels, self._domains)
+        seen.append((value.item(), slow.item(), value.requires_grad))
+        return value
+
+    monkeypatch.setattr(type(trainer), "_discrepancy", watched)
+    before = learned(trainer)
+    trainer.train()
+    assert len(seen) == 2 and not equal(before, learned(trainer))
+    for value, slow, teaches in seen:
+        assert value == pytest.approx(slow, rel=1e-4, abs=1e-7) and teaches
+    assert max(value for value, _, _ in seen) > 1e-6
+
+
+@pytest.mark.parametrize("name", CRAFT)
+def test_with_all_weights_0_it_is_the_baseline_to_the_bit_though_a_target_is_there(tmp_path, name):
+    baseline = trained(tmp_path / "a", name.removeprefix("Craft"))
+    assert equal(baseline, trained(tmp_path / "b", name, *OFF, "TRAINER.CRAFT.MMD.DOMAINS", "unlabelled"))
+
+
+@pytest.mark.parametrize("name", ["CraftCoOp", "CraftCoCoOp", "CraftMaPLe"])
+def test_labels_of_the_target_never_reach_the_loss(tmp_path, name, monkeypatch):
+    found = []
+    for poison in (None, 3, 999999, float("nan")):
+        trainer = trainer_of(tmp_path / str(poison), name, *MMD, "unlabelled")
+        plain = type(trainer).forward_backward
+
+        def poisoned(self, batch_x, batch_u, poison=poison, plain=plain):
+            if poison is not None:
+                batch_u = {"img": batch_u["img"], "label": torch.full((len(batch_u["img"]),), poison), "classname": ["x"] * len(batch_u["img"])}
+            return plain(self, batch_x, batch_u)
+
+        monkeypatch.setattr(type(trainer), "forward_backward", poisoned)
+        trainer.train()
+        monkeypatch.setattr(type(trainer), "forward_backward", plain)
+        found.append(learned(trainer))
+    assert all(equal(found[0], other) for other in found[1:])
+
+
+def test_mmd_changes_what_is_learned_and_the_target_decides(tmp_path, monkeypatch):
+    without, with_it, again = (trained(tmp_path / name, "CraftCoOp", *options) for name, options in
+                               (("a", ()), ("b", (*MMD, "unlabelled")), ("c", (*MMD, "unlabelled"))))
+    assert not equal(without, with_it) and equal(with_it, again)
+    monkeypatch.setattr(TwoDomains, "invert", 128)
+    assert not equal(with_it, trained(tmp_path / "d", "CraftCoOp", *MMD, "unlabelled"))
+
+
+def test_cached_views_and_fixed_transforms_serve_the_target_too(tmp_path):
+    for number, options in enumerate((("TRAINER.CACHED_VIEWS", 2), ("INPUT.TRANSFORMS", ("center_crop", "normalize")))):
+        trainer = trainer_of(tmp_path / str(number), "CraftCoOp", *MMD, "unlabelled", *options)
+        trainer.train()
+        batch = next(iter(trainer.train_loader_u))
+        assert batch["img"].dim() == 2
+    slow = trainer_of(tmp_path / "1", "CraftCoOp", *MMD, "unlabelled", *options)
+    items = slow.dm.dataset.train_u
+    exact = torch.cat([found for found, _ in slow.encoded_images(items, slow.dm.tfm_train)])
+    slow.encode_training_images_once()
+    assert torch.allclose(slow.train_loader_u.dataset.views[0], exact, atol=1e-6)
+
+
+def test_a_resumed_run_with_a_target_equals_an_uninterrupted_one(tmp_path):
+    whole = trainer_of(tmp_path / "a", "CraftCoOp", *MMD, "unlabelled", "TRAIN.CHECKPOINT_FREQ", 1)
+    whole.train()
+    half = trainer_of(tmp_path / "b", "CraftCoOp", *MMD, "unlabelled", "TRAIN.CHECKPOINT_FREQ", 1)
+    half.after_train = lambda: None
+    half.max_epoch = 1
+    half.train()
+    rest = trainer_of(tmp_path / "b", "CraftCoOp", *MMD, "unlabelled", "TRAIN.CHECKPOINT_FREQ", 1)
+    rest.train()
+    assert rest.start_epoch == 1 and equal(learned(whole), learned(rest))
+
+
+def test_a_space_that_cannot_teach_is_said_once(tmp_path, capsys):
+    trainer = trainer_of(tmp_path, "CraftCoOp", *OFF, *MMD, "unlabelled", "TRAINER.CRAFT.MMD.SPACE", "feature")
+    trainer.train()
+    assert capsys.readouterr().out.count("craft_mmd cannot teach this method anything with TRAINER.CRAFT.MMD.SPACE 'feature'") == 1
+
+
+@pytest.mark.parametrize("options, message", [
+    (("TRAINER.CRAFT.LAMBDA_MMD", 1.0), r"TRAINER.CRAFT.LAMBDA_MMD is 1.0 but MMD.DOMAINS is none: set it to unlabelled or group, or the weight to 0"),
+    (("TRAINER.CRAFT.LAMBDA_MMD", -1.0), r"TRAINER.CRAFT.LAMBDA_MMD is -1.0: set it to 0 or a positive number"),
+    ((*MMD, "others"), r"TRAINER.CRAFT.MMD.DOMAINS is 'others': choose one of none, unlabelled, group"),
+    ((*MMD, "group", "TRAINER.CRAFT.MMD.SPACE", "pixel"), r"TRAINER.CRAFT.MMD.SPACE is 'pixel': choose one of anchor, feature, probability"),
+    ((*MMD, "group", "TRAINER.CRAFT.MMD.ESTIMATOR", "best"), r"TRAINER.CRAFT.MMD.ESTIMATOR is 'best': choose one of biased, unbiased"),
+    ((*MMD, "group", "TRAINER.CRAFT.MMD.BANDWIDTH", "mean"), r"TRAINER.CRAFT.MMD.BANDWIDTH is 'mean': choose one of median, fixed"),
+    ((*MMD, "group", "TRAINER.CRAFT.MMD.SIGMAS", []), r"TRAINER.CRAFT.MMD.SIGMAS is \[\]: give one or more positive numbers"),
+    ((*MMD, "group", "TRAINER.CRAFT.MMD.MULTIPLIERS", [1.0, -2.0]), r"TRAINER.CRAFT.MMD.MULTIPLIERS is \[1.0, -2.0\]: give one or more positive"),
+    ((*MMD, "unlabelled", "DATASET.NAME", "TinyNoise"), r"but TinyNoise has no unlabelled images: name the target domain's data set in DATASET.TARGET"),
+    ((*MMD, "group", "DATASET.NAME", "TinyNoise"), r"but no class of TinyNoise has training images of two domains: use a data set with groups"),
+    # 12 images: a last batch of one
+    ((*MMD, "unlabelled", "TRAINER.CRAFT.MMD.ESTIMATOR", "unbiased", "DATALOADER.TRAIN_X.BATCH_SIZE", 11),
+     r"a batch of DATALOADER.TRAIN_X has 1 image\(s\), but MMD with the unbiased estimator needs 2: change BATCH_SIZE, set DATALOADER.TRAIN_X.DROP_LAST True"),
+    ((*MMD, "group", "TRAINER.CRAFT.MMD.ESTIMATOR", "unbiased", "DATALOADER.TRAIN_X.BATCH_SIZE", 3),
+     r"a batch of DATALOADER.TRAIN_X has 3 image\(s\), but MMD with the unbiased estimator needs 4"),
+    (("TEST.SELECT_BY", "gap"), r"TEST.SELECT_BY is 'gap': with TEST.EVALUATOR Classification choose one of accuracy, macro_f1, perclass_accuracy"),
+])
+def test_wrong_options_stop_before_the_first_step(tmp_path, options, message, monkeypatch):
+    with pytest.raises(UserError, match=message) as error:
+        trainer = trainer_of(tmp_path, "CraftCoOp", *options)
+        monkeypatch.setattr(type(trainer), "forward_backward", lambda *_: pytest.fail("a step was made"))
+        trainer.train()
+    assert "\n" not in str(error.value)
+
+
+def test_dropping_the_last_batch_makes_it_large_enough(tmp_path):
+    trainer_of(tmp_path, "CraftCoOp", *MMD, "unlabelled", "TRAINER.CRAFT.MMD.ESTIMATOR", "unbiased", "DATALOADER.TRAIN_X.BATCH_SIZE", 11,
+               "DATALOADER.TRAIN_X.DROP_LAST", True).train()
+
+
+# Groups
+
+
+def test_balanced_groups_in_every_batch():
+    sizes = {(0, 0): 30, (0, 1): 2, (1, 0): 1, (1, 1): 15}
+    items = [Datum("x", label=label, domain=domain) for (label, domain), size in sizes.items() for _ in range(size)]
+    torch.manual_seed(0)
+    sampler = build_sampler("BalancedGroupSampler", data_source=items, batch_size=8)
+    order = list(sampler)
+    assert len(order) == len(sampler) and len(order) % 8 == 0 and len(order) >= 32
+    for start in range(0, len(order), 8):
+        assert Counter((items[i].label, items[i].domain) for i in order[start:start + 8]) == dict.fromkeys(sizes, 2)
+    large = Counter(i for i in order if i < 30)
+    assert max(large.values()) - min(large.values()) <= 1 or len(large) < 30  # no image twice before all were taken once
+    with pytest.raises(UserError, match="batch size 10 cannot be shared by 4 groups: make it a multiple"):
+        build_sampler("BalancedGroupSampler", data_source=items, batch_size=10)
+
+
+def test_group_evaluator_against_a_slow_count(tmp_path, capsys):
+    class Set:
+        domain_names, train_group_counts = ("land", "water"), {(0, 0): 70, (0, 1): 10, (1, 0): 5, (1, 1): 15}
+
+    rng = random.Random(1)
+    rows = [(rng.randrange(2), rng.randrange(2), rng.randrange(2)) for _ in range(200)]  # label, domain, prediction
+    cfg = make_cfg(tmp_path, "CoOp", "TEST.EVALUATOR", "GroupClassification")
+    evaluator = build_evaluator(cfg, lab2cname={0: "landbird", 1: "waterbird"}, dataset=Set)
+    for start in range(0, 200, 32):
+        part = rows[start:start + 32]
+        evaluator.process(torch.eye(2)[[p for _, _, p in part]], torch.tensor([y for y, _, _ in part]), torch.tensor([d for _, d, _ in part]))
+    results = evaluator.evaluate()
+    group = {g: 100 * np.mean([p == y for y, d, p in rows if (y, d) == g]) for g in Set.train_group_counts}
+    assert results["worst_group_accuracy"] == pytest.approx(min(group.values()))
+    assert results["gap"] == pytest.approx(results["accuracy"] - min(group.values()))
+    assert results["adjusted_accuracy"] == pytest.approx(sum(group[g] * n for g, n in Set.train_group_counts.items()) / 100)
+    told = evaluator.details()["groups"]["waterbird, land"]
+    assert told["accuracy"] == pytest.approx(group[1, 0]) and told["total"] == sum((y, d) == (1, 0) for y, d, _ in rows)
+    said = capsys.readouterr().out
+    assert f"* worst group: {min(group.values()):.1f}%" in said and "* group: waterbird, water\ttotal: " in said and "* adjusted accuracy: " in said
+    with pytest.raises(UserError, match="the test loop of CoOp does not tell the images' domains: set it to Classification"):
+        evaluator.process(torch.eye(2), torch.tensor([0, 1]))
+
+
+def test_a_run_stores_groups_and_selects_by_the_worst(tmp_path):
+    trainer = trainer_of(tmp_path, "CraftCoOp", *MMD, "group", "TEST.EVALUATOR", "GroupClassification", "TEST.FINAL_MODEL", "best_val",
+                         "TEST.SELECT_BY", "worst_group_accuracy", "DATALOADER.TRAIN_X.SAMPLER", "BalancedGroupSampler",
+                         "DATALOADER.TRAIN_X.BATCH_SIZE", 8)
+    assert isinstance(trainer.evaluator, GroupClassification)
+    trainer.train()
+    results = json.loads((tmp_path / "output/results.json").read_text())
+    test = results["metrics"]["test"]
+    assert set(test["groups"]) == {f"{name}, {domain}" for name in CLASSES for domain in ("day", "night")}
+    assert test["worst_group_accuracy"] == min(group["accuracy"] for group in test["groups"].values())
+    assert sum(group["total"] for group in test["groups"].values()) == test["total"]
+    assert results["deployed"] == "best_val" and trainer.best_result >= results["metrics"]["val"]["worst_group_accuracy"]
+    assert trainer.best_result == test["worst_group_accuracy"]  # validated on the same images, so what was deployed is what was best

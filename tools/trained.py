@@ -1,0 +1,181 @@
+"""A trainer from what a finished run left in its folder, results.json and checkpoints; the data set need not be there.
+
+Shared by tools.predict, tools.export and tools.interpret.
+"""
+
+import argparse
+import contextlib
+import os.path as osp
+import sys
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+
+import torch
+from yacs.config import CfgNode
+
+import datasets
+import trainers
+from dassl.config import get_cfg_default, merge_from_dict
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.data.transforms import build_transform
+from dassl.engine import TRAINER_REGISTRY, run_hash
+from dassl.utils import UserError, read_json
+from trainers.base import PromptTrainer
+
+
+def add_arguments(parser: argparse.ArgumentParser, classes: bool = True) -> None:
+    """The arguments that `load_from` reads."""
+    parser.add_argument("--model-dir", required=True, metavar="DIR", help="folder of a finished run: it holds results.json and the checkpoint")
+    parser.add_argument("--load-epoch", type=int, metavar="N", help="epoch to load; without it the model that the run tested")
+    parser.add_argument("--weights", default="", metavar="BACKBONE", help="the run's CLIP, if it is no longer where the run found it")
+    if classes:
+        names = parser.add_mutually_exclusive_group()
+        names.add_argument("--classes", metavar='"cat,dog"', help="class names instead of those of the training")
+        names.add_argument("--classes-file", metavar="FILE", help="the same, one name a line")
+
+
+def load_from(args: argparse.Namespace) -> PromptTrainer:
+    """`load` with the arguments of a command line."""
+    return load(args.model_dir, class_names(args), args.load_epoch, args.weights)
+
+
+def class_names(args: argparse.Namespace) -> list[str] | None:
+    """What --classes or --classes-file says, None without them. Raises UserError for no or repeated names, or an unreadable file."""
+    given, path = getattr(args, "classes", None), getattr(args, "classes_file", None)
+    if given is None and path is None:
+        return None
+    if path is not None:
+        try:
+            with open(path, encoding="utf-8") as file:
+                names = file.read().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--classes-file '{path}' cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8 text'}): "
+                            "give a text file with one class name a line") from None
+    else:
+        names = given.split(",")
+    names = [name.strip() for name in names if name.strip()]
+    where = "--classes" if path is None else f"--classes-file '{path}'"
+    if not names:
+        raise UserError(f"{where} holds no class name: give one or more")
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"{where} names '{twice}' twice: give every class once")
+    return names
+
+
+def main(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """run(args), or 2 after one sentence about bad input."""
+    try:
+        return run(args)
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+
+
+def load(model_dir: str, classes: Sequence[str] | None = None, load_epoch: int | None = None, weights: str = "") -> PromptTrainer:
+    """The trainer of the run in `model_dir`, in evaluation mode, with its learned parameters, for its own class names or `classes`.
+
+    Without `load_epoch` it holds the model that the run tested; that of an evaluation (--eval-only) is in the folder it
+    names. `weights` replaces MODEL.BACKBONE.NAME. What is said on the way goes to stderr. Raises UserError for
+    a folder without complete results, contexts that belong to other classes, or CLIP weights or a checkpoint that do not fit.
+    """
+    path = osp.join(model_dir, "results.json")
+    results = _read_results(path)
+    if not results["complete"] and load_epoch is None:
+        raise UserError(f"the run in '{model_dir}' is not finished: run its command again, or choose a checkpoint with --load-epoch")
+    cfg = get_cfg_default()
+    trainers.extend_cfg(cfg)
+    datasets.extend_cfg(cfg)
+    merge_from_dict(cfg, results["config"], f" (in '{path}')")
+    kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    if not issubclass(kind, PromptTrainer):
+        raise UserError(f"'{path}' is of the trainer {cfg.TRAINER.NAME}, which learns no prompts: give --model-dir a run of a prompt learner")
+    own = results.get("classnames")
+    if classes is None and not own:
+        raise UserError(f"'{path}' lacks 'classnames' (an older version wrote it): give --classes, or test the run again with train.py --eval-only")
+    # A context per class is of no use for other classes, and their number alone does not tell.
+    other = classes is not None and own and [name.replace("_", " ") for name in classes] != [name.replace("_", " ") for name in own]
+    if other and kind.options and cfg.TRAINER[kind.options].get("CSC", False):
+        raise UserError(f"the run in '{model_dir}' learned a context for each of its classes (CSC), which no other class can use: "
+                        "leave out --classes and --classes-file")
+    cfg.MODEL.BACKBONE.NAME = weights or cfg.MODEL.BACKBONE.NAME
+    with contextlib.redirect_stdout(sys.stderr):
+        here, there = run_hash(cfg), results.get("config_hash")
+        _for_use(cfg, kind.options)
+        trainer = _without_data(kind, list(classes or own))(cfg)
+        if there and here != there:
+            print(f"note: the configuration hash is {here} here and {there} in '{path}': the CLIP weights, or the options that this version "
+                  "knows, are not those of the run")
+        if trainer.get_model_names():
+            trainer.load_model(*_checkpoint(model_dir, results, load_epoch))
+        trainer.set_model_mode("eval")
+    return trainer
+
+
+def _read_results(path: str) -> dict:
+    """Raises UserError if it is not there or not what a run writes."""
+    try:
+        results = read_json(path)
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be read ({error.strerror}): give --model-dir the folder of a finished run") from None
+    for key, kind in (("complete", bool), ("config", dict), ("epochs", int)):
+        if not isinstance(results, dict) or not isinstance(results.get(key), kind):
+            raise UserError(f"'{path}' lacks '{key}': give --model-dir the folder of a run of train.py")
+    return results
+
+
+def _checkpoint(model_dir: str, results: dict, load_epoch: int | None) -> tuple[str, int | None]:
+    """Folder and epoch (None: the best) of the model that the run tested, or of the epoch asked for."""
+    loaded = results.get("loaded")
+    if loaded and not loaded["model_dir"]:
+        raise UserError(f"the run in '{model_dir}' tested a model that had not been trained: give --model-dir the folder of a training run")
+    if loaded:
+        folder, epoch = osp.normpath(osp.join(model_dir, loaded["model_dir"])), loaded["epoch"]
+    else:
+        folder, epoch = model_dir, None if results.get("deployed") == "best_val" else results["epochs"]
+    return folder, epoch if load_epoch is None else load_epoch
+
+
+def _for_use(cfg: CfgNode, options: str) -> None:
+    """Switch off what only training needs, and half precision where this machine lacks it."""
+    cfg.VERBOSE, cfg.OUTPUT_DIR, cfg.MODEL.INIT_WEIGHTS = False, "", ""
+    cfg.TRAINER.COMPILE = False  # takes longer than some images
+    cfg.TRAINER.CRAFT.LAMBDA_STATIC = 0.0  # or anchors are made from the training images
+    if options and cfg.TRAINER[options].PREC == "fp16" and not (cfg.USE_CUDA and torch.cuda.is_available()):
+        print("note: the run used fp16, which needs a CUDA device: using fp32")
+        cfg.TRAINER[options].PREC = "fp32"
+    cfg.freeze()
+
+
+class _Classes:
+    """Stands for a data set: class names, and what its Python class says, which only some methods ask for; no images."""
+
+    train_x = train_u = val = test = ()
+
+    def __init__(self, cfg: CfgNode, classnames: list[str]):
+        self.classnames, self._name = classnames, cfg.DATASET.NAME
+        if cfg.DATASET.TEMPLATE:
+            self.templates = (cfg.DATASET.TEMPLATE,)
+
+    def __getattr__(self, name: str):
+        return getattr(DATASET_REGISTRY.get(self._name), name)
+
+
+def _without_data(kind: type[PromptTrainer], classnames: list[str]) -> type[PromptTrainer]:
+    """The trainer `kind` for these classes, with no images to load."""
+
+    class Trained(kind):
+        def build_data_loader(self) -> None:
+            self.train_loader_x = self.train_loader_u = self.val_loader = self.test_loader = None
+            self.num_classes, self.num_source_domains, self.lab2cname = len(classnames), 0, dict(enumerate(classnames))
+            self.dm = SimpleNamespace(dataset=_Classes(self.cfg, classnames), tfm_test=build_transform(self.cfg, is_train=False))
+
+        def build_backbone(self) -> None:
+            try:
+                super().build_backbone()
+            except UserError as error:
+                raise UserError(f"{error} (here with --weights, which takes the CLIP of the run)") from None
+
+    return Trained

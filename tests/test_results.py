@@ -6,7 +6,7 @@ import time
 import pytest
 from PIL import Image
 
-from tools import parse_test_res, results
+from tools import parse_test_res, protocols, results
 
 BASE, NEW = {1: 80.0, 2: 82.0, 3: 84.0}, {1: 60.0, 2: 64.0, 3: 62.0}
 
@@ -37,6 +37,11 @@ def table(capsys, *arguments):
     return text, {(line[0], line[1]): line for line in lines}
 
 
+def averages_of(folder):
+    protocol = protocols.PROTOCOLS["base2new"]
+    return protocols.averages(protocol, protocols.collect(protocol, [folder])[0], ["base", "new", "H"])
+
+
 def test_numbers(runs, capsys):
     text, rows = table(capsys, runs)
     # H per seed: 2*80*60/140 = 68.5714, 2*82*64/146 = 71.8904, 2*84*62/146 = 71.3425; mean 70.6014, deviation 1.7786
@@ -44,8 +49,8 @@ def test_numbers(runs, capsys):
     assert rows["openmoji", "ZeroshotCLIP"][4:] == ["50.00", results.MISSING, results.MISSING, "1"]
     # H of the averaged base and new, per seed, not the average of H
     base, new = 83.0, 63.0
-    assert results.averages(results.collect([runs])[0])[0].trainer == "ZeroshotCLIP"
-    average = next(row for row in results.averages(results.collect([runs])[0]) if row.trainer == "CoOp")
+    assert averages_of(runs)[0].trainer == "ZeroshotCLIP"
+    average = next(row for row in averages_of(runs) if row.trainer == "CoOp")
     assert average.of("H")[1] == pytest.approx(2 * base * new / (base + new))
     assert "paired over seeds" in text and "+2.00 ± 0.58" in text  # 1, 2, 3: deviation 1 / sqrt(3)
     assert f"cells with {results.MISSING} have no finished run" in text
@@ -57,6 +62,63 @@ def test_files_and_picture(runs, capsys, tmp_path):
     assert r"82.00 $\pm$ 2.00" in (tmp_path / "table.tex").read_text()
     assert (tmp_path / "table.md").read_text().startswith("| data set")
     assert Image.open(tmp_path / "table.png").size[0] > 400
+
+
+def put(folder, metrics):
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps({"complete": True, "metrics": {"test": metrics}, "config": {}}))
+
+
+def report(capsys, protocol, *arguments):
+    assert results.main([protocol, *map(str, arguments)]) == 0
+    text = capsys.readouterr().out
+    return text, [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+
+
+def test_ood_columns_and_the_gain_of_mmd_over_the_structure(tmp_path, capsys):
+    for trainer, config, more in (("CoOp", "openmoji", 0), ("CraftCoOp", "openmoji", 1), ("CraftCoOp", "openmoji_mmd", 3)):
+        for seed in (1, 2):
+            for part, value in (("train", 70), ("test_line", 60), ("test_other", 50)):
+                put(tmp_path / "ood" / part / "a_to_line/shots_8" / trainer / config / f"seed{seed}", {"accuracy": value + more * seed})
+    text, lines = report(capsys, "ood", tmp_path, "--plot", tmp_path / "p.png", "--out", tmp_path / "t")
+    assert lines[0] == ["data set", "trainer", "config", "shots", "source", "line", "other", "average", "seeds"]
+    assert lines[2][:8] == ["a_to_line", "CoOp", "openmoji", "8", "70.00 ± 0.00", "60.00 ± 0.00", "50.00 ± 0.00", "55.00 ± 0.00"]
+    assert [line[:3] for line in lines[3:5]] == [["a_to_line", "CraftCoOp", "openmoji"], ["a_to_line", "CraftCoOp", "openmoji_mmd"]]
+    assert lines[-1] == ["a_to_line", "CraftCoOp openmoji_mmd", "+4.50 ± 1.50", "+4.50 ± 1.50", "+4.50 ± 1.50", "+4.50 ± 1.50", "2"]
+    assert json.loads((tmp_path / "t.json").read_text())[0]["values"]["source"] == {"1": 70.0, "2": 70.0}
+
+
+def test_group_columns(tmp_path, capsys):
+    put(tmp_path / "group/birds/shots_all/CoOp/cfg/seed1", {"accuracy": 90.0, "worst_group_accuracy": 60.0, "gap": 30.0, "adjusted_accuracy": 93.0})
+    put(tmp_path / "group/faces/shots_all/CoOp/cfg/seed1", {"accuracy": 80.0, "worst_group_accuracy": 50.0, "gap": 30.0})
+    _, lines = report(capsys, "group", tmp_path)
+    assert lines[0][3:] == ["shots", "mean", "adjusted", "worst group", "gap", "seeds"]
+    assert lines[2][:8] == ["birds", "CoOp", "cfg", "all", "90.00", "93.00", "60.00", "30.00"]
+    assert lines[3][5] == results.MISSING and lines[4][:7] == ["average of 2", "CoOp", "cfg", "all", "85.00", results.MISSING, "55.00"]
+
+
+def test_cross_dataset_domain_generalisation_and_few_shot_columns(tmp_path, capsys):
+    for shots in (1, 16):
+        put(tmp_path / f"imagenet/CoOp/vit_b16_{shots}shots/seed1", {"accuracy": 70.0 + shots})
+    for target, value in (("dtd", 40.0), ("eurosat", 50.0), ("imagenet_a", 30.0)):
+        put(tmp_path / f"evaluation/CoOp/vit_b16_16shots/{target}/seed1", {"accuracy": value})
+    _, lines = report(capsys, "xd", tmp_path, "--shots", 16)
+    assert lines[0][4:] == ["source", "dtd", "eurosat", "average", "seeds"] and lines[2][4:] == ["86.00", "40.00", "50.00", "45.00", "1"]
+    _, lines = report(capsys, "dg", tmp_path, "--shots", 16)
+    assert lines[0][4:] == ["source", "imagenet_a", "average", "seeds"] and lines[2][4:] == ["86.00", "30.00", "30.00", "1"]
+    _, lines = report(capsys, "few_shot", tmp_path)
+    assert lines[0][3:] == ["1 shots", "16 shots", "seeds"] and lines[2] == ["imagenet", "CoOp", "vit_b16", "71.00", "86.00", "1"]
+
+
+def test_ablation_rows_are_the_variants(tmp_path, capsys):
+    for variant, more in (("baseline", 0), ("static", 1), ("both", 2)):
+        trainer = "CoOp" if variant == "baseline" else "CraftCoOp"
+        write(tmp_path / f"ablation/{variant}/base2new", "train_base", "openmoji", trainer, 1, 80.0 + more)
+        write(tmp_path / f"ablation/{variant}/base2new", "test_new", "openmoji", trainer, 1, 60.0)
+    text, lines = report(capsys, "ablation", tmp_path)
+    assert [line[1:3] for line in lines[2:5]] == [["CoOp", "baseline"], ["CoOp", "static"], ["CoOp", "both"]]
+    assert lines[-1][:3] == ["openmoji", "CoOp both", "+2.00"]
+    assert results.main(["base2new", str(tmp_path)]) == 2  # these are not its runs
 
 
 def test_incomplete_unreadable_and_mixed_runs_are_named(runs, capsys):
@@ -72,7 +134,7 @@ def test_incomplete_unreadable_and_mixed_runs_are_named(runs, capsys):
 
 def test_nothing_found(tmp_path, capsys):
     assert results.main(["base2new", str(tmp_path)]) == 2
-    assert "no results.json of base-to-novel runs below" in capsys.readouterr().err
+    assert "no results.json of base2new runs below" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="is not a folder"):
         results.main(["base2new", str(tmp_path / "none")])
 

@@ -1,0 +1,57 @@
+# shellcheck shell=bash disable=SC2034
+# Sourced by the scripts of all protocols: arguments, folders and the call of train.py that they share.
+# A script may set `more` (further lines of the usage) and `needs_target` first.
+usage="usage: $(basename "$0") DATASET TRAINER CFG SEED [KEY VALUE ...]
+  DATASET   stem of a file in configs/datasets, e.g. openmoji      TRAINER  e.g. CoOp, CraftCoOp, ZeroshotCLIP
+  CFG       stem of a file in configs/trainers/TRAINER             SEED     e.g. 1
+environment: DATA (data sets, default data), SHOTS (default ${shots:=16}), OUTPUT (default output), LOADEP (epoch to test, default the last)${more:+
+  $more}"
+if [ $# -lt 4 ] || [ -n "${needs_target:-}" ] && [ -z "${TARGET:-}" ]; then
+    echo "$usage" >&2
+    exit 2
+fi
+# shellcheck source=scripts/setup_env.sh
+source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
+DATASET=$1 TRAINER=$2 CFG=$3 SEED=$4
+shift 4
+DATA=$(if [ -n "${DATA:-}" ]; then absolute "$DATA"; else echo "$ROOT/data"; fi)
+OUTPUT=$(if [ -n "${OUTPUT:-}" ]; then absolute "$OUTPUT"; else echo "$ROOT/output"; fi)
+SHOTS=${SHOTS:-$shots}
+SHOTS_NAME=$SHOTS
+[ "$SHOTS" = -1 ] && SHOTS_NAME=all
+CELL="shots_$SHOTS_NAME/$TRAINER/$CFG/seed$SEED"
+
+# run DATASET SUBSET FOLDER FLAGS-AND-OPTIONS...: train.py, unless this very run is complete in FOLDER
+run() {
+    local dataset=$1 subset=$2 folder=$3
+    shift 3
+    "$PYTHON" train.py --root "$DATA" --seed "$SEED" --trainer "$TRAINER" --skip-done --output-dir "$folder" \
+        --dataset-config-file "configs/datasets/$dataset.yaml" --config-file "configs/trainers/$TRAINER/$CFG.yaml" \
+        "$@" DATASET.NUM_SHOTS "$SHOTS" DATASET.SUBSAMPLE_CLASSES "$subset"
+}
+
+# train DATASET SUBSET FOLDER OPTIONS...: a run that trains, and tests itself; what learns nothing is only tested
+train() {
+    local flags=()
+    [[ "$TRAINER" == ZeroshotCLIP* ]] && flags=(--eval-only)
+    run "$1" "$2" "$3" ${flags[@]+"${flags[@]}"} "${@:4}"
+}
+
+# trained FOLDER SCRIPT: sets `flags` so that `run` tests the model of a finished run
+trained() {
+    flags=(--eval-only)
+    [[ "$TRAINER" == ZeroshotCLIP* ]] && return
+    if [ ! -f "$1/results.json" ]; then
+        echo "error: '$1' holds no finished run: train it first with scripts/$2 $DATASET $TRAINER $CFG $SEED" >&2
+        exit 2
+    fi
+    # The model that was tested after training: the last one, or with TEST.FINAL_MODEL best_val the best one, which has no number.
+    local epoch
+    epoch=${LOADEP:-$("$PYTHON" -c 'import json, sys; r = json.load(open(sys.argv[1])); print("" if r["deployed"] == "best_val" else r["epochs"])' "$1/results.json")}
+    flags+=(--model-dir "$1")
+    [ -n "$epoch" ] && flags+=(--load-epoch "$epoch")
+    return 0
+}
+
+# name_of DATASET: the registered name in its config
+name_of() { sed -n 's/^  NAME: *"\{0,1\}\([^" ]*\)"\{0,1\} *$/\1/p' "configs/datasets/$1.yaml"; }

@@ -1,0 +1,212 @@
+"""The protocols: where their runs lie, what their tables have for columns, and what a finished run puts into them."""
+
+import json
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# Keys by which runs of one cell may differ.
+OWN_KEYS = ("SEED", "OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA")
+CELL = r"shots_(?P<shots>\d+|all)/(?P<trainer>[^/]+)/(?P<config>[^/]+)/seed(?P<seed>-?\d+)/results\.json$"
+COOP_CELL = r"(?P<trainer>[^/]+)/(?P<config>[^/]+)_(?P<shots>\d+|all)shots/"
+IMAGENETS = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
+
+
+def harmonic(base: float, new: float) -> float:
+    """H = 2bn / (b + n); 0 if both are 0."""
+    return 2 * base * new / (base + new) if base + new else 0.0
+
+
+@dataclass
+class Row:
+    """What one trainer with its config reached on one data set: {column: {seed: percent}}."""
+
+    dataset: str
+    trainer: str
+    config: str
+    shots: str
+    values: dict[str, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
+
+    def of(self, column: str) -> dict[int, float]:
+        """{seed: value}; H from base and new."""
+        if column == "H":
+            base, new = self.values["base"], self.values["new"]
+            return {seed: harmonic(base[seed], new[seed]) for seed in sorted(base.keys() & new.keys())}
+        if column == "average":
+            rest = [values for name, values in self.values.items() if name != "source"]
+            shared = set.intersection(*map(set, rest)) if rest else set()
+            return {seed: statistics.mean(values[seed] for values in rest) for seed in sorted(shared)}
+        return self.values[column]
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        return self.dataset, self.trainer, self.config, self.shots
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({seed for values in self.values.values() for seed in values})
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A name, what to run for it, and the layouts of its folders.
+
+    place: (match of a layout, metrics of the test) -> (data set, {column: percent}) or None for a run of another protocol.
+    columns: those of the table, given the ones found. baseline: the key of a row's baseline. whole: whether data sets are averaged.
+    """
+
+    name: str
+    script: str
+    layouts: tuple[str, ...]
+    place: Callable[[re.Match, dict], tuple[str, dict[str, float]] | None]
+    columns: Callable[[list[str]], list[str]] = lambda found: found
+    whole: bool = False
+
+
+def accuracy(metrics: dict) -> float:
+    return float(metrics["accuracy"])
+
+
+def _base2new(match: re.Match, metrics: dict):
+    return match["dataset"], {"new" if match["part"] == "test_new" else "base": accuracy(metrics)}
+
+
+def _transfer(wanted: Callable[[str], bool]):
+    def place(match: re.Match, metrics: dict):
+        if "tested" not in match.groupdict():
+            return match["dataset"], {"source": accuracy(metrics)}
+        tested, _, source = match["tested"].partition("_from_")
+        return (source or "imagenet", {tested: accuracy(metrics)}) if wanted(tested) else None
+    return place
+
+
+def _ood(match: re.Match, metrics: dict):
+    return match["dataset"], {match["tested"] or "source": accuracy(metrics)}
+
+
+GROUP_COLUMNS = {"average": "accuracy", "adjusted": "adjusted_accuracy", "worst group": "worst_group_accuracy", "gap": "gap"}
+
+
+def _group(match: re.Match, metrics: dict):
+    return match["dataset"], {"mean" if name == "average" else name: float(metrics[key]) for name, key in GROUP_COLUMNS.items() if key in metrics}
+
+
+def _few_shot(match: re.Match, metrics: dict):
+    return match["dataset"], {f"{match['shots']} shots": accuracy(metrics)}
+
+
+def _source_first(found: list[str]) -> list[str]:
+    return [*(["source"] if "source" in found else []), *sorted(name for name in found if name != "source"), "average"]
+
+
+TRAINED_ON_ALL = rf"(?P<dataset>[^/]+)/{COOP_CELL}seed(?P<seed>-?\d+)/results\.json$"
+EVALUATED = rf"evaluation/{COOP_CELL}(?P<tested>[^/]+)/seed(?P<seed>-?\d+)/results\.json$"
+BASE2NEW = rf"(?P<part>train_base|test_base|test_new)/(?P<dataset>[^/]+)/{CELL}"
+PROTOCOLS = {protocol.name: protocol for protocol in (
+    Protocol("base2new", "base2new_train.sh", (BASE2NEW,), _base2new, lambda _: ["base", "new", "H"], whole=True),
+    Protocol("xd", "xd_train.sh", (EVALUATED, TRAINED_ON_ALL), _transfer(lambda name: name not in IMAGENETS), _source_first),
+    Protocol("dg", "xd_train.sh", (EVALUATED, TRAINED_ON_ALL), _transfer(lambda name: name in IMAGENETS), _source_first),
+    Protocol("ood", "ood_train.sh", (rf"ood/(?:train|test_(?P<tested>[^/]+))/(?P<dataset>[^/]+)/{CELL}",), _ood, _source_first),
+    Protocol("group", "group_train.sh", (rf"group/(?P<dataset>[^/]+)/{CELL}",), _group,
+             lambda found: [name for name in ("mean", "adjusted", "worst group", "gap") if name in found], whole=True),
+    Protocol("few_shot", "few_shot.sh", (TRAINED_ON_ALL,), _few_shot,
+             lambda found: sorted(found, key=lambda name: (not name[0].isdigit(), int(name.split()[0]) if name[0].isdigit() else 0)), whole=True),
+    Protocol("ablation", "ablation.sh", (rf"ablation/(?P<variant>[^/]+)/base2new/{BASE2NEW}",), _base2new, lambda _: ["base", "new", "H"], whole=True),
+)}
+
+
+def comparable(config: dict) -> str:
+    """The configuration without what may differ between the seeds of one cell: no result depends on it."""
+    kept = {key: value for key, value in config.items() if key not in OWN_KEYS}
+    kept["TRAIN"] = {key: value for key, value in kept.get("TRAIN", {}).items() if key not in ("PRINT_FREQ", "CHECKPOINT_FREQ")}
+    kept["DATASET"] = {key: value for key, value in kept.get("DATASET", {}).items() if key != "ROOT"}
+    return json.dumps(kept, sort_keys=True)
+
+
+def key_of(protocol: Protocol, match: re.Match, dataset: str) -> tuple[str, str, str, str]:
+    if protocol.name == "ablation":  # a structure's variants are its rows
+        return dataset, match["trainer"].removeprefix("Craft"), match["variant"], match["shots"]
+    return dataset, match["trainer"], match["config"], "" if protocol.name == "few_shot" else match["shots"]
+
+
+def baseline_key(protocol: Protocol, row: Row) -> tuple[str, str, str, str] | None:
+    """The key of the row that a row's gain is over; None for a baseline itself. A config with MMD is its structure's config and "_mmd"."""
+    if protocol.name == "ablation":
+        return None if row.config == "baseline" else (row.dataset, row.trainer, "baseline", row.shots)
+    if not row.trainer.startswith("Craft"):
+        return None
+    return row.dataset, row.trainer.removeprefix("Craft"), row.config.removesuffix("_mmd"), row.shots
+
+
+def collect(protocol: Protocol, folders: Iterable[Path], shots: str | None = None) -> tuple[list[Row], list[str]]:
+    """(rows in the order of a table, what is wrong with the folders in sentences). Raises SystemExit for what is no folder."""
+    rows: dict[tuple, Row] = {}
+    problems: list[str] = []
+    configs: dict[tuple, dict[str, Path]] = defaultdict(dict)
+    for folder in folders:
+        if not folder.is_dir():
+            raise SystemExit(f"error: '{folder}' is not a folder: give the output folder of the runs")
+        for path in sorted(folder.rglob("results.json")):
+            text = path.resolve().as_posix()
+            match = next((found for layout in protocol.layouts if (found := re.search(f"/{layout}", text))), None)
+            if match is None or shots is not None and match["shots"] != shots or protocol.name in ("base2new",) and "/ablation/" in text:
+                continue
+            try:
+                found = json.loads(path.read_text(encoding="utf-8"))
+                placed = protocol.place(match, found["metrics"]["test"]) if found["complete"] else ()
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                problems.append(f"'{path}' is not readable as results ({type(error).__name__}: {error}): run it again")
+                continue
+            if placed is None:
+                continue
+            if not placed:
+                problems.append(f"'{path}' is of a run that is not complete: run it again to finish it")
+                continue
+            key = key_of(protocol, match, placed[0])
+            row = rows.setdefault(key, Row(*key))
+            for column, value in placed[1].items():
+                row.values[column][int(match["seed"])] = value
+                configs[(*key, column)].setdefault(comparable(found.get("config", {})), path)
+    if protocol.name in ("xd", "dg"):  # a data set that something was trained on and nothing else tested is another protocol's
+        rows = {key: row for key, row in rows.items() if set(row.values) - {"source"}}
+    for (dataset, trainer, config, _, column), different in configs.items():
+        if len(different) > 1:
+            problems.append(f"{trainer}/{config} on {dataset} ({column}) mixes {len(different)} configurations, e.g. "
+                            f"{' and '.join(f'{chr(39)}{path}{chr(39)}' for path in list(different.values())[:2])}: do not trust its mean")
+    return ordered(rows.values()), problems
+
+
+def ordered(rows: Iterable[Row]) -> list[Row]:
+    """By data set; zero-shot first, then each structure with what is built on it."""
+    variants = ["baseline", "static", "stochastic", "both", "mmd"]
+
+    def place(row: Row):
+        variant = variants.index(row.config) if row.config in variants else -1
+        return (row.dataset, not row.trainer.startswith("Zeroshot"), row.config.removesuffix("_mmd") if variant < 0 else "",
+                row.trainer.removeprefix("Craft"), row.trainer.startswith("Craft"), row.config.endswith("_mmd"), variant, row.config)
+    return sorted(rows, key=place)
+
+
+def averages(protocol: Protocol, rows: list[Row], columns: list[str]) -> list[Row]:
+    """A row per trainer and config over all its data sets, per seed; seeds that every data set has.
+
+    Papers take H of the averaged base and new accuracies, which `Row.of` does per seed.
+    """
+    groups: dict[tuple, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row.key[1:]].append(row)
+    most = max((len(members) for members in groups.values()), default=0)
+    result = []
+    for key, members in groups.items():
+        if len(members) < 2 or not protocol.whole:
+            continue
+        average = Row(f"average of {len(members)}" + ("" if len(members) == most else f" (incomplete: {most})"), *key)
+        for column in columns:
+            if column != "H":
+                shared = set.intersection(*(set(row.of(column)) for row in members))
+                average.values[column].update({seed: statistics.mean(row.of(column)[seed] for row in members) for seed in sorted(shared)})
+        result.append(average)
+    return result

@@ -18,4 +18,5 @@ def extend_cfg(cfg) -> None:
     cfg.DATASET.FOLDER = ""  # ImageFolder, CSV: folder of the images, below ROOT or absolute; empty: ROOT itself
     cfg.DATASET.CSV = "images.csv"  # CSV: the table, below FOLDER
     cfg.DATASET.TARGET = ""  # a data set whose training images are the unlabelled ones (train_u), for MMD
+    cfg.DATASET.TARGET_LABELLED = False  # True: they are trained on with their labels, too: the oracle that a method without them is held against
     cfg.DATASET.TARGET_CLASSES = "same"  # or subset: the target has some of the classes only

@@ -12,7 +12,7 @@ import os
 import os.path as osp
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
@@ -247,7 +247,12 @@ class CoOpDataset(DatasetBase):
         if cfg.DATASET.NUM_SHOTS >= 1:
             train, val = self._few_shot(train, val, cfg)
         train, val, test = subsample_classes(cfg.DATASET.SUBSAMPLE_CLASSES, train, val, test)
-        unlabelled = self._unlabelled(split, cfg, {item.classname for item in train})
+        labels = {item.classname: item.label for item in train}
+        target = self._target(split, cfg, labels.keys())
+        if cfg.DATASET.get("TARGET_LABELLED", False):
+            train += [Datum(impath=item.impath, label=labels[item.classname], domain=item.domain, classname=item.classname) for item in target]
+        # Without labels, and without the class names that would tell them.
+        unlabelled = [Datum(impath=item.impath, label=-1, domain=item.domain) for item in target]
         super().__init__(train_x=train, train_u=unlabelled or None, val=val, test=test)
 
     @classmethod
@@ -323,8 +328,8 @@ class CoOpDataset(DatasetBase):
     def _datum(self, row: list) -> Datum:
         return Datum(impath=osp.join(self.image_dir, row[0]), label=row[1], classname=row[2], domain=row[3] if len(row) > 3 else 0)
 
-    def _unlabelled(self, split: Split, cfg, classes: set[str]) -> list[Datum]:
-        """Training images of the target domain, as many per class as of the source, without their labels.
+    def _target(self, split: Split, cfg, classes: Set[str]) -> list[Datum]:
+        """Training images of the target domain, as many per class as of the source.
 
         The target is another data set (DATASET.TARGET) or what `split` keeps apart as "unlabelled". Raises UserError if it is
         empty or its classes are not the source's (`classes`), unless DATASET.TARGET_CLASSES is subset and they are among them.
@@ -351,7 +356,7 @@ class CoOpDataset(DatasetBase):
             if lacking and not allowed:
                 raise UserError(f"{who} lacks {len(lacking)} class(es) of {here}: {', '.join(sorted(lacking)[:5])}: choose a target with the same "
                                 "classes, or, if it has some of them only, set DATASET.TARGET_CLASSES subset")
-        return [Datum(impath=item.impath, label=-1, domain=item.domain) for item in items]
+        return items
 
     # Few-shot picks
 

@@ -25,6 +25,7 @@ class CSV(OwnDataset):
         table = self._table()
         labels = self._labels(table)
         self.domains = self._domains(table)
+        self.domain_names = tuple(self.domains[0])
         rows: Rows = [[row["path"], label, name, domain] for row, (label, name), domain in zip(table, labels, self.domains[1], strict=True)]
         if "split" not in table[0]:
             print(f"'{self.path}' has no column split: each class is split into 50% train, 20% val and 30% test here")

@@ -181,6 +181,34 @@ def test_dropping_the_last_batch_makes_it_large_enough(tmp_path):
                "DATALOADER.TRAIN_X.DROP_LAST", True).train()
 
 
+@pytest.mark.parametrize("kind", ["ImageFolder", "CSV"])
+def test_own_pictures_go_through_every_protocol(tmp_path, kind):
+    """Base-to-novel, few-shot, out-of-distribution with MMD, and groups."""
+    folder, lines = tmp_path / "data/own", ["path,classname,split,domain"]
+    for label, name in enumerate(("ant", "bee", "cat", "dog")):
+        for i in range(10):
+            path = folder / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.random.RandomState(10 * label + i).randint(40 * label, 40 * label + 90, (32, 32, 3)).astype(np.uint8)).save(path)
+            lines.append(f"{name}/{i}.png,{name},{'train' if i < 5 else 'val' if i < 6 else 'test'},{('sunny', 'rainy')[i % 2]}")
+    (folder / "images.csv").write_text("\n".join(lines))
+    common = ("DATASET.NAME", kind, "DATASET.FOLDER", "own", "OPTIM.MAX_EPOCH", 1)
+    for subset, classes in (("base", 2), ("new", 2), ("all", 4)):
+        trainer = make_trainer(tmp_path / "run", "CraftCoOp", *common, "DATASET.ROOT", str(tmp_path / "data"), "DATASET.SUBSAMPLE_CLASSES", subset,
+                               "DATASET.NUM_SHOTS", 2, "OUTPUT_DIR", str(tmp_path / subset))
+        trainer.train()
+        assert trainer.num_classes == classes and len(trainer.dm.dataset.train_x) == 2 * classes
+    if kind == "CSV":
+        trainer = make_trainer(tmp_path / "run", "CraftMaPLe", *common, *MMD, "unlabelled", "DATASET.ROOT", str(tmp_path / "data"),
+                               "OUTPUT_DIR", str(tmp_path / "ood"), "DATASET.SOURCE_DOMAINS", ("sunny",), "DATASET.TARGET_DOMAINS", ("rainy",))
+        trainer.train()
+        assert len(trainer.dm.dataset.train_u) == 8 and len(trainer.dm.dataset.train_x) == 12
+        trainer = make_trainer(tmp_path / "run", "CraftMaPLe", *common, *MMD, "group", "DATASET.ROOT", str(tmp_path / "data"),
+                               "OUTPUT_DIR", str(tmp_path / "group"), "TEST.EVALUATOR", "GroupClassification")
+        trainer.train()
+        assert set(trainer.evaluator.details()["groups"]) == {f"{name}, {domain}" for name in ("ant", "bee", "cat", "dog") for domain in ("rainy", "sunny")}
+
+
 # Groups
 
 

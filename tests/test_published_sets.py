@@ -387,6 +387,10 @@ def test_another_data_set_as_unlabelled_target(root):
         miniature(root, name)
     data = load(root, "ImageNet", "DATASET.NUM_SHOTS", 1, "DATASET.TARGET", "ImageNetSketch", "DATASET.SUBSAMPLE_CLASSES", "base")
     assert len(data.train_u) == 500 and all("imagenet-sketch" in item.impath and item.label == -1 and not item.classname for item in data.train_u)
+    options = ("DATASET.NUM_SHOTS", 1, "DATASET.TARGET", "ImageNetSketch", "DATASET.SUBSAMPLE_CLASSES", "base")
+    oracle = load(root, "ImageNet", *options, "DATASET.TARGET_LABELLED", True)
+    assert set(Counter(item.label for item in oracle.train_x).values()) == {2}
+    assert {(item.label, item.classname) for item in oracle.train_x} == set(enumerate(oracle.classnames))
     plain = load(root, "ImageNet", "DATASET.NUM_SHOTS", 1, "DATASET.SUBSAMPLE_CLASSES", "base")
     assert [item.impath for item in plain.train_x] == [item.impath for item in data.train_x] and not plain.train_u
     with pytest.raises(UserError, match=r"^ImageNetR lacks 800 class\(es\) of ImageNet: .*, if it has some of them only, set DATASET.TARGET_CLASSES subset"):

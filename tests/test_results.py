@@ -85,6 +85,7 @@ def test_ood_columns_and_the_gain_of_mmd_over_the_structure(tmp_path, capsys):
     assert lines[2][:8] == ["a_to_line", "CoOp", "openmoji", "8", "70.00 ± 0.00", "60.00 ± 0.00", "50.00 ± 0.00", "55.00 ± 0.00"]
     assert [line[:3] for line in lines[3:5]] == [["a_to_line", "CraftCoOp", "openmoji"], ["a_to_line", "CraftCoOp", "openmoji_mmd"]]
     assert lines[-1] == ["a_to_line", "CraftCoOp openmoji_mmd", "+4.50 ± 1.50", "+4.50 ± 1.50", "+4.50 ± 1.50", "+4.50 ± 1.50", "2"]
+    assert len((tmp_path / "t_runs.csv").read_text().splitlines()) == 1 + 18
     assert json.loads((tmp_path / "t.json").read_text())[0]["values"]["source"] == {"1": 70.0, "2": 70.0}
 
 

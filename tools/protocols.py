@@ -29,6 +29,7 @@ class Row:
     config: str
     shots: str
     values: dict[str, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
+    runs: list[dict] = field(default_factory=list)  # what of each results.json proves the numbers
 
     def of(self, column: str) -> dict[int, float]:
         """{seed: value}; H from base and new."""
@@ -170,6 +171,9 @@ def collect(protocol: Protocol, folders: Iterable[Path], shots: str | None = Non
             for column, value in placed[1].items():
                 row.values[column][int(match["seed"])] = value
                 configs[(*key, column)].setdefault(comparable(found.get("config", {})), path)
+            row.runs.append({"run": path.parent.relative_to(folder).as_posix()}
+                            | {name: found["metrics"]["test"].get(name) for name in ("correct", "total", "accuracy")}
+                            | {name: found.get(name) for name in ("config_hash", "epochs", "wall_time_s", "peak_memory_mb", "started")})
     if protocol.name in ("xd", "dg"):  # a data set that something was trained on and nothing else tested is another protocol's
         rows = {key: row for key, row in rows.items() if set(row.values) - {"source"}}
     for (dataset, trainer, config, _, column), different in configs.items():

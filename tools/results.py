@@ -2,7 +2,8 @@
 
 PROTOCOL is base2new, xd (cross-dataset), dg (domain generalisation), ood, group, few_shot or ablation. Reads every results.json of the
 protocol's runs below the folders and prints mean ± standard deviation over seeds in percent, and the gain of CRAFT over its baseline,
-paired over seeds; --out NAME writes NAME.md, NAME.csv, NAME.tex and NAME.json.
+paired over seeds; --out NAME writes NAME.md, NAME.csv, NAME.tex, NAME.json, and NAME_runs.csv
+with a line for every results.json behind the numbers.
 """
 
 import argparse
@@ -155,7 +156,9 @@ def report(args: argparse.Namespace) -> int:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         numbers = [{"dataset": row.dataset, "trainer": row.trainer, "config": row.config, "shots": row.shots,
                     "values": {column: row.of(column) for column in columns}} for row in everything]
-        for suffix, content in ((".md", text), (".csv", comma_separated(head, table)), (".tex", latex(head, table)),
+        runs = [run for row in rows for run in row.runs]
+        proof = comma_separated(list(runs[0]), [[str(value) for value in run.values()] for run in runs])
+        for suffix, content in ((".md", text), ("_runs.csv", proof), (".csv", comma_separated(head, table)), (".tex", latex(head, table)),
                                 (".json", json.dumps(numbers, indent=1, ensure_ascii=False))):
             args.out.with_name(args.out.name + suffix).write_text(content.rstrip("\n") + "\n", encoding="utf-8")
     if args.plot:
@@ -169,7 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("protocol", choices=PROTOCOLS)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--shots", help="only runs with so many shots")
-    parser.add_argument("--out", type=Path, help="write NAME.md, NAME.csv, NAME.tex, NAME.json")
+    parser.add_argument("--out", type=Path, help="write NAME.md, .csv, .tex, .json and NAME_runs.csv")
     parser.add_argument("--plot", type=Path, help="write a picture")
     return report(parser.parse_args(arguments))
 

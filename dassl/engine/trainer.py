@@ -410,6 +410,7 @@ class SimpleTrainer(TrainerBase):
             peak = torch.cuda.max_memory_allocated() / 2**20
         write_json({
             "complete": not self._training, "trainer": cfg.TRAINER.NAME, "dataset": cfg.DATASET.NAME,
+            "classnames": [self.lab2cname[label] for label in sorted(self.lab2cname)],
             "subsample_classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"), "shots": cfg.DATASET.NUM_SHOTS, "seed": cfg.SEED,
             "config_hash": this, "loaded": loaded, "deployed": self._deployed, "metrics": known,
             "epochs": self.epoch + 1 if "time_start" in self.__dict__ else 0,

@@ -14,7 +14,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than some seconds (run in CI too)")
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    torch.set_num_threads(1)  # models are so small here that threads cost more than they bring, much more on a busy machine
 
 
 @pytest.fixture(autouse=True)

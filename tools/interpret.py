@@ -1,8 +1,7 @@
 """The words that learned contexts are nearest to: `python -m tools.interpret --model-dir DIR`.
 
 For each context vector of the first text layer, the tokens of CLIP's vocabulary whose embeddings are nearest by Euclidean distance,
-as in CoOp's interpret_prompt (Zhou et al., IJCV 2022, arXiv 2109.01134, section 4.3), which warns that the nearest word
-need not be what a vector means. A token that only begins a word ends in "-".
+as in CoOp's interpret_prompt.py (Zhou et al., IJCV 2022, arXiv 2109.01134). A token that only begins a word ends in "-".
 """
 
 import argparse

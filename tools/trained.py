@@ -5,6 +5,7 @@ Shared by tools.predict, tools.export and tools.interpret.
 
 import argparse
 import contextlib
+import io
 import os.path as osp
 import sys
 from collections.abc import Callable, Sequence
@@ -102,12 +103,13 @@ def load(model_dir: str, classes: Sequence[str] | None = None, load_epoch: int |
                         "leave out --classes and --classes-file")
     cfg.MODEL.BACKBONE.NAME = weights or cfg.MODEL.BACKBONE.NAME
     with contextlib.redirect_stdout(sys.stderr):
-        here, there = run_hash(cfg), results.get("config_hash")
         _for_use(cfg, kind.options)
-        trainer = _without_data(kind, list(classes or own))(cfg)
-        if there and here != there:
-            print(f"note: the configuration hash is {here} here and {there} in '{path}': the CLIP weights, or the options that this version "
-                  "knows, are not those of the run")
+        with contextlib.redirect_stdout(io.StringIO()):  # what a log of training tells
+            trainer = _without_data(kind, list(classes or own))(cfg)
+        here, there = _hash(results["config"], cfg.MODEL.BACKBONE.NAME), results.get("config_hash")
+        if here and there and here != there:
+            print(f"note: '{cfg.MODEL.BACKBONE.NAME}' seems to be another CLIP than the run's (the configuration's hash is {here} with it, not "
+                  f"{there}): results may differ")
         if trainer.get_model_names():
             trainer.load_model(*_checkpoint(model_dir, results, load_epoch))
         trainer.set_model_mode("eval")
@@ -126,6 +128,19 @@ def _read_results(path: str) -> dict:
     return results
 
 
+def _hash(config: dict, weights: str) -> str | None:
+    """The run's hash, which covers the content of the CLIP file, as it would be with `weights`; None if the configuration is incomplete.
+
+    Of the stored configuration alone: options that came later are not in the run's hash.
+    """
+    stored = CfgNode(config)
+    try:
+        stored.MODEL.BACKBONE.NAME = weights
+        return run_hash(stored)
+    except (AttributeError, KeyError):
+        return None
+
+
 def _checkpoint(model_dir: str, results: dict, load_epoch: int | None) -> tuple[str, int | None]:
     """Folder and epoch (None: the best) of the model that the run tested, or of the epoch asked for."""
     loaded = results.get("loaded")
@@ -141,6 +156,7 @@ def _checkpoint(model_dir: str, results: dict, load_epoch: int | None) -> tuple[
 def _for_use(cfg: CfgNode, options: str) -> None:
     """Switch off what only training needs, and half precision where this machine lacks it."""
     cfg.VERBOSE, cfg.OUTPUT_DIR, cfg.MODEL.INIT_WEIGHTS = False, "", ""
+    cfg.TEST.EVALUATOR = "Classification"  # others look into the data set
     cfg.TRAINER.COMPILE = False  # takes longer than some images
     cfg.TRAINER.CRAFT.LAMBDA_STATIC = 0.0  # or anchors are made from the training images
     if options and cfg.TRAINER[options].PREC == "fp16" and not (cfg.USE_CUDA and torch.cuda.is_available()):

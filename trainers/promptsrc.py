@@ -1,6 +1,7 @@
 """PromptSRC: IVLP kept close to frozen CLIP (Khattak et al., ICCV 2023, arXiv 2307.06948)."""
 
 import math
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -43,8 +44,13 @@ class PromptSRC(IVLP):
         if cfg.TRAINER.PROMPTSRC.GPA_STD <= 0:
             raise UserError(f"TRAINER.PROMPTSRC.GPA_STD is {cfg.TRAINER.PROMPTSRC.GPA_STD}: set it to a positive number of epochs")
 
+    @cached_property
+    def frozen_text(self) -> Tensor:
+        """(C, D); made when training asks for it, since 60 templates of every class take a while. As published not of unit vectors."""
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            return self.ensemble_features(SIXTY, at_length_1=False)
+
     def build_prompts(self) -> nn.Module:
-        self.frozen_text = self.ensemble_features(SIXTY, at_length_1=False)  # as published; CLIP's own ensembles average unit vectors
         options = self.cfg.TRAINER.PROMPTSRC
         self.gpa_weights = epoch_weights(self.max_epoch, options.GPA_MEAN, options.GPA_STD)
         self.gpa: dict[str, Tensor] = {}

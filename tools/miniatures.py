@@ -160,8 +160,36 @@ def imagenet(cls, home):
         (home / cls.image_folder / "README.txt").write_text("not an image\n")
 
 
+GROUPS = ((0, 0), (0, 1), (1, 0), (1, 1))
+COUNTS = {"train": (9, 2, 1, 6), "val": (3, 2, 1, 2), "test": (2, 2, 2, 2)}  # images of each group
+
+
+def entries() -> list[tuple[int, int, int, int]]:
+    """(number from 0, part's number, label, domain) of the images."""
+    found = [(part, *group) for part, counts in enumerate(COUNTS.values()) for group, count in zip(GROUPS, counts, strict=True) for _ in range(count)]
+    return [(number, *entry) for number, entry in enumerate(random.Random(0).sample(found, len(found)))]
+
+
+def waterbirds(cls, home):
+    paint, lines = Painter(home), ["img_id,img_filename,y,split,place,place_filename"]
+    for number, part, label, domain in entries():
+        file = paint(f"{number % 3 + 1:03d}.Bird/Bird_{number:04d}.jpg", label)
+        lines.append(f'{number + 1},{file},{label},{part},{domain},"/l/lake, {number}.jpg"')
+    write_lists(home, {"metadata.csv": lines})
+
+
+def celeba(cls, home):
+    paint, names = Painter(home / "img_align_celeba"), "5_o_Clock_Shadow Blond_Hair Eyeglasses Male Young".split()
+    attributes, partition = [], []
+    for number, part, label, domain in entries():
+        file = paint(f"{number + 1:06d}.jpg", label)
+        attributes.append(f"{file} " + " ".join(f"{value:2d}" for value in (-1, 2 * label - 1, 1, 2 * domain - 1, 1)))
+        partition.append(f"{file} {part}")
+    write_lists(home, {"list_attr_celeba.txt": [str(len(attributes)), " ".join(names) + " ", *attributes], "list_eval_partition.txt": partition})
+
+
 SPECIAL: dict[str, Callable] = {function.__name__: function for function in (
-    caltech101, eurosat, oxford_pets, oxford_flowers, stanford_cars, sun397, ucf101, fgvc_aircraft)}
+    caltech101, eurosat, oxford_pets, oxford_flowers, stanford_cars, sun397, ucf101, fgvc_aircraft, waterbirds, celeba)}
 
 
 def make(cls: type[CoOpDataset], root: Path, split: bool = True) -> Path:

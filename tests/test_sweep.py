@@ -1,0 +1,577 @@
+"""tools.sweep: plans expand to the right jobs, what is done is known, and launches survive whatever kills them. Runs are real, on a tiny random CLIP."""
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from tiny_clip import TINY, vit_weights
+
+import train
+from tools import launchers, sweep
+from tools.launchers import Job
+from tools.protocols import PROTOCOLS
+
+ROOT = Path(__file__).resolve().parent.parent
+PLANS = sorted((ROOT / "configs/sweeps").glob("*.yaml"))
+CLASSES = ("cat", "dog", "red", "saxophone")
+
+
+@pytest.fixture(autouse=True)
+def _stay_here():
+    """A sweep goes to the repository's folder."""
+    here = os.getcwd()
+    yield
+    os.chdir(here)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Files that another process can use: a random CLIP and a folder of coloured noise."""
+    top = tmp_path_factory.mktemp("tiny")
+    torch.save(vit_weights(**TINY), top / "clip.pt")
+    noise = np.random.RandomState(0)
+    for part, count in (("train", 4), ("test", 3)):
+        for label, name in enumerate(CLASSES):
+            (top / "data/noise" / part / name).mkdir(parents=True)
+            for number in range(count):
+                picture = noise.randint(0, 96, (40, 36, 3)) + 40 * label
+                Image.fromarray(picture.astype(np.uint8)).save(top / "data/noise" / part / name / f"{number}.png")
+    return top
+
+
+def write_plan(tiny: Path, name: str = "plan", studies: list | None = None, overrides: dict | None = None, **more) -> Path:
+    """A plan of tiny runs; `more` are further keys, or take the place of these."""
+    tree = {"protocol": "base2new", "datasets": "imagefolder", "trainers": ["CoOp"], "config": "openmoji", "shots": 2, "seeds": 1} | more
+    tree["overrides"] = {"DATASET.FOLDER": "noise", "MODEL.BACKBONE.NAME": str(tiny / "clip.pt"), "INPUT.SIZE": "(32, 32)", "OPTIM.MAX_EPOCH": 3,
+                         "DATALOADER.TRAIN_X.BATCH_SIZE": 4, "TRAINER.VPT.PROMPT_DEPTH_VISION": 2, "USE_CUDA": False} | (overrides or {})
+    if studies:
+        tree["studies"] = studies
+    path = tiny / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def arguments(tiny: Path, plan: Path, output: Path, *more) -> list[str]:
+    return [str(plan), "--root", str(tiny / "data"), "--output", str(output), *map(str, more)]
+
+
+def listed(tiny: Path, plan: Path, output: Path) -> dict[str, tuple[str, str]]:
+    """{folder: (state, note)}."""
+    read = sweep.read_plan(str(plan))
+    return sweep.survey(read, str(output), sweep.configurations(read, str(tiny / "data"), str(output))[1])
+
+
+def pretend(tiny: Path, plan: Path, output: Path, **change) -> sweep.Plan:
+    """results.json of every job, as if all had run; `change` takes the place of some of its content."""
+    read = sweep.read_plan(str(plan))
+    found, hashes = sweep.configurations(read, str(tiny / "data"), str(output))
+    from dassl.config import cfg_to_dict
+    for job in read.jobs:
+        folder = output / job.folder
+        folder.mkdir(parents=True)
+        config = cfg_to_dict(found[sweep._key(job)]) | {"SEED": job.seed}
+        (folder / "results.json").write_text(json.dumps({
+            "complete": True, "config_hash": hashes[job.folder], "loaded": job.loads(str(output)), "deployed": "last_step", "epochs": 3,
+            "metrics": {"test": {"accuracy": 50.0}}, "config": config} | change))
+    return read
+
+
+# Plans
+
+
+# What each shipped plan expands to, counted by hand: (jobs, of them trainings). Structures x with and without CRAFT x data sets x seeds ...
+COUNTS = {
+    "base2new": (2 * (11 + 6 * 2 * 11 * 3), 6 * 2 * 11 * 3),
+    "xd": (15 * (1 + 6 * 2 * 3), 6 * 2 * 3),
+    "few_shot": (4 * 2 * 11 * 5 * 3, 4 * 2 * 11 * 5 * 3),
+    "ablation": (2 * 4 * 4 * 11 * 3 + (2 + 2) * 4 * 3 + 2 * 2 * 4 * 3, 4 * 4 * 11 * 3 + 4 * 3),
+    "ood": (5 * (1 + 4 * 3 * 3), 4 * 3 * 3),
+    "groups": (2 * (1 + 4 * 3 * 3), 2 * 4 * 3 * 3),
+    "openmoji": ((2 + 4) * (1 + 6 * 2 * 3) + 2 * (1 + 6 * 2 * 3) + 3 * (1 + 4 * 3 * 3) + (1 + 4 * 3 * 3), 2 * 6 * 2 * 3 + 2 * 4 * 3 * 3),
+}
+
+
+@pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
+def test_every_shipped_plan_expands_to_runs_that_train_py_takes(path, tmp_path):
+    plan = sweep.read_plan(str(path))
+    assert (len(plan.jobs), sum(not job.test for job in plan.jobs)) == COUNTS[path.stem]
+    assert len({job.folder for job in plan.jobs}) == len(plan.jobs)
+    order = [job.folder for job in plan.jobs]
+    for job in plan.jobs:
+        assert not job.trained or job.test and order.index(job.trained) < order.index(job.folder)
+        assert job.test == bool(job.trained) or job.trainer == "ZeroshotCLIP" and not job.trained
+    found, hashes = sweep.configurations(plan, str(tmp_path), str(tmp_path))  # every file and key is known
+    assert len(set(hashes.values())) >= len(plan.jobs) - len([job for job in plan.jobs if job.test])
+    # The hash is that of train.py, for any of the jobs.
+    for job in plan.jobs[::max(1, len(plan.jobs) // 5)]:
+        from dassl.engine import run_hash
+        assert hashes[job.folder] == run_hash(train.setup_cfg(train.parse_args([*job.settings(str(tmp_path), str(tmp_path)), *job.options])))
+
+
+@pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
+def test_the_collectors_of_tools_results_know_every_folder(path):
+    tree = yaml.safe_load(path.read_text())
+    names = {study.get("protocol", tree.get("protocol")) for study in tree.get("studies", [{}])}
+    layouts = [layout for name in names for layout in PROTOCOLS[name].layouts]
+    for job in sweep.read_plan(str(path)).jobs:
+        match = next(found for layout in layouts if (found := re.search(f"/{layout}", f"/output/{job.folder}/results.json")))
+        assert int(match["seed"]) == job.seed and match["trainer"] == job.trainer and match["config"] == job.config
+
+
+def test_folders_and_options_are_those_of_the_scripts(tiny):
+    def expand(**keys):
+        return sweep.read_plan(str(write_plan(tiny, **keys))).jobs
+
+    train_job, new, base_from, new_from = expand(tests="openmoji")
+    cell = "shots_2/CoOp/openmoji/seed1"
+    assert [job.folder for job in (train_job, new, base_from, new_from)] == [
+        f"base2new/train_base/imagefolder/{cell}", f"base2new/test_new/imagefolder/{cell}", f"base2new/test_base/openmoji_from_imagefolder/{cell}",
+        f"base2new/test_new/openmoji_from_imagefolder/{cell}"]
+    assert [job.trained for job in (train_job, new, base_from, new_from)] == ["", *[train_job.folder] * 3]
+    assert train_job.options[-4:] == ("DATASET.NUM_SHOTS", "2", "DATASET.SUBSAMPLE_CLASSES", "base") and base_from.dataset == "openmoji"
+    assert [job.folder for job in expand(protocol="ablation", name="static")] == [
+        f"ablation/static/base2new/train_base/imagefolder/{cell}", f"ablation/static/base2new/test_new/imagefolder/{cell}"]
+    assert [job.folder for job in expand(protocol="xd", datasets="imagenet", tests="dtd")] == [
+        "imagenet/CoOp/openmoji_2shots/seed1", "evaluation/CoOp/openmoji_2shots/dtd/seed1"]
+    assert expand(protocol="xd", tests="dtd")[1].folder == "evaluation/CoOp/openmoji_2shots/dtd_from_imagefolder/seed1"
+    source, shifted = expand(protocol="ood", targets="openmoji_line", craft="mmd")
+    assert source.folder == "ood/train/imagefolder_to_openmoji_line/shots_2/CraftCoOp/openmoji_mmd/seed1" and "DATASET.TARGET" not in shifted.options
+    assert source.options[source.options.index("DATASET.TARGET") + 1] == "OpenMojiLine"
+    assert shifted.folder == "ood/test_openmoji_line/imagefolder_to_openmoji_line/shots_2/CraftCoOp/openmoji_mmd/seed1"
+    (group,) = expand(protocol="group", shots="all")
+    assert group.folder == "group/imagefolder/shots_all/CoOp/openmoji/seed1" and "-1" in group.options
+    zero = expand(trainers="ZeroshotCLIP")
+    assert [job.test for job in zero] == [True, True] and {job.trained for job in zero} == {""}
+
+
+def test_keys_of_a_study_win_and_overrides_add_up(tiny):
+    plan = write_plan(tiny, studies=[{"seeds": [1, 2], "craft": [False, True]}, {"name": "long", "overrides": {"OPTIM.MAX_EPOCH": 9}},
+                                     {"seeds": [2, 3], "tests": "openmoji"}])
+    jobs = sweep.read_plan(str(plan), ["TRAINER.COOP.N_CTX", "8", "slurm.partition", "gpu", "slurm.time", "30"])
+    assert jobs.slurm == {"partition": "gpu", "time": 30}
+    assert len(jobs.jobs) == 2 * 2 * 2 + 2 + 2 + 2 * 2  # the training of seed 2 is in two studies and runs once
+    (long,) = [job for job in jobs.jobs if job.folder.startswith("long/base2new/train_base")]
+    options = dict(zip(long.options[::2], long.options[1::2], strict=True))
+    assert options["OPTIM.MAX_EPOCH"] == "9" and options["TRAINER.COOP.N_CTX"] == "8" and options["INPUT.SIZE"] == "(32, 32)"
+
+
+BAD_PLANS = {
+    "protocol": ({"protocol": "base2novel"}, "unknown protocol 'base2novel': did you mean 'base2new'"),
+    "trainer": ({"trainers": ["CraftCoop"]}, "unknown trainer 'CraftCoop': did you mean 'CraftCoOp'"),
+    "no Craft": ({"trainers": ["ZeroshotCLIP"], "craft": True}, "unknown trainer 'CraftZeroshotCLIP'"),
+    "data set": ({"datasets": "openmojy"}, "unknown data set 'openmojy': did you mean 'openmoji'"),
+    "tested data set": ({"tests": ["dtdd"]}, "unknown data set 'dtdd': did you mean 'dtd'"),
+    "config": ({"config": "vit_b16_ep500"}, "unknown config of CoOp 'vit_b16_ep500': did you mean 'vit_b16_ep50'"),
+    "no config": ({"config": ""}, "has no config: write 'config: NAME'"),
+    "key": ({"seed": 1}, "unknown key 'seed': did you mean 'seeds'"),
+    "config key": ({"overrides": {"OPTIM.LRR": 1}}, "unknown config key 'OPTIM.LRR': the closest known key is 'OPTIM.LR'"),
+    "value": ({"overrides": {"OPTIM.MAX_EPOCH": "many"}}, "config key 'OPTIM.MAX_EPOCH' takes a int"),
+    "registered name": ({"overrides": {"DATASET.TARGET": "OpenMojiLin"}}, "unknown data set 'OpenMojiLin': did you mean 'OpenMojiLine'"),
+    "taken key": ({"overrides": {"SEED": 1}}, "SEED cannot be overridden: set it by seeds"),
+    "group of keys": ({"overrides": {"OPTIM": {"LR": 1}}}, "overrides has the group OPTIM: write whole keys, e.g. 'OPTIM.LR: value'"),
+    "shots": ({"shots": "many"}, "shots has 'many': write numbers from 1, or all"),
+    "no shots": ({"shots": 0}, "shots has 0: write numbers from 1, or all"),
+    "seeds": ({"seeds": ["one"]}, "seeds has 'one': write whole numbers"),
+    "craft": ({"craft": "yes please"}, "craft has 'yes please': write false, true, or mmd"),
+    "nothing": ({"seeds": []}, "seeds is empty"),
+    "no data sets": ({"datasets": []}, "has no datasets"),
+    "name": ({"name": "a/b"}, "name 'a/b' becomes a folder"),
+    "variant": ({"protocol": "ablation"}, "each variant of an ablation needs one"),
+    "no target": ({"protocol": "ood"}, "ood has no targets"),
+    "target": ({"targets": "openmoji"}, "targets are for protocol ood, not base2new"),
+    "tested": ({"tests": ["imagefolder"]}, "'imagefolder' is both trained on and in tests or targets"),
+    "tests of groups": ({"protocol": "group", "tests": "openmoji"}, "protocol group has no tests on other data sets"),
+    "studies": ({"studies": ["base2new"]}, "study 1 is 'base2new': write 'key: value' pairs"),
+    "same folder": ({"studies": [{}, {"overrides": {"OPTIM.LR": 1}}]}, "study 2: two jobs with different options would write to the same folder"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PLANS)
+def test_a_bad_plan_ends_in_one_sentence_before_anything_runs(tiny, tmp_path, capsys, case):
+    keys, message = BAD_PLANS[case]
+    plan = write_plan(tiny, **keys)
+    assert sweep.main(arguments(tiny, plan, tmp_path / "out", "--launch", "local")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: plan '{plan}'") and message in line
+    assert not list(tmp_path.rglob("results.json")) and not list(tmp_path.rglob("sweep.json"))
+
+
+def test_bad_files_and_arguments(tiny, tmp_path, capsys):
+    def said(*more) -> str:
+        assert sweep.main(list(map(str, more))) == 2
+        return capsys.readouterr().err
+
+    assert "none.yaml' cannot be read (No such file or directory)" in said(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("protocol: [")
+    assert "bad.yaml' is not valid YAML" in said(tmp_path / "bad.yaml")
+    (tmp_path / "list.yaml").write_text("- 1")
+    assert "list.yaml' holds no 'key: value' pairs" in said(tmp_path / "list.yaml")
+    plan = write_plan(tiny)
+    assert "the options OPTIM.LR are not KEY VALUE pairs" in said(*arguments(tiny, plan, tmp_path / "out", "OPTIM.LR"))
+    assert "--jobs takes a number from 1" in said(*arguments(tiny, plan, tmp_path / "out", "--launch", "local", "--jobs", 0))
+    assert "--detach needs --launch slurm" in said(*arguments(tiny, plan, tmp_path / "out", "--launch", "local", "--detach"))
+    assert "data root '" in (text := said(plan, "--root", tmp_path / "none", "--output", tmp_path / "out", "--launch", "local")) and "--root" in text
+    (tmp_path / "empty").mkdir()
+    text = said(plan, "--root", tmp_path / "empty", "--output", tmp_path / "out", "--launch", "local")
+    assert f"folder '{tmp_path / 'empty/noise'}' of data set ImageFolder does not exist: correct DATASET.FOLDER or --root" in text
+    if not shutil.which("srun"):
+        assert "there is no Slurm here" in said(*arguments(tiny, plan, tmp_path / "out", "--launch", "slurm"))
+
+
+# What is known of jobs
+
+
+def test_done_takes_complete_results_of_this_configuration_and_model(tiny, tmp_path):
+    plan = write_plan(tiny)
+    trained, tested = (job.folder for job in pretend(tiny, plan, tmp_path).jobs)
+    assert {state for state, _ in listed(tiny, plan, tmp_path).values()} == {"done"}
+
+    def change(folder: str, **more) -> dict[str, str]:
+        path = tmp_path / folder / "results.json"
+        before = path.read_text()
+        path.write_text(json.dumps(json.loads(before) | more))
+        states = {folder: state for folder, (state, _) in listed(tiny, plan, tmp_path).items()}
+        path.write_text(before)
+        os.utime(tmp_path / tested / "results.json")
+        return states
+
+    assert change(tested, complete=False) == {trained: "done", tested: "missing"}
+    assert change(trained, complete=False) == {trained: "missing", tested: "missing"}  # a test is of no worth without its training
+    assert change(tested, loaded={"model_dir": "elsewhere", "epoch": 3})[tested] == "missing"
+    assert change(tested, loaded=None)[tested] == "missing"
+    assert change(trained, epochs=9)[tested] == "missing"
+    assert change(trained, deployed="best_val")[tested] == "missing"
+    os.utime(tmp_path / trained / "results.json", (time.time() + 9,) * 2)  # trained again after the test
+    assert listed(tiny, plan, tmp_path)[tested][0] == "missing"
+
+
+def test_results_of_another_configuration_are_refused_with_the_difference(tiny, tmp_path, capsys):
+    plan = write_plan(tiny)
+    pretend(tiny, plan, tmp_path)
+    for more in ([], ["--launch", "local"]):
+        assert sweep.main(arguments(tiny, plan, tmp_path, *more, "OPTIM.MAX_EPOCH", 5, "TRAINER.COOP.CSC", True, "TRAINER.VPT.N_CTX_VISION", 7)) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: 2 folder(s) hold results of another configuration: '") and "move them away, or choose another --output" in error
+        assert "(OPTIM.MAX_EPOCH is 3 there and 5 in the plan; TRAINER.COOP.CSC is False there and True in the plan)" in error
+        assert "VPT" not in error.split("(", 1)[1]  # CoOp does not read it
+    before = (tiny / "clip.pt").read_bytes()
+    try:
+        torch.save(vit_weights(**TINY | {"seed": 1}) if "seed" in TINY else {**vit_weights(**TINY), "logit_scale": torch.tensor(1.0)}, tiny / "clip.pt")
+        assert sweep.main(arguments(tiny, plan, tmp_path)) == 2
+        assert "(the content of the weights file)" in capsys.readouterr().err
+    finally:
+        (tiny / "clip.pt").write_bytes(before)
+
+
+def test_marks_tell_running_failed_and_stopped(tiny, tmp_path):
+    plan = write_plan(tiny)
+    read = sweep.read_plan(str(plan))
+    job = read.jobs[0]
+    folder = tmp_path / job.folder
+    alive: dict | None = {}
+
+    def state():
+        return launchers.state_of(job, str(tmp_path), "hash", lambda: alive)
+
+    assert state() == ("missing", "")
+    launchers.mark(folder, "failed", error="the loss is nan")
+    assert state() == ("failed", "the loss is nan")
+    launchers.mark(folder, "stopped")
+    assert state() == ("missing", "stopped before its end")
+    launchers.mark(folder, "running", pid=1, host="here")
+    assert state()[0] == "failed" and "ended without a word" in state()[1]  # nobody holds the lock
+    with open(folder / "sweep.json") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert state() == ("running", "process 1 on here")
+        process = launchers.start(job, str(tiny / "data"), str(tmp_path))
+        process.join()
+        assert process.exitcode == launchers.BUSY  # nobody runs a job twice
+    launchers.mark(folder, "queued", slurm="7")
+    assert state() == ("missing", "")
+    alive = {"7": "PENDING"}
+    assert state() == ("queued", "Slurm job 7")
+    alive = None  # Slurm does not answer: believe what was written
+    launchers.mark(folder, "running", slurm="7")
+    assert state() == ("running", "Slurm job 7")
+    (folder / "sweep.json").write_text("{half")
+    assert state() == ("missing", "")
+
+
+@pytest.mark.parametrize(("code", "text", "reason"), [
+    (2, "warning: x\nerror: the loss is nan: lower OPTIM.LR\n", "the loss is nan: lower OPTIM.LR"),
+    (1, "Traceback\n  File\ntorch.OutOfMemoryError: CUDA out of memory.\n", "torch.OutOfMemoryError: CUDA out of memory."),
+    (1, "", "exit code 1, and nothing said: see log.txt"), (-9, "noise", "killed (signal 9): out of memory, or somebody's kill -9"),
+    (-11, "", "killed by SIGSEGV"), (launchers.LOST, "", "the worker that ran it was killed")])
+def test_the_reason_of_a_failure(tmp_path, code, text, reason):
+    (tmp_path / "stderr.txt").write_text(text)
+    assert launchers.why(code, tmp_path) == reason
+
+
+def test_listing_a_thousand_finished_runs(tiny, tmp_path, capsys):
+    plan = write_plan(tiny, "thousand", trainers=["CoOp", "VPT", "MaPLe", "IVLP", "PromptSRC"], craft=[False, True], seeds=list(range(1, 51)))
+    pretend(tiny, plan, tmp_path)
+    command = [sys.executable, "-m", "tools.sweep", *arguments(tiny, plan, tmp_path)]
+    seconds = []
+    for _ in range(2):  # the second time configurations are known, and torch is not needed
+        start = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        seconds.append(time.perf_counter() - start)
+        assert done.stdout.endswith("1000 jobs: 1000 done\n"), done.stderr
+    with capsys.disabled():
+        print(f"\n[sweep] listing 1000 finished runs: {seconds[0]:.2f} s the first time, then {seconds[1]:.2f} s")
+    assert seconds[1] < 5
+    start = time.perf_counter()
+    listed(tiny, plan, tmp_path)
+    assert time.perf_counter() - start < 5  # the configurations themselves, without importing torch
+    (ROOT / "configs/datasets/imagefolder.yaml").touch()  # what hashes follow from has changed
+    assert sweep.known_hashes(sweep.read_plan(str(plan)), str(tmp_path)) == {}
+
+
+# Launching
+
+
+def test_slots(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert sweep.slots(None, True) == ([""] * 4, 2) and sweep.slots(2, True) == (["", ""], 4) and sweep.slots(16, True)[1] == 1
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert sweep.slots(None, True) == (["0", "1"], 4) and sweep.slots(3, True)[0] == ["0", "1", "0"] and sweep.slots(1, False)[0] == [""]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,5")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert sweep.slots(None, True) == (["GPU-a", "5"], 1)
+
+
+def test_a_job_starts_anew_where_cuda_does_not_survive_a_fork(monkeypatch):
+    called = []
+
+    class Popen:
+        def __init__(self, command):
+            called.extend(command)
+
+        def wait(self):
+            return 7
+
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
+    monkeypatch.setattr(launchers.subprocess, "Popen", Popen)
+    assert launchers._train(["--seed", "1"]) == 7 and called == [sys.executable, str(ROOT / "train.py"), "--seed", "1"]
+
+
+def test_a_worker_that_does_not_start_is_no_endless_wait(tmp_path, monkeypatch):
+    (tmp_path / "train.py").write_text("raise ImportError('no torch here')")
+    monkeypatch.chdir(tmp_path)
+    job = Job("a", "b", "c", "d", 1, ())
+    with pytest.raises(launchers.SweepError, match="a worker did not start .*no torch here.*: see that"):
+        launchers.run_local([job], "", str(tmp_path), [""], 1, 0, launchers.View(1, 0))
+
+
+def running(output: Path) -> dict[Path, int]:
+    """{folder: process} of the jobs that run."""
+    marks = {path.parent: launchers.read(path) for path in output.rglob("sweep.json")}
+    return {folder: mark["pid"] for folder, mark in marks.items() if mark.get("state") == "running"}
+
+
+def wait_for(condition, seconds: float = 40):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+def parent_of(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_killed_jobs_are_tried_again_then_failed_and_launching_again_completes_what_is_missing(tiny, tmp_path, capsys, monkeypatch):
+    long = {"OPTIM.MAX_EPOCH": 60}
+    one, output = write_plan(tiny, "one", overrides=long), tmp_path / "out"
+    seen: dict = {}
+
+    def kill() -> None:
+        """The job, once it has a checkpoint; then, in its second attempt, the worker that runs it."""
+        first = wait_for(lambda: {pid for folder, pid in running(output).items() if list(folder.rglob("model.pth.tar-*5"))}).pop()
+        os.kill(first, signal.SIGKILL)
+        second = wait_for(lambda: {pid for pid in running(output).values()} - {first}).pop()
+        worker = parent_of(second)
+        seen["environment"] = Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")
+        os.kill(worker, signal.SIGKILL)
+        wait_for(lambda: not Path(f"/proc/{second}").exists())
+        seen["died"] = True
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    code = sweep.main(arguments(tiny, one, output, "--launch", "local", "--jobs", 1, "--retries", 1))
+    killer.join()
+    said = capsys.readouterr()
+    trained, tested = (job.folder for job in sweep.read_plan(str(one)).jobs)
+    assert code == 1 and seen["died"]  # a job does not outlive its worker
+    assert {b"PYTORCH_NVML_BASED_CUDA_CHECK=1", b"PYTHONPATH=" + str(ROOT).encode()} <= {entry.split(b":")[0] for entry in seen["environment"]}
+    assert f"trying again: {trained}: killed (signal 9): out of memory, or somebody's kill -9" in said.err
+    assert f"failed: {trained}: the worker that ran it was killed" in said.err and f"failed: {tested}: not run, since its training failed" in said.err
+    assert f"failed: {trained}: the worker that ran it was killed" in said.out and said.out.endswith("2 jobs: 1 failed, 1 missing\n")
+    assert sweep.main(arguments(tiny, one, output)) == 0  # listing says the same
+    assert said.out.splitlines()[-1] in (text := capsys.readouterr().out) and "the worker that ran it was killed" in text
+
+    # A larger plan, with the same runs among others: Ctrl-C on its way.
+    plan = write_plan(tiny, "all", overrides=long, trainers=["CoOp", "VPT"], craft=[False, True], seeds=[1, 2])
+    command = [sys.executable, "-m", "tools.sweep", *arguments(tiny, plan, output, "--launch", "local", "--jobs", 2)]
+    sweeping = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for(lambda: list(output.rglob("results.json")) and running(output))
+    jobs = set(running(output).values())
+    os.killpg(sweeping.pid, signal.SIGINT)  # as the terminal does
+    out, err = sweeping.communicate(timeout=30)
+    assert sweeping.returncode == 130 and "interrupted: run the same command again to go on" in err and "Traceback" not in out + err, err
+    assert not any(Path(f"/proc/{process}").exists() for process in jobs)
+    left = subprocess.run(["ps", "-o", "pid,args", "--no-headers", "-s", str(sweeping.pid)], capture_output=True, text=True).stdout
+    assert left == ""
+    assert [path for path in output.rglob(".*") if path.is_file()] == [] and running(output) == {}  # no temporary files, nothing that claims to run
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("results.json") if json.loads(path.read_text())["complete"]}
+    states = listed(tiny, plan, output)
+    assert {state for state, _ in states.values()} <= {"done", "missing", "failed"} and 0 < len(before) < 16
+
+    # Again: only what is missing runs, from where it was, and what it costs is measured.
+    times: dict[str, list[float]] = {"started": [], "ended": []}
+    for name in times:
+        method = getattr(launchers.View, name)
+        monkeypatch.setattr(launchers.View, name, lambda self, *a, name=name, method=method: (times[name].append(time.perf_counter()), method(self, *a)))
+    start = time.perf_counter()
+    assert sweep.main(arguments(tiny, plan, output, "--launch", "local", "--jobs", 1)) == 0
+    said = capsys.readouterr()
+    assert said.out == "16 jobs: 16 done\n" and "failed" not in said.err
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
+    assert not list(output.rglob("sweep.json")) and not list(output.rglob("stderr.txt"))
+    log = "".join(path.read_text() for path in (output / trained).glob("log.txt*"))
+    assert "Resume from epoch" in log
+    count, plain = len(times["ended"]), []
+    for job in sweep.read_plan(str(plan)).jobs[-4:]:  # the same runs without a sweep, torch being imported
+        begun = time.perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert train.main(train.parse_args(job.arguments(str(tiny / "data"), str(output)) + ["OUTPUT_DIR", str(tmp_path / job.folder)])) == 0
+        plain.append(time.perf_counter() - begun)
+    each = (times["ended"][-1] - times["started"][0]) / count
+    with capsys.disabled():
+        print(f"\n[sweep] {count} jobs: {times['started'][0] - start:.1f} s to start; then {each:.2f} s a job, which alone takes {sum(plain) / len(plain):.2f} s")
+    assert each - sum(plain) / len(plain) < 1
+    # Forked runs are the same runs.
+    for job in sweep.read_plan(str(plan)).jobs[-4:]:
+        ours, theirs = (json.loads((top / job.folder / "results.json").read_text()) for top in (output, tmp_path))
+        assert ours["metrics"] == theirs["metrics"] and ours["config_hash"] == theirs["config_hash"]
+
+
+@pytest.mark.slow
+def test_scripts_and_sweep_agree_on_what_is_done(tiny, tmp_path):
+    if not (ROOT / ".venv/bin/python").exists():
+        pytest.skip("the scripts' environment .venv/ is not there")
+    plan = write_plan(tiny, "agree")
+    read = pretend(tiny, plan, tmp_path)
+    pairs = read.jobs[1].options[:-4]
+    done = subprocess.run(["bash", str(ROOT / "scripts/base2new_test.sh"), "imagefolder", "CoOp", "openmoji", "1", *pairs], capture_output=True, text=True,
+                          env={**os.environ, "SHOTS": "2", "OUTPUT": str(tmp_path), "DATA": str(tiny / "data")})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1] == f"Done already: {tmp_path / read.jobs[1].folder}"
+
+
+# Slurm
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A Slurm of one node, this one, as Debian's packages slurm-wlm and munge have it."""
+    if missing := [name for name in ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue") if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]:
+        pytest.skip(f"{', '.join(missing)} not installed (apt-get install slurm-wlm munge)")
+    if os.geteuid() != 0:
+        pytest.skip("starting Slurm takes root")
+    top, name = Path(tempfile.mkdtemp(prefix="slurm-")), socket.gethostname().split(".")[0]
+    top.chmod(0o755)
+    for folder in ("state", "spool", "munge"):
+        (top / folder).mkdir()
+    (top / "munge/key").write_bytes(os.urandom(128))
+    (top / "munge/key").chmod(0o400)
+    ports = []
+    for _ in range(2):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            ports.append(free.getsockname()[1])
+    (top / "slurm.conf").write_text(
+        f"ClusterName=tiny\nSlurmctldHost={name}(127.0.0.1)\nSlurmUser=root\nSlurmctldPort={ports[0]}\nSlurmdPort={ports[1]}\nAuthType=auth/munge\n"
+        f"AuthInfo=socket={top}/munge/socket\nCredType=cred/munge\nStateSaveLocation={top}/state\nSlurmdSpoolDir={top}/spool\n"
+        f"SlurmctldPidFile={top}/slurmctld.pid\nSlurmdPidFile={top}/slurmd.pid\nProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\n"
+        "SelectType=select/cons_tres\nSelectTypeParameters=CR_CPU\nSwitchType=switch/none\nMpiDefault=none\nReturnToService=2\nKillWait=2\n"
+        "SchedulerParameters=sched_interval=1,batch_sched_delay=0\n"
+        f"NodeName={name} NodeAddr=127.0.0.1 CPUs=2 RealMemory=500 State=UNKNOWN\nPartitionName=tiny Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n")
+    monkeypatch.setenv("SLURM_CONF", str(top / "slurm.conf"))
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:/usr/sbin")
+    commands = [["munged", "--foreground", *[f"--{what}={top}/munge/{file}" for what, file in (("key-file", "key"), ("socket", "socket"), ("pid-file", "pid"),
+                                                                                             ("log-file", "log"), ("seed-file", "seed"))]],
+                ["slurmctld", "-D", "-i"], ["slurmd", "-D"]]
+    daemons = []
+    try:
+        for command in commands:
+            with open(top / f"{command[0]}.out", "wb") as file:
+                daemons.append(subprocess.Popen(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL))
+            with contextlib.suppress(AssertionError):
+                wait_for(lambda: (top / "munge/socket").exists(), 5)
+        deadline = time.monotonic() + 15
+        while subprocess.run(["sinfo", "-h", "-o", "%t"], capture_output=True, text=True).stdout.strip() != "idle":
+            if time.monotonic() > deadline or any(daemon.poll() is not None for daemon in daemons):
+                said = " / ".join(line for daemon in commands for line in (top / f"{daemon[0]}.out").read_text(errors="replace").splitlines()[-1:])
+                pytest.skip(f"Slurm does not start here: {said}")
+            time.sleep(0.2)
+        yield
+    finally:
+        for daemon in reversed(daemons):
+            daemon.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                daemon.wait(5)
+            daemon.kill()
+        shutil.rmtree(top, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_slurm_runs_tests_after_their_trainings(tiny, tmp_path, capsys, cluster):
+    plan = write_plan(tiny, "slurm", studies=[{}, {"name": "bad", "overrides": {"MODEL.BACKBONE.NAME": "none.pt"}}])
+    good, good_test, bad, bad_test = (job.folder for job in sweep.read_plan(str(plan)).jobs)
+    launch = arguments(tiny, plan, tmp_path, "--launch", "slurm")
+    assert sweep.main([*launch, "slurm.partition", "none"]) == 2
+    assert "Slurm refuses a job" in capsys.readouterr().err
+    assert sweep.main([*launch, "slurm.gpu", "1"]) == 2
+    assert "Unavailable parameter(s): ['gpu']" in capsys.readouterr().err
+    start = time.perf_counter()
+    assert sweep.main([*launch, "slurm.time", "5"]) == 1
+    said = capsys.readouterr()
+    with capsys.disabled():
+        print(f"\n[sweep] four jobs with Slurm: {time.perf_counter() - start:.1f} s")
+    states = listed(tiny, plan, tmp_path)
+    assert [states[folder][0] for folder in (good, good_test, bad, bad_test)] == ["done", "done", "failed", "missing"]
+    assert "MODEL.BACKBONE.NAME 'none.pt' is neither a file nor" in states[bad][1] and f"failed: {bad_test}: not run, since its training failed" in said.err
+    scripts = [path.read_text() for path in (tmp_path / ".sweep/slurm").rglob("*submission.sh")]
+    assert len(scripts) == 4 and sum("--dependency=afterok:" in text and "--kill-on-invalid-dep=yes" in text for text in scripts) == 2
+    # Ctrl-C takes back what waits and stops what runs.
+    plan = write_plan(tiny, "long", overrides={"OPTIM.MAX_EPOCH": 5000}, name="long")
+    timer = threading.Thread(target=lambda: (wait_for(lambda: running(tmp_path)), os.kill(os.getpid(), signal.SIGINT)))
+    timer.start()
+    assert sweep.main(arguments(tiny, plan, tmp_path, "--launch", "slurm", "slurm.time", "5")) == 130
+    timer.join()
+    wait_for(lambda: not launchers.slurm_jobs())
+    assert {state for state, _ in listed(tiny, plan, tmp_path).values()} == {"missing"}

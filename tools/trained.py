@@ -82,14 +82,9 @@ def load(model_dir: str, classes: Sequence[str] | None = None, load_epoch: int |
     names. `weights` replaces MODEL.BACKBONE.NAME. What is said on the way goes to stderr. Raises UserError for
     a folder without complete results, contexts that belong to other classes, or CLIP weights or a checkpoint that do not fit.
     """
-    path = osp.join(model_dir, "results.json")
-    results = _read_results(path)
+    path, (results, cfg) = osp.join(model_dir, "results.json"), read(model_dir)
     if not results["complete"] and load_epoch is None:
         raise UserError(f"the run in '{model_dir}' is not finished: run its command again, or choose a checkpoint with --load-epoch")
-    cfg = get_cfg_default()
-    trainers.extend_cfg(cfg)
-    datasets.extend_cfg(cfg)
-    merge_from_dict(cfg, results["config"], f" (in '{path}')")
     kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     if not issubclass(kind, PromptTrainer):
         raise UserError(f"'{path}' is of the trainer {cfg.TRAINER.NAME}, which learns no prompts: give --model-dir a run of a prompt learner")
@@ -116,8 +111,9 @@ def load(model_dir: str, classes: Sequence[str] | None = None, load_epoch: int |
     return trainer
 
 
-def _read_results(path: str) -> dict:
-    """Raises UserError if it is not there or not what a run writes."""
+def read(model_dir: str) -> tuple[dict, CfgNode]:
+    """What results.json says, and the configuration in it. Raises UserError if it is not there or not what a run writes."""
+    path = osp.join(model_dir, "results.json")
     try:
         results = read_json(path)
     except OSError as error:
@@ -125,7 +121,11 @@ def _read_results(path: str) -> dict:
     for key, kind in (("complete", bool), ("config", dict), ("epochs", int)):
         if not isinstance(results, dict) or not isinstance(results.get(key), kind):
             raise UserError(f"'{path}' lacks '{key}': give --model-dir the folder of a run of train.py")
-    return results
+    cfg = get_cfg_default()
+    trainers.extend_cfg(cfg)
+    datasets.extend_cfg(cfg)
+    merge_from_dict(cfg, results["config"], f" (in '{path}')")
+    return results, cfg
 
 
 def _hash(config: dict, weights: str) -> str | None:

@@ -85,7 +85,7 @@ def plot(rows: list[Row], columns: list[str], path: Path) -> None:
     """Bars of the columns per data set and trainer, a dot per seed."""
     import matplotlib
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import colors, pyplot
     names = list(dict.fromkeys(row.dataset for row in rows))
     across = min(2, len(names))
     lines = math.ceil(len(names) / across)
@@ -118,7 +118,8 @@ def plot(rows: list[Row], columns: list[str], path: Path) -> None:
                     continue
                 x, mean = place - 0.4 + (number + 0.5) * width, statistics.mean(values)
                 axis.bar(x, mean, width * 0.92, color=colours[name_of(row)])
-                axis.text(x, mean / 2, f"{mean:.1f}", ha="center", va="center", fontsize=8, color="black", rotation=90)
+                dark = sum(colors.to_rgb(colours[name_of(row)])) < 1.3
+                axis.text(x, mean / 2, f"{mean:.1f}", ha="center", va="center", fontsize=8, color="white" if dark else "black", rotation=90)
                 if len(values) > 1:
                     axis.plot([x] * len(values), values, "o", color="black", markersize=2.5)
         axis.set_xticks(range(len(columns)), [column.replace("_", "\n") for column in columns], fontsize=9)

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted((ROOT / "scripts").glob("*.sh")) + [ROOT / ".ci/run"]
@@ -25,10 +26,58 @@ def test_syntax(path):
         assert found.returncode == 0, found.stdout
 
 
-@pytest.mark.parametrize("name", ["base2new_train.sh", "base2new_test.sh"])
+@pytest.mark.parametrize("name", [path.name for path in SCRIPTS if path.name.endswith(("_train.sh", "_test.sh"))] + ["few_shot.sh", "ablation.sh"])
 def test_too_few_arguments_print_the_usage(name):
     done = bash(ROOT / "scripts" / name, "openmoji", "CoOp")
-    assert done.returncode == 2 and f"usage: {name} DATASET TRAINER CFG SEED" in done.stderr
+    shown = {"few_shot.sh": "xd_train.sh", "ablation.sh": "base2new_train.sh"}.get(name, name)  # what they call explains the same arguments
+    assert done.returncode == 2 and f"usage: {shown} DATASET TRAINER CFG SEED" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["ood_train.sh", "ood_test.sh"])
+def test_a_target_is_needed(name):
+    done = bash(ROOT / "scripts" / name, "openmoji", "CoOp", "openmoji", 1, TARGET="")
+    assert done.returncode == 2 and "TARGET (" in done.stderr
+
+
+@pytest.mark.slow
+def test_every_protocol_runs_and_its_table_finds_the_runs(tmp_path):
+    """On two classes of small pictures, with the shipped weights."""
+    python = ROOT / ".venv/bin/python"
+    if not python.exists():
+        pytest.skip("the scripts' environment .venv/ is not there")
+    for label, name in enumerate(("ant", "bee", "cat")):
+        for i in range(10):
+            path = tmp_path / "data" / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (64, 64), (80 * label, 25 * i, 90)).save(path)
+    rows = [f"{name}/{i}.png,{name},{('train', 'train', 'val', 'test', 'test')[i // 2]},{i % 2}" for name in ("ant", "bee", "cat") for i in range(10)]
+    (tmp_path / "data/images.csv").write_text("\n".join(["path,classname,split,domain", *rows]))
+    env = {"OUTPUT": tmp_path / "out", "DATA": tmp_path / "data", "OMP_NUM_THREADS": 1}
+    cell, quick = ("csv", "CraftCoOp", "openmoji", 1), ("OPTIM.MAX_EPOCH", 1)
+
+    def run(script, *arguments, **more):
+        done = bash(ROOT / "scripts" / script, *arguments, cwd=tmp_path, **env, **more)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def table(protocol):
+        done = subprocess.run([python, "-m", "tools.results", protocol, tmp_path / "out"], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if line.startswith("|")]
+
+    run("few_shot.sh", *cell, *quick, SHOTS="2")
+    assert table("few_shot")[0][3:5] == ["2 shots", "seeds"]
+    run("xd_test.sh", *cell, *quick, SHOTS=2, TARGETS="csv")
+    assert table("xd")[0][4:7] == ["source", "csv", "average"]
+    mmd = ("csv", "CraftCoOp", "openmoji_mmd", 1)
+    run("ood_train.sh", *mmd, *quick, SHOTS=2, TARGET="csv")
+    run("ood_test.sh", *mmd, *quick, SHOTS=2, TARGET="csv")
+    assert table("ood")[2][:4] == ["csv_to_csv", "CraftCoOp", "openmoji_mmd", "2"]
+    run("group_train.sh", *mmd, *quick, "TEST.EVALUATOR", "GroupClassification")
+    assert table("group")[2][:4] == ["csv", "CraftCoOp", "openmoji_mmd", "all"] and "worst group" in table("group")[0]
+    assert "craft_mmd" in (tmp_path / "out/group/csv/shots_all/CraftCoOp/openmoji_mmd/seed1/log.txt").read_text()
+    run("ablation.sh", "csv", "CoOp", "openmoji", 1, *quick, SHOTS=1)
+    assert [line[1:3] for line in table("ablation")[2:6]] == [["CoOp", name] for name in ("baseline", "static", "stochastic", "both")]
 
 
 @pytest.mark.slow

@@ -164,3 +164,37 @@ def test_logs_are_read_as_the_coop_world_does(tmp_path, capsys):
     assert parse_test_res.main([str(tmp_path / "run")]) == 2
     assert "for test runs give --test-log" in capsys.readouterr().err
     assert parse_test_res.main([str(tmp_path / "run"), "--test-log"]) == 0
+
+
+def test_published_numbers_stand_beside_ours_with_their_status(tmp_path, capsys):
+    for part, value in (("train_base", 90.0), ("test_new", 70.0)):
+        write(tmp_path, part, "oxford_flowers", "CoOp", 1, value)
+    text, lines = report(capsys, "base2new", tmp_path)
+    published = {line[1]: line for line in lines if "(published)" in line[1]}
+    assert published["CLIP (published)"][4:6] == ["72.08", "77.80"] and published["CoOp (published)"][6] not in ("", results.MISSING)
+    number = published["CLIP (published)"][2]
+    assert f"note: {number} CoCoOp paper" in text and "not verified against its source" in text
+    text, lines = report(capsys, "base2new", tmp_path, "--ours")
+    assert "(published)" not in text
+    put(tmp_path / "imagenet/CoOp/vit_b16_16shots/seed1", {"accuracy": 71.5})
+    put(tmp_path / "evaluation/CoOp/vit_b16_16shots/imagenet_sketch/seed1", {"accuracy": 47.0})
+    _, lines = report(capsys, "dg", tmp_path)
+    assert [line[4:6] for line in lines if line[1] == "CLIP (published)"] == [["66.73", "46.15"]]
+
+
+def test_a_report_page_holds_everything_in_one_file(tmp_path, capsys):
+    from tools import report as page
+    for trainer, more in (("CoOp", 0), ("CraftCoOp", 2)):
+        for seed in (1, 2):
+            for part, value in (("train_base", 80), ("test_new", 60)):
+                write(tmp_path / "out", part, "openmoji", trainer, seed, value + more + seed, config={"OPTIM": {"LR": 0.1}, "TRAINER": {"NAME": trainer}})
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "tsne.png")
+    assert page.main([str(tmp_path / "out"), "--out", str(tmp_path / "page.html"), "--figures", str(tmp_path / "tsne.png")]) == 0
+    text = (tmp_path / "page.html").read_text()
+    assert "81.50 ± 0.71" in text and "+2.00 ± 0.00" in text and text.count("data:image/png;base64,") == 2
+    assert "http://" not in text and "https://" not in text and "src=\"data:" in text  # nothing is fetched
+    assert "LR: 0.1" in text and "Gain of CRAFT" in text
+    assert page.main([str(tmp_path / "none"), "--out", str(tmp_path / "x.html")]) == 2
+    (tmp_path / "empty").mkdir()
+    assert page.main([str(tmp_path / "empty"), "--out", str(tmp_path / "x.html")]) == 2
+    assert "holds no finished runs" in capsys.readouterr().err and not (tmp_path / "x.html").exists()

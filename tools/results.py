@@ -14,8 +14,10 @@ import json
 import math
 import statistics
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from tools import published
 from tools.protocols import PROTOCOLS, Protocol, Row, averages, baseline_key, collect, harmonic
 
 MISSING = "–"
@@ -134,36 +136,60 @@ def plot(rows: list[Row], columns: list[str], path: Path) -> None:
     pyplot.close(figure)
 
 
-def report(args: argparse.Namespace) -> int:
-    protocol = PROTOCOLS[args.protocol]
-    rows, problems = collect(protocol, args.folders, args.shots)
-    if not rows:
-        sys.stderr.write(f"error: no results.json of {protocol.name} runs below {', '.join(map(str, args.folders))}: run "
-                         f"scripts/{protocol.script} first\n" + "".join(f"note: {problem}\n" for problem in problems))
-        return 2
+@dataclass
+class Tables:
+    """What a protocol's runs come to: rows, the table's head and lines, the gains' head and lines, and sentences on what to know."""
+
+    protocol: Protocol
+    rows: list[Row]
+    everything: list[Row]
+    columns: list[str]
+    head: list[str]
+    lines: list[list[str]]
+    gain_head: list[str]
+    gain_lines: list[list[str]]
+    notes: list[str]
+
+
+def tables(protocol: Protocol, folders: list[Path], shots: str | None = None, beside: bool = True) -> Tables:
+    """Of all finished runs of the protocol below the folders; published numbers on the same data sets with `beside`."""
+    rows, notes = collect(protocol, folders, shots)
     columns = protocol.columns(list(dict.fromkeys(column for row in rows for column in row.values)))
     everything = rows + averages(protocol, rows, columns)
-    table, gain = table_of(everything, columns), gains(protocol, everything, columns)
-    head = ["data set", "trainer", "config", *(["shots"] if rows[0].shots else []), *columns, "seeds"]
-    text = markdown(head, table)
-    if gain:
-        text += ("\n\nGain of CRAFT over its baseline, paired over seeds (mean ± standard error):\n\n"
-                 + markdown(["data set", "trainer", *columns, "seeds paired"], gain))
-    sys.stdout.write(text + "\n")
-    if any(MISSING in line for line in table):
-        problems.append(f"cells with {MISSING} have no finished run")
-    sys.stdout.write("".join(f"note: {problem}\n" for problem in problems))
+    lines, gain_lines = table_of(everything, columns), gains(protocol, everything, columns)
+    if any(MISSING in line for line in lines):
+        notes.append(f"cells with {MISSING} have no finished run")
+    if beside:
+        others, footnotes = published.rows(protocol.name, rows, columns)
+        lines += [[*line[:-1], ""] for line in table_of(others, columns)]
+        notes += footnotes
+    shot = ["shots"] if rows and rows[0].shots else []
+    return Tables(protocol, rows, everything, columns, ["data set", "trainer", "config", *shot, *columns, "seeds"], lines,
+                  ["data set", "trainer", *columns, "seeds paired"], gain_lines, notes)
+
+
+def report(args: argparse.Namespace) -> int:
+    protocol = PROTOCOLS[args.protocol]
+    found = tables(protocol, args.folders, args.shots, not args.ours)
+    if not found.rows:
+        sys.stderr.write(f"error: no results.json of {protocol.name} runs below {', '.join(map(str, args.folders))}: run "
+                         f"scripts/{protocol.script} first\n" + "".join(f"note: {note}\n" for note in found.notes))
+        return 2
+    text = markdown(found.head, found.lines)
+    if found.gain_lines:
+        text += "\n\nGain of CRAFT over its baseline, paired over seeds (mean ± standard error):\n\n" + markdown(found.gain_head, found.gain_lines)
+    sys.stdout.write(text + "\n" + "".join(f"note: {note}\n" for note in found.notes))
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         numbers = [{"dataset": row.dataset, "trainer": row.trainer, "config": row.config, "shots": row.shots,
-                    "values": {column: row.of(column) for column in columns}} for row in everything]
-        runs = [run for row in rows for run in row.runs]
+                    "values": {column: row.of(column) for column in found.columns}} for row in found.everything]
+        runs = [run for row in found.rows for run in row.runs]
         proof = comma_separated(list(runs[0]), [[str(value) for value in run.values()] for run in runs])
-        for suffix, content in ((".md", text), ("_runs.csv", proof), (".csv", comma_separated(head, table)), (".tex", latex(head, table)),
-                                (".json", json.dumps(numbers, indent=1, ensure_ascii=False))):
+        for suffix, content in ((".md", text), ("_runs.csv", proof), (".csv", comma_separated(found.head, found.lines)),
+                                (".tex", latex(found.head, found.lines)), (".json", json.dumps(numbers, indent=1, ensure_ascii=False))):
             args.out.with_name(args.out.name + suffix).write_text(content.rstrip("\n") + "\n", encoding="utf-8")
     if args.plot:
-        plot(rows, columns, args.plot)
+        plot(found.rows, found.columns, args.plot)
         sys.stdout.write(f"picture: {args.plot}\n")
     return 0
 
@@ -175,6 +201,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--shots", help="only runs with so many shots")
     parser.add_argument("--out", type=Path, help="write NAME.md, .csv, .tex, .json and NAME_runs.csv")
     parser.add_argument("--plot", type=Path, help="write a picture")
+    parser.add_argument("--ours", action="store_true", help="without the published numbers on the same data sets")
     return report(parser.parse_args(arguments))
 
 

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# A table of the paper, or the whole bundled study: everything that is missing is run, then tables and the report page are made.
+#   bash scripts/reproduce.sh TABLE [options of tools.sweep, KEY VALUE ...]
+#   TABLE: openmoji (the bundled study, on a laptop), or base2new, xd, few_shot, ablation, ood, groups (with the data sets under DATA)
+# Environment: DATA (default data), OUTPUT (default output). Stop it whenever you like: the same command goes on.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
+plan="configs/sweeps/${1:-}.yaml"
+if [ $# -eq 0 ] || [ ! -f "$plan" ]; then
+    echo "usage: reproduce.sh TABLE [options of tools.sweep, KEY VALUE ...]; there are $(cd configs/sweeps && echo -- *.yaml | sed 's/^-- //; s/\.yaml//g')" >&2
+    exit 2
+fi
+name=$1
+shift
+DATA=$(if [ -n "${DATA:-}" ]; then absolute "$DATA"; else echo "$ROOT/data"; fi)
+OUTPUT=$(if [ -n "${OUTPUT:-}" ]; then absolute "$OUTPUT"; else echo "$ROOT/output"; fi)
+if [ "$name" = openmoji ]; then
+    for set in openmoji icons openmoji-groups; do "$PYTHON" -m datasets.prepare "$set" --root "$DATA"; done
+fi
+launch=(--launch local)
+case " $* " in *" --launch "*) launch=() ;; esac
+"$PYTHON" -m tools.sweep "$plan" ${launch[@]+"${launch[@]}"} --root "$DATA" --output "$OUTPUT" "$@"
+
+# Pictures of the paper from the runs of seed 1, as far as this plan has them.
+figures=()
+draw() {
+    local kind=$1 run
+    shift
+    for run in "$@"; do
+        case "$run" in "$OUTPUT"/*) [ -f "$run/results.json" ] || return 0 ;; esac
+    done
+    "$PYTHON" -m tools.figures "$kind" "$@" --root "$DATA" --out "$OUTPUT/figures/$kind" && figures+=("$OUTPUT/figures/$kind.png")
+}
+ood="$OUTPUT/ood/train/openmoji_to_openmoji_line/shots_8"
+draw tsne "$ood/MaPLe/openmoji/seed1" "$ood/CraftMaPLe/openmoji/seed1" --classes 3
+draw channels "$ood/MaPLe/openmoji/seed1" "$ood/CraftMaPLe/openmoji/seed1" "$ood/CraftMaPLe/openmoji_mmd/seed1" --target OpenMojiLine
+draw predictions "$ood/CoOp/openmoji/seed1" "$ood/CraftCoOp/openmoji/seed1" --target OpenMojiLine
+[ -d "$OUTPUT/ablation" ] && draw ablation "$OUTPUT"
+for protocol in base2new xd dg ood group few_shot ablation; do
+    "$PYTHON" -m tools.results "$protocol" "$OUTPUT" --out "$OUTPUT/tables/$protocol" >/dev/null 2>&1 || true  # what was not run has no table
+done
+"$PYTHON" -m tools.report "$OUTPUT" --out "$OUTPUT/report.html" --figures ${figures[@]+"${figures[@]}"}
+echo "tables: $OUTPUT/tables"

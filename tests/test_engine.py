@@ -457,3 +457,40 @@ def test_unknown_names_list_the_known_ones(tmp_path):
     cfg = get_cfg_default()
     with pytest.raises(UserError, match="unknown config key 'OPTIM.LRR': the closest known key is 'OPTIM.LR'"):
         merge_from_list(cfg, ["OPTIM.LRR", 1])
+
+
+class FakeWandb:
+    """What the engine uses of the package wandb, with its calls recorded."""
+
+    def __init__(self, fails: bool = False):
+        self.logged, self.fails, self.finished = [], fails, False
+
+    def init(self, **options):
+        if self.fails:
+            raise RuntimeError("api_key not\nconfigured")
+        self.options = options
+        return self
+
+    def log(self, values):
+        self.logged.append(values)
+
+    def finish(self):
+        self.finished = True
+
+
+def test_weights_and_biases_is_told_what_tensorboard_is_told_and_never_needed(tmp_path, monkeypatch):
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    make_trainer(tmp_path, "CoOp").train()
+    assert not hasattr(fake, "options")
+    make_trainer(tmp_path, "CoOp", "LOG.WANDB", True, "LOG.WANDB_PROJECT", "mine", "OUTPUT_DIR", str(tmp_path / "other")).train()
+    assert fake.finished and fake.options["project"] == "mine" and fake.options["config"]["TRAINER"]["NAME"] == "CoOp" and "entity" not in fake.options
+    assert {"train/loss", "train/lr", "test/accuracy"} <= {tag for values in fake.logged for tag in values}
+    hashes = [json.loads((tmp_path / name / "results.json").read_text())["config_hash"] for name in ("output", "other")]
+    assert hashes[0] == hashes[1]  # where curves go changes no result
+    monkeypatch.setitem(sys.modules, "wandb", FakeWandb(fails=True))
+    with pytest.raises(UserError, match=r"LOG.WANDB is True but wandb does not start \(api_key not configured\): run `wandb login`, set WANDB_MODE"):
+        make_trainer(tmp_path, "CoOp", "LOG.WANDB", True, "OUTPUT_DIR", str(tmp_path / "third")).train()
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match="the package wandb is not installed: run `pip install wandb`, or set LOG.WANDB False"):
+        make_trainer(tmp_path, "CoOp", "LOG.WANDB", True, "OUTPUT_DIR", str(tmp_path / "fourth")).train()

@@ -15,7 +15,8 @@ from dassl.utils.tools import UserError
 
 # Keys that change where or how fast a run happens, never its result: left out of the hash. (The number of workers does
 # change it: each worker has an augmentation stream of its own.)
-_NOT_HASHED = {"OUTPUT_DIR", "DATASET.ROOT", "RESUME", "VERBOSE", "USE_CUDA", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ"}
+_NOT_HASHED = {"OUTPUT_DIR", "DATASET.ROOT", "RESUME", "VERBOSE", "USE_CUDA", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "LOG.WANDB",
+               "LOG.WANDB_PROJECT"}
 # Keys that may name a file, whose content then counts too.
 _FILES = ("MODEL.BACKBONE.NAME", "MODEL.INIT_WEIGHTS")
 _HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

@@ -15,6 +15,10 @@ DEFAULTS = {
     "SEED": -1,  # negative: not seeded
     "USE_CUDA": True,
     "VERBOSE": True,
+    "LOG": {
+        "WANDB": False,  # True: curves to Weights & Biases too (pip install wandb), under the account of `wandb login`
+        "WANDB_PROJECT": "craft",
+    },
     "INPUT": {
         "SIZE": (224, 224),  # height, width
         "INTERPOLATION": "bilinear",

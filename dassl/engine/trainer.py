@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from dassl.config import cfg_to_dict
 from dassl.data import DataManager
@@ -21,6 +20,7 @@ from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import AverageMeter, MetricMeter, UserError, count_num_param, mkdir_if_missing, read_json, save_checkpoint, tolist_if_not, write_json
 from dassl.utils.logger import eta_text, progress_bar, track
+from dassl.utils.scalars import ScalarLog
 from dassl.utils.tools import get_rng_state, set_rng_state, versions
 from dassl.utils.torchtools import load_checkpoint, load_pretrained_weights, load_state, newest_first, restore
 
@@ -76,7 +76,7 @@ class TrainerBase:
         self._models: OrderedDict[str, nn.Module] = OrderedDict()
         self._optims: OrderedDict = OrderedDict()
         self._scheds: OrderedDict = OrderedDict()
-        self._writer: SummaryWriter | None = None
+        self._writer: ScalarLog | None = None
         self.start_epoch = self.epoch = self.batch_idx = 0
         self._seconds_before = 0.0  # of the runs that this one continues
 
@@ -222,7 +222,8 @@ class TrainerBase:
         """Open TensorBoard's file, once."""
         if self._writer is None:
             mkdir_if_missing(log_dir)
-            self._writer = SummaryWriter(log_dir=log_dir)
+            cfg = self.__dict__.get("cfg")
+            self._writer = ScalarLog(log_dir, cfg.get("LOG") if cfg else None, cfg_to_dict(cfg) if cfg else None)
 
     def close_writer(self) -> None:
         if self._writer is not None:

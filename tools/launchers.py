@@ -1,0 +1,664 @@
+"""Jobs of a sweep and what runs them: processes on this machine, or Slurm, both through submitit.
+
+A job is a run of train.py in a folder of its own. It runs in a forked process: torch is imported once per worker, not once per job, and
+whatever happens to a job (kill -9, out of memory, a segmentation fault) happens to it alone. While it runs it holds a lock on the file
+sweep.json in its folder, which the system lets go of however the process ends; what is left of that file tells why a job failed.
+"""
+
+import ctypes
+import datetime
+import fcntl
+import json
+import multiprocessing
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import connection
+from pathlib import Path
+
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+MARK, ERRORS, RESULTS = "sweep.json", "stderr.txt", "results.json"
+INTERRUPTED, BUSY, LOST = 130, 75, -1000  # exit codes: Ctrl-C; another process runs this job; the worker itself is gone
+READY = "ready"  # a worker's first word
+BAD_INPUT = 2  # what train.py ends with after a sentence to the user: trying again is of no use
+GRACE_S = 10  # for a job to clean up after Ctrl-C
+BUSY_S = 3  # between looks at a job that another sweep runs
+FORK = multiprocessing.get_context("fork")
+
+
+class SweepError(Exception):
+    """Bad input. The message is one sentence: the culprit and the remedy."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run of train.py. `folder` and `trained`, the folder of the run whose model it tests, are below the output folder."""
+
+    folder: str
+    dataset: str
+    trainer: str
+    config: str
+    seed: int
+    options: tuple[str, ...]  # KEY, VALUE, ...
+    test: bool = False  # nothing is trained
+    trained: str = ""
+
+    def settings(self, root: str, output: str) -> list[str]:
+        """What of train.py's arguments decides on the configuration."""
+        return ["--root", root, "--seed", str(self.seed), "--trainer", self.trainer, "--skip-done", "--output-dir", f"{output}/{self.folder}",
+                "--dataset-config-file", f"configs/datasets/{self.dataset}.yaml", "--config-file", f"configs/trainers/{self.trainer}/{self.config}.yaml"]
+
+    def arguments(self, root: str, output: str) -> list[str]:
+        """train.py's arguments. Raises SweepError if the run whose model it tests is not complete."""
+        flags = ["--eval-only"] if self.test else []
+        if self.trained:
+            loaded = self.loads(output)
+            if loaded is None:
+                raise SweepError(f"'{output}/{self.trained}' holds no finished run: train it first")
+            flags += ["--model-dir", f"{output}/{self.trained}"] + ([] if loaded["epoch"] is None else ["--load-epoch", str(loaded["epoch"])])
+        return [*self.settings(output=output, root=root), *flags, *self.options]
+
+    def loads(self, output: str) -> dict | None:
+        """What results.json says of the model tested (train.py, `loaded_from`); None if there is none, or it is not trained yet."""
+        if not self.trained:
+            return {"model_dir": "", "epoch": None} if self.test else None
+        found = read(Path(output, self.trained, RESULTS))
+        if not found.get("complete"):
+            return None
+        # The model that was tested after training: the last one, or the best one, which has no number.
+        epoch = None if found.get("deployed") == "best_val" else found.get("epochs")
+        return {"model_dir": os.path.relpath(self.trained, self.folder), "epoch": epoch}
+
+
+def read(path: Path) -> dict:
+    """A JSON object; {} if there is none to be read."""
+    try:
+        found = json.loads(path.read_bytes())
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+# What is known of a job
+
+
+def state_of(job: Job, output: str, wanted: str, live: Callable[[], dict | None]) -> tuple[str, str]:
+    """(done, running, queued, failed, missing or other; a note). `wanted` is its configuration's hash, `live` asks Slurm for its jobs.
+
+    Done takes complete results of exactly this configuration and model, newer than that model, as train.py --skip-done does.
+    """
+    folder = Path(output, job.folder)
+    found = read(folder / RESULTS)
+    if found and found.get("config_hash") != wanted:
+        return "other", ""
+    if found.get("complete") and found.get("loaded") == job.loads(output) and (not job.trained or found["loaded"]):
+        trained = Path(output, job.trained, RESULTS)
+        if not job.trained or trained.stat().st_mtime <= (folder / RESULTS).stat().st_mtime:
+            return "done", ""
+    left = read(folder / MARK)
+    state, number = left.get("state", "missing"), left.get("slurm", "")
+    if state != "missing" and locked(folder / MARK):
+        return "running", f"process {left.get('pid', '?')} on {left.get('host', '?')}"
+    if number and state in ("queued", "running", "stopped") and ((alive := live()) is None or number in alive):
+        return "running" if state == "running" else "queued", f"Slurm job {number}"  # one that was stopped by preemption waits for its next turn
+    if state == "failed":
+        return "failed", left.get("error", "")
+    if state == "running":
+        return "failed", "ended without a word: the machine stopped, or job and sweep were killed"
+    return "missing", "stopped before its end" if state == "stopped" else ""
+
+
+def locked(path: Path) -> bool:
+    """Whether a living process runs the job with this mark."""
+    with suppress(OSError), open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def mark(folder: Path, state: str, **more) -> None:
+    """Write the mark. Not whole or not at all, as that would take another file than the locked one: who cannot read it ignores it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARK).write_text(json.dumps({"state": state, "time": datetime.datetime.now().isoformat(timespec="seconds"), **more}))
+
+
+def stopped(folder: Path) -> None:
+    """Mark a job that was stopped; Slurm may start it again."""
+    mark(folder, "stopped", slurm=read(folder / MARK).get("slurm", ""))
+
+
+def why(code: int, folder: Path) -> str:
+    """Why a job ended with this exit code, in a sentence; a negative code is a signal's."""
+    with suppress(OSError):
+        lines = [line.strip() for line in (folder / ERRORS).read_text(errors="replace").splitlines() if line.strip()]
+        said = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "").removeprefix("error: ")
+    if code == LOST:
+        return "the worker that ran it was killed"
+    if code == -signal.SIGKILL:
+        return "killed (signal 9): out of memory, or somebody's kill -9"
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}" + (f": {said}" if said else "")
+    return said or f"exit code {code}, and nothing said: see log.txt"
+
+
+# A job's process
+
+
+def _run(job: Job, root: str, output: str, slurm: str) -> None:
+    """In a forked process: train.py's main under the folder's lock, with errors in a file. Ends the process."""
+    os.setsid()  # it hears of Ctrl-C once, from its worker, and its data loaders can be found
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm tells everybody that time is up; the parent takes care of it
+    folder = Path(output, job.folder)
+    try:
+        lock = _claim(folder, slurm)
+        if lock is None:
+            sys.exit(BUSY)
+        _redirect(folder / ERRORS)
+        code = _train(job.arguments(root, output))
+    except SweepError as error:
+        sys.stderr.write(f"error: {error}\n")
+        code = BAD_INPUT
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # it ends anyway
+    if code == INTERRUPTED:
+        stopped(folder)
+    elif code == 0:
+        for name in (MARK, ERRORS):
+            (folder / name).unlink(missing_ok=True)
+    sys.exit(code)
+
+
+def _train(arguments: list[str]) -> int:
+    """train.py's exit code; in another process if CUDA was asked before this one was forked, since it does not work in here then."""
+    import torch
+
+    if getattr(torch.cuda, "_is_in_bad_fork", bool)():
+        process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *arguments])
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            return process.wait()
+    import train
+
+    sys.argv = ["train.py", *arguments]  # train.py writes it to its log
+    return train.main(train.parse_args(arguments))
+
+
+def _die_with_parent() -> None:
+    """A killed worker must not leave its job behind (Linux; elsewhere the job goes on to its end)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _claim(folder: Path, slurm: str):
+    """The job's mark, locked until this process ends; None if another process has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = open(folder / MARK, "a+")
+    for _ in range(20):  # who only looks (`locked`) holds it for an instant
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            time.sleep(0.05)
+        except OSError:  # a file system without locks: nothing guards against running a job twice there
+            break
+    else:
+        return None
+    mark(folder, "running", pid=os.getpid(), host=socket.gethostname(), slurm=slurm)
+    return file
+
+
+def _redirect(path: Path) -> None:
+    """Errors to a file; what is printed is in the run's log.txt."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    errors = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    for target, source in ((0, nowhere), (1, nowhere), (2, errors)):
+        os.dup2(source, target)
+
+
+def start(job: Job, root: str, output: str, slurm: str = ""):
+    """A process that runs the job."""
+    process = FORK.Process(target=_run, args=(job, root, output, slurm), daemon=False)
+    process.start()
+    return process
+
+
+def stop(process, job: Job, output: str) -> None:
+    """End it as Ctrl-C does; with force, if it does not end."""
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGINT)
+    process.join(GRACE_S)
+    finish(process)
+    if process.exitcode == -signal.SIGKILL:
+        stopped(Path(output, job.folder))
+
+
+def finish(process) -> None:
+    """Wait for the end of a job that has ended, and of the data loaders that a killed one leaves behind."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.join()
+
+
+# What is seen of a sweep
+
+
+class View:
+    """A bar with ETA over all jobs and, on a terminal, a line for each that runs; elsewhere a line for each that ended."""
+
+    LINES = 8
+
+    def __init__(self, total: int, done: int):
+        self.terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=total, initial=done, unit="job", smoothing=0, dynamic_ncols=True, disable=not self.terminal)
+        self._lines: list[tqdm] = []
+        self._running: dict[str, float] = {}  # folder: when it started
+        self._began, self._first, self._failed = 0.0, done, 0
+
+    def started(self, folder: str) -> None:
+        self._running.setdefault(folder, time.monotonic())
+        if not self._began:  # now, and not before: starting workers takes seconds
+            self._began = time.monotonic()
+            self._bar.reset()
+            self._bar.n = self._first
+        self.tick()
+
+    def ended(self, folder: str, error: str = "") -> None:
+        """A job is over; `error` if it is so for want of success."""
+        self.started(folder)  # if Slurm started and ended it between two looks
+        seconds = time.monotonic() - self._running.pop(folder)
+        self._failed += bool(error)
+        self._bar.n += 1  # a disabled bar does not count by itself
+        if error:
+            self.say(f"failed: {folder}: {error}")
+        elif not self.terminal:
+            per_job = (time.monotonic() - self._began) / (self._bar.n - self._first)
+            left = datetime.timedelta(seconds=int(per_job * (self._bar.total - self._bar.n)))
+            self.say(f"[{self._bar.n}/{self._bar.total}] {seconds:.1f} s, {left} left: {folder}")
+        self.tick()
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        tqdm.write(text, file=sys.stderr)
+        sys.stderr.flush()
+
+    def tick(self, output: str = "", note: str = "") -> None:
+        """Draw anew; with `output` read from the logs how far the jobs are."""
+        if not self.terminal:
+            return
+        self._bar.set_postfix_str(", ".join(filter(None, [note or f"{len(self._running)} running", f"{self._failed} failed" if self._failed else ""])))
+        if output:
+            while len(self._lines) < min(len(self._running), self.LINES):
+                self._lines.append(tqdm(total=0, position=len(self._lines) + 1, bar_format="{desc}", leave=False))
+            texts = [f"  {folder}  {progress_of(Path(output, folder))}" for folder in self._running]
+            for line, text in zip(self._lines, [*texts, *[""] * self.LINES], strict=False):
+                line.set_description_str(text)
+
+    def close(self) -> None:
+        for line in (*self._lines, self._bar):
+            line.close()
+
+
+def progress_of(folder: Path) -> str:
+    """How far the run is, by the last line of its log that says so."""
+    with suppress(OSError), open(folder / "log.txt", "rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 2000))
+        found = re.findall(r"^(\w+ \[\d+/\d+\]).*?eta (\S+)", file.read().decode(errors="replace"), re.MULTILINE)
+        return f"{found[-1][0]}, {found[-1][1]} left" if found else ""
+    return ""
+
+
+# This machine
+
+
+def serve(address: str, device: str, root: str, output: str) -> None:
+    """A worker: runs the jobs that come in through the socket, one at a time, each in a fork, until the other side hangs up."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = device  # CUDA itself starts in the forks only
+    with connection.Client(address, "AF_UNIX") as line:
+        line.send((os.environ["SUBMITIT_LOCAL_JOB_ID"], os.getpid()))
+        import train  # noqa: F401  once, for all jobs
+
+        with suppress(EOFError, OSError):
+            line.send(READY)
+            while True:
+                job = line.recv()
+                process = start(job, root, output)
+                if line in connection.wait([process.sentinel, line]):  # hung up: Ctrl-C, or the sweep is gone
+                    stop(process, job, output)
+                    break
+                finish(process)
+                line.send(process.exitcode)
+    os._exit(0)  # there is nothing to save, and taking torch down takes a second or two
+
+
+@dataclass
+class Worker:
+    device: str
+    job: object  # submitit's
+    process: int
+    ready: bool = False
+
+
+class Workers:
+    """Workers for devices (values of CUDA_VISIBLE_DEVICES), started through submitit's local executor."""
+
+    def __init__(self, threads: int, root: str, output: str):
+        import submitit
+
+        self._place, self._threads = (root, output), str(threads)
+        self._folder = tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True)
+        self._address = f"{self._folder.name}/socket"
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(self._address)
+        self._server.listen()
+        self._executor = submitit.LocalExecutor(f"{self._folder.name}/%j")
+        self._executor.update_parameters(timeout_min=60 * 24 * 365, stderr_to_stdout=True)
+        self._starting: dict[str, tuple[str, object]] = {}  # submitit's id: device, submitit's job
+        self._workers: dict[connection.Connection, Worker] = {}
+        self.busy: dict[connection.Connection, Job] = {}
+
+    def start(self, device: str) -> None:
+        """Workers do not hear Ctrl-C: the sweep hears it and passes it on in good order."""
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
+        try:
+            # NVML: to ask whether there is a GPU, as importing clip does, must not start CUDA, which would not work in forks then.
+            with _environment(OMP_NUM_THREADS=self._threads, MKL_NUM_THREADS=self._threads, PYTHONPATH=_python_path(), PYTORCH_NVML_BASED_CUDA_CHECK="1"):
+                job = self._executor.submit(serve, self._address, device, *self._place)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        self._starting[job.job_id] = device, job
+
+    @property
+    def devices(self) -> list[str]:
+        """Of all workers, those that are still starting included."""
+        return [device for device, _ in self._starting.values()] + [worker.device for worker in self._workers.values()]
+
+    @property
+    def idle(self) -> list[connection.Connection]:
+        return [line for line, worker in self._workers.items() if worker.ready and line not in self.busy]
+
+    def run(self, line: connection.Connection, job: Job) -> None:
+        self.busy[line] = job
+        with suppress(OSError):  # a worker that is gone: `ended` tells
+            line.send(job)
+
+    def ended(self, timeout: float) -> Iterator[tuple[Job, int]]:
+        """Jobs that ended within `timeout` seconds, each with its exit code, LOST if its worker is gone. Raises SweepError if a worker does not start."""
+        for source in connection.wait([self._server, *self._workers], timeout):
+            if source is self._server:
+                line = connection.Connection(self._server.accept()[0].detach())
+                with suppress(EOFError, OSError):  # gone already: seen below
+                    name, process = line.recv()
+                    self._workers[line] = Worker(*self._starting.pop(name), process)
+                continue
+            worker = self._workers[source]
+            try:
+                code = source.recv()
+            except (EOFError, OSError):
+                source.close()
+                del self._workers[source]
+                if not worker.ready:
+                    raise _no_start(worker.job) from None
+                code = LOST
+            worker.ready = True
+            if code != READY and source in self.busy:
+                yield self.busy.pop(source), code
+        for _, job in self._starting.values():
+            if job.done():
+                raise _no_start(job)
+
+    def close(self) -> None:
+        """Hang up: workers stop their jobs and end."""
+        deadline = time.monotonic() + GRACE_S + 5
+        jobs = [job for _, job in self._starting.values()] + [worker.job for worker in self._workers.values()]
+        for line, worker in self._workers.items():
+            line.close()
+            if line not in self.busy:
+                _kill(worker.process)  # it has nothing to lose, and may be importing
+        self._server.close()
+        os.unlink(self._address)
+        while not all(job.done() for job in jobs) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for worker in self._workers.values():
+            if not worker.job.done():
+                _kill(worker.process)  # its job dies with it
+        self._folder.cleanup()
+
+
+def _kill(process: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+
+
+def _no_start(job) -> SweepError:
+    deadline = time.monotonic() + 5
+    while not job.done() and time.monotonic() < deadline:  # what went wrong is written last
+        time.sleep(0.02)
+    said = job.paths.stdout.read_text(errors="replace").split("\n") if job.paths.stdout.exists() else []
+    said = [line.strip() for line in said if line.strip()]
+    return SweepError(f"a worker did not start ({said[-1] if said else 'it said nothing'}): see that `python train.py --help` works")
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _python_path() -> str:
+    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def run_local(jobs: Sequence[Job], root: str, output: str, devices: Sequence[str], threads: int, retries: int, view: View) -> None:
+    """Run the jobs, a test after its training, as many at a time as there are devices; what fails is marked in its folder.
+
+    submitit's local executor starts what it is given at once, so what comes next is chosen here: the first job of the list that can run.
+    """
+    waiting = list(jobs)
+    attempts: Counter[str] = Counter()
+    not_before: dict[str, float] = {}
+    with ExitStack() as stack:
+        workers = Workers(threads, root, output)
+        stack.callback(workers.close)
+        while waiting or workers.busy:
+            wanted = min(len(devices), len(waiting) + len(workers.busy)) - len(workers.devices)
+            for device in list((Counter(devices) - Counter(workers.devices)).elements())[:max(0, wanted)]:
+                workers.start(device)
+            unfinished = {job.folder for job in (*waiting, *workers.busy.values())}
+            ready = [job for job in waiting if job.trained not in unfinished and not_before.get(job.folder, 0) < time.monotonic()]
+            for job, line in zip(ready, workers.idle, strict=False):
+                waiting.remove(job)
+                workers.run(line, job)
+                view.started(job.folder)
+            for job, code in workers.ended(1.0):
+                if code == BUSY:
+                    not_before[job.folder] = time.monotonic() + BUSY_S
+                    waiting.append(job)
+                    continue
+                attempts[job.folder] += 1
+                error = failure(job, output, code, attempts[job.folder])
+                if error and may_retry(code, attempts[job.folder], retries):
+                    view.say(f"trying again: {job.folder}: {error}")
+                    waiting.insert(0, job)
+                    continue
+                view.ended(job.folder, error)
+                for other in [other for other in waiting if error and other.trained == job.folder]:
+                    waiting.remove(other)
+                    view.ended(other.folder, "not run, since its training failed")
+            view.tick(output)
+
+
+def failure(job: Job, output: str, code: int, attempts: int) -> str:
+    """Why the job failed, marked in its folder; "" if it did not."""
+    if code == 0:
+        return ""
+    if code == INTERRUPTED:
+        return "stopped before its end"
+    error = why(code, Path(output, job.folder))
+    with suppress(OSError):  # a full disk, say: the sweep itself still shows the error
+        mark(Path(output, job.folder), "failed", error=error, attempts=attempts)
+    return error
+
+
+def may_retry(code: int, attempts: int, retries: int) -> bool:
+    return code not in (BAD_INPUT, INTERRUPTED) and attempts <= retries
+
+
+# Slurm
+
+
+class Task:
+    """What a Slurm job does: run a job, again if it fails. After a time-out or preemption Slurm starts it once more, and the run goes on."""
+
+    def __init__(self, job: Job, root: str, output: str, retries: int):
+        self.job, self.root, self.output, self.retries = job, root, output, retries
+
+    def __call__(self) -> None:
+        """Raises RuntimeError with the reason of the last failure: then Slurm does not start what depends on it."""
+        os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK", "1"))
+        attempts = 0
+        while True:
+            process = start(self.job, self.root, self.output, os.environ.get("SLURM_JOB_ID", ""))
+            try:
+                process.join()
+            except BaseException:  # submitit's handlers for time-out and preemption
+                stop(process, self.job, self.output)
+                raise
+            finish(process)
+            if process.exitcode == BUSY:
+                time.sleep(BUSY_S)
+                continue
+            attempts += 1
+            error = failure(self.job, self.output, process.exitcode, attempts)
+            if not error:
+                return
+            if not may_retry(process.exitcode, attempts, self.retries):
+                raise RuntimeError(error)
+
+    def checkpoint(self):
+        """For submitit: how to go on."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+
+def slurm_executor(folder: Path, options: dict):
+    """submitit's executor. Raises SweepError where there is no Slurm, and for an option that it does not know."""
+    import submitit
+
+    try:
+        executor = submitit.SlurmExecutor(folder / "%j")
+    except RuntimeError:
+        raise SweepError("there is no Slurm here (no srun on the PATH): use --launch local, or log in to the cluster") from None
+    more = {"kill-on-invalid-dep": "yes", **options.get("additional_parameters", {})}  # tests of a training that failed must not wait for ever
+    try:
+        executor.update_parameters(**{"time": 1440, "job_name": "sweep", **options, "additional_parameters": more})
+    except (ValueError, TypeError) as error:
+        said = re.sub(r" - (\w+) \(default: [^)]*\)", r" \1", " ".join(str(error).split()))  # submitit lists all that it knows
+        raise SweepError(f"slurm options {options}: {said}") from None
+    return executor
+
+
+def slurm_jobs() -> dict[str, str] | None:
+    """{id: state} of this user's Slurm jobs that wait or run; None if Slurm does not answer."""
+    try:
+        found = subprocess.run(["squeue", "-h", "-u", str(os.getuid()), "-o", "%i %T"], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return dict(line.split() for line in found.stdout.splitlines()) if found.returncode == 0 else None
+
+
+def submit(executor, jobs: Sequence[Job], queued: dict[str, str], root: str, output: str, retries: int) -> dict[str, str]:
+    """Give Slurm the jobs, a test to start after its training, which may be among `queued`. Returns {folder: Slurm's id}.
+
+    Raises SweepError if Slurm refuses a job; those before it are taken back.
+    """
+    ids: dict[str, str] = {}
+    try:
+        for job in jobs:
+            before = (queued | ids).get(job.trained)
+            executor.update_parameters(job_name="/".join(job.folder.split("/")[-4:]), dependency=f"afterok:{before}" if before else None)
+            with _environment(PYTHONPATH=_python_path()):
+                ids[job.folder] = executor.submit(Task(job, root, output, retries)).job_id
+            if read(Path(output, job.folder, MARK)).get("slurm") != ids[job.folder]:  # it may have begun
+                mark(Path(output, job.folder), "queued", slurm=ids[job.folder])
+    except BaseException as error:
+        cancel(ids, output)
+        if isinstance(error, Exception):
+            raise SweepError(f"Slurm refuses a job ({str(error).strip().splitlines()[-1]}): correct the plan's slurm options") from None
+        raise
+    return ids
+
+
+def watch(ids: dict[str, str], output: str, view: View) -> None:
+    """Wait for the end of Slurm jobs {folder: id}; what ended without success is marked in its folder. Ctrl-C cancels them."""
+    waiting, missed, pause = dict(ids), Counter(), 1.0
+    try:
+        while waiting:
+            time.sleep(pause)
+            pause = min(15.0, pause * 1.3)  # each look is a question to the whole cluster's controller
+            alive = slurm_jobs()
+            if alive is None:
+                view.tick(note="Slurm does not answer")
+                continue
+            for folder, number in [(folder, number) for folder, number in waiting.items() if number not in alive]:
+                missed[folder] += 1
+                left, complete = read(Path(output, folder, MARK)), read(Path(output, folder, RESULTS)).get("complete")
+                if left and left.get("state") != "failed" or not left and not complete:
+                    if missed[folder] < 3:  # a file system over a network takes a while
+                        continue
+                    never = left.get("state") == "queued"
+                    left = {"error": "not run, since its training failed" if never else _slurm_end(number)}
+                    mark(Path(output, folder), "missing" if never else "failed", **left)
+                del waiting[folder]
+                view.ended(folder, left.get("error", ""))
+            for folder, number in waiting.items():
+                if alive.get(number) == "RUNNING":
+                    view.started(folder)
+            view.tick(output)
+    except KeyboardInterrupt:
+        cancel(waiting, output)
+        raise
+
+
+def cancel(ids: dict[str, str], output: str) -> None:
+    """Take Slurm jobs {folder: id} back."""
+    if ids:
+        subprocess.run(["scancel", *ids.values()], check=False)
+    for folder in ids:
+        if read(Path(output, folder, MARK)).get("state") == "queued":
+            mark(Path(output, folder), "stopped")
+
+
+def _slurm_end(number: str) -> str:
+    """What Slurm says of a job that is over."""
+    with suppress(OSError, subprocess.TimeoutExpired):
+        found = subprocess.run(["scontrol", "-o", "show", "job", number], capture_output=True, text=True, timeout=30).stdout
+        if state := re.search(r"JobState=(\S+)", found):
+            return f"Slurm job {number} ended: {state[1]}"
+    return f"Slurm job {number} ended without a word"

@@ -10,6 +10,7 @@ import yaml
 
 import datasets
 import trainers
+from dassl import distributed
 from dassl.config import get_cfg_default, merge_from_dict, merge_from_list
 from dassl.engine import build_trainer, run_hash
 from dassl.utils import UserError, collect_env_info, read_json, set_random_seed, setup_logger
@@ -108,6 +109,8 @@ def run(args: argparse.Namespace) -> None:
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
         torch.use_deterministic_algorithms(True, warn_only=True)
+    else:
+        distributed.share_random_states()
     setup_logger(cfg.OUTPUT_DIR)
     if torch.cuda.is_available() and cfg.USE_CUDA:
         torch.backends.cudnn.benchmark = cfg.SEED < 0
@@ -123,16 +126,24 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """0, or 2 after one sentence about bad input."""
+    """0, or 2 after one sentence about bad input. Of several processes that fail, one says why."""
     try:
+        distributed.start()
         run(args)
+        distributed.stop()
         return 0
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        if distributed.first_to_fail(sentence := f"error: {error}"):
+            sys.stderr.write(f"{sentence}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted: run the same command again to go on from the last checkpoint\n")
+        if distributed.first_to_fail(sentence := "interrupted: run the same command again to go on from the last checkpoint"):
+            sys.stderr.write(f"{sentence}\n")
         return 130
+    except Exception as error:
+        if distributed.first_to_fail(f"error: {type(error).__name__}: {error}"):
+            raise
+        return 1
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:

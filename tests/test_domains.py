@@ -1,6 +1,7 @@
 """Two domains in training (train_u, groups): MMD in every structure, samplers, the group evaluator, selection by it."""
 
 import json
+import os.path as osp
 import random
 from collections import Counter
 from dataclasses import replace
@@ -35,7 +36,8 @@ class TwoDomains(TinyNoise):
         unlabelled = []
         for item in train:
             path = item.impath.replace(".png", "-inverted.png")
-            Image.fromarray((self.invert - np.asarray(Image.open(item.impath), dtype=int)).clip(0).astype(np.uint8)).save(path)
+            if not osp.exists(path):
+                Image.fromarray((self.invert - np.asarray(Image.open(item.impath), dtype=int)).clip(0).astype(np.uint8)).save(path)
             unlabelled.append(Datum(impath=path, label=-1))
         DatasetBase.__init__(self, train_x=train, train_u=unlabelled, val=test, test=test)
         self.train_group_counts = {(label, domain): 1 + 2 * label + domain for label in range(len(CLASSES)) for domain in (0, 1)}

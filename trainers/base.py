@@ -21,6 +21,7 @@ from dassl.utils import count_num_param, load_checkpoint, load_pretrained_weight
 from trainers.backbone import PRECISIONS, load_backbone, unit
 from trainers.cache import describe
 from trainers.errors import UserError
+from trainers.parallel import average_gradients, gather
 from trainers.views import FIXED, FeatureViews, encoded_views
 
 DEFAULT_TEMPLATE = "a photo of a {}."
@@ -67,6 +68,10 @@ class Features:
             return self.scale * self.image @ self.text.t()
         return self.scale * torch.einsum("bd,bcd->bc", self.image, self.text)
 
+    def gathered(self) -> "Features":
+        """Of the whole batch, if several processes have a share of its images each."""
+        return Features(gather(self.image), self.text if self.text.dim() == 2 else gather(self.text), self.scale)
+
     def text_of(self, labels: Tensor) -> Tensor:
         """(B, D), the text feature of each image's own class; labels (B,)."""
         return self.text[labels] if self.text.dim() == 2 else self.text[torch.arange(len(labels), device=labels.device), labels]
@@ -103,7 +108,10 @@ class PromptTrainer(TrainerX):
         return ()
 
     def loss_terms(self, features: Features, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Named terms, weights included; the loss is their sum. A mixin adds its own to super()'s."""
+        """Named terms, weights included; the loss is their sum. A mixin adds its own to super()'s.
+
+        Features and labels are of the whole batch; images are this process's share of it: `gather` what is computed from them.
+        """
         return {"cross_entropy": F.cross_entropy(features.logits(), labels)}
 
     # What it gets
@@ -257,7 +265,7 @@ class PromptTrainer(TrainerX):
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
         images, labels = self.parse_batch_train(batch)
-        features = self.features(images)
+        features, labels = self.features(images).gathered(), gather(labels)
         terms = self.loss_terms(features, images, labels)
         loss = sum(terms.values())
         if self.scaler is None:
@@ -266,6 +274,7 @@ class PromptTrainer(TrainerX):
             self.model_zero_grad()
             self.detect_anomaly(loss)
             self.scaler.scale(loss).backward()
+            average_gradients(self.model.parameters())  # scaled, so that all processes see the same overflow
             self.scaler.step(self.optim)
             self.scaler.update()
         summary = {"loss": loss.item(), "acc": compute_accuracy(features.logits().detach(), labels)[0].item()}

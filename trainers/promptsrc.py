@@ -12,6 +12,7 @@ from dassl.engine import TRAINER_REGISTRY
 from trainers.base import Features
 from trainers.errors import UserError
 from trainers.ivlp import IVLP, ivlp_options
+from trainers.parallel import gather
 from trainers.templates import SIXTY
 
 
@@ -59,7 +60,7 @@ class PromptSRC(IVLP):
     def loss_terms(self, features: Features, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         options = self.cfg.TRAINER.PROMPTSRC
         with self.autocast():
-            frozen = Features(self.backbone.encode_images(images), self.frozen_text, features.scale)
+            frozen = Features(gather(self.backbone.encode_images(images)), self.frozen_text, features.scale)
         log_p, log_q = features.logits().log_softmax(1), frozen.logits().log_softmax(1)
         return super().loss_terms(features, images, labels) | {
             "scl_text": options.TEXT_LOSS_WEIGHT * F.l1_loss(features.text, frozen.text),

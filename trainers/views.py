@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trainers.cache import TensorFile, rng_untouched
+from trainers.parallel import from_main
 
 FIXED = {"normalize", "center_crop", "instance_norm"}  # transforms that do the same every time
 
@@ -40,13 +41,17 @@ def encoded_views(number: int, batches: Callable[[], Iterable[Tensor]], seed: in
 
     Drawn under `seed` and cached in `folder`; the global random states stay as they were.
     """
+    file, count = TensorFile(folder, [description, number, seed]), len(description["images"])
+
+    def find() -> tuple[Tensor, bool]:
+        if (stored := file.read(lambda tensors: tensors["views"].shape[:2] == (number, count), say)) is not None:
+            return stored["views"], True
+        torch.manual_seed(seed)
+        views = torch.stack([torch.cat(list(batches())).cpu() for _ in range(number)])
+        file.write({"views": views}, say)
+        return views, False
+
     with rng_untouched():
-        file, count = TensorFile(folder, [description, number, seed]), len(description["images"])
-        stored = file.read(lambda tensors: tensors["views"].shape[:2] == (number, count), say)
-        hit = stored is not None
-        if not hit:
-            torch.manual_seed(seed)
-            stored = {"views": torch.stack([torch.cat(list(batches())).cpu() for _ in range(number)])}
-            file.write(stored, say)
+        views, hit = from_main(find)
     say(f"{number} view(s) of {count} training images are encoded once, for all steps {file.state(hit)}")
-    return stored["views"]
+    return views

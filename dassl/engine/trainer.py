@@ -7,13 +7,15 @@ import resource
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from dassl import distributed
 from dassl.config import cfg_to_dict
 from dassl.data import DataManager
+from dassl.data.sharing import Rounds, share
 from dassl.engine.build import run_hash
 from dassl.evaluation import build_evaluator
 from dassl.modeling import build_backbone, build_head
@@ -131,6 +133,7 @@ class TrainerBase:
     def model_backward(self, loss: Tensor) -> None:
         self.detect_anomaly(loss)
         loss.backward()
+        distributed.average_gradients(parameter for model in self._models.values() if model is not None for parameter in model.parameters())
 
     def model_update(self, names: str | list[str] | None = None) -> None:
         for name in self.get_model_names(names):
@@ -148,15 +151,16 @@ class TrainerBase:
     def save_model(self, epoch: int, directory: str, is_best: bool = False, val_result: float | None = None, model_name: str = "") -> None:
         """Write every registered model to `directory`/<name>/; `epoch` counts from 0, the file name from 1.
 
-        Beyond the published keys the file holds what an exact continuation needs: random states, best result, time.
-        Raises UserError, before anything is written, if a parameter is not finite.
+        Beyond the published keys the file holds what an exact continuation needs: random states, best result, time. Of several
+        processes the first one writes, and the others wait until it has. Raises UserError, before anything is written, if a
+        parameter is not finite.
         """
         for name in self.get_model_names():
             for key, value in self._models[name].named_parameters():
                 if not torch.isfinite(value).all():
                     raise UserError(f"'{key}' is not finite after epoch {epoch + 1}: lower OPTIM.LR or use PREC fp32; the last checkpoint is "
                                     "from before")
-        for name in self.get_model_names():
+        for name in self.get_model_names() if distributed.is_main() else ():
             optim, sched = self._optims[name], self._scheds[name]
             state = {"state_dict": self._models[name].state_dict(), "epoch": epoch + 1,
                      "optimizer": optim.state_dict() if optim is not None else None,
@@ -165,6 +169,7 @@ class TrainerBase:
                      "rng": get_rng_state(), "config_hash": self._hash(),
                      "best_result": float(self.__dict__.get("best_result", -math.inf)), "seconds": self._seconds(), "extra": self.extra_state()}
             save_checkpoint(state, osp.join(directory, name), is_best=is_best, model_name=model_name)
+        distributed.barrier()
 
     def extra_state(self) -> dict:
         """What a trainer needs beyond models, optimisers and schedules to continue exactly: plain data and tensors."""
@@ -220,7 +225,7 @@ class TrainerBase:
 
     def init_writer(self, log_dir: str) -> None:
         """Open TensorBoard's file, once."""
-        if self._writer is None:
+        if self._writer is None and distributed.is_main():
             mkdir_if_missing(log_dir)
             cfg = self.__dict__.get("cfg")
             self._writer = ScalarLog(log_dir, cfg.get("LOG") if cfg else None, cfg_to_dict(cfg) if cfg else None)
@@ -244,14 +249,35 @@ class TrainerBase:
         self.start_epoch, self.max_epoch = start_epoch, max_epoch
         try:
             self.before_train()
+            self.share_training()
             self.epoch = max(self.start_epoch - 1, 0)  # if nothing is left to train
             for self.epoch in range(self.start_epoch, self.max_epoch):
+                distributed.separate_random_states()
                 self.before_epoch()
                 self.run_epoch()
                 self.after_epoch()
             self.after_train()
         finally:
             self.close_writer()
+
+    def share_training(self) -> None:
+        """Of several processes each gets its part of every training batch, and all start from the first one's parameters.
+
+        Raises UserError if they do not continue from the same epoch.
+        """
+        if distributed.world_size() == 1:
+            return
+        if len(epochs := set(distributed.gather_objects(self.start_epoch))) > 1:
+            raise UserError(f"the processes of this run found checkpoints of different epochs ({', '.join(map(str, sorted(epochs)))}): put OUTPUT_DIR "
+                            "where all of them see the same files")
+        for model in self._models.values():
+            if model is not None:
+                distributed.broadcast_state(model)
+        for name in ("train_loader_x", "train_loader_u"):
+            if (loader := self.__dict__.get(name)) is not None:
+                same = name.endswith("u") and self.cfg.DATALOADER.TRAIN_U.SAME_AS_X
+                setattr(self, name, share(loader, "TRAIN_X" if same else name.replace("_loader", "").upper()))
+        print(f"{distributed.world_size()} processes: each has its share of every batch, and the batch size is that of all together")
 
     def before_train(self) -> None: ...
 
@@ -289,14 +315,15 @@ class SimpleTrainer(TrainerBase):
         self.check_cfg(cfg)
         if cfg.USE_CUDA and not torch.cuda.is_available():
             print("No CUDA device found: running on the CPU")
-        self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+        self.device = distributed.own_device(cfg.USE_CUDA)
         self.start_epoch = self.epoch = 0
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
         self.output_dir, self.cfg = cfg.OUTPUT_DIR, cfg
         self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         self._born = time.time()
         self._training, self._deployed = False, None
-        self.build_data_loader()
+        with distributed.main_first():
+            self.build_data_loader()
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname, dataset=getattr(self.__dict__.get("dm"), "dataset", None))
         select_by, known = cfg.TEST.get("SELECT_BY", ""), getattr(self.evaluator, "higher_is_better", None)
@@ -371,7 +398,8 @@ class SimpleTrainer(TrainerBase):
     def test(self, split: str | None = None) -> float:
         """Evaluate on TEST.SPLIT or the given split; prints the result, adds it to results.json, returns its first metric.
 
-        With TEST.SELECT_BY it returns that one, so that "best_val" selects by it.
+        With TEST.SELECT_BY it returns that one, so that "best_val" selects by it. Several processes take turns with the batches, and
+        every one of them evaluates the outputs of all.
         """
         self.set_model_mode("eval")
         self.evaluator.reset()
@@ -383,10 +411,14 @@ class SimpleTrainer(TrainerBase):
         if loader is None:
             raise UserError(f"data set {self.cfg.DATASET.NAME} has no images to test on: check its split file")
         print(f"Evaluate on the *{split}* set")
-        for batch in track(loader, split):
-            image, label = self.parse_batch_test(batch)
-            more = {"domain": batch["domain"]} if getattr(self.evaluator, "wants_domain", False) else {}
-            self.evaluator.process(self.model_inference(image), label, **more)
+        more = ("domain",) if getattr(self.evaluator, "wants_domain", False) else ()
+        for batch in track(self._rounds(loader), split):
+            found = None
+            if batch is not None:
+                image, label = self.parse_batch_test(batch)
+                found = [self.model_inference(image), label, *(batch[key] for key in more)]
+            for output, label, *others in distributed.in_turn(found):
+                self.evaluator.process(output, label, **dict(zip(more, others, strict=True)))
         results, select_by = self.evaluator.evaluate(), self.cfg.TEST.get("SELECT_BY", "")
         if select_by and select_by not in results:
             raise UserError(f"TEST.SELECT_BY is '{select_by}': {self.cfg.TEST.EVALUATOR} gives {', '.join(results)}")
@@ -395,9 +427,18 @@ class SimpleTrainer(TrainerBase):
         self._write_results(results, split)
         return results[select_by] if select_by else next(iter(results.values()))
 
+    def _rounds(self, loader: Iterable) -> Iterable:
+        """The batches of this process; made once for each loader, whose workers may live on."""
+        if distributed.world_size() == 1:
+            return loader
+        known = self.__dict__.setdefault("_dealt", {})
+        if loader not in known:
+            known[loader] = Rounds(loader)
+        return known[loader]
+
     def _write_results(self, metrics: dict, split: str | None) -> None:
         """Merge metrics into OUTPUT_DIR/results.json; "complete" once training, if any, is over."""
-        if not self.output_dir:
+        if not self.output_dir or not distributed.is_main():
             return
         path, cfg = osp.join(self.output_dir, RESULTS), self.cfg
         this, loaded = self._hash(), self.__dict__.get("loaded")
@@ -416,8 +457,8 @@ class SimpleTrainer(TrainerBase):
             "config_hash": this, "loaded": loaded, "deployed": self._deployed, "metrics": known,
             "epochs": self.epoch + 1 if "time_start" in self.__dict__ else 0,
             "wall_time_s": round(self._seconds() if "time_start" in self.__dict__ else time.time() - self._born, 2),
-            "peak_memory_mb": round(peak, 1), "versions": versions(), "device": str(self.device), "started": self._started,
-            "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "config": cfg_to_dict(cfg),
+            "peak_memory_mb": round(peak, 1), "versions": versions(), "device": str(self.device), "processes": distributed.world_size(),
+            "started": self._started, "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "config": cfg_to_dict(cfg),
         }, path)
 
     def _run_batches(self, batches: Iterator, count: int) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from sklearn.metrics import confusion_matrix, f1_score
 
+from dassl.distributed import is_main
 from dassl.utils import UserError
 
 
@@ -63,7 +64,7 @@ class Classification(EvaluatorBase):
               f"* macro_f1: {f1:.1f}%")
         if self.cfg.TEST.PER_CLASS_RESULT:
             results["perclass_accuracy"] = self._per_class(true, pred)
-        if self.cfg.TEST.COMPUTE_CMAT:
+        if self.cfg.TEST.COMPUTE_CMAT and is_main():
             path = osp.join(self.cfg.OUTPUT_DIR, "cmat.pt")
             torch.save(torch.from_numpy(confusion_matrix(true, pred, normalize="true")), path)
             print(f"Confusion matrix is saved to {path}")

@@ -12,6 +12,7 @@ from typing import IO
 
 from tqdm import tqdm
 
+from dassl import distributed
 from dassl.utils.tools import UserError, mkdir_if_missing
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -22,7 +23,7 @@ class _LogFile:
     """A file that keeps only the final state of each line: progress bars redraw theirs with carriage returns."""
 
     def __init__(self, path: str):
-        self._file = open(path, "w", encoding="utf-8")
+        self._file = open(path, "a", encoding="utf-8")  # appending, so that no process of a run overwrites what another has written
         self._pending: dict[int, str] = {}  # per stream, so that a bar on stderr does not cut a line of stdout
 
     def write(self, stream: int, text: str) -> None:
@@ -71,8 +72,8 @@ atexit.register(_restore)
 def setup_logger(output: str | None = None) -> None:
     """Copy stdout and stderr to `output` (a .txt or .log file) or `output`/log.txt from now on; None does nothing.
 
-    An existing log is kept under a name that ends in the time of its last change. Raises UserError if the log
-    cannot be written.
+    An existing log is kept under a name that ends in the time of its last change. Of several processes the first one does this,
+    and the others add what they write to stderr, which is their errors. Raises UserError if the log cannot be written.
     """
     if output is None:
         return
@@ -80,17 +81,21 @@ def setup_logger(output: str | None = None) -> None:
     path = output if output.endswith((".txt", ".log")) else osp.join(output, "log.txt")
     mkdir_if_missing(osp.dirname(path))
     try:
-        if osp.exists(path):
+        if osp.exists(path) and distributed.is_main():
             stamp = time.strftime("-%Y-%m-%d-%H-%M-%S", time.localtime(osp.getmtime(path)))
             kept, n = path + stamp, 1
             while osp.exists(kept):
                 kept, n = f"{path}{stamp}-{n}", n + 1
             os.rename(path, kept)
-        log = _LogFile(path)
+        if distributed.is_main():
+            log = _LogFile(path)
+        distributed.barrier()
+        if not distributed.is_main():
+            log = _LogFile(path)
     except OSError as error:
         raise UserError(f"cannot write the log '{path}' ({error.strerror}): choose another OUTPUT_DIR") from None
     _open.extend((log, sys.stdout, sys.stderr))
-    sys.stdout, sys.stderr = Logger(sys.stdout, log), Logger(sys.stderr, log)
+    sys.stdout, sys.stderr = Logger(sys.stdout, log) if distributed.is_main() else sys.stdout, Logger(sys.stderr, log)
 
 
 def eta_text(seconds: float) -> str:
@@ -102,7 +107,7 @@ def progress_bar(total: int, desc: str) -> tqdm:
     """A one-line bar on the terminal (never in the log), gone when closed; does nothing without a terminal."""
     terminal = sys.__stderr__
     return tqdm(total=total, desc=desc, file=terminal, leave=False, dynamic_ncols=True,
-                disable=terminal is None or not terminal.isatty())
+                disable=terminal is None or not terminal.isatty() or not distributed.is_main())
 
 
 def track(loader: Iterable, desc: str) -> Iterator:

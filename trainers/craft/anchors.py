@@ -9,6 +9,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from trainers.cache import TensorFile, rng_untouched
+from trainers.parallel import from_main
 
 
 class Anchors(nn.Module):
@@ -44,17 +45,20 @@ def image_anchors(description: dict, batches: Callable[[], Iterable[tuple[Tensor
     `batches()` yields features (B, D) and labels (B,) of the training images; it is called only on a miss. A damaged file is
     replaced, a folder that cannot be written is done without, and both are said, as is what was found.
     """
+    classes = {label for *_, label in description["images"]}
+    file = TensorFile(folder, [description, per_class, seed])
+
+    def find() -> tuple[Tensor, Tensor, bool]:
+        if (stored := file.read(lambda tensors: _whole(tensors, classes), say)) is not None:
+            return stored["features"], stored["labels"], True
+        features, labels = (torch.cat(parts) for parts in zip(*batches(), strict=True))
+        made = cluster(features.cpu(), labels.cpu(), per_class, seed)
+        file.write({"features": made.features, "labels": made.labels}, say)
+        return made.features, made.labels, False
+
     with rng_untouched():
-        classes = {label for *_, label in description["images"]}
-        file = TensorFile(folder, [description, per_class, seed])
-        stored = file.read(lambda tensors: _whole(tensors, classes), say)
-        hit = stored is not None
-        if hit:
-            anchors = Anchors(stored["features"], stored["labels"])
-        else:
-            features, labels = (torch.cat(parts) for parts in zip(*batches(), strict=True))
-            anchors = cluster(features.cpu(), labels.cpu(), per_class, seed)
-            file.write({"features": anchors.features, "labels": anchors.labels}, say)
+        features, labels, hit = from_main(find)
+        anchors = Anchors(features, labels)
     per_label = torch.bincount(anchors.labels)
     say(f"CRAFT: {len(anchors.labels)} static image anchors of {len(classes)} classes from {len(description['images'])} images "
         + file.state(hit))

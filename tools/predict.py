@@ -51,13 +51,12 @@ def find_images(paths: Sequence[str]) -> list[str]:
 @torch.no_grad()
 def predictions(trainer: PromptTrainer, paths: Sequence[str]) -> Iterator[tuple[str, Tensor | str]]:
     """(path, probabilities (C,) on the CPU, or why there are none) of each image, in order, with a progress bar."""
-    trainer._cached_text = trainer.encode_class_texts()
     size = min(AT_ONCE, trainer.cfg.DATALOADER.TEST.BATCH_SIZE)
     batches = -(-len(paths) // size)
     pictures = Pictures(trainer.cfg, [Datum(impath=path) for path in paths], trainer.dm.tfm_test)
     loader = DataLoader(pictures, size, num_workers=min(trainer.cfg.DATALOADER.NUM_WORKERS, batches - 1), collate_fn=list)
     left = iter(paths)
-    with progress_bar(len(paths), "images") as bar:
+    with trainer.class_texts_once(), progress_bar(len(paths), "images") as bar:
         for batch in loader:
             good = [item for item in batch if isinstance(item, Tensor)]
             rows = iter(trainer.model_inference(torch.stack(good).to(trainer.device)).softmax(1).cpu() if good else ())

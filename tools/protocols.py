@@ -153,7 +153,7 @@ def collect(protocol: Protocol, folders: Iterable[Path], shots: str | None = Non
         for path in sorted(folder.rglob("results.json")):
             text = path.resolve().as_posix()
             match = next((found for layout in protocol.layouts if (found := re.search(f"/{layout}", text))), None)
-            if match is None or shots is not None and match["shots"] != shots or protocol.name in ("base2new",) and "/ablation/" in text:
+            if match is None or shots is not None and match["shots"] != shots or protocol.name == "base2new" and "/ablation/" in text:
                 continue
             try:
                 found = json.loads(path.read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ mixins such as CRAFT, through super()) -> the sum of the terms is minimised. A m
 
 import os.path as osp
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -154,7 +154,7 @@ class PromptTrainer(TrainerX):
         return unit(found)[position]
 
     def features(self, images: Tensor) -> Features:
-        """Features of a batch; with the class texts of `test`, if that is what runs."""
+        """Features of a batch; with the class texts of `class_texts_once`, inside it."""
         with self.autocast():
             text = self.text_features() if self._cached_text is None else self._cached_text
             return Features(self.image_features(images), text, self.backbone.scale)
@@ -294,12 +294,18 @@ class PromptTrainer(TrainerX):
         with torch.no_grad(), self.autocast():
             return self.text_features()
 
-    def test(self, split: str | None = None) -> float:
+    @contextmanager
+    def class_texts_once(self) -> Iterator[None]:
+        """Inside, `features` takes class texts that are encoded once, here: prompts must not change meanwhile."""
         self._cached_text = self.encode_class_texts()
         try:
-            return super().test(split)
+            yield
         finally:
             self._cached_text = None
+
+    def test(self, split: str | None = None) -> float:
+        with self.class_texts_once():
+            return super().test(split)
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load `directory`/<model name>/model.pth.tar-<epoch>, or model-best.pth.tar without epoch.

@@ -101,6 +101,8 @@ def build_sampler(sampler_type: str, cfg=None, data_source=None, batch_size: int
         return SequentialSampler(data_source)
     if sampler_type == "RandomDomainSampler":
         return RandomDomainSampler(data_source, batch_size, n_domain)
-    if sampler_type in ("SeqDomainSampler", "BalancedGroupSampler"):
-        return (SeqDomainSampler if sampler_type == "SeqDomainSampler" else BalancedGroupSampler)(data_source, batch_size)
+    if sampler_type == "SeqDomainSampler":
+        return SeqDomainSampler(data_source, batch_size)
+    if sampler_type == "BalancedGroupSampler":
+        return BalancedGroupSampler(data_source, batch_size)
     return RandomClassSampler(data_source, batch_size, n_ins)

@@ -12,12 +12,15 @@ TARGETS = ("label", "index")
 DIRECTIONS = ("both", "image_to_text")
 
 
+def single(x: Tensor) -> Tensor:
+    """In single precision, if it comes in half."""
+    return x.float() if x.dtype in (torch.half, torch.bfloat16) else x
+
+
 def similarity(a: Tensor, b: Tensor, scale: Tensor | float) -> Tensor:
     """scale * <a_i, b_j>, (A, B), of features (A, D) and (B, D), in single precision even under autocast."""
-    low = (torch.half, torch.bfloat16)
-    a, b = (x.float() if x.dtype in low else x for x in (a, b))
     with torch.autocast(a.device.type, enabled=False):
-        return scale * a @ b.t()
+        return scale * single(a) @ single(b).t()
 
 
 def static_alignment(text: Tensor, labels: Tensor, anchors: Tensor, anchor_labels: Tensor, scale: Tensor | float) -> Tensor:

@@ -11,6 +11,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from trainers.craft.losses import single
+
 SPACES = ("anchor", "feature", "probability")
 SAMPLES_NEEDED = {"biased": 1, "unbiased": 2}  # on each side
 ESTIMATORS = tuple(SAMPLES_NEEDED)
@@ -29,7 +31,7 @@ def relative(image: Tensor, text: Tensor, scale: Tensor | float, space: str = "a
     if space == "feature":
         return image
     with torch.autocast(image.device.type, enabled=False):
-        cosines = torch.einsum("bd,cd->bc" if text.dim() == 2 else "bd,bcd->bc", _single(image), _single(text))
+        cosines = torch.einsum("bd,cd->bc" if text.dim() == 2 else "bd,bcd->bc", single(image), single(text))
         return cosines if space == "anchor" else (scale * cosines).softmax(1)
 
 
@@ -71,7 +73,7 @@ def mmd2(x: Tensor, z: Tensor, estimator: str = "biased", bandwidth: str = "medi
     n, m, least = len(x), len(z), SAMPLES_NEEDED[estimator]
     if min(n, m) < least:
         raise ValueError(f"samples of {n} and {m} are too small: the {estimator} estimator of MMD needs {least} or more on each side")
-    x, z = _single(x), _single(z)  # enough under autocast too, which lowers matrix products only
+    x, z = single(x), single(z)  # enough under autocast too, which lowers matrix products only
     # Three tensors, not blocks of one: vectorised functions may round by position, and equal samples are to cancel exactly.
     xx, zz, xz = squared_distances(x, x), squared_distances(z, z), squared_distances(x, z)
     rate = 0.5 / bandwidths(torch.cat([_above_diagonal(xx), _above_diagonal(zz), xz.flatten()]), bandwidth, multipliers, sigmas)**2
@@ -98,7 +100,7 @@ def group_mmd2(representation: Tensor, labels: Tensor, domains: Tensor, estimato
         groups = [group for group in groups if len(group) >= SAMPLES_NEEDED[estimator]]
         if pairs := [mmd2(a, b, estimator, **options) for a, b in combinations(groups, 2)]:
             values.append(torch.stack(pairs).mean())
-    return torch.stack(values).mean() if values else 0 * _single(representation).sum()
+    return torch.stack(values).mean() if values else 0 * single(representation).sum()
 
 
 def _above_diagonal(square: Tensor) -> Tensor:
@@ -110,10 +112,6 @@ def _median(squares: Tensor) -> Tensor:
     median = squares.median()
     positive = squares.masked_fill(squares == 0, float("nan")).nanmedian().nan_to_num()  # 0 if there is none
     return torch.where(median > 0, median, positive)
-
-
-def _single(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.half, torch.bfloat16) else x
 
 
 def _check(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -131,8 +131,8 @@ class Craft:
 
     def _check_samples(self) -> None:
         """Raises UserError if what MMD compares is not there, or too few of it in some batch, before the first step."""
-        mmd, loaders = self.craft.MMD, {"TRAIN_X": self.train_loader_x}
-        least = SAMPLES_NEEDED[mmd.ESTIMATOR]
+        mmd, least = self.craft.MMD, SAMPLES_NEEDED[self.craft.MMD.ESTIMATOR]
+        loaders = [("TRAIN_X", self.train_loader_x)]
         if mmd.DOMAINS == "group":
             domains: dict[int, set[int]] = {}
             for item in self.dm.dataset.train_x:
@@ -145,11 +145,8 @@ class Craft:
             if self.train_loader_u is None:
                 raise UserError(f"TRAINER.CRAFT.MMD.DOMAINS is unlabelled, but {self.cfg.DATASET.NAME} has no unlabelled images: name the target "
                                 "domain's data set in DATASET.TARGET")
-            same = self.cfg.DATALOADER.TRAIN_U.SAME_AS_X
-            loaders["TRAIN_X" if same else "TRAIN_U"] = self.train_loader_u
-            if same:
-                loaders = {"TRAIN_X": min((self.train_loader_x, self.train_loader_u), key=smallest_batch)}
-        for node, loader in loaders.items():
+            loaders.append(("TRAIN_X" if self.cfg.DATALOADER.TRAIN_U.SAME_AS_X else "TRAIN_U", self.train_loader_u))
+        for node, loader in loaders:
             # Batches of groups may miss one; only those that never can hold two groups are refused.
             size = loader.batch_size if mmd.DOMAINS == "group" else smallest_batch(loader)
             if size < least:

@@ -1,6 +1,8 @@
 """The paper's pictures on tiny runs: the numbers behind them, the files, and what is said of bad input."""
 
+import os
 import shutil
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -49,6 +51,10 @@ def test_features_are_the_models_own_and_are_kept(runs, monkeypatch):
         assert torch.allclose(figures.logits(found), trainer.model_inference(images), atol=1e-3)
     monkeypatch.setattr(figures.trained, "load", lambda *_: pytest.fail("computed again"))
     figures.features(runs["CoOp"], "")
+    later = time.time() + 5
+    os.utime(runs["CoOp"] / "results.json", (later, later))  # as if it had been run again
+    with pytest.raises(pytest.fail.Exception, match="computed again"):
+        figures.features(runs["CoOp"], "")
 
 
 def test_channel_importance_against_a_loop():

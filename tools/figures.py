@@ -47,12 +47,13 @@ def data_of(run: Path, root: str, name: str = ""):
 def features(run: Path, root: str, name: str = "") -> SimpleNamespace:
     """Unit-norm features of a run's model: image (N, D) and text (C, D) or (N, C, D), labels (N,), scale, paths, classnames.
 
-    Read from the run's folder if they are there and of the same images. Raises UserError as `trained.load` and the data set do.
+    Read from the run's folder if they are there, of this model and of the same images. Raises UserError as `trained.load` and the data set do.
     """
     data = data_of(run, root, name)
     paths, names = [item.impath for item in data.test], list(data.classnames)
     file = run / f"features-{type(data).__name__}.safetensors"
-    found = load_file(file) if file.is_file() else {}
+    fresh = file.is_file() and file.stat().st_mtime_ns >= (run / "results.json").stat().st_mtime_ns  # a run that was repeated has another model
+    found = load_file(file) if fresh else {}
     labels = torch.tensor([item.label for item in data.test])
     if not found or not torch.equal(found["labels"], labels):
         trainer = trained.load(str(run), names)

@@ -1,6 +1,8 @@
 """One run: a configuration in; checkpoints, log.txt and results.json out. `python train.py --help` lists the flags."""
 
 import argparse
+import functools
+import os
 import os.path as osp
 import sys
 import warnings
@@ -16,9 +18,16 @@ from dassl.engine import build_trainer, run_hash
 from dassl.utils import UserError, collect_env_info, read_json, set_random_seed, setup_logger
 
 # Flag -> config key.
-FLAGS = {"root": "DATASET.ROOT", "output_dir": "OUTPUT_DIR", "resume": "RESUME", "seed": "SEED", "source_domains": "DATASET.SOURCE_DOMAINS",
-         "target_domains": "DATASET.TARGET_DOMAINS", "transforms": "INPUT.TRANSFORMS", "trainer": "TRAINER.NAME",
-         "backbone": "MODEL.BACKBONE.NAME", "head": "MODEL.HEAD.NAME"}
+FLAGS = {"root": "DATASET.ROOT", "output_dir": "OUTPUT_DIR", "resume": "RESUME", "seed": "SEED", "eval_only": "EVAL_ONLY",
+         "source_domains": "DATASET.SOURCE_DOMAINS", "target_domains": "DATASET.TARGET_DOMAINS", "transforms": "INPUT.TRANSFORMS",
+         "trainer": "TRAINER.NAME", "backbone": "MODEL.BACKBONE.NAME", "head": "MODEL.HEAD.NAME"}
+
+
+@functools.cache
+def _parsed(path: str, time: int):
+    """What a YAML file holds. A sweep reads the same few files for each of a thousand runs."""
+    with open(path, encoding="utf-8") as file:
+        return yaml.safe_load(file) or {}
 
 
 def read_config(path: str) -> list[tuple[str, dict]]:
@@ -31,8 +40,7 @@ def read_config(path: str) -> list[tuple[str, dict]]:
         if any(path == seen for seen, _ in found):
             raise UserError(f"config file '{path}' includes itself through BASE: break the circle")
         try:
-            with open(path, encoding="utf-8") as file:
-                tree = yaml.safe_load(file) or {}
+            tree = _parsed(path, os.stat(path).st_mtime_ns)
         except OSError as error:
             raise UserError(f"config file '{path}' cannot be read ({error.strerror}): check --config-file, "
                             "--dataset-config-file or BASE") from None
@@ -40,6 +48,7 @@ def read_config(path: str) -> list[tuple[str, dict]]:
             raise UserError(f"config file '{path}' is not valid YAML: {' '.join(str(error).split())}") from None
         if not isinstance(tree, dict):
             raise UserError(f"config file '{path}' holds no 'KEY: value' pairs")
+        tree = dict(tree)
         base = tree.pop("BASE", "")
         found.insert(0, (path, tree))
         path = osp.normpath(osp.join(osp.dirname(path), base)) if base else ""
@@ -103,6 +112,7 @@ def is_done(cfg, args: argparse.Namespace) -> bool:
 
 def run(args: argparse.Namespace) -> None:
     cfg = setup_cfg(args)
+    args.eval_only = cfg.EVAL_ONLY  # the key does what the flag does
     if args.skip_done and is_done(cfg, args):
         sys.stdout.write(f"Done already: {cfg.OUTPUT_DIR}\n")
         return

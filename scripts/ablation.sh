@@ -1,23 +1,25 @@
 #!/usr/bin/env bash
-# Ablation of CRAFT, base-to-novel: STRUCTURE as it is, with each term, and with both. Give the structure as TRAINER (CoOp, VPT,
-# MaPLe, PromptSRC); every variant has its own folder below OUTPUT/ablation.
+# Ablation of CRAFT, base-to-novel: a structure as it is, with each term, with both, and, with UNLABELLED, with MMD, too. Give the
+# structure as TRAINER (CoOp, VPT, MaPLe, PromptSRC); every variant has its own folder below OUTPUT/ablation.
+# shellcheck disable=SC2034
+more="UNLABELLED (a shifted data set with the same classes: the variant mmd, by configs/trainers/Craft<TRAINER>/<CFG>_mmd.yaml, uses its images without labels)"
 set -euo pipefail
-here=$(dirname "${BASH_SOURCE[0]}")
-if [ $# -lt 4 ]; then
-    bash "$here/base2new_train.sh" "$@"  # explains the arguments
-fi
-output=${OUTPUT:-output} dataset=$1 structure=$2
-shift 2
-# variant NAME TRAINER OPTIONS...
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# variant NAME TRAINER CFG "OPTIONS OF THE TRAINING" OPTIONS...
 variant() {
-    local name=$1 trainer=$2
-    shift 2
-    for part in train test; do
-        OUTPUT="$output/ablation/$name" bash "$here/base2new_$part.sh" "$dataset" "$trainer" "$@"
-    done
+    local name=$1 trainer=$2 cfg=$3 training
+    read -ra training <<<"$4"
+    shift 4
+    OUTPUT="$OUTPUT/ablation/$name" bash scripts/base2new_train.sh "$DATASET" "$trainer" "$cfg" "$SEED" "$@" ${training[@]+"${training[@]}"}
+    OUTPUT="$OUTPUT/ablation/$name" bash scripts/base2new_test.sh "$DATASET" "$trainer" "$cfg" "$SEED" "$@"
 }
+export DATA SHOTS
 static=TRAINER.CRAFT.LAMBDA_STATIC stochastic=TRAINER.CRAFT.LAMBDA_STOCHASTIC
-variant baseline "$structure" "$@"
-variant static "Craft$structure" "$@" $stochastic 0.0
-variant stochastic "Craft$structure" "$@" $static 0.0
-variant both "Craft$structure" "$@"
+variant baseline "$TRAINER" "$CFG" "" "$@"
+variant static "Craft$TRAINER" "$CFG" "" "$@" $stochastic 0.0
+variant stochastic "Craft$TRAINER" "$CFG" "" "$@" $static 0.0
+variant both "Craft$TRAINER" "$CFG" "" "$@"
+if [ -n "${UNLABELLED:-}" ]; then
+    variant mmd "Craft$TRAINER" "${CFG}_mmd" "DATASET.TARGET $(name_of "$UNLABELLED")" "$@"
+fi

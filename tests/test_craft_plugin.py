@@ -30,6 +30,12 @@ def test_without_weights_it_is_its_baseline_to_the_bit(tmp_path):
     assert craft.anchors is None and not (tmp_path / "b" / "data" / "noise" / ".anchors").exists()
 
 
+def test_a_test_makes_no_anchors(tmp_path):
+    craft = make_trainer(tmp_path, "CraftCoOp", "EVAL_ONLY", True)
+    assert craft.anchors is None and not (tmp_path / "data" / "noise" / ".anchors").exists()
+    craft.test()
+
+
 def test_anchors_change_neither_start_nor_batches(tmp_path):
     """The comparison of a method with and without CRAFT is over the same random draws."""
     baseline, craft = make_trainer(tmp_path, "CoOp"), make_trainer(tmp_path, "CraftCoOp")  # one after the other

@@ -384,7 +384,7 @@ def test_a_worker_that_does_not_start_is_no_endless_wait(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     job = Job("a", "b", "c", "d", 1, ())
     with pytest.raises(launchers.SweepError, match="a worker did not start .*no torch here.*: see that"):
-        launchers.run_local([job], "", str(tmp_path), [""], 1, 0, launchers.View(1, 0))
+        launchers.run_local([job], "", str(tmp_path), [""], 1, 0, launchers.View([job], [job]))
 
 
 def running(output: Path) -> dict[Path, int]:

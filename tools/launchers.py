@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -267,34 +267,46 @@ class View:
 
     LINES = 8
 
-    def __init__(self, total: int, done: int):
+    def __init__(self, jobs: Sequence[Job], todo: Sequence[Job]):
         self.terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=total, initial=done, unit="job", smoothing=0, dynamic_ncols=True, disable=not self.terminal)
+        self._bar = tqdm(total=len(jobs), initial=len(jobs) - len(todo), unit="job", dynamic_ncols=True, disable=not self.terminal,
+                         bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]")
         self._lines: list[tqdm] = []
+        self._todo = {job.folder: job for job in todo}  # what has not ended
         self._running: dict[str, float] = {}  # folder: when it started
-        self._began, self._first, self._failed = 0.0, done, 0
+        self._took: dict[tuple[bool, str], list[float]] = defaultdict(list)  # seconds of what succeeded
+        self._failed = 0
 
     def started(self, folder: str) -> None:
         self._running.setdefault(folder, time.monotonic())
-        if not self._began:  # now, and not before: starting workers takes seconds
-            self._began = time.monotonic()
-            self._bar.reset()
-            self._bar.n = self._first
         self.tick()
 
     def ended(self, folder: str, error: str = "") -> None:
         """A job is over; `error` if it is so for want of success."""
         self.started(folder)  # if Slurm started and ended it between two looks
-        seconds = time.monotonic() - self._running.pop(folder)
-        self._failed += bool(error)
+        job, seconds = self._todo.pop(folder), time.monotonic() - self._running.pop(folder)
         self._bar.n += 1  # a disabled bar does not count by itself
         if error:
+            self._failed += 1
             self.say(f"failed: {folder}: {error}")
-        elif not self.terminal:
-            per_job = (time.monotonic() - self._began) / (self._bar.n - self._first)
-            left = datetime.timedelta(seconds=int(per_job * (self._bar.total - self._bar.n)))
-            self.say(f"[{self._bar.n}/{self._bar.total}] {seconds:.1f} s, {left} left: {folder}")
+        else:
+            self._took[job.test, job.trainer].append(seconds)
+            if not self.terminal:
+                self.say(", ".join(filter(None, [f"[{self._bar.n}/{self._bar.total}] {seconds:.1f} s", self.left(1)])) + f": {folder}")
         self.tick()
+
+    def left(self, ended: int = 0) -> str:
+        """"1:23:45 left", by what jobs of the same trainer took, training or test, else all such; "" before there are any. `ended`: a moment ago."""
+        took = dict(self._took)
+        for test in (False, True):
+            took[test, ""] = [seconds for (kind, _), all_took in self._took.items() if kind == test for seconds in all_took]
+        means, total = {key: sum(seconds) / len(seconds) for key, seconds in took.items() if seconds}, 0.0
+        for folder, job in self._todo.items():
+            mean = means.get((job.test, job.trainer), means.get((job.test, "")))
+            if mean is None:
+                return ""  # a study's first trainings
+            total += max(0.0, mean - time.monotonic() + self._running[folder]) if folder in self._running else mean
+        return f"{datetime.timedelta(seconds=round(total / max(1, len(self._running) + ended)))} left"
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -305,7 +317,8 @@ class View:
         """Draw anew; with `output` read from the logs how far the jobs are."""
         if not self.terminal:
             return
-        self._bar.set_postfix_str(", ".join(filter(None, [note or f"{len(self._running)} running", f"{self._failed} failed" if self._failed else ""])))
+        failed = f"{self._failed} failed" if self._failed else ""
+        self._bar.set_postfix_str(", ".join(filter(None, [note or f"{len(self._running)} running", failed, self.left()])))
         if output:
             while len(self._lines) < min(len(self._running), self.LINES):
                 self._lines.append(tqdm(total=0, position=len(self._lines) + 1, bar_format="{desc}", leave=False))

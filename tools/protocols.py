@@ -1,5 +1,6 @@
 """The protocols: where their runs lie, what their tables have for columns, and what a finished run puts into them."""
 
+import functools
 import json
 import re
 import statistics
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 # Keys by which runs of one cell may differ.
-OWN_KEYS = ("SEED", "OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA")
+OWN_KEYS = ("SEED", "OUTPUT_DIR", "RESUME", "EVAL_ONLY", "VERBOSE", "USE_CUDA")
 CELL = r"shots_(?P<shots>\d+|all)/(?P<trainer>[^/]+)/(?P<config>[^/]+)/seed(?P<seed>-?\d+)/results\.json$"
 COOP_CELL = r"(?P<trainer>[^/]+)/(?P<config>[^/]+)_(?P<shots>\d+|all)shots/"
 IMAGENETS = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
@@ -142,6 +143,17 @@ def baseline_key(protocol: Protocol, row: Row) -> tuple[str, str, str, str] | No
     return row.dataset, row.trainer.removeprefix("Craft"), row.config.removesuffix("_mmd"), row.shots
 
 
+def read_run(path: Path) -> dict:
+    """What a results.json holds. Raises OSError, or ValueError for what is no JSON."""
+    return _parsed(path, path.stat().st_mtime_ns)
+
+
+@functools.cache
+def _parsed(path: Path, time: int) -> dict:
+    """A page with all protocols asks for each file many times."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def collect(protocol: Protocol, folders: Iterable[Path], shots: str | None = None) -> tuple[list[Row], list[str]]:
     """(rows in the order of a table, what is wrong with the folders in sentences). Raises SystemExit for what is no folder."""
     rows: dict[tuple, Row] = {}
@@ -156,7 +168,7 @@ def collect(protocol: Protocol, folders: Iterable[Path], shots: str | None = Non
             if match is None or shots is not None and match["shots"] != shots or protocol.name == "base2new" and "/ablation/" in text:
                 continue
             try:
-                found = json.loads(path.read_text(encoding="utf-8"))
+                found = read_run(path)
                 placed = protocol.place(match, found["metrics"]["test"]) if found["complete"] else ()
             except (OSError, ValueError, KeyError, TypeError) as error:
                 problems.append(f"'{path}' is not readable as results ({type(error).__name__}: {error}): run it again")

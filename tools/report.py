@@ -8,7 +8,6 @@ import argparse
 import base64
 import datetime
 import html
-import json
 import sys
 import tempfile
 from collections import defaultdict
@@ -17,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from tools import results
-from tools.protocols import OWN_KEYS, PROTOCOLS
+from tools.protocols import OWN_KEYS, PROTOCOLS, read_run
 
 TITLES = {"base2new": "Base to new classes", "xd": "Cross-dataset", "dg": "Domain generalisation", "ood": "Out of distribution",
           "group": "Group robustness", "few_shot": "Few-shot", "ablation": "Ablation"}
@@ -63,7 +62,7 @@ def runs_of(folders: list[Path]) -> list[dict]:
     found = []
     for path in sorted(path for folder in folders for path in folder.rglob("results.json")):
         try:
-            run = json.loads(path.read_text(encoding="utf-8"))
+            run = read_run(path)
         except (OSError, ValueError):
             continue  # `collect` names it
         if isinstance(run, dict) and run.get("complete"):

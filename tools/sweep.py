@@ -236,20 +236,6 @@ def _key(job: Job) -> tuple:
     return job.dataset, job.trainer, job.config, job.options
 
 
-@contextmanager
-def _read_once() -> Iterator[None]:
-    """Each config and weights file is read once, not for each of a thousand jobs."""
-    import dassl.config
-    import train
-
-    before = train.read_config, dassl.config._file_hash
-    train.read_config, dassl.config._file_hash = (functools.cache(function) for function in before)
-    try:
-        yield
-    finally:
-        train.read_config, dassl.config._file_hash = before
-
-
 def configurations(plan: Plan, root: str, output: str) -> tuple[dict[tuple, object], dict[str, str]]:
     """({what jobs share: configuration}, {folder: hash}), as train.py makes them. Raises SweepError naming the plan and an unknown name or key."""
     import train
@@ -259,21 +245,20 @@ def configurations(plan: Plan, root: str, output: str) -> tuple[dict[tuple, obje
 
     found: dict[tuple, object] = {}
     hashes: dict[str, str] = {}
-    with _read_once():
-        for job in plan.jobs:
-            key = _key(job)
-            try:
-                if key not in found:
-                    found[key] = train.setup_cfg(train.parse_args([*job.settings(root, output), *job.options]))
-                    check_availability(found[key].TRAINER.NAME, TRAINER_REGISTRY.registered_names(), "trainer")
-                    for name in filter(None, (found[key].DATASET.NAME, found[key].DATASET.get("TARGET", ""))):
-                        check_availability(name, DATASET_REGISTRY.registered_names(), "data set")
-                cfg = found[key]
-                cfg.defrost()
-                cfg.SEED = job.seed
-                hashes[job.folder] = run_hash(cfg)
-            except UserError as error:
-                raise SweepError(f"plan '{plan.path}': {error}") from None
+    for job in plan.jobs:
+        key = _key(job)
+        try:
+            if key not in found:
+                found[key] = train.setup_cfg(train.parse_args([*job.settings(root, output), *job.options]))
+                check_availability(found[key].TRAINER.NAME, TRAINER_REGISTRY.registered_names(), "trainer")
+                for name in filter(None, (found[key].DATASET.NAME, found[key].DATASET.get("TARGET", ""))):
+                    check_availability(name, DATASET_REGISTRY.registered_names(), "data set")
+            cfg = found[key]
+            cfg.defrost()
+            cfg.SEED = job.seed
+            hashes[job.folder] = run_hash(cfg)
+        except UserError as error:
+            raise SweepError(f"plan '{plan.path}': {error}") from None
     return found, hashes
 
 
@@ -316,22 +301,18 @@ def keep_hashes(plan: Plan, output: str, found: dict[tuple, object], hashes: dic
 
 def difference(job: Job, output: str, cfg) -> str:
     """How the configuration in the job's folder differs from `cfg`, in keys that count."""
-    from dassl.config import _NOT_HASHED, cfg_to_dict
-    from dassl.engine import TRAINER_REGISTRY
+    from yacs.config import CfgNode
 
-    def flat(tree: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
-        for key, value in tree.items():
-            yield from flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+    from dassl.engine import run_settings
 
     cfg.SEED = job.seed
-    there = dict(flat(launchers.read(Path(output, job.folder, launchers.RESULTS)).get("config", {})))
-    here = dict(flat(json.loads(json.dumps(cfg_to_dict(cfg)))))
-    read = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "config_nodes", lambda: None)()
-    parts = []
-    for key in sorted(here.keys() | there.keys()):
-        group = key.split(".")[1] if key.startswith("TRAINER.") and key.count(".") > 1 else None
-        if here.get(key, "absent") != there.get(key, "absent") and key not in _NOT_HASHED and not (read is not None and group and group not in read):
-            parts.append(f"{key} is {there.get(key, 'absent')} there and {here.get(key, 'absent')} in the plan")
+    try:
+        there = run_settings(CfgNode(launchers.read(Path(output, job.folder, launchers.RESULTS))["config"]))
+    except (AttributeError, KeyError, TypeError):
+        return "it holds no whole configuration"
+    here = json.loads(json.dumps(run_settings(cfg)))
+    different = [key for key in sorted(here.keys() | there.keys()) if here.get(key, "absent") != there.get(key, "absent")]
+    parts = [f"{key} is {there.get(key, 'absent')} there and {here.get(key, 'absent')} in the plan" for key in different]
     return "; ".join(parts) or "the content of the weights file"
 
 
@@ -418,7 +399,7 @@ def launch(args: argparse.Namespace, plan: Plan, found: dict[tuple, object], sta
     except OSError as error:
         raise SweepError(f"output folder '{args.output}' cannot be made ({error.strerror}): choose another --output") from None
     executor = launchers.slurm_executor(Path(args.output, ".sweep", plan.stem), plan.slurm) if args.launch == "slurm" else None
-    view = launchers.View(len(plan.jobs), len(plan.jobs) - len(todo))
+    view = launchers.View(plan.jobs, todo)
     try:
         if executor is None:
             devices, threads = slots(args.jobs, any(found[_key(job)].USE_CUDA for job in todo))

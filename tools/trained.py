@@ -155,10 +155,9 @@ def _checkpoint(model_dir: str, results: dict, load_epoch: int | None) -> tuple[
 
 def _for_use(cfg: CfgNode, options: str) -> None:
     """Switch off what only training needs, and half precision where this machine lacks it."""
-    cfg.VERBOSE, cfg.OUTPUT_DIR, cfg.MODEL.INIT_WEIGHTS = False, "", ""
+    cfg.EVAL_ONLY, cfg.VERBOSE, cfg.OUTPUT_DIR, cfg.MODEL.INIT_WEIGHTS = True, False, "", ""
     cfg.TEST.EVALUATOR = "Classification"  # others look into the data set
     cfg.TRAINER.COMPILE = False  # takes longer than some images
-    cfg.TRAINER.CRAFT.LAMBDA_STATIC = 0.0  # or anchors are made from the training images
     if options and cfg.TRAINER[options].PREC == "fp16" and not (cfg.USE_CUDA and torch.cuda.is_available()):
         print("note: the run used fp16, which needs a CUDA device: using fp32")
         cfg.TRAINER[options].PREC = "fp32"

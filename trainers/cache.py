@@ -77,6 +77,9 @@ class TensorFile:
             with tempfile.NamedTemporaryFile(dir=os.path.dirname(self.path), suffix=".part", delete=False) as file:
                 temporary = file.name
                 torch.save({**tensors, "key": self.key}, file)
+            mask = os.umask(0)
+            os.umask(mask)
+            os.chmod(temporary, 0o666 & ~mask)  # temporary files are private by default, and data folders are shared
             os.replace(temporary, self.path)
         except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
             if temporary and os.path.exists(temporary):

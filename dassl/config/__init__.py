@@ -1,6 +1,7 @@
 """The configuration: a tree of defaults, merged with files and command-line pairs."""
 
 import difflib
+import functools
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ from dassl.utils.tools import UserError
 
 # Keys that change where or how fast a run happens, never its result: left out of the hash. (The number of workers does
 # change it: each worker has an augmentation stream of its own.)
-_NOT_HASHED = {"OUTPUT_DIR", "DATASET.ROOT", "RESUME", "VERBOSE", "USE_CUDA", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "LOG.WANDB",
+_NOT_HASHED = {"OUTPUT_DIR", "DATASET.ROOT", "RESUME", "EVAL_ONLY", "VERBOSE", "USE_CUDA", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "LOG.WANDB",
                "LOG.WANDB_PROJECT"}
 # Keys that may name a file, whose content then counts too.
 _FILES = ("MODEL.BACKBONE.NAME", "MODEL.INIT_WEIGHTS")
@@ -109,10 +110,10 @@ def cfg_to_dict(cfg: CfgNode) -> dict:
             for key, value in cfg.items()}
 
 
-def config_hash(cfg: CfgNode, nodes: Sequence[str] | None = None) -> str:
-    """12 hex digits that identify everything in the configuration that can change the result.
+def counted(cfg: CfgNode, nodes: Sequence[str] | None = None) -> dict:
+    """{key: value} of everything in the configuration that can change the result; of files that it names, the content.
 
-    nodes: the groups of keys under TRAINER that the trainer reads; None: all of them.
+    nodes: the groups of keys under TRAINER that the trainer reads; None: all of them. KeyError if the keys that name files are missing.
     """
     skipped = () if nodes is None else tuple(f"TRAINER.{key}." for key, value in cfg.TRAINER.items()
                                              if isinstance(value, CfgNode) and key not in nodes)
@@ -120,16 +121,28 @@ def config_hash(cfg: CfgNode, nodes: Sequence[str] | None = None) -> str:
     for key in _FILES:
         if content := _file_hash(flat[key]):
             flat[key] = content
-    return hashlib.sha256(json.dumps(flat, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    return flat
+
+
+def config_hash(cfg: CfgNode, nodes: Sequence[str] | None = None) -> str:
+    """12 hex digits that identify what is `counted`."""
+    return hashlib.sha256(json.dumps(counted(cfg, nodes), sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def _file_hash(name: str) -> str | None:
     """SHA-256 of the file of this name, here or in the repository; None if there is none."""
-    for path in (name, os.path.join(_HERE, name)):
-        if name and os.path.isfile(path):
-            with open(path, "rb") as file:
-                return hashlib.sha256(file.read()).hexdigest()
+    for path in (name, os.path.join(_HERE, name)) if name else ():
+        if os.path.isfile(path):
+            stat = os.stat(path)
+            return _content_hash(os.path.abspath(path), stat.st_size, stat.st_mtime_ns)
     return None
+
+
+@functools.lru_cache
+def _content_hash(path: str, size: int, time: int) -> str:
+    """A sweep asks for the same weights once for each of a thousand runs."""
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def _get(cfg: CfgNode, key: str):

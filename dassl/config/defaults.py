@@ -12,6 +12,7 @@ DEFAULTS = {
     "VERSION": 1,
     "OUTPUT_DIR": "./output",
     "RESUME": "",  # folder of an earlier run to continue; OUTPUT_DIR itself is always looked at
+    "EVAL_ONLY": False,  # True: a test only (train.py --eval-only): what only training needs is not made
     "SEED": -1,  # negative: not seeded
     "USE_CUDA": True,
     "VERBOSE": True,

@@ -73,7 +73,8 @@ class Craft:
         self.craft = self.cfg.TRAINER.CRAFT
         if self.craft.LAMBDA_STOCHASTIC and self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE == 1:
             print("CRAFT: with batches of one image craft_stochastic is 0 at every step: raise DATALOADER.TRAIN_X.BATCH_SIZE to use it")
-        self.anchors = self._build_anchors() if self.craft.LAMBDA_STATIC else None
+        # Only training compares with anchors: a test of a thousand classes does not first encode their training images.
+        self.anchors = self._build_anchors() if self.craft.LAMBDA_STATIC and not self.cfg.get("EVAL_ONLY", False) else None
         self._said: set[str] = set()
 
     # A step

@@ -170,7 +170,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--trainer", help="TRAINER.NAME")
     parser.add_argument("--backbone", help="name of an OpenAI CLIP or path of a weights file (MODEL.BACKBONE.NAME)")
     parser.add_argument("--head", help="MODEL.HEAD.NAME")
-    parser.add_argument("--eval-only", action="store_true", help="test only")
+    parser.add_argument("--eval-only", action="store_true", default=None, help="test only (EVAL_ONLY)")
     parser.add_argument("--model-dir", default="", help="load the model of this run's folder")
     parser.add_argument("--load-epoch", type=int, help="epoch to load; without it the best one")
     parser.add_argument("--no-train", action="store_true", help="do not train")

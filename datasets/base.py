@@ -196,6 +196,22 @@ def subsample_classes(subset: str, *parts: Sequence[Datum]) -> list[list[Datum]]
              for item in part if item.label in new_label] for part in parts]
 
 
+def labelled_like(source: Sequence[Datum], target: Sequence[Datum]) -> list[Datum]:
+    """The target's items with the source's labels: their own if both have the same classes in the same order, else by class name.
+
+    Raises UserError if a name that is needed belongs to several of the source's labels.
+    """
+    names, others = ({item.label: item.classname for item in items} for items in (source, target))
+    if names == others:
+        return list(target)
+    for name, count in Counter(names.values()).items():
+        if count > 1 and name in others.values():
+            raise UserError(f"DATASET.TARGET_LABELLED: {count} classes are named '{name}', so the target's label cannot be told: use a target with the same "
+                            "classes in the same order")
+    labels = {name: label for label, name in names.items()}
+    return [Datum(impath=item.impath, label=labels[item.classname], domain=item.domain, classname=item.classname) for item in target]
+
+
 def offers(given: Path, source: Source) -> bool:
     """Whether a file or folder that the user has can stand for `source`; what it cannot is downloaded."""
     if given.is_file():
@@ -246,11 +262,11 @@ class CoOpDataset(DatasetBase):
         train, val, test = ([self._datum(row) for row in split[part]] for part in PARTS)
         if cfg.DATASET.NUM_SHOTS >= 1:
             train, val = self._few_shot(train, val, cfg)
-        train, val, test = subsample_classes(cfg.DATASET.SUBSAMPLE_CLASSES, train, val, test)
-        labels = {item.classname: item.label for item in train}
-        target = self._target(split, cfg, labels.keys())
+        apart = [self._datum(row) for row in split.get("unlabelled", [])]
+        train, val, test, apart = subsample_classes(cfg.DATASET.SUBSAMPLE_CLASSES, train, val, test, apart)
+        target = self._target(apart if "unlabelled" in split else None, cfg, {item.classname for item in train})
         if cfg.DATASET.get("TARGET_LABELLED", False):
-            train += [Datum(impath=item.impath, label=labels[item.classname], domain=item.domain, classname=item.classname) for item in target]
+            train += labelled_like(train, target)
         # Without labels, and without the class names that would tell them.
         unlabelled = [Datum(impath=item.impath, label=-1, domain=item.domain) for item in target]
         super().__init__(train_x=train, train_u=unlabelled or None, val=val, test=test)
@@ -328,14 +344,14 @@ class CoOpDataset(DatasetBase):
     def _datum(self, row: list) -> Datum:
         return Datum(impath=osp.join(self.image_dir, row[0]), label=row[1], classname=row[2], domain=row[3] if len(row) > 3 else 0)
 
-    def _target(self, split: Split, cfg, classes: Set[str]) -> list[Datum]:
+    def _target(self, apart: list[Datum] | None, cfg, classes: Set[str]) -> list[Datum]:
         """Training images of the target domain, as many per class as of the source.
 
-        The target is another data set (DATASET.TARGET) or what `split` keeps apart as "unlabelled". Raises UserError if it is
+        The target is another data set (DATASET.TARGET) or what the split keeps `apart` as "unlabelled". Raises UserError if it is
         empty or its classes are not the source's (`classes`), unless DATASET.TARGET_CLASSES is subset and they are among them.
         """
-        name, apart = cfg.DATASET.get("TARGET", ""), split.get("unlabelled", [])
-        if not name and "unlabelled" not in split:
+        name = cfg.DATASET.get("TARGET", "")
+        if not name and apart is None:
             return []
         if name:
             told = cfg.clone()
@@ -344,7 +360,7 @@ class CoOpDataset(DatasetBase):
             items = DATASET_REGISTRY.get(name)(told).train_x
         else:
             name = f"{cfg.DATASET.NAME} ({', '.join(cfg.DATASET.TARGET_DOMAINS)})"
-            items = [item for item in map(self._datum, apart) if item.classname in classes]
+            items = [item for item in apart if item.classname in classes]
             if cfg.DATASET.NUM_SHOTS >= 1:
                 items = self._draw(items, cfg.DATASET.NUM_SHOTS)
         if not items:
@@ -377,7 +393,8 @@ class CoOpDataset(DatasetBase):
         shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
         if indices := cfg.DATASET.get("INDICES", ""):
             return self._picks(osp.join(osp.expanduser(indices), self.config_name(), f"shot_{shots}-seed_{seed}.json"), train, val)
-        checksum = hashlib.sha256("\n".join(self._relative(item) for item in (*train, *val)).encode()).hexdigest()
+        drawn_from = "\n".join(f"{self._relative(item)} {item.label} {item.classname} {item.domain}" for item in (*train, *val))
+        checksum = hashlib.sha256(drawn_from.encode()).hexdigest()
         cache = osp.join(self.dataset_dir, self.few_shot_folder, f"shot_{shots}-seed_{seed}.json")
         if seed >= 0 and osp.isfile(cache):
             try:

@@ -50,7 +50,11 @@ class CSV(OwnDataset):
             split["test"] = [row for row in split["test"] if row[3] in target]
         if cfg.DATASET.SOURCE_DOMAINS:
             source = {names.index(name) for name in cfg.DATASET.SOURCE_DOMAINS}
+            classes = {row[1]: row[2] for row in split["train"]}
             split |= {part: [row for row in split[part] if row[3] in source] for part in ("train", "val")}
+            if lost := sorted(classes.keys() - {row[1] for row in split["train"]}):
+                raise UserError(f"DATASET.SOURCE_DOMAINS leaves class '{classes[lost[0]]}' of '{self.path}' without training images: name more domains, or "
+                                "take the class out of the table")
         return split
 
     def _table(self) -> list[dict[str, str]]:

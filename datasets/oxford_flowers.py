@@ -27,6 +27,8 @@ class OxfordFlowers(CoOpDataset):
         """Labels are those of imagelabels.mat, from 1, in the order of the images' numbers."""
         labels = read_mat(osp.join(self.dataset_dir, "imagelabels.mat"), "labels").ravel()
         path = osp.join(self.dataset_dir, "cat_to_name.json")
+        if not osp.isfile(path):
+            raise UserError(f"'{path}' of data set OxfordFlowers does not exist: {self.how_to_get(self.root)}")
         names = read_json(path)
         if missing := sorted({int(label) for label in labels} - {int(label) for label in names}):
             raise UserError(f"'{path}' has no name for label {missing[0]}: prepare the data set again")

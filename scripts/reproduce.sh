@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A table of the paper, or the whole bundled study: everything that is missing is run, then tables and the report page are made.
 #   bash scripts/reproduce.sh TABLE [options of tools.sweep, KEY VALUE ...]
-#   TABLE: openmoji (the bundled study, on a laptop), or base2new, xd, few_shot, ablation, ood, groups (with the data sets under DATA)
+#   TABLE: openmoji (the bundled study, on a laptop), openmoji_ablation, or base2new, xd, few_shot, ablation, ood, groups (with the data sets under DATA)
 # Environment: DATA (default data), OUTPUT (default output). Stop it whenever you like: the same command goes on.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
@@ -15,9 +15,12 @@ name=$1
 shift
 DATA=$(if [ -n "${DATA:-}" ]; then absolute "$DATA"; else echo "$ROOT/data"; fi)
 OUTPUT=$(if [ -n "${OUTPUT:-}" ]; then absolute "$OUTPUT"; else echo "$ROOT/output"; fi)
-if [ "$name" = openmoji ]; then
-    for set in openmoji icons openmoji-groups; do "$PYTHON" -m datasets.prepare "$set" --root "$DATA"; done
-fi
+bundled=()
+case "$name" in
+    openmoji) bundled=(openmoji icons openmoji-groups) ;;
+    openmoji_*) bundled=(openmoji) ;;
+esac
+for set in ${bundled[@]+"${bundled[@]}"}; do "$PYTHON" -m datasets.prepare "$set" --root "$DATA"; done
 launch=(--launch local)
 case " $* " in *" --launch "*) launch=() ;; esac
 "$PYTHON" -m tools.sweep "$plan" ${launch[@]+"${launch[@]}"} --root "$DATA" --output "$OUTPUT" "$@"

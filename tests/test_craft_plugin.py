@@ -1,9 +1,12 @@
 """CRAFT through the engine, on CoOp."""
 
+import json
+
 import pytest
 import torch
 import torch.nn.functional as F
 from tiny_run import CLASSES, TRAIN, make_trainer
+from torchvision.transforms import Compose, RandomResizedCrop, ToTensor
 
 from dassl.utils import UserError, read_image
 from trainers.craft.losses import static_alignment, stochastic_alignment
@@ -34,6 +37,23 @@ def test_a_test_makes_no_anchors(tmp_path):
     craft = make_trainer(tmp_path, "CraftCoOp", "EVAL_ONLY", True)
     assert craft.anchors is None and not (tmp_path / "data" / "noise" / ".anchors").exists()
     craft.test()
+
+
+def test_anchors_of_drafted_pictures_are_others(tmp_path):
+    """INPUT.DRAFT decodes large JPEGs to other pixels."""
+    keys = {json.dumps(trainer.describe_images(trainer.dm.dataset.train_x, trainer.dm.tfm_test))
+            for trainer in (make_trainer(tmp_path, "CoOp", "INPUT.DRAFT", draft) for draft in (False, True))}
+    assert len(keys) == 2
+
+
+def test_transforms_that_a_trainer_brings_along_are_not_frozen_into_one_view(tmp_path):
+    """By its name the transform is the same at every step; what the loader does is not."""
+    fixed = ("INPUT.TRANSFORMS", ("normalize",))
+    cached, own = make_trainer(tmp_path, "CoOp", *fixed), make_trainer(tmp_path, "CoOp", *fixed)
+    own.dm.tfm_train = own.train_loader_x.dataset.transform = Compose([RandomResizedCrop(32), ToTensor()])
+    for trainer, dimensions in ((cached, 2), (own, 4)):
+        trainer.encode_training_images_once()
+        assert next(iter(trainer.train_loader_x))["img"].dim() == dimensions
 
 
 def test_anchors_change_neither_start_nor_batches(tmp_path):

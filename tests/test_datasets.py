@@ -115,6 +115,17 @@ def test_few_shot_cache_of_another_split_or_in_pieces_is_drawn_again(mini, capsy
     assert not any(item.impath.endswith("train0.png") for item in load(mini, "DATASET.NUM_SHOTS", 2).train_x)
 
 
+def test_few_shot_cache_of_other_labels_is_drawn_again(mini):
+    load(mini, "DATASET.NUM_SHOTS", 2)
+    split = split_of(mini)
+    picked = json.loads((mini / "data/mini/split_fewshot/shot_2-seed_1.json").read_text())["train"][:2]
+    for row in split["train"]:
+        if any(path.endswith("/" + row[0]) for path in picked):
+            row[1:] = [1, CLASSES[1]]  # a correction of what was picked
+    write(mini, split)
+    assert set(Counter(item.label for item in load(mini, "DATASET.NUM_SHOTS", 2).train_x).values()) == {2}
+
+
 def test_fewer_images_than_shots_are_all_used_and_said_once(mini, capsys):
     assert len(load(mini, "DATASET.NUM_SHOTS", 16).train_x) == 30
     said = "5 class(es) have fewer than 16 images: all that they have are used"

@@ -16,6 +16,7 @@ from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.data.samplers import build_sampler
 from dassl.evaluation import GroupClassification, build_evaluator
 from dassl.utils import UserError
+from datasets.base import labelled_like
 from trainers.craft.mmd import group_mmd2, mmd2, relative
 
 CRAFT = [f"Craft{name}" for name in STRUCTURES]
@@ -183,6 +184,30 @@ def test_dropping_the_last_batch_makes_it_large_enough(tmp_path):
                "DATALOADER.TRAIN_X.DROP_LAST", True).train()
 
 
+def test_a_domain_that_lacks_a_class_is_refused(tmp_path):
+    lines = ["path,classname,split,domain"]
+    for name, domain in (("ape", "photo"), ("cat", "photo"), ("ape", "sketch"), ("bee", "sketch"), ("cat", "sketch")):
+        for part in ("train", "test"):
+            path = tmp_path / f"data/own/{name}-{domain}-{part}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8)).save(path)
+            lines.append(f"{path.name},{name},{part},{domain}")
+    (tmp_path / "data/own/images.csv").write_text("\n".join(lines))
+    options = ("DATASET.NAME", "CSV", "DATASET.FOLDER", "own", "DATASET.TARGET_DOMAINS", ("sketch",), "DATASET.SOURCE_DOMAINS")
+    with pytest.raises(UserError, match="DATASET.SOURCE_DOMAINS leaves class 'bee' of '.*images.csv' without training images: name more domains, or"):
+        make_trainer(tmp_path, "ZeroshotCLIP", *options, ("photo",))
+    assert make_trainer(tmp_path, "ZeroshotCLIP", *options, ("sketch",)).num_classes == 3
+
+
+def test_the_oracle_takes_the_targets_own_labels_where_names_repeat(tmp_path):
+    source, other = ([Datum(f"{side}{label}", label, 0, name) for label, name in enumerate(names)]
+                     for side, names in (("a", ("crane", "crane", "dog")), ("b", ("dog", "crane", "crane"))))
+    assert labelled_like(source, source[::-1]) == source[::-1]
+    with pytest.raises(UserError, match="TARGET_LABELLED: 2 classes are named 'crane', so the target's label cannot be told"):
+        labelled_like(source, other)
+    assert [item.label for item in labelled_like(source, other[:1])] == [2]
+
+
 @pytest.mark.parametrize("kind", ["ImageFolder", "CSV"])
 def test_own_pictures_go_through_every_protocol(tmp_path, kind):
     """Base-to-novel, few-shot, out-of-distribution with MMD, and groups."""
@@ -236,7 +261,8 @@ def test_group_evaluator_against_a_slow_count(tmp_path, capsys):
     rng = random.Random(1)
     rows = [(rng.randrange(2), rng.randrange(2), rng.randrange(2)) for _ in range(200)]  # label, domain, prediction
     cfg = make_cfg(tmp_path, "CoOp", "TEST.EVALUATOR", "GroupClassification")
-    evaluator = build_evaluator(cfg, lab2cname={0: "landbird", 1: "waterbird"}, dataset=Set)
+    evaluator = build_evaluator(cfg, lab2cname={0: "landbird", 1: "waterbird"})
+    evaluator.use_dataset(Set)
     for start in range(0, 200, 32):
         part = rows[start:start + 32]
         evaluator.process(torch.eye(2)[[p for _, _, p in part]], torch.tensor([y for y, _, _ in part]), torch.tensor([d for _, d, _ in part]))

@@ -110,7 +110,7 @@ def test_image_prompts_equal_the_plain_way(backbone, plain, depth):
 def test_template_texts_take_deep_prompts(backbone, plain):
     """Plain texts with deep prompts only: CRAFT's template samples. One template shares too little to be split."""
     deep = [named_tensor("deep", (2, 64), 0.1).requires_grad_()]
-    for texts in (TEXTS, ["cat", "a dog"]):
+    for texts in (TEXTS, ["red cat", "a dog ran"]):
         tokens = backbone.tokenize(texts)
         theirs = plain_text(plain, backbone.text.embed(tokens), tokens.argmax(1), deep)
         agree(backbone.text.encode_tokens(tokens, deep), theirs, deep)
@@ -188,6 +188,16 @@ def test_too_deep_prompts_are_refused(backbone):
         backbone.image(images(1, 32), prompts, [prompts] * 3)
     with pytest.raises(UserError, match="cannot replace"):
         backbone.image(images(1, 32), None, [prompts])
+
+
+def test_deep_prompts_never_replace_the_end_of_a_text(backbone):
+    """"cat" has one token before its end: with two replaced, all such texts would have the same features."""
+    deep, tokens = [torch.zeros(2, 64)], backbone.tokenize(["cat", "a long red dog"])
+    for refused in (lambda: backbone.text.encode_tokens(tokens, deep), lambda: backbone.text.check_texts(tokens, deep)):
+        with pytest.raises(UserError, match="a deep prompt of 2 tokens cannot replace 1 tokens: use fewer prompts per layer, or, .* a longer template"):
+            refused()
+    backbone.text.check_texts(tokens[1:], deep)
+    backbone.text.check_texts(backbone.tokenize(["a photo of cat", "a photo of dog"]), [torch.zeros(3, 64)])
 
 
 def test_block_equals_torch(backbone):

@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_run import make_cfg, make_trainer
+from tiny_run import TinyNoise, make_cfg, make_trainer
 
 from dassl.config import get_cfg_default, merge_from_list
 from dassl.data import DataManager, DatasetWrapper
 from dassl.data.data_manager import build_data_loader
-from dassl.data.datasets import DatasetBase, Datum, build_dataset
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, build_dataset
 from dassl.data.samplers import build_sampler
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY, TrainerX, TrainerXU, build_trainer, run_hash
-from dassl.evaluation import build_evaluator
+from dassl.evaluation import EVALUATOR_REGISTRY, Classification, build_evaluator
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import Registry, UserError, load_checkpoint, read_image, save_checkpoint, set_random_seed, setup_logger
@@ -87,6 +87,33 @@ def test_batch_has_the_published_keys_and_the_last_one_is_kept(tmp_path):
     assert not torch.equal(batches[0]["img"], batches[0]["img2"])
     assert [len(b["label"]) for b in DataManager(make_cfg(tmp_path, "CoOp", "DATALOADER.TRAIN_X.BATCH_SIZE", 5,
                                                           "DATALOADER.TRAIN_X.DROP_LAST", True)).train_loader_x] == [5, 5]
+
+
+def test_several_transforms_of_an_image(tmp_path):
+    """Each of them K_TRANSFORMS times in training, whoever wraps the data set."""
+    cfg = make_cfg(tmp_path, "CoOp", "DATALOADER.K_TRANSFORMS", 2)
+    items = build_dataset(cfg).train_x
+    once, twice = build_transform(cfg, is_train=False), [build_transform(cfg, is_train=True)] * 2
+    assert [key for key in DatasetWrapper(cfg, items, once, is_train=True)[0] if key.startswith("img")] == ["img", "img2"]
+    assert [key for key in DatasetWrapper(cfg, items, once)[0] if key.startswith("img")] == ["img"]
+    batch = next(iter(DataManager(cfg, custom_tfm_train=twice).train_loader_x))
+    assert [key for key in batch if key.startswith("img")] == ["img", "img2", "img3", "img4"]
+
+
+@DATASET_REGISTRY.register()
+class WithUnlabelled(TinyNoise):
+    """TinyNoise whose training images are the unlabelled ones, too."""
+
+    def __init__(self, cfg):
+        super().__init__(cfg)
+        DatasetBase.__init__(self, train_x=self.train_x, train_u=self.train_x, test=self.test)
+
+
+def test_each_training_loader_has_its_own_last_batch(tmp_path):
+    cfg = make_cfg(tmp_path, "CoOp", "DATALOADER.TRAIN_U.SAME_AS_X", False, "DATALOADER.TRAIN_U.BATCH_SIZE", 5, "DATALOADER.TRAIN_U.DROP_LAST", True,
+                   "DATALOADER.TRAIN_X.BATCH_SIZE", 5, "DATASET.NAME", "WithUnlabelled")
+    data = DataManager(cfg)
+    assert [len(batch["img"]) for batch in data.train_loader_x] == [5, 5, 2] and [len(batch["img"]) for batch in data.train_loader_u] == [5, 5]
 
 
 def test_workers_do_not_share_an_augmentation_stream(tmp_path):
@@ -296,6 +323,69 @@ def test_a_finished_run_that_is_started_again_still_knows_its_epochs(tmp_path):
     assert results_of(tmp_path)["epochs"] == 2 and results_of(tmp_path)["complete"]
 
 
+def test_what_is_no_checkpoint_is_refused_in_a_sentence(tmp_path):
+    trainer = make_trainer(tmp_path, "CoOp")
+    trainer.train()
+    path = tmp_path / CKPT
+    weights = state_of(path)["state_dict"]
+    for content in ([1, 2], torch.zeros(3), {"state_dict": {"ctx": 5}}, {"state_dict": [torch.zeros(2)]}):
+        torch.save(content, path)
+        with pytest.raises(UserError, match="model.pth.tar-2' is not a checkpoint: it holds no tensors by name; give a file that a training run wrote"):
+            trainer.load_model(str(tmp_path / "output"), epoch=2)
+    torch.save(weights, path)  # fit to be loaded, not to go on from
+    trainer.load_model(str(tmp_path / "output"), epoch=2)
+    with pytest.raises(UserError, match="model.pth.tar-2' lacks 'state_dict', so no run can go on from it: load it with --model-dir, or delete it"):
+        make_trainer(tmp_path, "CoOp").train()
+    with pytest.raises(UserError, match="checkpoint '/nowhere/x.pt' does not exist: check MODEL.INIT_WEIGHTS"):
+        make_trainer(tmp_path, "CoOp", "MODEL.INIT_WEIGHTS", "/nowhere/x.pt")
+
+
+def test_the_best_model_comes_along_from_another_folder(tmp_path, monkeypatch):
+    """A best epoch before the interruption is deployed by a run that goes on elsewhere; without its file the next epoch is the best."""
+    options = ("TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", 1, "OPTIM.MAX_EPOCH", 3)
+
+    def run(name, scores, *more):
+        trainer = make_trainer(tmp_path, "CoOp", *options, "OUTPUT_DIR", str(tmp_path / name), *more)
+        trainer.val_loader, scores = trainer.test_loader, iter(scores)
+        plain = type(trainer).test
+        with monkeypatch.context() as patch:
+            patch.setattr(type(trainer), "test", lambda self, split=None: next(scores) if split == "val" else plain(self, split))
+            trainer.train()
+        return trainer
+
+    first = tmp_path / "first/prompt_learner"
+    run("first", [90.0, 80.0, 70.0])
+    for name in ("model.pth.tar-3", "checkpoint"):
+        (first / name).unlink()
+    best = state_of(first / "model-best.pth.tar")["state_dict"]["ctx"]
+    second = run("second", [50.0], "RESUME", str(tmp_path / "first"))
+    assert second.start_epoch == 2 and torch.equal(second.model.ctx, best)
+    (first / "model-best.pth.tar").unlink()
+    third = run("third", [50.0], "RESUME", str(tmp_path / "first"))
+    assert state_of(tmp_path / "third/prompt_learner/model-best.pth.tar")["epoch"] == 3 and not torch.equal(third.model.ctx, best)
+
+
+def test_evaluators_written_for_upstream(tmp_path):
+    """The contract's signature, and whatever kind of number."""
+    @EVALUATOR_REGISTRY.register()
+    class Own(Classification):
+        def __init__(self, cfg, lab2cname=None):
+            super().__init__(cfg, lab2cname)
+
+        def evaluate(self):
+            return super().evaluate() | {"auc": np.float32(3)}
+
+    make_trainer(tmp_path, "CoOp", "TEST.EVALUATOR", "Own").train()
+    assert results_of(tmp_path)["metrics"]["test"]["auc"] == 3.0
+
+
+def test_results_of_another_kind_are_written_over(tmp_path):
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output/results.json").write_text("[]")
+    make_trainer(tmp_path, "CoOp").train()
+    assert results_of(tmp_path)["complete"]
+
+
 def test_best_val_without_a_validation_set_deploys_the_last(tmp_path, capsys):
     trainer = make_trainer(tmp_path, "CoOp", "TEST.FINAL_MODEL", "best_val")
     assert trainer.val_loader is None
@@ -364,10 +454,22 @@ def test_the_hash_holds_what_can_change_a_run_and_nothing_else(tmp_path):
     assert key() != plain
 
 
+def test_a_registry_takes_what_it_is_called_with(tmp_path):
+    registry = Registry("THING")
+
+    def one():
+        pass
+
+    assert registry.register(one) is one and registry.get("one") is one
+    with pytest.raises(KeyError, match="already holds 'one'"):
+        registry.register(one)
+    assert registry.register("two")(one) is one and registry.registered_names() == ["one", "two"]
+
+
 @pytest.mark.parametrize(("key", "value", "message"), [
     ("TRAIN.PRINT_FREQ", 0, "TRAIN.PRINT_FREQ is 0: set it to 1 or more"), ("OPTIM.MAX_EPOCH", 0, "OPTIM.MAX_EPOCH is 0"),
     ("OPTIM.LR", -0.1, "OPTIM.LR is -0.1: set it to 0 or more"), ("DATALOADER.NUM_WORKERS", -1, "DATALOADER.NUM_WORKERS is -1"),
-    ("DATALOADER.TRAIN_X.BATCH_SIZE", 0, "DATALOADER.TRAIN_X.BATCH_SIZE is 0"),
+    ("DATALOADER.TRAIN_X.BATCH_SIZE", 0, "DATALOADER.TRAIN_X.BATCH_SIZE is 0"), ("OPTIM.LR", None, "OPTIM.LR is None: set it to 0 or more"),
     ("TEST.FINAL_MODEL", "bestval", "TEST.FINAL_MODEL is 'bestval': choose one of last_step, best_val"),
     ("TEST.SPLIT", "validation", "TEST.SPLIT is 'validation': choose one of val, test"),
 ])
@@ -393,7 +495,8 @@ class UpstreamStyle(TrainerX):
         self.register_model("linear", self.model, self.optim, self.sched)
 
     def forward_backward(self, batch):
-        image, label = self.parse_batch_train(batch)
+        image, label, domain = self.parse_batch_train(batch)
+        assert len(image) == len(label) == len(domain)
         output = self.model(image)
         loss = torch.nn.functional.cross_entropy(output, label)
         self.model_backward_and_update(loss)

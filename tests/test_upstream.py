@@ -6,6 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from tiny_run import STRUCTURES, make_trainer
+
+from dassl.engine import TrainerX
 
 ROOT = Path(__file__).resolve().parent.parent
 # What upstream Dassl exports (the interface described in docs/engine.md), as far as this project could use it.
@@ -13,6 +17,7 @@ UPSTREAM = {
     "dassl.config": {"get_cfg_default"},
     "dassl.data.data_manager": {"DataManager", "DatasetWrapper", "build_data_loader"},
     "dassl.data.datasets": {"DATASET_REGISTRY", "DatasetBase", "Datum", "build_dataset"},
+    "dassl.data.transforms": {"build_transform"},
     "dassl.engine": {"TRAINER_REGISTRY", "SimpleNet", "SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU", "build_trainer"},
     "dassl.metrics": {"compute_accuracy"},
     "dassl.optim": {"build_lr_scheduler", "build_optimizer"},
@@ -33,3 +38,12 @@ def test_everything_imports_where_dassl_has_no_user_error():
     code = "import dassl.engine, dassl.utils; del dassl.utils.UserError; import datasets, trainers, trainers.errors as e; print(e.UserError.__name__)"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "ValueError", done.stderr
+
+
+@pytest.mark.parametrize("name", [f"{craft}{name}" for craft in ("", "Craft") for name in STRUCTURES])
+def test_a_step_where_batches_are_parsed_into_three(tmp_path, name, monkeypatch):
+    """As upstream's TrainerX does: images, labels, domains."""
+    monkeypatch.setattr(TrainerX, "parse_batch_train", lambda self, batch: (batch["img"], batch["label"], batch["domain"]))
+    trainer = make_trainer(tmp_path, name)
+    trainer.batch_idx, trainer.num_batches = 0, 9
+    assert torch.tensor(trainer.forward_backward(next(iter(trainer.train_loader_x)))["loss"]).isfinite()

@@ -13,13 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dassl.data.data_manager import build_data_loader
+from dassl.data.data_manager import DatasetWrapper, build_data_loader
+from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, load_checkpoint, load_pretrained_weights
 from trainers.backbone import PRECISIONS, load_backbone, unit
-from trainers.cache import describe
+from trainers.cache import describe, plain_repr
 from trainers.errors import UserError
 from trainers.parallel import average_gradients, gather
 from trainers.views import FIXED, FeatureViews, encoded_views
@@ -148,6 +149,7 @@ class PromptTrainer(TrainerX):
         """Unit-norm features (B, D) of the template text of each label, with deep prompts but no learned context."""
         if not hasattr(self, "_template_tokens"):
             self._template_tokens = self.backbone.tokenize(self.class_texts()).to(self.device)
+            self.backbone.text.check_texts(self._template_tokens, self.deep_text_prompts())
         classes, position = labels.unique(return_inverse=True)
         with self.autocast():
             found = self.backbone.text.encode_tokens(self._template_tokens[classes], self.deep_text_prompts())
@@ -178,8 +180,8 @@ class PromptTrainer(TrainerX):
 
     def describe_images(self, items: Sequence, transform) -> dict:
         """What determines the above, for a cache."""
-        return describe(items, self.cfg.DATASET.ROOT, transform, backbone=self.backbone.fingerprint,
-                        device=self.device.type)
+        drafted = {"draft": list(self.cfg.INPUT.SIZE)} if self.cfg.INPUT.get("DRAFT", False) else {}  # other pixels of large JPEGs
+        return describe(items, self.cfg.DATASET.ROOT, transform, backbone=self.backbone.fingerprint, device=self.device.type, **drafted)
 
     def cache_folder(self, name: str) -> str | None:
         """Beside the data set's files, hidden since folders can be classes; in OUTPUT_DIR if the data set has no folder."""
@@ -194,9 +196,11 @@ class PromptTrainer(TrainerX):
         frozen = type(self).image_features is PromptTrainer.image_features
         if views and not frozen:
             raise UserError(f"TRAINER.CACHED_VIEWS is {views} but {cfg.TRAINER.NAME} learns visual prompts: set it to 0")
-        if not frozen or not (fixed or views) or cfg.DATALOADER.K_TRANSFORMS > 1:
-            return
         transform, data = self.dm.tfm_train, self.dm.dataset
+        plain = all(type(getattr(loader, "dataset", None)) is DatasetWrapper for loader in (self.train_loader_x, self.train_loader_u) if loader is not None)
+        named = plain_repr(transform) == plain_repr(build_transform(cfg, is_train=True))  # and not one that a trainer brings along
+        if not frozen or not (fixed or views) or not plain or not named or cfg.DATALOADER.K_TRANSFORMS > 1:
+            return
         labelled, unlabelled = cfg.DATALOADER.TRAIN_X, cfg.DATALOADER.TRAIN_X if cfg.DATALOADER.TRAIN_U.SAME_AS_X else cfg.DATALOADER.TRAIN_U
         for loader, items, spec in (("train_loader_x", data.train_x, labelled), *[("train_loader_u", data.train_u, unlabelled)] * self.trains_on_unlabelled):
             description = self.describe_images(items, transform) | {  # what the random draws depend on
@@ -205,6 +209,7 @@ class PromptTrainer(TrainerX):
                                      max(cfg.SEED, 0), description, self.cache_folder("views") if views else None)
             setattr(self, loader, build_data_loader(
                 cfg, spec.SAMPLER, items, spec.BATCH_SIZE, spec.get("N_DOMAIN", 0), spec.get("N_INS", 0),
+                **({"drop_last": spec.DROP_LAST} if "DROP_LAST" in spec else {}),
                 dataset_wrapper=lambda *_, items=items, features=features, **__: FeatureViews(items, features)))
 
     # The engine's hooks
@@ -252,6 +257,9 @@ class PromptTrainer(TrainerX):
 
     def build_model(self) -> None:
         cfg = self.cfg
+        if len(self.classnames) != self.num_classes:
+            raise UserError(f"data set {cfg.DATASET.NAME} has {len(self.classnames)} class names for labels up to {self.num_classes - 1}: number its "
+                            "labels from 0 without gap")
         self.build_backbone()
         self.model = self.build_prompts().to(self.device)
         if cfg.MODEL.INIT_WEIGHTS:
@@ -262,6 +270,10 @@ class PromptTrainer(TrainerX):
         self.register_model(self.model_name, self.model, self.optim, self.sched)
         scaled = self.precision == "amp" and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type) if scaled else None
+
+    def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, R, R), or their features (B, D), and labels (B,), on the device."""
+        return self.parse_batch_test(batch)
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
         images, labels = self.parse_batch_train(batch)

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainers.errors import UserError
+
 VERSION = 1  # of what determines the numbers; a change makes every cache file a miss
 
 
@@ -32,9 +34,17 @@ def describe(items: Sequence, root: str, transform: object, **what) -> dict:
     """All that determines image features, as plain JSON: images (path below `root`, size, time, label), transform, and `what`."""
     images = []
     for item in items:
-        stat = os.stat(item.impath)
+        try:
+            stat = os.stat(item.impath)
+        except OSError as error:
+            raise UserError(f"image '{item.impath}' cannot be read ({error.strerror}): restore it, or take it out of the split") from None
         images.append([os.path.relpath(item.impath, root or "."), stat.st_size, stat.st_mtime_ns, int(item.label)])
-    return {"version": VERSION, "images": images, "transform": re.sub(r" at 0x[0-9a-fA-F]+", "", repr(transform)), **what}
+    return {"version": VERSION, "images": images, "transform": plain_repr(transform), **what}
+
+
+def plain_repr(transform: object) -> str:
+    """A transform in words that are the same in every process."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(transform))
 
 
 class TensorFile:

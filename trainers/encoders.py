@@ -184,7 +184,7 @@ class TextEncoder(Encoder):
         """`forward`, all texts padded to the longest."""
         grouped = prefix is not None and prefix.dim() == 3
         start, length = (0 if prefix is None else prefix.shape[-2]), int(eot.max()) + 1
-        self.check_deep(deep, (start or length) - 1)
+        self.check_deep(deep, (start or int(eot.min())) - 1)  # neither the first token nor one that ends a text
         positions = self.positional_embedding.to(self.dtype)
         x = prompts[:, :length - start].to(self.dtype) + positions[start:length]
         texts, own = x.shape[:2]
@@ -213,6 +213,10 @@ class TextEncoder(Encoder):
                 x, _ = self.run(block, x, mask=mask, causal=not start, before=before)
         features = self.norm(x[:, 0], "ln_final") @ self.text_projection
         return features.unflatten(0, (-1, texts)) if grouped else features
+
+    def check_texts(self, tokens: Tensor, deep: Sequence[Tensor]) -> None:
+        """UserError unless `encode_tokens` can take any of these token rows with these deep prompts."""
+        self.check_deep(deep, max(common_prefix(tokens), int(tokens.argmax(1).min())) - 1)
 
     def encode_tokens(self, tokens: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
         """Features (N, D) of token rows (N, L) that end, before padding, in the largest token id (end of text)."""

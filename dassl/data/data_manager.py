@@ -24,7 +24,7 @@ def _seed_worker(_: int) -> None:
 def build_data_loader(cfg, sampler_type: str = "SequentialSampler", data_source: Sequence | None = None, batch_size: int = 64,
                       n_domain: int = 0, n_ins: int = 2, tfm=None, is_train: bool = True, dataset_wrapper: type | None = None,
                       drop_last: bool | None = None) -> DataLoader:
-    """A loader over `data_source`. An incomplete last batch is kept unless DATALOADER.TRAIN_X.DROP_LAST.
+    """A loader over `data_source`. An incomplete last batch is kept unless `drop_last`, which is DATALOADER.TRAIN_X.DROP_LAST if not given.
 
     Raises UserError if there is nothing to load.
     """
@@ -41,7 +41,7 @@ def build_data_loader(cfg, sampler_type: str = "SequentialSampler", data_source:
                         worker_init_fn=_seed_worker, generator=None if is_train else torch.Generator())
     if len(loader) == 0:
         raise UserError(f"{len(data_source)} image(s) do not fill a batch of {batch_size}: reduce the batch size, or set "
-                        "DATALOADER.TRAIN_X.DROP_LAST False")
+                        "DROP_LAST False (DATALOADER.TRAIN_X or TRAIN_U)")
     return loader
 
 
@@ -62,9 +62,8 @@ class DataManager:
         def loader(items: Sequence | None, node, train: bool):
             if not items:
                 return None
-            tfm = ([self.tfm_train] * cfg.DATALOADER.K_TRANSFORMS if cfg.DATALOADER.K_TRANSFORMS > 1 else self.tfm_train)
             return build_data_loader(cfg, node.SAMPLER, items, node.BATCH_SIZE, node.get("N_DOMAIN", 0), node.get("N_INS", 0),
-                                     tfm if train else self.tfm_test, train, dataset_wrapper)
+                                     self.tfm_train if train else self.tfm_test, train, dataset_wrapper, node.get("DROP_LAST", False))
 
         spec = cfg.DATALOADER
         self.train_loader_x = loader(dataset.train_x, spec.TRAIN_X, True)
@@ -94,7 +93,7 @@ class DataManager:
 class DatasetWrapper(Dataset):
     """Items are dicts: img (3, H, W), label, domain, impath, index, classname.
 
-    With several transforms (a list, K_TRANSFORMS > 1 in training) img, img2, ...; with RETURN_IMG0 the untouched image too.
+    With several transforms (a list, each K_TRANSFORMS times in training) img, img2, ...; with RETURN_IMG0 the untouched image too.
     Raises UserError naming an image that cannot be read.
     """
 
@@ -120,14 +119,10 @@ class DatasetWrapper(Dataset):
         image = read_image(item.impath, self.draft)
         if self.transform is None:
             output["img"] = image
-        elif isinstance(self.transform, (list, tuple)):
-            count = 0
-            for transform in self.transform:
-                for _ in range(self.k_tfm if len(self.transform) == 1 else 1):
-                    count += 1
-                    output["img" if count == 1 else f"img{count}"] = transform(image)
         else:
-            output["img"] = self.transform(image)
+            given = self.transform if isinstance(self.transform, (list, tuple)) else [self.transform]
+            for count, transform in enumerate((transform for transform in given for _ in range(self.k_tfm)), 1):
+                output["img" if count == 1 else f"img{count}"] = transform(image)
         if self.return_img0:
             output["img0"] = self.to_tensor(image)
         return output

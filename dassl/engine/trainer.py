@@ -31,11 +31,13 @@ RESULTS = "results.json"
 
 def check_basics(cfg) -> None:
     """Raise UserError for values that no trainer can work with."""
-    for key, value, least in (("TRAIN.PRINT_FREQ", cfg.TRAIN.PRINT_FREQ, 1), ("OPTIM.MAX_EPOCH", cfg.OPTIM.MAX_EPOCH, 1), ("OPTIM.LR", cfg.OPTIM.LR, 0),
+    unlabelled = () if cfg.DATALOADER.TRAIN_U.SAME_AS_X else (("DATALOADER.TRAIN_U.BATCH_SIZE", cfg.DATALOADER.TRAIN_U.BATCH_SIZE, 1),)
+    for key, value, least in (*unlabelled, ("TRAIN.PRINT_FREQ", cfg.TRAIN.PRINT_FREQ, 1), ("OPTIM.MAX_EPOCH", cfg.OPTIM.MAX_EPOCH, 1),
+                              ("OPTIM.LR", cfg.OPTIM.LR, 0),
                               ("DATALOADER.NUM_WORKERS", cfg.DATALOADER.NUM_WORKERS, 0),
                               ("DATALOADER.TRAIN_X.BATCH_SIZE", cfg.DATALOADER.TRAIN_X.BATCH_SIZE, 1),
                               ("DATALOADER.TEST.BATCH_SIZE", cfg.DATALOADER.TEST.BATCH_SIZE, 1)):
-        if value < least:
+        if value is None or value < least:
             raise UserError(f"{key} is {value}: set it to {least} or more")
     for key, value, known in (("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ["last_step", "best_val"]), ("TEST.SPLIT", cfg.TEST.SPLIT, ["val", "test"])):
         if value not in known:
@@ -328,7 +330,9 @@ class SimpleTrainer(TrainerBase):
         with distributed.main_first():
             self.build_data_loader()
         self.build_model()
-        self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname, dataset=getattr(self.__dict__.get("dm"), "dataset", None))
+        self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
+        if hasattr(self.evaluator, "use_dataset"):
+            self.evaluator.use_dataset(getattr(self.__dict__.get("dm"), "dataset", None))
         select_by, known = cfg.TEST.get("SELECT_BY", ""), getattr(self.evaluator, "higher_is_better", None)
         if select_by and known is not None and select_by not in known:
             raise UserError(f"TEST.SELECT_BY is '{select_by}': with TEST.EVALUATOR {cfg.TEST.EVALUATOR} choose one of {', '.join(known)}")
@@ -366,8 +370,19 @@ class SimpleTrainer(TrainerBase):
             self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME)
             if not self.start_epoch:
                 raise UserError(f"RESUME '{self.cfg.RESUME}' holds no checkpoint of {', '.join(self.get_model_names())}: correct --resume")
+            self._take_best(self.cfg.RESUME)
         self.init_writer(osp.join(self.output_dir, "tensorboard"))
         self.time_start = time.time()
+
+    def _take_best(self, directory: str) -> None:
+        """The best model so far comes along from `directory`; where there is none, the next one is the best."""
+        files = {name: osp.join(directory, name, "model-best.pth.tar") for name in self.get_model_names()}
+        if not all(map(osp.isfile, files.values())):
+            self.best_result = -math.inf
+            return
+        for name, path in files.items() if distributed.is_main() else ():
+            save_checkpoint(load_checkpoint(path), osp.join(self.output_dir, name), model_name=osp.basename(path))
+        distributed.barrier()
 
     def after_train(self) -> None:
         print("Finish training")
@@ -446,9 +461,11 @@ class SimpleTrainer(TrainerBase):
         path, cfg = osp.join(self.output_dir, RESULTS), self.cfg
         this, loaded = self._hash(), self.__dict__.get("loaded")
         before = read_json(path) if osp.isfile(path) else {}
+        before = before if isinstance(before, dict) else {}
         known = before.get("metrics", {}) if (before.get("config_hash"), before.get("loaded")) == (this, loaded) else {}
         if split is not None:
-            known[split] = {**metrics, "total": getattr(self.evaluator, "_total", None), "correct": getattr(self.evaluator, "_correct", None),
+            known[split] = {**{name: float(value) for name, value in metrics.items()},
+                            "total": getattr(self.evaluator, "_total", None), "correct": getattr(self.evaluator, "_correct", None),
                             **getattr(self.evaluator, "details", dict)()}
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
         if self.device.type == "cuda":
@@ -504,9 +521,9 @@ class TrainerX(SimpleTrainer):
     def run_epoch(self) -> None:
         self._run_batches(((batch,) for batch in self.train_loader_x), len(self.train_loader_x))
 
-    def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, H, W) and labels (B,) on the device."""
-        return batch["img"].to(self.device), batch["label"].to(self.device)
+    def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor, Tensor]:
+        """Images (B, 3, H, W), labels (B,) and domains (B,) on the device."""
+        return batch["img"].to(self.device), batch["label"].to(self.device), batch["domain"].to(self.device)
 
 
 class TrainerXU(SimpleTrainer):

@@ -95,10 +95,13 @@ class GroupClassification(Classification):
     wants_domain = True
     higher_is_better = (*Classification.higher_is_better, "worst_group_accuracy", "adjusted_accuracy")
 
-    def __init__(self, cfg, lab2cname: dict[int, str] | None = None, dataset=None, **kwargs):
+    _domain_names: tuple[str, ...] = ()
+    _train_counts: dict[tuple[int, int], int] = {}
+
+    def use_dataset(self, dataset) -> None:
+        """Take names of domains and sizes of groups from the data set, if it has them."""
         self._domain_names = getattr(dataset, "domain_names", ())
         self._train_counts = getattr(dataset, "train_group_counts", {}) if getattr(dataset, "adjusted_average", True) else {}
-        super().__init__(cfg, lab2cname, **kwargs)
 
     def reset(self) -> None:
         super().reset()

@@ -17,14 +17,16 @@ def check_availability(requested: str, available: list[str], kind: str = "name")
 
 
 class Registry:
-    """Name -> object, filled with the decorator `@REGISTRY.register()`."""
+    """Name -> object, filled with the decorator `@REGISTRY.register()` or with the call `REGISTRY.register(object)`."""
 
     def __init__(self, name: str):
         self._name = name
         self._objects: dict[str, Callable] = {}
 
-    def register(self, name: str | None = None, force: bool = False) -> Callable:
-        """Decorator. Raises KeyError if the name is taken and `force` is False."""
+    def register(self, name: str | Callable | None = None, force: bool = False) -> Callable:
+        """Decorator, or, given an object, its registration. Raises KeyError if the name is taken and `force` is False."""
+        if callable(name):
+            return self.register(force=force)(name)
 
         def add(obj: Callable) -> Callable:
             key = name or obj.__name__

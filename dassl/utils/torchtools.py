@@ -28,18 +28,25 @@ torch.serialization.add_safe_globals(
 )
 
 
-def load_checkpoint(fpath: str) -> dict:
-    """Read a checkpoint to the CPU, with `weights_only`. Raises UserError naming a missing, truncated or unsafe file."""
+def load_checkpoint(fpath: str, where: str = "--model-dir, --load-epoch or RESUME") -> dict:
+    """Read a checkpoint to the CPU, with `weights_only`. Raises UserError for a file that is missing, truncated, unsafe or holds no weights by name.
+
+    where: what the user would correct if the file does not exist.
+    """
     if not fpath or not osp.isfile(fpath):
-        raise UserError(f"checkpoint '{fpath}' does not exist: check --model-dir, --load-epoch or RESUME")
+        raise UserError(f"checkpoint '{fpath}' does not exist: check {where}")
     try:
-        return torch.load(fpath, map_location="cpu", weights_only=True)
+        found = torch.load(fpath, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
     except Exception as error:  # zip reader, unpickler and tensor storage each raise their own kind
         unsafe = "Unsupported global" in str(error) or "weights_only" in str(error) and "GLOBAL" in str(error)
         reason = "it holds objects other than weights" if unsafe else "it is truncated or not a checkpoint"
         raise UserError(f"checkpoint '{fpath}' cannot be read: {reason}; delete it or copy it again") from None
+    weights = found.get("state_dict", found) if isinstance(found, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise UserError(f"'{fpath}' is not a checkpoint: it holds no tensors by name; give a file that a training run wrote")
+    return found
 
 
 def save_checkpoint(state: dict, save_dir: str, is_best: bool = False, remove_module_from_state_dict: bool = True,
@@ -85,6 +92,8 @@ def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer=None, schedule
 
 def restore(checkpoint: dict, path: str, model: nn.Module, optimizer=None, scheduler=None) -> int:
     """Put a loaded checkpoint into its objects -> epochs done. Raises UserError if it does not fit."""
+    if lacking := next((key for key in ("state_dict", "epoch") if key not in checkpoint), ""):
+        raise UserError(f"checkpoint '{path}' lacks '{lacking}', so no run can go on from it: load it with --model-dir, or delete it")
     load_state(model, checkpoint["state_dict"], path)
     for what, target in (("optimizer", optimizer), ("scheduler", scheduler)):
         if target is None or checkpoint.get(what) is None:
@@ -99,7 +108,7 @@ def restore(checkpoint: dict, path: str, model: nn.Module, optimizer=None, sched
 
 def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
     """Load what fits by name and shape, and report the rest. Raises UserError as load_checkpoint does."""
-    checkpoint = load_checkpoint(weight_path)
+    checkpoint = load_checkpoint(weight_path, "MODEL.INIT_WEIGHTS")
     state_dict = _plain_names(checkpoint.get("state_dict", checkpoint))
     own = model.state_dict()
     fits = {key: value for key, value in state_dict.items() if key in own and own[key].shape == value.shape}

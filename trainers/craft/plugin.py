@@ -56,10 +56,11 @@ class Craft:
             if not 0 <= craft[key] < math.inf:
                 raise UserError(f"TRAINER.CRAFT.{key} is {craft[key]}: set it to 0 or a positive number")
         check_least(cfg, "TRAINER.CRAFT.ANCHORS_PER_CLASS")
+        check_least(cfg, "TRAINER.CRAFT.KMEANS_SEED", 0)
         for key, allowed in (("DOMAINS", DOMAINS), ("SPACE", SPACES), ("ESTIMATOR", ESTIMATORS), ("BANDWIDTH", BANDWIDTHS)):
             check_option(cfg, f"TRAINER.CRAFT.MMD.{key}", allowed)
         for key in ("MULTIPLIERS", "SIGMAS"):
-            if not craft.MMD[key] or not all(0 < number < math.inf for number in craft.MMD[key]):
+            if not craft.MMD[key] or not all(isinstance(number, (int, float)) and 0 < number < math.inf for number in craft.MMD[key]):
                 raise UserError(f"TRAINER.CRAFT.MMD.{key} is {list(craft.MMD[key])}: give one or more positive numbers")
         if craft.LAMBDA_MMD and craft.MMD.DOMAINS == "none":
             raise UserError(f"TRAINER.CRAFT.LAMBDA_MMD is {craft.LAMBDA_MMD} but MMD.DOMAINS is none: set it to unlabelled or group, or the weight to 0")
@@ -152,7 +153,7 @@ class Craft:
             size = loader.batch_size if mmd.DOMAINS == "group" else smallest_batch(loader)
             if size < least:
                 raise UserError(f"a batch of DATALOADER.{node} has {size} image(s), but MMD with the {mmd.ESTIMATOR} estimator needs {least}: "
-                                "change BATCH_SIZE, set DATALOADER.TRAIN_X.DROP_LAST True, or another TRAINER.CRAFT.MMD.ESTIMATOR")
+                                f"change BATCH_SIZE, set DATALOADER.{node}.DROP_LAST True, or another TRAINER.CRAFT.MMD.ESTIMATOR")
 
     def _build_anchors(self) -> Anchors:
         """From exactly the images and classes this run trains on, without augmentation."""

@@ -1,4 +1,4 @@
-"""Importing this package registers every data set: each module is one, but for those named here."""
+"""Importing this package registers every data set: each module is one, but for those named here and `groups`, which two of them share."""
 
 import importlib
 import pkgutil

@@ -42,11 +42,11 @@ class Report:
 def examine(cls: type[CoOpDataset], root: str, images: bool = False, progress: bool = True) -> Report:
     """Load a data set and compare it with what was published; with `images` read every one of them."""
     folder = Path(root).expanduser() / cls.folder
-    report = Report(cls.__name__, present=folder.is_dir())
+    expected, md5 = dict(zip(PARTS, cls.images, strict=True)), cls.split_md5
+    report = Report(cls.__name__, present=folder.is_dir(), expected=sum(expected.values()))
     if not report.present:
         report.problems.append(f"absent: {cls.how_to_get(root)}")
         return report
-    expected, md5 = dict(zip(PARTS, cls.images, strict=True)), cls.split_md5
     if (folder / MINIATURE).is_file():
         told = json.loads((folder / MINIATURE).read_text()).get(cls.__name__, {})
         expected, md5 = told.get("images", expected), told.get("split_md5", md5)

@@ -161,6 +161,7 @@ def prepare(root: str, progress: bool = True) -> dict[str, int]:
 
 
 def write_picture(path: Path, draw) -> None:
+    """The image that `draw()` makes, as PNG, whole or not at all; nothing if the file is there. Raises UserError if it cannot be written."""
     if path.is_file():
         return
     temporary = path.with_suffix(f".{os.getpid()}.tmp")

@@ -1,4 +1,4 @@
-"""Where published data sets lie: addresses that several of them share (collected in docs/datasets.md)."""
+"""Where published data sets lie: addresses that several of them share."""
 
 from datasets.download import Source
 

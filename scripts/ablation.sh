@@ -15,11 +15,12 @@ variant() {
     OUTPUT="$OUTPUT/ablation/$name" bash scripts/base2new_test.sh "$DATASET" "$trainer" "$cfg" "$SEED" "$@"
 }
 export DATA SHOTS
+[ -z "${UNLABELLED:-}" ] || unlabelled=$(name_of UNLABELLED)
 static=TRAINER.CRAFT.LAMBDA_STATIC stochastic=TRAINER.CRAFT.LAMBDA_STOCHASTIC
 variant baseline "$TRAINER" "$CFG" "" "$@"
 variant static "Craft$TRAINER" "$CFG" "" "$@" $stochastic 0.0
 variant stochastic "Craft$TRAINER" "$CFG" "" "$@" $static 0.0
 variant both "Craft$TRAINER" "$CFG" "" "$@"
 if [ -n "${UNLABELLED:-}" ]; then
-    variant mmd "Craft$TRAINER" "${CFG}_mmd" "DATASET.TARGET $(name_of "$UNLABELLED")" "$@"
+    variant mmd "Craft$TRAINER" "${CFG}_mmd" "DATASET.TARGET $unlabelled" "$@"
 fi

@@ -4,7 +4,7 @@
 usage="usage: $(basename "$0") DATASET TRAINER CFG SEED [KEY VALUE ...]
   DATASET   stem of a file in configs/datasets, e.g. openmoji      TRAINER  e.g. CoOp, CraftCoOp, ZeroshotCLIP
   CFG       stem of a file in configs/trainers/TRAINER             SEED     e.g. 1
-environment: DATA (data sets, default data), SHOTS (default ${shots:=16}), OUTPUT (default output), LOADEP (epoch to test, default the last)${more:+
+environment: DATA (data sets, default data), SHOTS (default ${shots:=16}${shots_more:-}), OUTPUT (default output), LOADEP (epoch to test, default the last)${more:+
   $more}"
 if [ $# -lt 4 ] || [ -n "${needs_target:-}" ] && [ -z "${TARGET:-}" ]; then
     echo "$usage" >&2
@@ -53,5 +53,12 @@ trained() {
     return 0
 }
 
-# name_of DATASET: the registered name in its config
-name_of() { sed -n 's/^  NAME: *"\{0,1\}\([^" ]*\)"\{0,1\} *$/\1/p' "configs/datasets/$1.yaml"; }
+# name_of VARIABLE: the registered name in the config of the data set that the variable holds; its failure is heard in an assignment only
+name_of() {
+    local file="configs/datasets/${!1}.yaml"
+    if [ ! -f "$file" ]; then
+        echo "error: $1 is '${!1}', but there is no $file: name one of the files there" >&2
+        return 2
+    fi
+    sed -n 's/^  NAME: *"\{0,1\}\([^" ]*\)"\{0,1\} *$/\1/p' "$file"
+}

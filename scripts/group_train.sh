@@ -6,5 +6,5 @@ shots=-1
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-[[ "$TRAINER" == Craft* ]] && set -- "$@" TRAINER.CRAFT.MMD.DOMAINS group  # if the config has a weight for MMD
+[[ "$CFG" == *_mmd ]] && set -- "$@" TRAINER.CRAFT.MMD.DOMAINS group
 train "$DATASET" all "$OUTPUT/group/$DATASET/$CELL" "$@"

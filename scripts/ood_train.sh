@@ -6,4 +6,5 @@ more="TARGET (the shifted data set whose images are the unlabelled ones; needed)
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-train "$DATASET" all "$OUTPUT/ood/train/${DATASET}_to_$TARGET/$CELL" "$@" DATASET.TARGET "$(name_of "$TARGET")"
+unlabelled=$(name_of TARGET)
+train "$DATASET" all "$OUTPUT/ood/train/${DATASET}_to_$TARGET/$CELL" "$@" DATASET.TARGET "$unlabelled"

@@ -248,8 +248,8 @@ def test_balanced_groups_in_every_batch():
     assert len(order) == len(sampler) and len(order) % 8 == 0 and len(order) >= 32
     for start in range(0, len(order), 8):
         assert Counter((items[i].label, items[i].domain) for i in order[start:start + 8]) == dict.fromkeys(sizes, 2)
-    large = Counter(i for i in order if i < 30)
-    assert max(large.values()) - min(large.values()) <= 1 or len(large) < 30  # no image twice before all were taken once
+    assert max(Counter(i for i in order if i < 30).values()) == 1  # no image twice before all were taken once
+    assert set(Counter(i for i in order if 30 <= i < 32).values()) == {len(order) // 8}  # of two images each as often as the other
     with pytest.raises(UserError, match="batch size 10 cannot be shared by 4 groups: make it a multiple"):
         build_sampler("BalancedGroupSampler", data_source=items, batch_size=10)
 

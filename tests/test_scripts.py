@@ -29,14 +29,23 @@ def test_syntax(path):
 @pytest.mark.parametrize("name", [path.name for path in SCRIPTS if path.name.endswith(("_train.sh", "_test.sh"))] + ["few_shot.sh", "ablation.sh"])
 def test_too_few_arguments_print_the_usage(name):
     done = bash(ROOT / "scripts" / name, "openmoji", "CoOp")
-    shown = {"few_shot.sh": "xd_train.sh"}.get(name, name)  # what it calls explains the same arguments
-    assert done.returncode == 2 and f"usage: {shown} DATASET TRAINER CFG SEED" in done.stderr
+    assert done.returncode == 2 and f"usage: {name} DATASET TRAINER CFG SEED" in done.stderr
+    assert ("SHOTS (default 1 2 4 8 16, several in one go)" in done.stderr) == (name == "few_shot.sh")
 
 
 @pytest.mark.parametrize("name", ["ood_train.sh", "ood_test.sh"])
 def test_a_target_is_needed(name):
     done = bash(ROOT / "scripts" / name, "openmoji", "CoOp", "openmoji", 1, TARGET="")
     assert done.returncode == 2 and "TARGET (" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "variable"), [("ood_train.sh", "TARGET"), ("ablation.sh", "UNLABELLED")])
+def test_an_unknown_shifted_data_set_stops_before_the_first_run(name, variable, tmp_path):
+    if not (ROOT / ".venv/bin/python").exists():
+        pytest.skip("the scripts' environment .venv/ is not there")
+    done = bash(ROOT / "scripts" / name, "openmoji", "CoOp", "openmoji", 1, **{variable: "openmoji_lin"}, OUTPUT=tmp_path)
+    assert done.returncode == 2 and not list(tmp_path.iterdir())
+    assert done.stderr == f"error: {variable} is 'openmoji_lin', but there is no configs/datasets/openmoji_lin.yaml: name one of the files there\n"
 
 
 @pytest.mark.slow

@@ -495,13 +495,17 @@ def test_killed_jobs_are_tried_again_then_failed_and_launching_again_completes_w
 def test_scripts_and_sweep_agree_on_what_is_done(tiny, tmp_path):
     if not (ROOT / ".venv/bin/python").exists():
         pytest.skip("the scripts' environment .venv/ is not there")
-    plan = write_plan(tiny, "agree")
-    read = pretend(tiny, plan, tmp_path)
-    pairs = read.jobs[1].options[:-4]
-    done = subprocess.run(["bash", str(ROOT / "scripts/base2new_test.sh"), "imagefolder", "CoOp", "openmoji", "1", *pairs], capture_output=True, text=True,
-                          env={**os.environ, "SHOTS": "2", "OUTPUT": str(tmp_path), "DATA": str(tiny / "data")})
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().splitlines()[-1] == f"Done already: {tmp_path / read.jobs[1].folder}"
+    def agrees(script, job):
+        pairs = [word for key, value in zip(job.options[:-4:2], job.options[1:-4:2], strict=True) if "MMD" not in key for word in (key, value)]
+        done = subprocess.run(["bash", str(ROOT / "scripts" / script), "imagefolder", job.trainer, job.config, "1", *pairs], capture_output=True, text=True,
+                              env={**os.environ, "SHOTS": "2", "OUTPUT": str(tmp_path), "DATA": str(tiny / "data")})
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip().splitlines()[-1] == f"Done already: {tmp_path / job.folder}"
+
+    agrees("base2new_test.sh", pretend(tiny, write_plan(tiny, "agree"), tmp_path).jobs[1])
+    groups = [{"craft": [False, True]}, {"craft": "mmd", "overrides": {"TRAINER.CRAFT.MMD.DOMAINS": "group"}}]  # as in the shipped plans
+    for job in pretend(tiny, write_plan(tiny, "groups", groups, protocol="group"), tmp_path).jobs:
+        agrees("group_train.sh", job)
 
 
 # Slurm

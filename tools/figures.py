@@ -3,7 +3,7 @@
     tsne        RUN RUN [--classes 2]          t-SNE of the test features of some classes, baseline beside CRAFT (Figure 4)
     ablation    OUTPUT                         bars of the ablation per data set (Figure 2), from scripts/ablation.sh
     channels    RUN RUN ... --target DATASET   distribution of each channel's importance on a shifted data set over the source (Figure 3)
-    predictions RUN RUN [--images 3]           class probabilities of single test images with and without CRAFT (Figure 5)
+    predictions RUN RUN [--images 4]           class probabilities of single test images with and without CRAFT (Figure 5)
 
 RUN is the folder of a finished run. Features of its test images are computed once and kept there (features-<data set>.safetensors).
 """
@@ -31,7 +31,7 @@ MARKERS = "osD^vP*X"
 
 
 def run_name(run: Path) -> str:
-    """The trainer, with its config if that tells more."""
+    """The trainer, and whether it learned with MMD."""
     _, cfg = trained.read(str(run))
     return cfg.TRAINER.NAME + (" + MMD" if cfg.TRAINER.NAME.startswith("Craft") and cfg.TRAINER.CRAFT.LAMBDA_MMD else "")
 

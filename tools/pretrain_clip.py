@@ -51,8 +51,9 @@ class Vocabulary:
 
 
 def build(vocabulary: int, args: argparse.Namespace) -> CLIP:
+    """A new CLIP of the sizes in `args`."""
     model = CLIP(embed_dim=args.embed, image_resolution=args.image, vision_layers=args.layers, vision_width=args.vision_width,
-                 vision_patch_size=args.patch, context_length=77, vocab_size=vocabulary, transformer_width=args.text_width,
+                 vision_patch_size=args.patch, context_length=clip.tokenize("").shape[1], vocab_size=vocabulary, transformer_width=args.text_width,
                  transformer_heads=max(1, args.text_width // 64), transformer_layers=args.layers)
     return model.float()
 
@@ -113,6 +114,8 @@ def augment(pictures: Tensor, size: int, generator: torch.Generator) -> Tensor:
 
 def build_optimizers(model: CLIP, lr: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the blocks, AdamW for the rest: on this little data Muon needs about half the steps."""
+    if not hasattr(torch.optim, "Muon"):
+        raise SystemExit(f"error: torch {torch.__version__} has no torch.optim.Muon, with which the small CLIP was trained: install torch 2.9 or newer")
     matrices = [p for name, p in model.named_parameters() if ".resblocks." in name and p.ndim == 2]
     inside = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in inside]
@@ -199,7 +202,7 @@ def save(model: CLIP, vocabulary: Vocabulary, path: Path) -> None:
 
     Matrices keep 7 of the 10 bits of the mantissa, as in bfloat16, so that the file packs to four fifths.
     """
-    weights = {key: value.detach().half() for key, value in model.state_dict().items()}
+    weights = {key: value.detach().to(torch.float16) for key, value in model.state_dict().items()}
     for key, value in weights.items():
         if value.ndim > 1:
             bits = value.view(torch.int16).int()

@@ -57,7 +57,7 @@ class Protocol:
     """A name, what to run for it, and the layouts of its folders.
 
     place: (match of a layout, metrics of the test) -> (data set, {column: percent}) or None for a run of another protocol.
-    columns: those of the table, given the ones found. baseline: the key of a row's baseline. whole: whether data sets are averaged.
+    columns: those of the table, given the ones found. whole: whether data sets are averaged.
     """
 
     name: str
@@ -69,6 +69,7 @@ class Protocol:
 
 
 def accuracy(metrics: dict) -> float:
+    """In percent. KeyError if the run has none."""
     return float(metrics["accuracy"])
 
 
@@ -129,6 +130,7 @@ def comparable(config: dict) -> str:
 
 
 def key_of(protocol: Protocol, match: re.Match, dataset: str) -> tuple[str, str, str, str]:
+    """Of the row that a run belongs to: data set, trainer, config, shots."""
     if protocol.name == "ablation":  # a structure's variants are its rows
         return dataset, match["trainer"].removeprefix("Craft"), match["variant"], match["shots"]
     return dataset, match["trainer"], match["config"], "" if protocol.name == "few_shot" else match["shots"]

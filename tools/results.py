@@ -53,6 +53,7 @@ def gains(protocol: Protocol, rows: list[Row], columns: list[str]) -> list[list[
 
 
 def table_of(rows: list[Row], columns: list[str]) -> list[list[str]]:
+    """Lines of cells: data set, trainer, config, shots where they count, the columns, seeds."""
     table = []
     for row in rows:
         cells = [text_of(row.of(column)) for column in columns]
@@ -64,6 +65,7 @@ def table_of(rows: list[Row], columns: list[str]) -> list[list[str]]:
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A table of cells of text, with columns of one width."""
     widths = [max(len(line[i]) for line in [head, *rows]) for i in range(len(head))]
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in [head, *rows]]
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])

@@ -1,6 +1,6 @@
 """A trainer from what a finished run left in its folder, results.json and checkpoints; the data set need not be there.
 
-Shared by tools.predict, tools.export and tools.interpret.
+Shared by tools.predict, tools.export, tools.interpret and tools.figures.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A frozen CLIP from an OpenAI name or a file: the only place that imports `clip`."""
+"""A frozen CLIP from an OpenAI name or a file: the only place in `trainers/` that imports `clip`."""
 
 import hashlib
 import os

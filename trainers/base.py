@@ -162,7 +162,12 @@ class PromptTrainer(TrainerX):
             return Features(self.image_features(images), text, self.backbone.scale)
 
     def more_features(self, images: Tensor, features: Features) -> Features:
-        """Features of further images in the same step: class texts that do not depend on the image are those of `features`."""
+        """Features of further images in the same step: class texts that do not depend on the image are those of `features`.
+
+        NotImplementedError if they do: a structure that overrides `features` for that overrides this, too.
+        """
+        if features.text.dim() == 3:
+            raise NotImplementedError(f"{type(self).__name__} has class texts for each image: override more_features")
         with self.autocast():
             return Features(self.image_features(images), features.text, features.scale)
 

@@ -124,7 +124,7 @@ class Encoder(Frozen):
         """Half precision for all but the layer norms, as CLIP does on a GPU."""
         for name, buffer in self.named_buffers():
             if "ln_" not in name:
-                buffer.data = buffer.data.half()
+                buffer.data = buffer.data.to(torch.float16)
 
     def check_depth(self, depth: int) -> None:
         """UserError if there are fewer layers than `depth`."""
@@ -277,7 +277,7 @@ class ResNetEncoder(nn.Module):
         for module in self.tower.modules():
             if not isinstance(module, nn.BatchNorm2d):
                 for parameter in module.parameters(recurse=False):
-                    parameter.data = parameter.data.half()
+                    parameter.data = parameter.data.to(torch.float16)
 
     def check_depth(self, depth: int) -> None:
         """UserError: there is no layer that could take visual prompts."""

@@ -8,7 +8,6 @@ import os
 from ast import literal_eval
 from collections.abc import Sequence
 
-import yaml
 from yacs.config import CfgNode
 
 from dassl.config.defaults import DEFAULTS
@@ -26,20 +25,6 @@ _HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 def get_cfg_default() -> CfgNode:
     """A fresh clone of the default configuration."""
     return CfgNode(DEFAULTS)
-
-
-def merge_from_file(cfg: CfgNode, path: str) -> None:
-    """Merge a YAML file into `cfg`. Raises UserError naming the file and the unknown or mistyped key."""
-    if not os.path.isfile(path):
-        raise UserError(f"config file '{path}' does not exist: check --config-file and --dataset-config-file")
-    try:
-        with open(path, encoding="utf-8") as file:
-            tree = yaml.safe_load(file) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"config file '{path}' is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise UserError(f"config file '{path}' holds no 'KEY: value' pairs")
-    merge_from_dict(cfg, tree, f" (in '{path}')")
 
 
 def merge_from_list(cfg: CfgNode, pairs: list[str]) -> None:

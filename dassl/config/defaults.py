@@ -49,7 +49,7 @@ DEFAULTS = {
         "NAME": "",
         "SOURCE_DOMAINS": (),
         "TARGET_DOMAINS": (),
-        "NUM_LABELED": -1,
+        "NUM_LABELED": -1,  # this key, VAL_PERCENT and ALL_AS_UNLABELED are for data sets written for upstream Dassl
         "NUM_SHOTS": -1,
         "VAL_PERCENT": 0.1,
         "ALL_AS_UNLABELED": False,

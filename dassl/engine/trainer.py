@@ -118,6 +118,7 @@ class TrainerBase:
                 self._scheds[name].step()
 
     def get_current_lr(self, names: str | list[str] | None = None) -> float:
+        """The learning rate of the first model's first parameter group."""
         name = self.get_model_names(names)[0]
         return self._optims[name].param_groups[0]["lr"]
 
@@ -128,16 +129,19 @@ class TrainerBase:
                             "OPTIM.LR or use PREC fp32; the last checkpoint is from before")
 
     def model_zero_grad(self, names: str | list[str] | None = None) -> None:
+        """Clear the gradients of the models with an optimiser."""
         for name in self.get_model_names(names):
             if self._optims[name] is not None:
                 self._optims[name].zero_grad()
 
     def model_backward(self, loss: Tensor) -> None:
+        """Gradients of a scalar loss, averaged over the processes. Raises UserError if it is not finite."""
         self.detect_anomaly(loss)
         loss.backward()
         distributed.average_gradients(parameter for model in self._models.values() if model is not None for parameter in model.parameters())
 
     def model_update(self, names: str | list[str] | None = None) -> None:
+        """A step of the optimisers."""
         for name in self.get_model_names(names):
             if self._optims[name] is not None:
                 self._optims[name].step()
@@ -233,11 +237,13 @@ class TrainerBase:
             self._writer = ScalarLog(log_dir, cfg.get("LOG") if cfg else None, cfg_to_dict(cfg) if cfg else None)
 
     def close_writer(self) -> None:
+        """Write what is left and close TensorBoard's file."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
     def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
+        """A point of a curve; nothing without an open writer."""
         if self._writer is not None:
             self._writer.add_scalar(tag, scalar_value, global_step)
 
@@ -284,30 +290,42 @@ class TrainerBase:
                 setattr(self, name, share(loader, "TRAIN_X" if same else name.replace("_loader", "").upper()))
         print(f"{distributed.world_size()} processes: each has its share of every batch, and the batch size is that of all together")
 
-    def before_train(self) -> None: ...
+    # What a trainer fills, in calling order
 
-    def after_train(self) -> None: ...
+    def before_train(self) -> None:
+        """Once, before the first epoch."""
 
-    def before_epoch(self) -> None: ...
-
-    def after_epoch(self) -> None: ...
+    def before_epoch(self) -> None:
+        """Before each epoch, whose number from 0 is `epoch`."""
 
     def run_epoch(self) -> None:
-        raise NotImplementedError
-
-    def test(self, split: str | None = None) -> float:
-        raise NotImplementedError
-
-    def parse_batch_train(self, batch: dict):
-        raise NotImplementedError
-
-    def parse_batch_test(self, batch: dict):
+        """All steps of an epoch."""
         raise NotImplementedError
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
+        """One step -> what goes into the log."""
+        raise NotImplementedError
+
+    def parse_batch_train(self, batch: dict):
+        """What a step needs of a batch, on the device."""
+        raise NotImplementedError
+
+    def after_epoch(self) -> None:
+        """After each epoch."""
+
+    def after_train(self) -> None:
+        """Once, after the last epoch."""
+
+    def test(self, split: str | None = None) -> float:
+        """Evaluate on a part of the data -> the metric that counts."""
+        raise NotImplementedError
+
+    def parse_batch_test(self, batch: dict):
+        """Images and labels of a batch, on the device."""
         raise NotImplementedError
 
     def model_inference(self, input: Tensor) -> Tensor:
+        """Scores (B, classes) of images (B, 3, H, W)."""
         raise NotImplementedError
 
 

@@ -18,6 +18,7 @@ class AverageMeter:
         self.count = 0
 
     def update(self, val, n: int = 1) -> None:
+        """Take in a value, a number or a tensor of one, that is the mean of `n`."""
         self.val = val.item() if isinstance(val, torch.Tensor) else val
         first = self.count == 0
         self.sum += self.val * n
@@ -33,6 +34,7 @@ class MetricMeter:
         self.delimiter = delimiter
 
     def update(self, input_dict: Mapping | None) -> None:
+        """Take in what a step returned. Raises TypeError if that is no mapping."""
         if input_dict is None:
             return
         if not isinstance(input_dict, Mapping):

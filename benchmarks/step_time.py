@@ -37,7 +37,7 @@ ADJECTIVES = ("red", "spotted", "giant", "common", "annual", "striped", "wild", 
 NOUNS = ("cat", "retriever", "saxophone", "cherry blossom tree", "crop land", "gecko", "Boeing 737", "lily", "pizza", "church")
 SIZES = {"ViT-B/16": (512, 224, 12, 768, 16, 77, 49408, 512, 8, 12), "ViT-B/32": (512, 224, 12, 768, 32, 77, 49408, 512, 8, 12),
          "tiny": (64, 32, 12, 128, 8, 77, 49408, 64, 1, 12)}
-# Method: training batch, and the options of its published config on ViT-B/16.
+# Method: training batch, and the options of its published config on ViT-B/16 (IVLP: 2 + 2 prompts as published, in 9 layers, not 12, as PromptSRC).
 METHODS = {
     "CoOp": (32, {"COOP": {"N_CTX": 16}}),
     "CoCoOp": (1, {"COCOOP": {"N_CTX": 4, "CTX_INIT": "a photo of a"}}),

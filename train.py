@@ -93,7 +93,7 @@ def setup_cfg(args: argparse.Namespace):
 
 def loaded_from(args: argparse.Namespace, cfg) -> dict | None:
     """What results.json says of a run that tests another's model: its folder, seen from OUTPUT_DIR, and epoch; None if it trains."""
-    if not (args.model_dir or args.eval_only):
+    if not (args.model_dir or cfg.EVAL_ONLY):
         return None
     return {"model_dir": osp.relpath(args.model_dir, cfg.OUTPUT_DIR) if args.model_dir else "", "epoch": args.load_epoch}
 
@@ -112,7 +112,6 @@ def is_done(cfg, args: argparse.Namespace) -> bool:
 
 def run(args: argparse.Namespace) -> None:
     cfg = setup_cfg(args)
-    args.eval_only = cfg.EVAL_ONLY  # the key does what the flag does
     if args.skip_done and is_done(cfg, args):
         sys.stdout.write(f"Done already: {cfg.OUTPUT_DIR}\n")
         return
@@ -127,9 +126,9 @@ def run(args: argparse.Namespace) -> None:
     sys.stdout.write(f"{' '.join(['train.py', *sys.argv[1:]])}\n\n{cfg}\n\n{collect_env_info()}\n\n")
     trainer = build_trainer(cfg)
     trainer.loaded = loaded_from(args, cfg)
-    if args.model_dir or args.eval_only:
+    if args.model_dir or cfg.EVAL_ONLY:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
-    if args.eval_only:
+    if cfg.EVAL_ONLY:
         trainer.test()
     elif not args.no_train:
         trainer.train()

@@ -50,8 +50,7 @@ def examine(cls: type[CoOpDataset], root: str, images: bool = False, progress: b
     if (folder / MINIATURE).is_file():
         told = json.loads((folder / MINIATURE).read_text()).get(cls.__name__, {})
         expected, md5 = told.get("images", expected), told.get("split_md5", md5)
-        report.name += " (miniature)"
-    report.expected = sum(expected.values())
+        report.name, report.expected = f"{report.name} (miniature)", sum(expected.values())
     split_file = folder / cls.split_file
     if cls.split_file:
         report.split = "generated"

@@ -6,21 +6,22 @@ more="UNLABELLED (a shifted data set with the same classes: the variant mmd, by 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-# variant NAME TRAINER CFG "OPTIONS OF THE TRAINING" OPTIONS...
+training=() # options of trainings only
+# variant NAME TRAINER CFG OPTIONS...
 variant() {
-    local name=$1 trainer=$2 cfg=$3 training
-    read -ra training <<<"$4"
-    shift 4
+    local name=$1 trainer=$2 cfg=$3
+    shift 3
     OUTPUT="$OUTPUT/ablation/$name" bash scripts/base2new_train.sh "$DATASET" "$trainer" "$cfg" "$SEED" "$@" ${training[@]+"${training[@]}"}
     OUTPUT="$OUTPUT/ablation/$name" bash scripts/base2new_test.sh "$DATASET" "$trainer" "$cfg" "$SEED" "$@"
 }
 export DATA SHOTS
 [ -z "${UNLABELLED:-}" ] || unlabelled=$(name_of UNLABELLED)
 static=TRAINER.CRAFT.LAMBDA_STATIC stochastic=TRAINER.CRAFT.LAMBDA_STOCHASTIC
-variant baseline "$TRAINER" "$CFG" "" "$@"
-variant static "Craft$TRAINER" "$CFG" "" "$@" $stochastic 0.0
-variant stochastic "Craft$TRAINER" "$CFG" "" "$@" $static 0.0
-variant both "Craft$TRAINER" "$CFG" "" "$@"
+variant baseline "$TRAINER" "$CFG" "$@"
+variant static "Craft$TRAINER" "$CFG" "$@" $stochastic 0.0
+variant stochastic "Craft$TRAINER" "$CFG" "$@" $static 0.0
+variant both "Craft$TRAINER" "$CFG" "$@"
 if [ -n "${UNLABELLED:-}" ]; then
-    variant mmd "Craft$TRAINER" "${CFG}_mmd" "DATASET.TARGET $unlabelled" "$@"
+    training=(DATASET.TARGET "$unlabelled")
+    variant mmd "Craft$TRAINER" "${CFG}_mmd" "$@"
 fi

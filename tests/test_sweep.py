@@ -274,6 +274,10 @@ def test_results_of_another_configuration_are_refused_with_the_difference(tiny, 
         assert error.startswith("error: 2 folder(s) hold results of another configuration: '") and "move them away, or choose another --output" in error
         assert "(OPTIM.MAX_EPOCH is 3 there and 5 in the plan; TRAINER.COOP.CSC is False there and True in the plan)" in error
         assert "VPT" not in error.split("(", 1)[1]  # CoOp does not read it
+    other = tiny / "other.pt"
+    other.write_bytes((tiny / "clip.pt").read_bytes() + b" ")
+    assert sweep.main(arguments(tiny, plan, tmp_path, "MODEL.BACKBONE.NAME", str(other))) == 2
+    assert f"(MODEL.BACKBONE.NAME is {tiny / 'clip.pt'} there and {other} in the plan)" in capsys.readouterr().err  # names, not checksums
     before = (tiny / "clip.pt").read_bytes()
     try:
         torch.save(vit_weights(**TINY) | {"logit_scale": torch.tensor(1.0)}, tiny / "clip.pt")

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import itertools
 import json
+import operator
 import os
 import re
 import signal
@@ -303,16 +304,21 @@ def difference(job: Job, output: str, cfg) -> str:
     """How the configuration in the job's folder differs from `cfg`, in keys that count."""
     from yacs.config import CfgNode
 
+    from dassl.config import cfg_to_dict
     from dassl.engine import run_settings
+
+    def values(tree: dict) -> dict[str, tuple]:
+        """{key: (what counts, what the configuration says, which for a file is its name)}."""
+        return {key: (value, functools.reduce(operator.getitem, key.split("."), tree)) for key, value in run_settings(CfgNode(tree)).items()}
 
     cfg.SEED = job.seed
     try:
-        there = run_settings(CfgNode(launchers.read(Path(output, job.folder, launchers.RESULTS))["config"]))
+        there = values(launchers.read(Path(output, job.folder, launchers.RESULTS))["config"])
     except (AttributeError, KeyError, TypeError):
         return "it holds no whole configuration"
-    here = json.loads(json.dumps(run_settings(cfg)))
-    different = [key for key in sorted(here.keys() | there.keys()) if here.get(key, "absent") != there.get(key, "absent")]
-    parts = [f"{key} is {there.get(key, 'absent')} there and {here.get(key, 'absent')} in the plan" for key in different]
+    here, absent = values(json.loads(json.dumps(cfg_to_dict(cfg)))), ("absent", "absent")
+    different = [(key, there.get(key, absent), here.get(key, absent)) for key in sorted(here.keys() | there.keys())]
+    parts = [f"{key} is {theirs[1]} there and {ours[1]} in the plan" for key, theirs, ours in different if theirs[0] != ours[0]]
     return "; ".join(parts) or "the content of the weights file"
 
 

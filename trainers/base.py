@@ -201,10 +201,12 @@ class PromptTrainer(TrainerX):
         frozen = type(self).image_features is PromptTrainer.image_features
         if views and not frozen:
             raise UserError(f"TRAINER.CACHED_VIEWS is {views} but {cfg.TRAINER.NAME} learns visual prompts: set it to 0")
+        if not frozen or not (fixed or views) or cfg.DATALOADER.K_TRANSFORMS > 1:
+            return
         transform, data = self.dm.tfm_train, self.dm.dataset
         plain = all(type(getattr(loader, "dataset", None)) is DatasetWrapper for loader in (self.train_loader_x, self.train_loader_u) if loader is not None)
         named = plain_repr(transform) == plain_repr(build_transform(cfg, is_train=True))  # and not one that a trainer brings along
-        if not frozen or not (fixed or views) or not plain or not named or cfg.DATALOADER.K_TRANSFORMS > 1:
+        if not plain or not named:
             return
         labelled, unlabelled = cfg.DATALOADER.TRAIN_X, cfg.DATALOADER.TRAIN_X if cfg.DATALOADER.TRAIN_U.SAME_AS_X else cfg.DATALOADER.TRAIN_U
         for loader, items, spec in (("train_loader_x", data.train_x, labelled), *[("train_loader_u", data.train_u, unlabelled)] * self.trains_on_unlabelled):

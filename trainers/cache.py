@@ -5,7 +5,7 @@ import json
 import os
 import random
 import re
-import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -81,17 +81,13 @@ class TensorFile:
         """Atomically: several runs may share the folder."""
         if not self.path:
             return
-        temporary = None
+        temporary = f"{self.path}.{uuid.uuid4().hex}.part"
         try:
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=os.path.dirname(self.path), suffix=".part", delete=False) as file:
-                temporary = file.name
+            with open(temporary, "xb") as file:
                 torch.save({**tensors, "key": self.key}, file)
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(temporary, 0o666 & ~mask)  # temporary files are private by default, and data folders are shared
             os.replace(temporary, self.path)
         except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
-            if temporary and os.path.exists(temporary):
+            if os.path.exists(temporary):
                 os.unlink(temporary)
             say(f"Nothing can be cached in '{os.path.dirname(self.path)}' ({str(error).splitlines()[0]}): going on without")

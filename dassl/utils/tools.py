@@ -5,9 +5,9 @@ import os
 import os.path as osp
 import platform
 import random
-import tempfile
 import urllib.error
 import urllib.request
+import uuid
 import warnings
 from collections.abc import Callable
 from importlib import metadata
@@ -59,16 +59,12 @@ def atomic_write(path: str, write: Callable[[IO[bytes]], Any]) -> None:
     (disk full, not allowed); the old file is then intact.
     """
     folder = osp.dirname(osp.abspath(path))
-    temporary = None
+    temporary = osp.join(folder, f".{osp.basename(path)}.{uuid.uuid4().hex}")
     try:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{osp.basename(path)}.", delete=False) as file:
-            temporary = file.name
+        with open(temporary, "xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # temporary files are private by default
         os.replace(temporary, path)
         directory = os.open(folder, os.O_RDONLY)
         try:
@@ -76,7 +72,7 @@ def atomic_write(path: str, write: Callable[[IO[bytes]], Any]) -> None:
         finally:
             os.close(directory)
     except BaseException as error:
-        if temporary and osp.exists(temporary):
+        if osp.exists(temporary):
             os.unlink(temporary)
         # torch reports a failed write as RuntimeError; the cause, if known, is chained to it.
         cause = error.__context__ if isinstance(error.__context__, OSError) else error

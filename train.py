@@ -12,9 +12,9 @@ import yaml
 
 import datasets
 import trainers
-from dassl import distributed
+from dassl import distributed, strict_yaml
 from dassl.config import get_cfg_default, merge_from_dict, merge_from_list
-from dassl.engine import build_trainer, run_hash
+from dassl.engine import build_trainer, difference, differences, run_hash
 from dassl.utils import UserError, collect_env_info, read_json, set_random_seed, setup_logger
 
 # Flag -> config key.
@@ -27,7 +27,7 @@ FLAGS = {"root": "DATASET.ROOT", "output_dir": "OUTPUT_DIR", "resume": "RESUME",
 def _parsed(path: str, time: int):
     """What a YAML file holds. A sweep reads the same few files for each of a thousand runs."""
     with open(path, encoding="utf-8") as file:
-        return yaml.safe_load(file) or {}
+        return strict_yaml.load(file) or {}
 
 
 def read_config(path: str) -> list[tuple[str, dict]]:
@@ -110,11 +110,67 @@ def is_done(cfg, args: argparse.Namespace) -> bool:
         return False
 
 
+def other_run(found: dict, cfg, loaded: dict | None) -> str:
+    """How the run that left the results `found` differs from one of `cfg` that tests the model `loaded` (None: trains); "" if it does not."""
+    if found.get("config_hash") != run_hash(cfg):
+        return difference(found.get("config"), cfg)
+    if found.get("loaded") != loaded:
+        there, here = ("a training" if model is None else f"a test of {_model(model)}" for model in (found.get("loaded"), loaded))
+        return f"{there} there, {here} here"
+    return ""
+
+
+def check_output(cfg, args: argparse.Namespace) -> None:
+    """Raise UserError if OUTPUT_DIR holds results of another run, which those of this one would take the place of."""
+    path = osp.join(cfg.OUTPUT_DIR, "results.json")
+    if not osp.isfile(path):
+        return
+    found = read_json(path)
+    if different := other_run(found if isinstance(found, dict) else {}, cfg, loaded_from(args, cfg)):
+        raise UserError(f"'{path}' holds results of another run ({different}): choose another --output-dir (OUTPUT of the scripts), or move that folder away")
+
+
+def _model(loaded: dict) -> str:
+    """In words."""
+    epoch = "the best epoch" if loaded["epoch"] is None else f"epoch {loaded['epoch']}"
+    return f"{epoch} of '{loaded['model_dir']}'" if loaded["model_dir"] else "a model without training"
+
+
+# What may differ between a training and the tests of its model, although trainers read it.
+_NOT_LEARNED = ("MODEL.INIT_WEIGHTS", "TRAINER.COMPILE")
+
+
+def _comparable(*weights: str) -> bool:
+    """Whether all are files that are there, or all names of OpenAI's CLIPs; one that has moved cannot be compared."""
+    return all(map(osp.isfile, weights)) or not any(osp.splitext(name)[1] for name in weights)
+
+
+def check_model(cfg, model_dir: str) -> None:
+    """Raise UserError if a run in `model_dir` learned with another trainer, CLIP or settings of these than `cfg` has, which its prompts
+    might fit nevertheless. A folder without results.json, as other codes leave it, is taken as it is."""
+    path = osp.join(model_dir, "results.json")
+    if not osp.isfile(path):
+        return
+    found = read_json(path)
+    try:
+        different = differences(found["config"], cfg)
+    except (AttributeError, KeyError, TypeError):
+        return  # of an older version
+    different = [f"{key} is {theirs} there and {ours} here" for key, theirs, ours in different if key.startswith(("TRAINER.", "MODEL.", "INPUT.SIZE"))
+                 and key not in _NOT_LEARNED and not key.endswith(".PREC") and "absent" not in (theirs, ours)
+                 and (key != "MODEL.BACKBONE.NAME" or _comparable(theirs, ours))]
+    if different:
+        raise UserError(f"the model in '{model_dir}' was trained with other settings ({'; '.join(different)}): give the test those of the training")
+
+
 def run(args: argparse.Namespace) -> None:
     cfg = setup_cfg(args)
     if args.skip_done and is_done(cfg, args):
         sys.stdout.write(f"Done already: {cfg.OUTPUT_DIR}\n")
         return
+    check_output(cfg, args)
+    if args.model_dir:
+        check_model(cfg, args.model_dir)
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
         torch.use_deterministic_algorithms(True, warn_only=True)

@@ -15,6 +15,12 @@ variant() {
     OUTPUT="$OUTPUT/ablation/$name" bash scripts/base2new_test.sh "$DATASET" "$trainer" "$cfg" "$SEED" "$@"
 }
 export DATA SHOTS
+for config in "$CFG" ${UNLABELLED:+"${CFG}_mmd"}; do
+    if [ ! -f "configs/trainers/Craft$TRAINER/$config.yaml" ]; then
+        echo "error: there is no configs/trainers/Craft$TRAINER/$config.yaml: give a structure without CRAFT (CoOp, CoCoOp, VPT, IVLP, MaPLe, PromptSRC) and a config of it" >&2
+        exit 2
+    fi
+done
 [ -z "${UNLABELLED:-}" ] || unlabelled=$(name_of UNLABELLED)
 static=TRAINER.CRAFT.LAMBDA_STATIC stochastic=TRAINER.CRAFT.LAMBDA_STOCHASTIC
 variant baseline "$TRAINER" "$CFG" "$@"

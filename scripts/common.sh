@@ -4,7 +4,7 @@
 usage="usage: $(basename "$0") DATASET TRAINER CFG SEED [KEY VALUE ...]
   DATASET   stem of a file in configs/datasets, e.g. openmoji      TRAINER  e.g. CoOp, CraftCoOp, ZeroshotCLIP
   CFG       stem of a file in configs/trainers/TRAINER             SEED     e.g. 1
-environment: DATA (data sets, default data), SHOTS (default ${shots:=16}${shots_more:-}), OUTPUT (default output), LOADEP (epoch to test, default the last)${more:+
+environment: DATA (data sets, default data), SHOTS (a number or all, default ${shots:=16}${shots_more:-}), OUTPUT (default output), LOADEP (epoch to test, default the last)${more:+
   $more}"
 if [ $# -lt 4 ] || [ -n "${needs_target:-}" ] && [ -z "${TARGET:-}" ]; then
     echo "$usage" >&2
@@ -17,6 +17,15 @@ shift 4
 DATA=$(if [ -n "${DATA:-}" ]; then absolute "$DATA"; else echo "$ROOT/data"; fi)
 OUTPUT=$(if [ -n "${OUTPUT:-}" ]; then absolute "$OUTPUT"; else echo "$ROOT/output"; fi)
 SHOTS=${SHOTS:-$shots}
+words=("$SHOTS")
+[ -n "${shots_more:-}" ] && read -ra words <<<"$SHOTS"
+for word in "${words[@]}"; do
+    case "$word" in
+        all | -1) ;;
+        0* | *[!0-9]*) echo "error: SHOTS is '$word': write a number from 1, or all" >&2 && exit 2 ;;
+    esac
+done
+[ "$SHOTS" = all ] && SHOTS=-1
 SHOTS_NAME=$SHOTS
 [ "$SHOTS" = -1 ] && SHOTS_NAME=all
 CELL="shots_$SHOTS_NAME/$TRAINER/$CFG/seed$SEED"
@@ -41,13 +50,12 @@ train() {
 trained() {
     flags=(--eval-only)
     [[ "$TRAINER" == ZeroshotCLIP* ]] && return
-    if [ ! -f "$1/results.json" ]; then
+    local epoch ask='import pathlib, sys; from tools.launchers import final_model as ask; found = ask(pathlib.Path(sys.argv[1])); print(found["epoch"] or "")'
+    if ! epoch=$("$PYTHON" -c "$ask" "$1" 2>/dev/null); then
         echo "error: '$1' holds no finished run: train it first with scripts/$2 $DATASET $TRAINER $CFG $SEED" >&2
         exit 2
     fi
-    # The model that was tested after training: the last one, or with TEST.FINAL_MODEL best_val the best one, which has no number.
-    local epoch
-    epoch=${LOADEP:-$("$PYTHON" -c 'import json, sys; r = json.load(open(sys.argv[1])); print("" if r["deployed"] == "best_val" else r["epochs"])' "$1/results.json")}
+    epoch=${LOADEP:-$epoch}
     flags+=(--model-dir "$1")
     [ -n "$epoch" ] && flags+=(--load-epoch "$epoch")
     return 0

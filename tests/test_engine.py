@@ -262,7 +262,7 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one_to_the_bit(tmp_pat
 
 def test_another_configuration_in_the_folder_is_not_continued(tmp_path):
     make_trainer(tmp_path, "CoOp").train()
-    with pytest.raises(UserError, match="model.pth.tar-2' is of a run with another configuration: choose another --output-dir"):
+    with pytest.raises(UserError, match=r"model.pth.tar-2' is of a run with another configuration \(OPTIM.LR is 0.1 there and 0.3 here\): choose"):
         make_trainer(tmp_path, "CoOp", "OPTIM.LR", 0.3).train()
 
 

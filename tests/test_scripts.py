@@ -30,7 +30,7 @@ def test_syntax(path):
 def test_too_few_arguments_print_the_usage(name):
     done = bash(ROOT / "scripts" / name, "openmoji", "CoOp")
     assert done.returncode == 2 and f"usage: {name} DATASET TRAINER CFG SEED" in done.stderr
-    assert ("SHOTS (default 1 2 4 8 16, several in one go)" in done.stderr) == (name == "few_shot.sh")
+    assert ("SHOTS (a number or all, default 1 2 4 8 16, several in one go)" in done.stderr) == (name == "few_shot.sh")
 
 
 @pytest.mark.parametrize("name", ["ood_train.sh", "ood_test.sh"])
@@ -46,6 +46,47 @@ def test_an_unknown_shifted_data_set_stops_before_the_first_run(name, variable, 
     done = bash(ROOT / "scripts" / name, "openmoji", "CoOp", "openmoji", 1, **{variable: "openmoji_lin"}, OUTPUT=tmp_path)
     assert done.returncode == 2 and not list(tmp_path.iterdir())
     assert done.stderr == f"error: {variable} is 'openmoji_lin', but there is no configs/datasets/openmoji_lin.yaml: name one of the files there\n"
+
+
+@pytest.fixture
+def env(tmp_path):
+    """For scripts that stop before their first run."""
+    if not (ROOT / ".venv/bin/python").exists():
+        pytest.skip("the scripts' environment .venv/ is not there")
+    return {"OUTPUT": tmp_path / "out", "DATA": tmp_path / "data"}
+
+
+@pytest.mark.parametrize(("name", "shots"), [("xd_train.sh", "0"), ("xd_train.sh", "4 8"), ("few_shot.sh", "4 8x"), ("base2new_train.sh", "-2")])
+def test_shots_are_numbers_from_one_or_all(name, shots, env, tmp_path):
+    done = bash(ROOT / "scripts" / name, "openmoji", "CoOp", "openmoji", 1, **env, SHOTS=shots)
+    assert done.returncode == 2 and not list(tmp_path.iterdir())
+    assert done.stderr == f"error: SHOTS is '{shots if name != 'few_shot.sh' else '8x'}': write a number from 1, or all\n"
+
+
+@pytest.mark.parametrize(("trainer", "config"), [("CraftCoOp", "openmoji"), ("CoOp", "none"), ("ZeroshotCLIP", "openmoji")])
+def test_an_ablation_takes_a_structure_without_craft(trainer, config, env, tmp_path):
+    done = bash(ROOT / "scripts/ablation.sh", "openmoji", trainer, config, 1, **env)
+    assert done.returncode == 2 and not list(tmp_path.iterdir())
+    assert done.stderr.startswith(f"error: there is no configs/trainers/Craft{trainer}/{config}.yaml: give a structure without CRAFT (CoOp,")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "", '{"complete": true}', '{"complete": false, "deployed": null, "epochs": 3}'])
+def test_only_a_finished_training_is_tested(text, env, tmp_path):
+    path = tmp_path / "out/base2new/train_base/openmoji/shots_16/CoOp/openmoji/seed1/results.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    done = bash(ROOT / "scripts/base2new_test.sh", "openmoji", "CoOp", "openmoji", 1, **env)
+    assert done.returncode == 2
+    assert done.stderr == f"error: '{path.parent}' holds no finished run: train it first with scripts/base2new_train.sh openmoji CoOp openmoji 1\n"
+
+
+def test_reproduce_lists_without_making_anything_and_knows_its_folders(env, tmp_path):
+    for place in (["--output", "there"], ["--output=there"]):
+        done = bash(ROOT / "scripts/reproduce.sh", "openmoji", "--list", *place, "--launch", "local", cwd=tmp_path)
+        assert done.returncode == 0 and done.stdout.endswith("444 jobs: 444 missing\n"), done.stderr
+        assert [path.name for path in tmp_path.iterdir()] == ["there"] and [path.name for path in (tmp_path / "there").iterdir()] == [".sweep"]
+    done = bash(ROOT / "scripts/reproduce.sh", "openmoji", "--output", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr == "error: --output lacks its folder: write it behind\n"
 
 
 @pytest.mark.slow

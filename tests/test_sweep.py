@@ -162,6 +162,15 @@ def test_folders_and_options_are_those_of_the_scripts(tiny):
     assert [job.test for job in zero] == [True, True] and {job.trained for job in zero} == {""}
 
 
+def test_an_empty_name_is_none(tiny):
+    assert sweep.read_plan(str(write_plan(tiny, name=None))).jobs == sweep.read_plan(str(write_plan(tiny))).jobs
+
+
+def test_to_list_is_not_to_launch(tiny, tmp_path, capsys):
+    assert sweep.main(arguments(tiny, write_plan(tiny), tmp_path, "--launch", "local", "--list")) == 0
+    assert capsys.readouterr().out.endswith("2 jobs: 2 missing\n") and not list(tmp_path.rglob("log.txt"))
+
+
 def test_keys_of_a_study_win_and_overrides_add_up(tiny):
     plan = write_plan(tiny, studies=[{"seeds": [1, 2], "craft": [False, True]}, {"name": "long", "overrides": {"OPTIM.MAX_EPOCH": 9}},
                                      {"seeds": [2, 3], "tests": "openmoji"}])
@@ -186,6 +195,8 @@ BAD_PLANS = {
     "value": ({"overrides": {"OPTIM.MAX_EPOCH": "many"}}, "config key 'OPTIM.MAX_EPOCH' takes a int"),
     "registered name": ({"overrides": {"DATASET.TARGET": "OpenMojiLin"}}, "unknown data set 'OpenMojiLin': did you mean 'OpenMojiLine'"),
     "taken key": ({"overrides": {"SEED": 1}}, "SEED cannot be overridden: set it by seeds"),
+    "tests only": ({"overrides": {"EVAL_ONLY": True}}, "EVAL_ONLY cannot be overridden: tests follow from the protocol"),
+    "model of trainings": ({"train_overrides": {"TRAINER.COOP.CSC": True}}, "TRAINER.COOP.CSC is of the model, so that its tests need it, too"),
     "group of keys": ({"overrides": {"OPTIM": {"LR": 1}}}, "overrides has the group OPTIM: write whole keys, e.g. 'OPTIM.LR: value'"),
     "shots": ({"shots": "many"}, "shots has 'many': write numbers from 1, or all"),
     "no shots": ({"shots": 0}, "shots has 0: write numbers from 1, or all"),
@@ -224,7 +235,12 @@ def test_bad_files_and_arguments(tiny, tmp_path, capsys, monkeypatch):
     assert "bad.yaml' is not valid YAML" in said(tmp_path / "bad.yaml")
     (tmp_path / "list.yaml").write_text("- 1")
     assert "list.yaml' holds no 'key: value' pairs" in said(tmp_path / "list.yaml")
+    (tmp_path / "number.yaml").write_text("1: 2")
+    assert "number.yaml' is {1: 2}: write 'key: value' pairs" in said(tmp_path / "number.yaml")
+    (tmp_path / "twice.yaml").write_text("protocol: ood\nprotocol: xd\n")
+    assert "twice.yaml' is not valid YAML: 'protocol' is given twice, in lines 1 and 2" in said(tmp_path / "twice.yaml")
     plan = write_plan(tiny)
+    assert "slurm.mem is '[': write a number, a word" in said(*arguments(tiny, plan, tmp_path / "out", "slurm.mem", "["))
     assert "the options OPTIM.LR are not KEY VALUE pairs" in said(*arguments(tiny, plan, tmp_path / "out", "OPTIM.LR"))
     assert "--jobs takes a number from 1" in said(*arguments(tiny, plan, tmp_path / "out", "--launch", "local", "--jobs", 0))
     assert "--detach needs --launch slurm" in said(*arguments(tiny, plan, tmp_path / "out", "--launch", "local", "--detach"))
@@ -257,10 +273,12 @@ def test_done_takes_complete_results_of_this_configuration_and_model(tiny, tmp_p
 
     assert change(tested, complete=False) == {trained: "done", tested: "missing"}
     assert change(trained, complete=False) == {trained: "missing", tested: "missing"}  # a test is of no worth without its training
-    assert change(tested, loaded={"model_dir": "elsewhere", "epoch": 3})[tested] == "missing"
-    assert change(tested, loaded=None)[tested] == "missing"
-    assert change(trained, epochs=9)[tested] == "missing"
-    assert change(trained, deployed="best_val")[tested] == "missing"
+    # Of another model, it is not overwritten.
+    assert change(tested, loaded={"model_dir": "elsewhere", "epoch": 3})[tested] == "other"
+    assert change(tested, loaded=None)[tested] == "other"
+    assert change(trained, epochs=9)[tested] == "other"
+    assert change(trained, deployed="best_val")[tested] == "other"
+    assert change(trained, loaded={"model_dir": "elsewhere", "epoch": 3}) == {trained: "other", tested: "missing"}
     os.utime(tmp_path / trained / "results.json", (time.time() + 9,) * 2)  # trained again after the test
     assert listed(tiny, plan, tmp_path)[tested][0] == "missing"
 
@@ -271,13 +289,13 @@ def test_results_of_another_configuration_are_refused_with_the_difference(tiny, 
     for more in ([], ["--launch", "local"]):
         assert sweep.main(arguments(tiny, plan, tmp_path, *more, "OPTIM.MAX_EPOCH", 5, "TRAINER.COOP.CSC", True, "TRAINER.VPT.N_CTX_VISION", 7)) == 2
         error = capsys.readouterr().err
-        assert error.startswith("error: 2 folder(s) hold results of another configuration: '") and "move them away, or choose another --output" in error
-        assert "(OPTIM.MAX_EPOCH is 3 there and 5 in the plan; TRAINER.COOP.CSC is False there and True in the plan)" in error
+        assert error.startswith("error: 2 folder(s) hold results of another run: '") and "move them away, or choose another --output" in error
+        assert "(OPTIM.MAX_EPOCH is 3 there and 5 here; TRAINER.COOP.CSC is False there and True here)" in error
         assert "VPT" not in error.split("(", 1)[1]  # CoOp does not read it
     other = tiny / "other.pt"
     other.write_bytes((tiny / "clip.pt").read_bytes() + b" ")
     assert sweep.main(arguments(tiny, plan, tmp_path, "MODEL.BACKBONE.NAME", str(other))) == 2
-    assert f"(MODEL.BACKBONE.NAME is {tiny / 'clip.pt'} there and {other} in the plan)" in capsys.readouterr().err  # names, not checksums
+    assert f"(MODEL.BACKBONE.NAME is {tiny / 'clip.pt'} there and {other} here)" in capsys.readouterr().err  # names, not checksums
     before = (tiny / "clip.pt").read_bytes()
     try:
         torch.save(vit_weights(**TINY) | {"logit_scale": torch.tensor(1.0)}, tiny / "clip.pt")
@@ -285,6 +303,12 @@ def test_results_of_another_configuration_are_refused_with_the_difference(tiny, 
         assert "(the content of the weights file)" in capsys.readouterr().err
     finally:
         (tiny / "clip.pt").write_bytes(before)
+    tested = tmp_path / sweep.read_plan(str(plan)).jobs[1].folder / "results.json"
+    found = json.loads(tested.read_text())
+    tested.write_text(json.dumps(found | {"loaded": found["loaded"] | {"epoch": 1}}))  # as scripts with LOADEP leave it
+    assert sweep.main(arguments(tiny, plan, tmp_path)) == 2
+    model = found["loaded"]["model_dir"]
+    assert f"'{tested}' (a test of epoch 1 of '{model}' there, a test of epoch 3 of '{model}' here)" in capsys.readouterr().err
 
 
 def test_marks_tell_running_failed_and_stopped(tiny, tmp_path):
@@ -388,8 +412,41 @@ def test_a_worker_that_does_not_start_is_no_endless_wait(tmp_path, monkeypatch):
     (tmp_path / "train.py").write_text("raise ImportError('no torch here')")
     monkeypatch.chdir(tmp_path)
     job = Job("a", "b", "c", "d", 1, ())
-    with pytest.raises(launchers.SweepError, match="a worker did not start .*no torch here.*: see that"):
+    with pytest.raises(launchers.InputError, match="a worker did not start .*no torch here.*: see that"):
         launchers.run_local([job], "", str(tmp_path), [""], 1, 0, launchers.View([job], [job]))
+
+
+@pytest.mark.slow
+def test_a_folder_that_takes_no_files_fails_its_job_only(tiny, tmp_path, capsys):
+    plan = write_plan(tiny, "blocked", seeds=[1, 2], overrides={"OPTIM.MAX_EPOCH": 1})
+    first, first_test, second, second_test = (job.folder for job in sweep.read_plan(str(plan)).jobs)
+    (tmp_path / first).parent.mkdir(parents=True)
+    (tmp_path / first).write_text("a file where the folder should be")
+    left = Path(tempfile.gettempdir(), f"sweep-{2**22 + 1}-x")  # as of a sweep that was killed with -9: no process has so high a number
+    left.mkdir(exist_ok=True)
+    assert sweep.main(arguments(tiny, plan, tmp_path, "--launch", "local", "--jobs", 1)) == 1
+    said = capsys.readouterr()
+    assert f"failed: {first}: '{tmp_path / first}' cannot be written to (File exists): free space, or choose another --output" in said.err
+    assert f"failed: {first_test}: not run" in said.err and said.out.endswith("4 jobs: 2 done, 2 missing\n")
+    assert "Traceback" not in said.err and not left.exists()
+    for path in Path(tempfile.gettempdir()).glob("sweep-*-*"):
+        assert Path("/proc", path.name.split("-")[1]).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small disk takes root")
+def test_a_full_disk_fails_the_job_with_the_reason(tiny, tmp_path, capsys):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("no disk can be mounted here")
+    try:
+        assert sweep.main(arguments(tiny, write_plan(tiny), disk, "--launch", "local", "--jobs", 1)) == 1
+        said = capsys.readouterr()
+        trained = sweep.read_plan(str(tiny / "plan.yaml")).jobs[0].folder
+        assert re.search(rf"failed: {trained}: .*(No space left on device).*free space", said.err) and "Traceback" not in said.err
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def running(output: Path) -> dict[Path, int]:

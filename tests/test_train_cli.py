@@ -11,6 +11,7 @@ from tiny_run import make_cfg
 
 import train
 from dassl.utils import UserError
+from dassl.utils.logger import _restore
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -70,6 +71,7 @@ BROKEN = {
     "unknown trainer": (["TRAINER.NAME", "CraftCoop"], "unknown trainer 'CraftCoop': did you mean 'CraftCoOp'"),
     "unknown data set": (["DATASET.NAME", "OpenMoj"], "unknown dataset 'OpenMoj': did you mean 'OpenMoji'"),
     "missing root": (["DATASET.NAME", "OpenMoji", "DATASET.ROOT", "/nowhere"], "DATASET.ROOT '/nowhere' does not exist"),
+    "key twice": (["--config-file", "twice.yaml"], "config file 'twice.yaml' is not valid YAML: 'LR' is given twice, in lines 2 and 3: take one out"),
     "missing config": (["--config-file", "none.yaml"], "config file 'none.yaml' cannot be read (No such file or directory)"),
     "missing weights": (["MODEL.BACKBONE.NAME", "none.pt"], "none.pt"),
     "wrong size": (["INPUT.SIZE", "(64, 64)"], "INPUT.SIZE is (64, 64) but"),
@@ -79,8 +81,10 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_mistakes_end_in_one_sentence_and_exit_code_2(files, capsys, case):
+def test_mistakes_end_in_one_sentence_and_exit_code_2(files, capsys, case, monkeypatch):
     more, message = BROKEN[case]
+    (files / "twice.yaml").write_text("OPTIM:\n  LR: 1\n  LR: 2\n")
+    monkeypatch.chdir(files)
     if torch.cuda.is_available() and case == "half on a CPU":
         more = [*more, "USE_CUDA", "False"]
     code = train.main(train.parse_args(arguments(files, *more)))
@@ -125,25 +129,84 @@ def test_train_then_skip_then_test_on_new_classes(files, capsys):
     assert "Done already" not in capsys.readouterr().out and json.loads((files / "out/results.json").read_text())["complete"]
 
 
+def refused(files, capsys, *more, **kwargs) -> str:
+    """What is said, in one line, of a run that is not started; no file changes."""
+    def state():
+        return {path: path.read_bytes() for path in files.rglob("*") if path.is_file()}
+
+    _restore()  # the log of an earlier run in this process
+    before = state()
+    capsys.readouterr()
+    assert train.main(train.parse_args(arguments(files, *more, **kwargs))) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and state() == before
+    return line
+
+
 def test_what_was_tested_is_part_of_a_finished_evaluation(files, capsys):
     run = train.parse_args(arguments(files, "TRAIN.CHECKPOINT_FREQ", "1"))
     assert train.main(run) == 0
+    flags = ["--eval-only", "--skip-done", "--model-dir", str(files / "out")]
 
-    def evaluate(epoch, *more):
+    def evaluate(epoch, folder, *more):
         capsys.readouterr()
-        flags = ["--eval-only", "--skip-done", "--model-dir", str(files / "out"), "--load-epoch", epoch, "--output-dir", str(files / "new")]
-        assert train.main(train.parse_args(arguments(files, *flags, *more))) == 0
+        assert train.main(train.parse_args(arguments(files, *flags, "--load-epoch", epoch, "--output-dir", str(files / folder), *more))) == 0
         return capsys.readouterr().out
 
-    assert "(epoch = 1)" in evaluate("1") and evaluate("1").startswith("Done already")
-    assert "(epoch = 2)" in evaluate("2")
-    assert json.loads((files / "new/results.json").read_text())["loaded"] == {"model_dir": "../out", "epoch": 2}
-    # An evaluation in the folder of a run does not pass for the run.
-    flags = ["--eval-only", "--model-dir", str(files / "out"), "--load-epoch", "1"]
-    assert train.main(train.parse_args(arguments(files, *flags))) == 0
-    capsys.readouterr()
-    assert train.main(train.parse_args(arguments(files, "--skip-done"))) == 0
-    assert "Done already" not in capsys.readouterr().out
+    assert "(epoch = 1)" in evaluate("1", "new") and evaluate("1", "new").startswith("Done already")
+    assert "(epoch = 2)" in evaluate("2", "newer")
+    assert json.loads((files / "newer/results.json").read_text())["loaded"] == {"model_dir": "../out", "epoch": 2}
+    said = refused(files, capsys, *flags, "--load-epoch", "2", "--output-dir", str(files / "new"))
+    assert "new/results.json' holds results of another run (a test of epoch 1 of '../out' there, a test of epoch 2 of '../out' here)" in said
+    assert "choose another --output-dir" in said
+    # Nor does an evaluation take the place of the training.
+    assert "(a training there, a test of epoch 1 of '.' here)" in refused(files, capsys, *flags, "--load-epoch", "1")
+
+
+def test_results_of_another_configuration_stay_and_the_difference_is_shown(files, capsys):
+    assert train.main(train.parse_args(arguments(files))) == 0
+    said = refused(files, capsys, "OPTIM.LR", "0.3", "TRAINER.COOP.CSC", "True")
+    assert f"'{files / 'out/results.json'}' holds results of another run (OPTIM.LR is 0.1 there and 0.3 here; TRAINER.COOP.CSC is False there and True here)" in said
+    # Without results, the checkpoint tells.
+    (files / "out/results.json").unlink()
+    assert train.main(train.parse_args(arguments(files, "OPTIM.LR", "0.3"))) == 2
+    assert "is of a run with another configuration (OPTIM.LR is 0.1 there and 0.3 here): choose another" in capsys.readouterr().err
+    for text in ("{", "[]", ""):
+        (files / "out/results.json").write_text(text)
+        assert ("results.json' is not valid JSON" if text != "[]" else "(it holds no whole configuration)") in refused(files, capsys)
+
+
+def test_a_model_is_tested_with_what_it_was_trained_with(files, capsys):
+    assert train.main(train.parse_args(arguments(files))) == 0
+    flags = ["--eval-only", "--model-dir", str(files / "out"), "--load-epoch", "2", "--output-dir", str(files / "new")]
+    said = refused(files, capsys, *flags, "TRAINER.COOP.CLASS_TOKEN_POSITION", "middle")
+    assert f"the model in '{files / 'out'}' was trained with other settings (TRAINER.COOP.CLASS_TOKEN_POSITION is end there and middle here): give" in said
+    assert "(TRAINER.NAME is CoOp there and CraftCoOp here)" in refused(files, capsys, *flags, trainer="CraftCoOp")
+    other = files / "other.pt"
+    other.write_bytes((files / "clip.pt").read_bytes() + b" ")
+    assert f"(MODEL.BACKBONE.NAME is {files / 'clip.pt'} there and {other} here)" in refused(files, capsys, *flags, "MODEL.BACKBONE.NAME", str(other))
+    # What only training reads, precision, and where files lie may differ.
+    moved = files / "moved.pt"
+    (files / "clip.pt").rename(moved)
+    (files / "out").rename(files / "old")
+    flags[2] = str(files / "old")
+    free = ["OPTIM.LR", "7", "DATALOADER.TEST.BATCH_SIZE", "1", "TRAINER.COOP.PREC", "amp", "MODEL.BACKBONE.NAME", str(moved)]
+    assert train.main(train.parse_args(arguments(files, *flags, *free))) == 0
+    # Other codes leave no results.json.
+    (files / "old/results.json").unlink()
+    flags[-1] = str(files / "newer")
+    free += ["TRAINER.COOP.CLASS_TOKEN_POSITION", "middle"]
+    assert train.main(train.parse_args(arguments(files, *flags, *free))) == 0
+
+
+def test_a_full_disk_is_one_sentence(files, capsys, monkeypatch):
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full, a disk that is always full, here")
+    from dassl.utils import logger
+    monkeypatch.setattr(logger, "_LogFile", lambda path, kind=logger._LogFile: kind("/dev/full"))
+    assert train.main(train.parse_args(arguments(files))) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "error: cannot write the log '/dev/full' (No space left on device): free space or choose another OUTPUT_DIR"
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,6 +28,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from tools.inputs import InputError
+
 ROOT = Path(__file__).resolve().parent.parent
 MARK, ERRORS, RESULTS = "sweep.json", "stderr.txt", "results.json"
 INTERRUPTED, BUSY, LOST = 130, 75, -1000  # exit codes: Ctrl-C; another process runs this job; the worker itself is gone
@@ -35,10 +38,6 @@ BAD_INPUT = 2  # what train.py ends with after a sentence to the user: trying ag
 GRACE_S = 10  # for a job to clean up after Ctrl-C
 BUSY_S = 3  # between looks at a job that another sweep runs
 FORK = multiprocessing.get_context("fork")
-
-
-class SweepError(Exception):
-    """Bad input. The message is one sentence: the culprit and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,12 @@ class Job:
                 "--dataset-config-file", f"configs/datasets/{self.dataset}.yaml", "--config-file", f"configs/trainers/{self.trainer}/{self.config}.yaml"]
 
     def arguments(self, root: str, output: str) -> list[str]:
-        """train.py's arguments. Raises SweepError if the run whose model it tests is not complete."""
+        """train.py's arguments. Raises InputError if the run whose model it tests is not complete."""
         flags = ["--eval-only"] if self.test else []
         if self.trained:
             loaded = self.loads(output)
             if loaded is None:
-                raise SweepError(f"'{output}/{self.trained}' holds no finished run: train it first")
+                raise InputError(f"'{output}/{self.trained}' holds no finished run: train it first")
             flags += ["--model-dir", f"{output}/{self.trained}"] + ([] if loaded["epoch"] is None else ["--load-epoch", str(loaded["epoch"])])
         return [*self.settings(output=output, root=root), *flags, *self.options]
 
@@ -73,12 +72,17 @@ class Job:
         """What results.json says of the model tested (train.py, `loaded_from`); None if there is none, or it is not trained yet."""
         if not self.trained:
             return {"model_dir": "", "epoch": None} if self.test else None
-        found = read(Path(output, self.trained, RESULTS))
-        if not found.get("complete"):
-            return None
-        # The model that was tested after training: the last one, or the best one, which has no number.
-        epoch = None if found.get("deployed") == "best_val" else found.get("epochs")
-        return {"model_dir": os.path.relpath(self.trained, self.folder), "epoch": epoch}
+        found = final_model(Path(output, self.trained))
+        return found and {"model_dir": os.path.relpath(self.trained, self.folder), **found}
+
+
+def final_model(folder: Path) -> dict | None:
+    """{"epoch": of the model that a finished run tested after training, the last one, or None for the best one, which has no number}; None if
+    the folder holds no finished training."""
+    found = read(folder / RESULTS)
+    if found.get("complete") is not True or found.get("loaded") or "deployed" not in found:
+        return None
+    return {"epoch": None if found["deployed"] == "best_val" else found.get("epochs")}
 
 
 def read(path: Path) -> dict:
@@ -99,10 +103,10 @@ def state_of(job: Job, output: str, wanted: str, live: Callable[[], dict | None]
     Done takes complete results of exactly this configuration and model, newer than that model, as train.py --skip-done does.
     """
     folder = Path(output, job.folder)
-    found = read(folder / RESULTS)
-    if found and found.get("config_hash") != wanted:
+    found, loads = read(folder / RESULTS), job.loads(output)
+    if found and (found.get("config_hash") != wanted or found.get("loaded") != loads and (loads or not job.trained)):
         return "other", ""
-    if found.get("complete") and found.get("loaded") == job.loads(output) and (not job.trained or found["loaded"]):
+    if found.get("complete") and found.get("loaded") == loads and (not job.trained or loads):
         trained = Path(output, job.trained, RESULTS)
         if not job.trained or trained.stat().st_mtime <= (folder / RESULTS).stat().st_mtime:
             return "done", ""
@@ -142,6 +146,9 @@ def stopped(folder: Path) -> None:
 
 def why(code: int, folder: Path) -> str:
     """Why a job ended with this exit code, in a sentence; a negative code is a signal's."""
+    if refusal := _refusal(folder):
+        return refusal
+    said = ""
     with suppress(OSError):
         lines = [line.strip() for line in (folder / ERRORS).read_text(errors="replace").splitlines() if line.strip()]
         said = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "").removeprefix("error: ")
@@ -152,6 +159,17 @@ def why(code: int, folder: Path) -> str:
     if code < 0:
         return f"killed by {signal.Signals(-code).name}" + (f": {said}" if said else "")
     return said or f"exit code {code}, and nothing said: see log.txt"
+
+
+def _refusal(folder: Path) -> str:
+    """Why nothing can be written to the folder, where a job could not leave a word either; "" if it can."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            file.write(bytes(8192))
+    except OSError as error:
+        return f"'{folder}' cannot be written to ({error.strerror}): free space, or choose another --output"
+    return ""
 
 
 # A job's process
@@ -166,23 +184,27 @@ def _run(job: Job, root: str, output: str, slurm: str) -> None:
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm tells everybody that time is up; the parent takes care of it
     folder = Path(output, job.folder)
     try:
-        lock = _claim(folder, slurm)
-        if lock is None:
-            sys.exit(BUSY)
-        _redirect(folder / ERRORS)
+        try:
+            lock = _claim(folder, slurm)
+            if lock is None:
+                sys.exit(BUSY)
+            _redirect(folder / ERRORS)
+        except OSError:
+            sys.exit(1)  # `why` finds out
         code = _train(job.arguments(root, output))
-    except SweepError as error:
+    except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         code = BAD_INPUT
     except KeyboardInterrupt:
         code = INTERRUPTED
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # it ends anyway
-    if code == INTERRUPTED:
-        stopped(folder)
-    elif code == 0:
-        for name in (MARK, ERRORS):
-            (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        if code == INTERRUPTED:
+            stopped(folder)
+        elif code == 0:
+            for name in (MARK, ERRORS):
+                (folder / name).unlink(missing_ok=True)
     sys.exit(code)
 
 
@@ -249,7 +271,8 @@ def stop(process, job: Job, output: str) -> None:
     process.join(GRACE_S)
     finish(process)
     if process.exitcode == -signal.SIGKILL:
-        stopped(Path(output, job.folder))
+        with suppress(OSError):
+            stopped(Path(output, job.folder))
 
 
 def finish(process) -> None:
@@ -378,7 +401,8 @@ class Workers:
         import submitit
 
         self._place, self._threads = (root, output), str(threads)
-        self._folder = tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True)
+        _tidy()
+        self._folder = tempfile.TemporaryDirectory(prefix=f"sweep-{os.getpid()}-", ignore_cleanup_errors=True)
         self._address = f"{self._folder.name}/socket"
         self._server = socket.socket(socket.AF_UNIX)
         self._server.bind(self._address)
@@ -416,7 +440,7 @@ class Workers:
             line.send(job)
 
     def ended(self, timeout: float) -> Iterator[tuple[Job, int]]:
-        """Jobs that ended within `timeout` seconds, each with its exit code, LOST if its worker is gone. Raises SweepError if a worker does not start."""
+        """Jobs that ended within `timeout` seconds, each with its exit code, LOST if its worker is gone. Raises InputError if a worker does not start."""
         for source in connection.wait([self._server, *self._workers], timeout):
             if source is self._server:
                 line = connection.Connection(self._server.accept()[0].detach())
@@ -458,18 +482,36 @@ class Workers:
         self._folder.cleanup()
 
 
+def _tidy() -> None:
+    """Remove what sweeps that were killed with -9 have left."""
+    for folder in Path(tempfile.gettempdir()).glob("sweep-*-*"):
+        owner = folder.name.split("-")[1]
+        if owner.isdigit() and not _alive(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)  # those of other users stay
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def _kill(process: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
 
 
-def _no_start(job) -> SweepError:
+def _no_start(job) -> InputError:
     deadline = time.monotonic() + 5
     while not job.done() and time.monotonic() < deadline:  # what went wrong is written last
         time.sleep(0.02)
     said = job.paths.stdout.read_text(errors="replace").split("\n") if job.paths.stdout.exists() else []
     said = [line.strip() for line in said if line.strip()]
-    return SweepError(f"a worker did not start ({said[-1] if said else 'it said nothing'}): see that `python train.py --help` works")
+    return InputError(f"a worker did not start ({said[-1] if said else 'it said nothing'}): see that `python train.py --help` works")
 
 
 @contextmanager
@@ -581,19 +623,19 @@ class Task:
 
 
 def slurm_executor(folder: Path, options: dict):
-    """submitit's executor. Raises SweepError where there is no Slurm, and for an option that it does not know."""
+    """submitit's executor. Raises InputError where there is no Slurm, and for an option that it does not know."""
     import submitit
 
     try:
         executor = submitit.SlurmExecutor(folder / "%j")
     except RuntimeError:
-        raise SweepError("there is no Slurm here (no srun on the PATH): use --launch local, or log in to the cluster") from None
+        raise InputError("there is no Slurm here (no srun on the PATH): use --launch local, or log in to the cluster") from None
     more = {"kill-on-invalid-dep": "yes", **options.get("additional_parameters", {})}  # tests of a training that failed must not wait for ever
     try:
         executor.update_parameters(**{"time": 1440, "job_name": "sweep", **options, "additional_parameters": more})
     except (ValueError, TypeError) as error:
         said = re.sub(r" - (\w+) \(default: [^)]*\)", r" \1", " ".join(str(error).split()))  # submitit lists all that it knows
-        raise SweepError(f"slurm options {options}: {said}") from None
+        raise InputError(f"slurm options {options}: {said}") from None
     return executor
 
 
@@ -609,7 +651,7 @@ def slurm_jobs() -> dict[str, str] | None:
 def submit(executor, jobs: Sequence[Job], queued: dict[str, str], root: str, output: str, retries: int) -> dict[str, str]:
     """Give Slurm the jobs, a test to start after its training, which may be among `queued`. Returns {folder: Slurm's id}.
 
-    Raises SweepError if Slurm refuses a job; those before it are taken back.
+    Raises InputError if Slurm refuses a job; those before it are taken back.
     """
     ids: dict[str, str] = {}
     try:
@@ -622,8 +664,10 @@ def submit(executor, jobs: Sequence[Job], queued: dict[str, str], root: str, out
                 mark(Path(output, job.folder), "queued", slurm=ids[job.folder])
     except BaseException as error:
         cancel(ids, output)
+        if isinstance(error, OSError):
+            raise InputError(f"'{error.filename}' cannot be written ({error.strerror}): free space, or choose another --output") from None
         if isinstance(error, Exception):
-            raise SweepError(f"Slurm refuses a job ({str(error).strip().splitlines()[-1]}): correct the plan's slurm options") from None
+            raise InputError(f"Slurm refuses a job ({str(error).strip().splitlines()[-1]}): correct the plan's slurm options") from None
         raise
     return ids
 

@@ -10,8 +10,6 @@ import difflib
 import functools
 import hashlib
 import itertools
-import json
-import operator
 import os
 import re
 import signal
@@ -24,8 +22,10 @@ from pathlib import Path
 
 import yaml
 
-from tools import launchers
-from tools.launchers import ROOT, Job, SweepError
+from dassl import strict_yaml
+from tools import inputs, launchers
+from tools.inputs import InputError
+from tools.launchers import ROOT, Job
 from tools.results import markdown
 
 STATES = ("done", "running", "queued", "failed", "missing")
@@ -65,8 +65,9 @@ VALUES = {"shots": "numbers from 1, or all", "craft": "false, true, or mmd", "se
 DEFAULTS = {"name": "", "tests": [], "targets": [], "shots": [16], "craft": [False], "seeds": [1, 2, 3], "config": "", "overrides": {}, "train_overrides": {}}
 KEYS = ("protocol", "datasets", "trainers", *DEFAULTS)
 # Config keys that the plan sets by other means.
-TAKEN = {"SEED": "seeds", "DATASET.NUM_SHOTS": "shots", "DATASET.SUBSAMPLE_CLASSES": "protocol", "TRAINER.NAME": "trainers", "DATASET.NAME": "datasets",
-         "OUTPUT_DIR": "--output", "DATASET.ROOT": "--root"}
+TAKEN = {"SEED": "set it by seeds", "DATASET.NUM_SHOTS": "set it by shots", "DATASET.SUBSAMPLE_CLASSES": "set it by protocol",
+         "TRAINER.NAME": "set it by trainers", "DATASET.NAME": "set it by datasets", "OUTPUT_DIR": "set it by --output", "DATASET.ROOT": "set it by --root",
+         "EVAL_ONLY": "tests follow from the protocol", "RESUME": "each run goes on from its own folder"}
 
 
 @dataclass
@@ -83,25 +84,31 @@ class Plan:
 
 
 def read_plan(path: str, pairs: Sequence[str] = ()) -> Plan:
-    """A plan, expanded; `pairs`: KEY VALUE ... for every run, or slurm.OPTION VALUE. Raises SweepError naming the file and what is wrong."""
+    """A plan, expanded; `pairs`: KEY VALUE ... for every run, or slurm.OPTION VALUE. Raises InputError naming the file and what is wrong."""
     try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        tree = strict_yaml.load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise SweepError(f"plan '{path}' cannot be read ({error.strerror}): give a file such as configs/sweeps/openmoji.yaml") from None
+        raise InputError(f"plan '{path}' cannot be read ({error.strerror}): give a file such as configs/sweeps/openmoji.yaml") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SweepError(f"plan '{path}' is not valid YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"plan '{path}' is not valid YAML: {' '.join(str(error).split())}") from None
     where = f"plan '{path}'"
     if not isinstance(tree, dict):
-        raise SweepError(f"{where} holds no 'key: value' pairs: see docs/sweeps.md")
+        raise InputError(f"{where} holds no 'key: value' pairs: see docs/sweeps.md")
+    tree = _mapping(tree, where)
     if len(pairs) % 2:
-        raise SweepError(f"the options {' '.join(pairs)} are not KEY VALUE pairs: '{pairs[-1]}' lacks its partner")
+        raise InputError(f"the options {' '.join(pairs)} are not KEY VALUE pairs: '{pairs[-1]}' lacks its partner")
     options = dict(zip(pairs[::2], pairs[1::2], strict=True))
     slurm = _mapping(tree.pop("slurm", {}), f"{where}: slurm")
-    slurm |= {key[6:].lower(): yaml.safe_load(value) for key, value in options.items() if key.lower().startswith("slurm.")}
+    for key, value in options.items():
+        if key.lower().startswith("slurm."):
+            try:
+                slurm[key[6:].lower()] = yaml.safe_load(value)
+            except yaml.YAMLError:
+                raise InputError(f"{key} is '{value}': write a number, a word, or another YAML value") from None
     more = {key: value for key, value in options.items() if not key.lower().startswith("slurm.")}
     studies = tree.pop("studies", [{}])
     if not isinstance(studies, list) or not studies:
-        raise SweepError(f"{where}: studies is {studies!r}: write a list, each beginning with '- '")
+        raise InputError(f"{where}: studies is {studies!r}: write a list, each beginning with '- '")
     jobs: dict[str, Job] = {}
     for number, own in enumerate(studies, 1):
         here = where if studies == [{}] else f"{where}, study {number}"
@@ -112,22 +119,22 @@ def read_plan(path: str, pairs: Sequence[str] = ()) -> Plan:
         merged["overrides"] |= more
         for job in _expand(_checked(merged, here)):
             if jobs.setdefault(job.folder, job) != job:
-                raise SweepError(f"{here}: two jobs with different options would write to the same folder '{job.folder}': give one of their studies a name")
+                raise InputError(f"{here}: two jobs with different options would write to the same folder '{job.folder}': give one of their studies a name")
     return Plan(path, list(jobs.values()), slurm)
 
 
 def _mapping(value, where: str) -> dict:
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise SweepError(f"{where} is {value!r}: write 'key: value' pairs")
+        raise InputError(f"{where} is {value!r}: write 'key: value' pairs")
     return dict(value)
 
 
 def _known(name: str, known: Sequence[str], kind: str, where: str) -> None:
-    """Raises SweepError with the closest known name."""
+    """Raises InputError with the closest known name."""
     if name not in known:
         close = difflib.get_close_matches(name.lower(), [other.lower() for other in known], 1, 0.5)
         hint = f"did you mean '{next(other for other in known if other.lower() == close[0])}'? " if close else ""
-        raise SweepError(f"{where}: unknown {kind} '{name}': {hint}known ones are {', '.join(sorted(known))}")
+        raise InputError(f"{where}: unknown {kind} '{name}': {hint}known ones are {', '.join(sorted(known))}")
 
 
 @functools.cache
@@ -149,38 +156,38 @@ def _crafted(trainer: str, config: str, craft: bool | str) -> tuple[str, str]:
 
 
 def _checked(study: dict, where: str) -> dict:
-    """The study with lists for axes and {trainer: [configs]}. Raises SweepError."""
+    """The study with lists for axes and {trainer: [configs]}. Raises InputError."""
     for key in study:
         _known(key, KEYS, "key", where)
     for key in ("protocol", "datasets", "trainers"):
         if not study.get(key):
-            raise SweepError(f"{where} has no {key}: write '{key}: ...'")
+            raise InputError(f"{where} has no {key}: write '{key}: ...'")
     for key in AXES:
         values = study[key] if isinstance(study[key], list) else [study[key]]
         if wrong := [value for value in values if not _fits(key, value)]:
-            raise SweepError(f"{where}: {key} has {wrong[0]!r}: write {VALUES.get(key, 'names')}")
+            raise InputError(f"{where}: {key} has {wrong[0]!r}: write {VALUES.get(key, 'names')}")
         study[key] = list(dict.fromkeys(values))
         if not values and key not in ("tests", "targets"):
-            raise SweepError(f"{where}: {key} is empty: write one value or more")
-    protocol, study["name"] = str(study["protocol"]), str(study["name"])
+            raise InputError(f"{where}: {key} is empty: write one value or more")
+    protocol, study["name"] = str(study["protocol"]), "" if study["name"] is None else str(study["name"])
     _known(protocol, list(PROTOCOLS), "protocol", where)
     if not re.fullmatch(r"([\w+-][\w.+-]*)?", study["name"]):
-        raise SweepError(f"{where}: name '{study['name']}' becomes a folder: use letters, digits, _ + - and .")
+        raise InputError(f"{where}: name '{study['name']}' becomes a folder: use letters, digits, _ + - and .")
     if protocol == "ablation" and not study["name"]:
-        raise SweepError(f"{where} has no name: each variant of an ablation needs one, for its folder")
+        raise InputError(f"{where} has no name: each variant of an ablation needs one, for its folder")
     if bool(study["targets"]) != (protocol == "ood"):
-        raise SweepError(f"{where}: " + ("ood has no targets: write the data sets whose training images are the unlabelled ones" if protocol == "ood" else
+        raise InputError(f"{where}: " + ("ood has no targets: write the data sets whose training images are the unlabelled ones" if protocol == "ood" else
                                          f"targets are for protocol ood, not {protocol}: take them out"))
     if study["tests"] and not PROTOCOLS[protocol].test:
-        raise SweepError(f"{where}: protocol {protocol} has no tests on other data sets: take tests out")
+        raise InputError(f"{where}: protocol {protocol} has no tests on other data sets: take tests out")
     for dataset in (*study["datasets"], *study["tests"], *study["targets"]):
         _known(dataset, _stems("datasets"), "data set", where)
     if both := set(study["datasets"]) & {*study["tests"], *study["targets"]}:
-        raise SweepError(f"{where}: '{min(both)}' is both trained on and in tests or targets: train.py tests it after training, so take it out there")
+        raise InputError(f"{where}: '{min(both)}' is both trained on and in tests or targets: train.py tests it after training, so take it out there")
     trainers = study["trainers"]
     if isinstance(trainers, (str, list)):
         if not study["config"]:
-            raise SweepError(f"{where} has no config: write 'config: NAME', or trainers as 'TRAINER: CONFIG' pairs")
+            raise InputError(f"{where} has no config: write 'config: NAME', or trainers as 'TRAINER: CONFIG' pairs")
         trainers = {str(trainer): study["config"] for trainer in ([trainers] if isinstance(trainers, str) else trainers)}
     study["trainers"] = []
     for structure, configs in _mapping(trainers, f"{where}: trainers").items():
@@ -192,9 +199,11 @@ def _checked(study: dict, where: str) -> dict:
     for key in ("overrides", "train_overrides"):
         for name, value in study[key].items():
             if name in TAKEN:
-                raise SweepError(f"{where}: {name} cannot be overridden: set it by {TAKEN[name]}")
+                raise InputError(f"{where}: {name} cannot be overridden: {TAKEN[name]}")
+            if key == "train_overrides" and name.startswith(("TRAINER.", "MODEL.")):
+                raise InputError(f"{where}: {name} is of the model, so that its tests need it, too: move it to overrides")
             if isinstance(value, dict):
-                raise SweepError(f"{where}: {key} has the group {name}: write whole keys, e.g. '{name}.{next(iter(value), 'KEY')}: value'")
+                raise InputError(f"{where}: {key} has the group {name}: write whole keys, e.g. '{name}.{next(iter(value), 'KEY')}: value'")
     return study
 
 
@@ -238,7 +247,7 @@ def _key(job: Job) -> tuple:
 
 
 def configurations(plan: Plan, root: str, output: str) -> tuple[dict[tuple, object], dict[str, str]]:
-    """({what jobs share: configuration}, {folder: hash}), as train.py makes them. Raises SweepError naming the plan and an unknown name or key."""
+    """({what jobs share: configuration}, {folder: hash}), as train.py makes them. Raises InputError naming the plan and an unknown name or key."""
     import train
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine import TRAINER_REGISTRY, run_hash
@@ -259,7 +268,7 @@ def configurations(plan: Plan, root: str, output: str) -> tuple[dict[tuple, obje
             cfg.SEED = job.seed
             hashes[job.folder] = run_hash(cfg)
         except UserError as error:
-            raise SweepError(f"plan '{plan.path}': {error}") from None
+            raise InputError(f"plan '{plan.path}': {error}") from None
     return found, hashes
 
 
@@ -301,25 +310,11 @@ def keep_hashes(plan: Plan, output: str, found: dict[tuple, object], hashes: dic
 
 
 def difference(job: Job, output: str, cfg) -> str:
-    """How the configuration in the job's folder differs from `cfg`, in keys that count."""
-    from yacs.config import CfgNode
-
-    from dassl.config import cfg_to_dict
-    from dassl.engine import run_settings
-
-    def values(tree: dict) -> dict[str, tuple]:
-        """{key: (what counts, what the configuration says, which for a file is its name)}."""
-        return {key: (value, functools.reduce(operator.getitem, key.split("."), tree)) for key, value in run_settings(CfgNode(tree)).items()}
+    """How the run in the job's folder differs from the job."""
+    import train
 
     cfg.SEED = job.seed
-    try:
-        there = values(launchers.read(Path(output, job.folder, launchers.RESULTS))["config"])
-    except (AttributeError, KeyError, TypeError):
-        return "it holds no whole configuration"
-    here, absent = values(json.loads(json.dumps(cfg_to_dict(cfg)))), ("absent", "absent")
-    different = [(key, there.get(key, absent), here.get(key, absent)) for key in sorted(here.keys() | there.keys())]
-    parts = [f"{key} is {theirs[1]} there and {ours[1]} in the plan" for key, theirs, ours in different if theirs[0] != ours[0]]
-    return "; ".join(parts) or "the content of the weights file"
+    return train.other_run(launchers.read(Path(output, job.folder, launchers.RESULTS)), cfg, job.loads(output))
 
 
 # Listing
@@ -355,18 +350,18 @@ def survey(plan: Plan, output: str, hashes: dict[str, str]) -> dict[str, tuple[s
 
 
 def check_data(jobs: Sequence[Job], found: dict[tuple, object], root: str) -> None:
-    """Raise SweepError if the data root, or the folder of a data set that the jobs read, is not there."""
+    """Raise InputError if the data root, or the folder of a data set that the jobs read, is not there."""
     from dassl.data.datasets import DATASET_REGISTRY
 
     if not os.path.isdir(root):
-        raise SweepError(f"data root '{root}' does not exist: create it with datasets.prepare, or correct --root")
+        raise InputError(f"data root '{root}' does not exist: create it with datasets.prepare, or correct --root")
     for cfg in {_key(job): found[_key(job)] for job in jobs}.values():
         for name in filter(None, (cfg.DATASET.NAME, cfg.DATASET.get("TARGET", ""))):
             kind = DATASET_REGISTRY.get(name)
             folder = os.path.join(root, getattr(kind, "folder", "") or cfg.DATASET.get("FOLDER", ""))
             if not os.path.isdir(folder):
                 how = kind.how_to_get(root) if hasattr(kind, "how_to_get") else "correct --root"
-                raise SweepError(f"folder '{folder}' of data set {name} does not exist: {how}")
+                raise InputError(f"folder '{folder}' of data set {name} does not exist: {how}")
 
 
 def slots(jobs: int | None, use_cuda: bool) -> tuple[list[str], int]:
@@ -397,13 +392,13 @@ def stoppable() -> Iterator[None]:
 
 
 def launch(args: argparse.Namespace, plan: Plan, found: dict[tuple, object], states: dict[str, tuple[str, str]]) -> None:
-    """Run what is not done. Raises SweepError for what can be known to go wrong before the first job starts."""
+    """Run what is not done. Raises InputError for what can be known to go wrong before the first job starts."""
     todo = [job for job in plan.jobs if states[job.folder][0] != "done"]
     check_data(todo, found, args.root)
     try:
         os.makedirs(args.output, exist_ok=True)
     except OSError as error:
-        raise SweepError(f"output folder '{args.output}' cannot be made ({error.strerror}): choose another --output") from None
+        raise InputError(f"output folder '{args.output}' cannot be made ({error.strerror}): choose another --output") from None
     executor = launchers.slurm_executor(Path(args.output, ".sweep", plan.stem), plan.slurm) if args.launch == "slurm" else None
     view = launchers.View(plan.jobs, todo)
     try:
@@ -423,14 +418,14 @@ def launch(args: argparse.Namespace, plan: Plan, found: dict[tuple, object], sta
 
 
 def sweep(args: argparse.Namespace) -> int:
-    """0; 1 if jobs failed. Raises SweepError for bad input."""
+    """0; 1 if jobs failed. Raises InputError for bad input."""
     args.plan, args.root, args.output = (os.path.abspath(os.path.expanduser(path)) for path in (args.plan, args.root, args.output))
     os.chdir(ROOT)  # configs name files from here
     plan = read_plan(args.plan, args.pairs)
     if args.jobs is not None and args.jobs < 1 or args.retries < 0:
-        raise SweepError("--jobs takes a number from 1, --retries from 0")
+        raise InputError("--jobs takes a number from 1, --retries from 0")
     if args.detach and args.launch != "slurm":
-        raise SweepError("--detach needs --launch slurm: jobs on this machine end with the sweep")
+        raise InputError("--detach needs --launch slurm: jobs on this machine end with the sweep")
     found, hashes = None, known_hashes(plan, args.output)
 
     def configure():
@@ -445,9 +440,9 @@ def sweep(args: argparse.Namespace) -> int:
     if others := [job for job in plan.jobs if states[job.folder][0] == "other"]:
         configure()
         lines = [f"'{args.output}/{job.folder}/results.json' ({difference(job, args.output, found[_key(job)])})" for job in others[:3]]
-        raise SweepError(f"{len(others)} folder(s) hold results of another configuration: {', '.join(lines)}{', ...' if len(others) > 3 else ''}; "
+        raise InputError(f"{len(others)} folder(s) hold results of another run: {', '.join(lines)}{', ...' if len(others) > 3 else ''}; "
                          "move them away, or choose another --output")
-    if not args.launch:
+    if args.list or not args.launch:
         sys.stdout.write(f"{table(plan.jobs, states)}\n\n{summary(states)}\n")
         sys.stdout.write("".join(f"failed: {folder}: {note}\n" for folder, (state, note) in states.items() if state == "failed"))
         return 0
@@ -464,9 +459,10 @@ def sweep(args: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """0: nothing failed; 1: jobs failed; 2: bad input, in one sentence; 130: Ctrl-C."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="python -m tools.sweep")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="python -m tools.sweep",
+                                     allow_abbrev=False)
     parser.add_argument("plan", metavar="PLAN.yaml", help="e.g. configs/sweeps/openmoji.yaml")
-    parser.add_argument("--list", action="store_true", help="show which jobs are done, running, failed, missing (what happens without --launch)")
+    parser.add_argument("--list", action="store_true", help="show which jobs are done, running, failed, missing ; the default, and wins over --launch")
     parser.add_argument("--launch", choices=("local", "slurm"), help="run what is not done: on this machine, or by Slurm")
     parser.add_argument("--jobs", type=int, metavar="N", help="so many at a time on this machine (default: one per GPU; without GPU one per core, up to 4)")
     parser.add_argument("--retries", type=int, default=1, metavar="R", help="try a job that failed again, so many times (default 1)")
@@ -474,15 +470,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", default=os.environ.get("DATA") or str(ROOT / "data"), metavar="DATA", help="folder of the data sets (default $DATA or data)")
     parser.add_argument("--output", default=str(ROOT / "output"), metavar="DIR", help="where results go (default output)")
     parser.add_argument("pairs", nargs="*", metavar="KEY VALUE", help="config keys for every run; slurm.OPTION VALUE for Slurm")
-    args = parser.parse_intermixed_args(arguments)
-    try:
-        return sweep(args)
-    except SweepError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: run the same command again to go on\n")
-        return 130
+    return inputs.main(sweep, parser.parse_intermixed_args(arguments), interrupted="interrupted: run the same command again to go on")
 
 
 if __name__ == "__main__":

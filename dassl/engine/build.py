@@ -1,6 +1,11 @@
+import functools
+import json
+import operator
 from collections.abc import Sequence
 
-from dassl.config import config_hash, counted
+from yacs.config import CfgNode
+
+from dassl.config import cfg_to_dict, config_hash, counted
 from dassl.utils import Registry
 
 TRAINER_REGISTRY = Registry("TRAINER")
@@ -20,6 +25,30 @@ def run_settings(cfg) -> dict:
 def run_hash(cfg) -> str:
     """The hash of what a run of `cfg` depends on."""
     return config_hash(cfg, _nodes(cfg))
+
+
+def differences(stored: dict, cfg) -> list[tuple[str, object, object]]:
+    """(key, value stored, value in `cfg`) of everything a run depends on in which a stored configuration differs from `cfg`.
+
+    stored: "config" of a results.json or checkpoint. Files are compared by content and shown by name. A key that one of the two lacks
+    has the value "absent" there. Raises AttributeError, KeyError or TypeError for what is no whole configuration.
+    """
+    def values(tree: dict) -> dict[str, tuple]:
+        """{key: (what counts, what the configuration says)}."""
+        return {key: (value, functools.reduce(operator.getitem, key.split("."), tree)) for key, value in run_settings(CfgNode(tree)).items()}
+
+    there, here, absent = values(stored), values(json.loads(json.dumps(cfg_to_dict(cfg)))), ("absent", "absent")
+    pairs = [(key, there.get(key, absent), here.get(key, absent)) for key in sorted(here.keys() | there.keys())]
+    return [(key, theirs[1], ours[1]) for key, theirs, ours in pairs if theirs[0] != ours[0]]
+
+
+def difference(stored: dict, cfg) -> str:
+    """`differences`, between configurations of different hashes, in words."""
+    try:
+        found = differences(stored, cfg)
+    except (AttributeError, KeyError, TypeError):
+        return "it holds no whole configuration"
+    return "; ".join(f"{key} is {theirs} there and {ours} here" for key, theirs, ours in found) or "the content of the weights file"
 
 
 def build_trainer(cfg):

@@ -16,7 +16,7 @@ from dassl import distributed
 from dassl.config import cfg_to_dict
 from dassl.data import DataManager
 from dassl.data.sharing import Rounds, share
-from dassl.engine.build import run_hash
+from dassl.engine.build import difference, run_hash
 from dassl.evaluation import build_evaluator
 from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -172,7 +172,7 @@ class TrainerBase:
                      "optimizer": optim.state_dict() if optim is not None else None,
                      "scheduler": sched.state_dict() if sched is not None else None,
                      "val_result": None if val_result is None else float(val_result),
-                     "rng": get_rng_state(), "config_hash": self._hash(),
+                     "rng": get_rng_state(), "config_hash": self._hash(), "config": cfg_to_dict(self.cfg) if "cfg" in self.__dict__ else None,
                      "best_result": float(self.__dict__.get("best_result", -math.inf)), "seconds": self._seconds(), "extra": self.extra_state()}
             save_checkpoint(state, osp.join(directory, name), is_best=is_best, model_name=model_name)
         distributed.barrier()
@@ -211,8 +211,8 @@ class TrainerBase:
             path = osp.join(directory, name, candidates[0])
             checkpoint = load_checkpoint(path)
             if checkpoint.get("config_hash", self._hash()) != self._hash():
-                raise UserError(f"checkpoint '{path}' is of a run with another configuration: choose another --output-dir, or delete "
-                                "that folder to start anew")
+                raise UserError(f"checkpoint '{path}' is of a run with another configuration ({difference(checkpoint.get('config'), self.cfg)}): "
+                                "choose another --output-dir, or delete that folder to start anew")
             epoch = restore(checkpoint, path, self._models[name], self._optims[name], self._scheds[name])
         if "rng" in checkpoint:
             set_rng_state(checkpoint["rng"])

@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import IO
 
 from tqdm import tqdm
@@ -23,10 +24,25 @@ class _LogFile:
     """A file that keeps only the final state of each line: progress bars redraw theirs with carriage returns."""
 
     def __init__(self, path: str):
-        self._file = open(path, "a", encoding="utf-8")  # appending, so that no process of a run overwrites what another has written
+        self._path, self._file = path, open(path, "a", encoding="utf-8")  # appending, so that no process of a run overwrites what another has written
         self._pending: dict[int, str] = {}  # per stream, so that a bar on stderr does not cut a line of stdout
 
     def write(self, stream: int, text: str) -> None:
+        """Raises UserError once if the system refuses (disk full); from then on the log is silent, so that the sentence is seen."""
+        if self._file is None:
+            return
+        try:
+            self._write(stream, text)
+        except OSError as error:
+            self._give_up()
+            raise UserError(f"cannot write the log '{self._path}' ({error.strerror}): free space or choose another OUTPUT_DIR") from None
+
+    def _give_up(self) -> None:
+        file, self._file = self._file, None
+        with suppress(OSError):  # it tries to write what is left
+            file.close()
+
+    def _write(self, stream: int, text: str) -> None:
         *lines, self._pending[stream] = (self._pending.get(stream, "") + text).split("\n")
         for line in lines:
             self._file.write(_ANSI.sub("", line.rstrip("\r").rpartition("\r")[2]) + "\n")
@@ -36,10 +52,12 @@ class _LogFile:
             self._file.flush()
 
     def close(self) -> None:
-        for stream, text in list(self._pending.items()):
-            if text := text.rstrip("\r").rpartition("\r")[2]:
-                self.write(stream, "\n")
-        self._file.close()
+        with suppress(UserError):  # at the end of the program, nobody listens
+            for stream, text in list(self._pending.items()):
+                if text := text.rstrip("\r").rpartition("\r")[2]:
+                    self.write(stream, "\n")
+        if self._file is not None:
+            self._give_up()
 
 
 class Logger:

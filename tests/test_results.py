@@ -1,7 +1,13 @@
 """The collector against hand-computed tables."""
 
+import csv
 import json
+import os
+import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -39,7 +45,7 @@ def table(capsys, *arguments):
 
 def averages_of(folder):
     protocol = protocols.PROTOCOLS["base2new"]
-    return protocols.averages(protocol, protocols.collect(protocol, [folder])[0], ["base", "new", "H"])
+    return protocols.averages(protocol, protocols.collect(protocol, [folder])[0], ["base", "new", "H"])[0]
 
 
 def test_numbers(runs, capsys):
@@ -58,9 +64,17 @@ def test_numbers(runs, capsys):
 
 def test_files_and_picture(runs, capsys, tmp_path):
     table(capsys, runs, "--out", tmp_path / "table", "--plot", tmp_path / "table.png")
-    assert (tmp_path / "table.csv").read_text().splitlines()[1].startswith("openmoji,ZeroshotCLIP,openmoji,8,50.00,")
-    assert r"82.00 $\pm$ 2.00" in (tmp_path / "table.tex").read_text()
-    assert (tmp_path / "table.md").read_text().startswith("| data set")
+    lines = list(csv.reader((tmp_path / "table.csv").read_text().splitlines()))
+    assert lines[1] == ["openmoji", "ZeroshotCLIP", "openmoji", "8", "base", "50.0000", "", "1", "", "", ""]
+    assert ["openmoji", "CraftCoOp", "openmoji", "8", "base", "84.0000", "3.0000", "1, 2, 3", "2.0000", "0.5774", "1, 2, 3"] in lines
+    tex, text = (tmp_path / "table.tex").read_text(), (tmp_path / "table.md").read_text()
+    assert r"82.00 $\pm$ 2.00" in tex and r"+2.00 $\pm$ 0.58" in tex and r"{\footnotesize cells with -- have no finished run\par}" in tex
+    assert text.startswith("| data set") and "| +2.00 ± 0.58" in text and f"\n- cells with {results.MISSING} have no finished run\n" in text
+    found = json.loads((tmp_path / "table.json").read_text())
+    row = next(row for row in found["rows"] if (row["dataset"], row["trainer"]) == ("openmoji", "CraftCoOp"))
+    assert row["cells"]["base"]["values"] == {"1": 81.0, "2": 84.0, "3": 87.0} and row["cells"]["base"]["mean"] == 84.0
+    assert row["cells"]["base"]["gain"] == {"mean": 2.0, "standard_error": pytest.approx(1 / 3 ** 0.5), "seeds": [1, 2, 3]}
+    assert [row["average_of"] for row in found["rows"] if "average_of" in row] == [["openmoji", "other"]] * 3 and found["notes"]
     assert Image.open(tmp_path / "table.png").size[0] > 400
 
 
@@ -84,9 +98,9 @@ def test_ood_columns_and_the_gain_of_mmd_over_the_structure(tmp_path, capsys):
     assert lines[0] == ["data set", "trainer", "config", "shots", "source", "line", "other", "average", "seeds"]
     assert lines[2][:8] == ["a_to_line", "CoOp", "openmoji", "8", "70.00 ± 0.00", "60.00 ± 0.00", "50.00 ± 0.00", "55.00 ± 0.00"]
     assert [line[:3] for line in lines[3:5]] == [["a_to_line", "CraftCoOp", "openmoji"], ["a_to_line", "CraftCoOp", "openmoji_mmd"]]
-    assert lines[-1] == ["a_to_line", "CraftCoOp openmoji_mmd", "+4.50 ± 1.50", "+4.50 ± 1.50", "+4.50 ± 1.50", "+4.50 ± 1.50", "2"]
+    assert lines[-1] == ["a_to_line", "CraftCoOp openmoji_mmd", "8", "+4.50 ± 1.50", "+4.50 ± 1.50", "+4.50 ± 1.50", "+4.50 ± 1.50", "2"]
     assert len((tmp_path / "t_runs.csv").read_text().splitlines()) == 1 + 18
-    assert json.loads((tmp_path / "t.json").read_text())[0]["values"]["source"] == {"1": 70.0, "2": 70.0}
+    assert json.loads((tmp_path / "t.json").read_text())["rows"][0]["cells"]["source"]["values"] == {"1": 70.0, "2": 70.0}
 
 
 def test_group_columns(tmp_path, capsys):
@@ -118,7 +132,7 @@ def test_ablation_rows_are_the_variants(tmp_path, capsys):
         write(tmp_path / f"ablation/{variant}/base2new", "test_new", "openmoji", trainer, 1, 60.0)
     text, lines = report(capsys, "ablation", tmp_path)
     assert [line[1:3] for line in lines[2:5]] == [["CoOp", "baseline"], ["CoOp", "static"], ["CoOp", "both"]]
-    assert lines[-1][:3] == ["openmoji", "CoOp both", "+2.00"]
+    assert lines[-1][:4] == ["openmoji", "CoOp both", "8", "+2.00"]
     assert results.main(["base2new", str(tmp_path)]) == 2  # these are not its runs
 
 
@@ -136,8 +150,8 @@ def test_incomplete_unreadable_and_mixed_runs_are_named(runs, capsys):
 def test_nothing_found(tmp_path, capsys):
     assert results.main(["base2new", str(tmp_path)]) == 2
     assert "no results.json of base2new runs below" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="is not a folder"):
-        results.main(["base2new", str(tmp_path / "none")])
+    assert results.main(["base2new", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err == f"error: '{tmp_path / 'none'}' is not a folder: give the output folder of the runs\n"
 
 
 def test_a_thousand_runs_take_seconds(tmp_path, capsys):
@@ -179,7 +193,130 @@ def test_published_numbers_stand_beside_ours_with_their_status(tmp_path, capsys)
     put(tmp_path / "imagenet/CoOp/vit_b16_16shots/seed1", {"accuracy": 71.5})
     put(tmp_path / "evaluation/CoOp/vit_b16_16shots/imagenet_sketch/seed1", {"accuracy": 47.0})
     _, lines = report(capsys, "dg", tmp_path)
-    assert [line[4:6] for line in lines if line[1] == "CLIP (published)"] == [["66.73", "46.15"]]
+    assert [line[4:7] for line in lines if line[1] == "CLIP (published)"] == [["66.73", "46.15", "46.15"]]
+
+
+def test_published_averages_stand_beside_an_average_of_the_same_data_sets(tmp_path, capsys):
+    sets = ["imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft", "sun397", "dtd", "eurosat", "ucf101"]
+    for name in sets:
+        for part, value in (("train_base", 90.0), ("test_new", 70.0)):
+            write(tmp_path, part, name, "CoOp", 1, value)
+    text, lines = report(capsys, "base2new", tmp_path, "--out", tmp_path / "t")
+    average = {line[1]: line for line in lines if line[0] == "average of 11"}
+    assert average["CoOp"][4:6] == ["90.00", "70.00"] and average["PromptSRC (published)"][4:7] == ["84.26", "76.10", "79.97"]
+    assert average["VPT (deep vision prompting, 4 ctx, 5 ep) (published)"][4:6] == ["80.24", "73.43"]
+    for kind in ("md", "tex", "json"):  # the status is in all of them
+        assert "PromptSRC README: as read in its source" in (tmp_path / f"t.{kind}").read_text()
+    row = next(row for row in json.loads((tmp_path / "t.json").read_text())["rows"] if row["trainer"] == "PromptSRC (published)" and "of 11" in row["dataset"])
+    assert row["published"] and row["cells"]["base"] == {"mean": 84.26}
+    shutil.rmtree(tmp_path / "test_new/dtd")
+    shutil.rmtree(tmp_path / "train_base/dtd")
+    _, lines = report(capsys, "base2new", tmp_path)
+    assert not [line for line in lines if line[0].startswith("average") and "(published)" in line[1]]
+    put(tmp_path / "imagenet/CoOp/vit_b16_16shots/seed1", {"accuracy": 71.5})
+    for name in sets[1:]:
+        put(tmp_path / f"evaluation/CoOp/vit_b16_16shots/{name}/seed1", {"accuracy": 60.0})
+    _, lines = report(capsys, "xd", tmp_path)
+    published = {line[1]: line[lines[0].index("average")] for line in lines if "(published)" in line[1]}
+    assert published == {"CoOp (published)": "63.88", "CoCoOp (published)": "65.74", "MaPLe (published)": "66.30", "PromptSRC (published)": "65.81"}
+
+
+def test_averages_over_different_data_sets_are_told_apart_and_not_paired(runs, capsys):
+    shutil.rmtree(runs / "train_base/other/shots_8/CraftCoOp")  # a sweep half way
+    shutil.rmtree(runs / "test_new/other/shots_8/CraftCoOp")
+    for part in ("train_base", "test_new"):
+        for trainer in ("CoOp", "CraftCoOp"):
+            for seed in (1, 2, 3):
+                write(runs, part, "third", trainer, seed, 20.0)
+    text, lines = report(capsys, "base2new", runs)
+    averaged = {(line[0], line[1]): line for line in lines if line[0].startswith("average")}
+    assert set(averaged) == {("average of 3", "CoOp"), ("average of 2 of 3", "CraftCoOp"), ("average of 2 of 3", "ZeroshotCLIP")}
+    gain = next(line for line in lines[lines.index(averaged["average of 2 of 3", "CraftCoOp"]):] if line[0] == "average of 2 of 3" and line[2] == "8")
+    assert gain[3:6] == [results.MISSING] * 3
+    assert "note: the average of CraftCoOp/openmoji is without other\n" in text
+    # As many, but others: no pair either.
+    shutil.rmtree(runs / "train_base/third/shots_8/CoOp")
+    shutil.rmtree(runs / "test_new/third/shots_8/CoOp")
+    text, lines = report(capsys, "base2new", runs)
+    assert {line[0] for line in lines if line[1] == "CoOp" and line[0].startswith("average")} == {"average of 2 of 3"}
+    assert [line[3:6] for line in lines if line[0] == "average of 2 of 3" and line[2] == "8" and line[1] == "CraftCoOp"] == [[results.MISSING] * 3]
+
+
+def test_an_average_over_targets_is_of_all_that_the_table_has(tmp_path, capsys):
+    for trainer, targets in (("CoOp", {"dtd": 40.0, "eurosat": 50.0}), ("CraftCoOp", {"eurosat": 60.0})):
+        put(tmp_path / f"imagenet/{trainer}/vit_b16_16shots/seed1", {"accuracy": 70.0})
+        for target, value in targets.items():
+            put(tmp_path / f"evaluation/{trainer}/vit_b16_16shots/{target}/seed1", {"accuracy": value})
+    _, lines = report(capsys, "xd", tmp_path, "--ours")
+    assert lines[2][4:8] == ["70.00", "40.00", "50.00", "45.00"] and lines[3][4:8] == ["70.00", results.MISSING, "60.00", results.MISSING]
+    assert lines[-1][3:7] == ["+0.00", results.MISSING, "+10.00", results.MISSING]
+
+
+def test_seeds_that_differ_between_columns_are_told(runs, capsys):
+    shutil.rmtree(runs / "test_new/openmoji/shots_8/CraftCoOp/openmoji/seed2")
+    text, lines = report(capsys, "base2new", runs)
+    assert next(line[-1] for line in lines if line[:2] == ["openmoji", "CraftCoOp"]) == "base 1, 2, 3; new, H 1, 3"
+    assert "note: CraftCoOp/openmoji on openmoji has no seed 2 of new, which other rows have\n" in text
+    assert [line[-1] for line in lines if line[0] == "openmoji" and line[1] == "CraftCoOp"][-1] == "base 3; new, H 2"
+    assert [line[-1] for line in lines if line[0] == "average of 2" and line[1] == "CraftCoOp"] == ["base 1, 2, 3; new, H 1, 3", "base 3; new, H 2"]
+    # H of the average is of the seeds that it has: base (81 + 87 + 87 + 93) / 4, new (60 + 62 + 66 + 68) / 4
+    h = next(line[6] for line in lines if line[0] == "average of 2" and line[1] == "CraftCoOp")
+    assert float(h.split(" ± ")[0]) == pytest.approx(2 * 87 * 64 / (87 + 64), abs=0.005)
+
+
+def test_tests_of_other_epochs_than_the_trained_model_s_are_named(tmp_path, capsys):
+    for part, more in (("train_base", {"epochs": 50, "loaded": None, "deployed": "last_step"}), ("test_new", {"loaded": {"model_dir": "../x", "epoch": 2}})):
+        path = write(tmp_path, part, "openmoji", "CoOp", 1, 80.0)
+        path.write_text(json.dumps(json.loads(path.read_text()) | more))
+    assert "CoOp/openmoji on openmoji, seed 1, mixes tests of the model's epochs 2 and 50: do not compare" in report(capsys, "base2new", tmp_path)[0]
+
+
+MALFORMED = {"list": "[]", "nothing": "", "no config": {"config": None}, "config": {"config": [1]}, "group": {"config": {"TRAIN": 3}},
+             "accuracy": {"metrics": {"test": {"accuracy": float("nan")}}}, "text": {"metrics": {"test": {"accuracy": "80"}}}, "no test": {"metrics": {}},
+             "metrics": {"metrics": None}, "time": {"started": 5}, "seconds": {"wall_time_s": "1"}, "complete": {"complete": 1}, "loaded": {"loaded": "x"},
+             "test": {"metrics": {"test": [80]}}}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_malformed_results_are_named_and_all_else_is_shown(runs, capsys, tmp_path, case):
+    from tools import report as page
+    path = write(runs, "test_new", "openmoji", "CoOp", 2, 99.0)
+    change = MALFORMED[case]
+    path.write_text(change if isinstance(change, str) else json.dumps(json.loads(path.read_text()) | change))
+    text, rows = table(capsys, runs)
+    assert rows["openmoji", "CoOp"][5].startswith("61.00") and f"note: '{path}' " in text and "run it again" in text
+    assert page.main([str(runs), "--out", str(tmp_path / "page.html")]) == 0
+    assert str(path) in (tmp_path / "page.html").read_text()
+
+
+def test_places_that_cannot_be_written_to(runs, capsys, tmp_path):
+    from tools import report as page
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+
+    def said(tool, *more) -> str:
+        assert tool.main([*(["base2new"] if tool is results else []), str(runs), *map(str, more)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    for tool, name in ((results, "t"), (page, "t.html")):
+        assert said(tool, "--out", tmp_path / "file" / name).startswith(f"error: '{tmp_path / 'file/t'}") and "choose another --out" in said(
+            tool, "--out", tmp_path / "file" / name)
+        assert said(tool, "--out", "") == "error: --out is '.', a folder: give the name of a file"
+    assert "a folder: give the name of a file" in said(page, "--out", tmp_path / "folder")
+    assert said(results, "--plot", "x.foo") == "error: --plot is 'x.foo': give a name that ends in .png, .pdf, .svg, .jpg"
+    assert "choose another --plot" in said(results, "--plot", tmp_path / "file/p.png")
+    assert said(page, "--figures", tmp_path / "none.png", "--out", tmp_path / "p.html").endswith("which is no file: give PNG files of tools.figures")
+
+
+def test_nobody_reads_on(runs):
+    command = f"{sys.executable} -c 'import sys; from tools import results; sys.exit(results.main(sys.argv[1:]))' base2new {runs}"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command} | true"], capture_output=True, text=True, cwd=Path(results.__file__).parent.parent)
+    assert done.stderr == "" and done.returncode in (0, 141)
+
+
+def test_special_signs_of_latex():
+    assert results.escaped(r"a_b 5% \x ± –") == r"a\_b 5\% \textbackslash{}x $\pm$ --"
 
 
 def test_a_report_page_holds_everything_in_one_file(tmp_path, capsys):
@@ -196,6 +333,16 @@ def test_a_report_page_holds_everything_in_one_file(tmp_path, capsys):
     assert "LR: 0.1" in text and "Gain of CRAFT" in text
     assert page.cell("-5.00 ± 1.00", "gap", True) == '<td class="up">-5.00 ± 1.00</td>'  # a smaller gap is a gain
     assert 'class="down"' in page.cell("-5.00 ± 1.00", "base", True) and "class" not in page.cell("-5.00 ± 3.00", "base", True)
+    runs = tmp_path / "more"
+    (trained,) = [write(runs, "train_base", "openmoji", "CoOp", 1, 80.0, config={"OPTIM": {"LR": 0.1}, "DATASET": {"SUBSAMPLE_CLASSES": "base"}})]
+    tested = write(runs, "test_new", "openmoji", "CoOp", 1, 60.0, config={"OPTIM": {"LR": 0.1}, "DATASET": {"SUBSAMPLE_CLASSES": "new"}})
+    there = os.path.relpath(trained.parent, tested.parent)
+    tested.write_text(json.dumps(json.loads(tested.read_text()) | {"loaded": {"model_dir": there, "epoch": 3}}))
+    write(runs / "long/base2new", "train_base", "openmoji", "CoOp", 1, 80.0, config={"OPTIM": {"LR": 0.9}})
+    assert page.main([str(runs), "--out", str(tmp_path / "more.html")]) == 0
+    text = (tmp_path / "more.html").read_text()
+    assert text.count("<summary>") == 1 + 3 and "LR: 0.9" in text and text.count("LR: 0.1") == 1
+    assert "# tests epoch 3 of" in text and "DATASET: {SUBSAMPLE_CLASSES: new}" in text
     assert page.main([str(tmp_path / "none"), "--out", str(tmp_path / "x.html")]) == 2
     (tmp_path / "empty").mkdir()
     assert page.main([str(tmp_path / "empty"), "--out", str(tmp_path / "x.html")]) == 2

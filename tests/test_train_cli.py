@@ -166,7 +166,8 @@ def test_what_was_tested_is_part_of_a_finished_evaluation(files, capsys):
 def test_results_of_another_configuration_stay_and_the_difference_is_shown(files, capsys):
     assert train.main(train.parse_args(arguments(files))) == 0
     said = refused(files, capsys, "OPTIM.LR", "0.3", "TRAINER.COOP.CSC", "True")
-    assert f"'{files / 'out/results.json'}' holds results of another run (OPTIM.LR is 0.1 there and 0.3 here; TRAINER.COOP.CSC is False there and True here)" in said
+    assert said.startswith(f"error: '{files / 'out/results.json'}' holds results of another run (OPTIM.LR is 0.1 there and 0.3 here; "
+                           "TRAINER.COOP.CSC is False there and True here): choose another")
     # Without results, the checkpoint tells.
     (files / "out/results.json").unlink()
     assert train.main(train.parse_args(arguments(files, "OPTIM.LR", "0.3"))) == 2

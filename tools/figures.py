@@ -9,21 +9,23 @@ RUN is the folder of a finished run. Features of its test images are computed on
 """
 
 import argparse
+import functools
 import math
-import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import build_dataset
 from dassl.utils import UserError, read_image
-from tools import results, trained
+from tools import inputs, results, trained
+from tools.inputs import InputError
 from tools.protocols import PROTOCOLS, collect
 
 COLOURS = ("#3b6fb6", "#d1495b", "#2e9e7a", "#e2a03f", "#7b5ea7", "#5a5a5a", "#a3563f", "#3aa7c9")
@@ -66,9 +68,10 @@ def features(run: Path, root: str, name: str = "") -> SimpleNamespace:
                 texts.append(some.text.float().cpu())
         text = torch.cat(texts) if texts[0].dim() == 3 else texts[0]
         found = {"image": torch.cat(images), "text": text.contiguous(), "labels": labels, "scale": some.scale.reshape(1).float().cpu()}
-        part = file.with_suffix(".part")
-        save_file(found, part)
-        os.replace(part, file)
+        try:
+            inputs.write(file, lambda part: save_file(found, part), "--out")
+        except (InputError, SafetensorError):
+            sys.stderr.write(f"note: '{run}' cannot be written to: its features are computed anew next time\n")
     return SimpleNamespace(**found, paths=paths, classnames=[name.replace("_", " ") for name in names], name=run_name(run))
 
 
@@ -98,9 +101,8 @@ def pyplot():
 
 def save(figure, out: Path) -> None:
     """OUT.png and OUT.pdf, without a date so that equal pictures are equal files."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out.with_suffix(".png"))
-    figure.savefig(out.with_suffix(".pdf"), metadata={"CreationDate": None})
+    inputs.write(out.with_suffix(".png"), figure.savefig, "--out")
+    inputs.write(out.with_suffix(".pdf"), functools.partial(figure.savefig, metadata={"CreationDate": None}), "--out")
     sys.stdout.write(f"picture: {out.with_suffix('.png')}\n")
 
 
@@ -227,9 +229,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--names", nargs="+", help="tsne: these classes")
     parser.add_argument("--images", type=int, default=4, help="predictions: so many images")
     args = parser.parse_args(arguments)
-    args.out = args.out or Path("output/figures") / args.kind
+    args.out = args.out if args.out is not None else Path("output/figures") / args.kind
 
     def run(args: argparse.Namespace) -> int:
+        inputs.check_name(args.out.with_suffix(".png") if args.out.name else args.out, "--out")
         KINDS[args.kind](args)
         return 0
 

@@ -10,6 +10,9 @@ import statistics
 import sys
 from pathlib import Path
 
+from tools import inputs
+from tools.inputs import InputError
+
 
 def read_log(path: Path, keyword: str, mark: str) -> float | None:
     """The last `* keyword: x%` after the line `mark`; None if the log has none."""
@@ -42,6 +45,16 @@ def summarise(folder: Path, args: argparse.Namespace) -> float | None:
     return mean
 
 
+def run(args: argparse.Namespace) -> int:
+    if not args.directory.is_dir():
+        raise InputError(f"'{args.directory}' is not a folder: give the folder that holds the seeds' folders")
+    folders = sorted(path for path in args.directory.iterdir() if path.is_dir()) if args.multi_exp else [args.directory]
+    means = [mean for folder in folders if (mean := summarise(folder, args)) is not None]
+    if args.multi_exp and means:
+        sys.stdout.write(f"Average: {statistics.mean(means):.2f}%\n")
+    return 0 if means else 2
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path)
@@ -49,15 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--test-log", action="store_true", help="logs of test runs (without training)")
     parser.add_argument("--multi-exp", action="store_true", help="several experiments below DIRECTORY")
     parser.add_argument("--keyword", default="accuracy")
-    args = parser.parse_args(arguments)
-    if not args.directory.is_dir():
-        sys.stderr.write(f"error: '{args.directory}' is not a folder: give the folder that holds the seeds' folders\n")
-        return 2
-    folders = sorted(path for path in args.directory.iterdir() if path.is_dir()) if args.multi_exp else [args.directory]
-    means = [mean for folder in folders if (mean := summarise(folder, args)) is not None]
-    if args.multi_exp and means:
-        sys.stdout.write(f"Average: {statistics.mean(means):.2f}%\n")
-    return 0 if means else 2
+    return inputs.main(run, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

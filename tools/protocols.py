@@ -2,12 +2,15 @@
 
 import functools
 import json
+import math
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tools.inputs import InputError
 
 # Keys by which runs of one cell may differ.
 OWN_KEYS = ("SEED", "OUTPUT_DIR", "RESUME", "EVAL_ONLY", "VERBOSE", "USE_CUDA")
@@ -21,9 +24,9 @@ def harmonic(base: float, new: float) -> float:
     return 2 * base * new / (base + new) if base + new else 0.0
 
 
-@dataclass
+@dataclass(eq=False)
 class Row:
-    """What one trainer with its config reached on one data set: {column: {seed: percent}}."""
+    """What one trainer with its config reached on one data set, or on average over several: {column: {seed: percent}}."""
 
     dataset: str
     trainer: str
@@ -31,25 +34,32 @@ class Row:
     shots: str
     values: dict[str, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
     runs: list[dict] = field(default_factory=list)  # what of each results.json proves the numbers
+    targets: frozenset[str] = frozenset()  # columns that the column "average" is over
+    members: frozenset[str] = frozenset()  # data sets that a row of averages is over
 
     def of(self, column: str) -> dict[int, float]:
-        """{seed: value}; H from base and new."""
+        """{seed: value}; H from base and new; the average of seeds that all targets have."""
         if column == "H":
-            base, new = self.values["base"], self.values["new"]
+            base, new = self.of("base"), self.of("new")
             return {seed: harmonic(base[seed], new[seed]) for seed in sorted(base.keys() & new.keys())}
         if column == "average":
-            rest = [values for name, values in self.values.items() if name != "source"]
-            shared = set.intersection(*map(set, rest)) if rest else set()
-            return {seed: statistics.mean(values[seed] for values in rest) for seed in sorted(shared)}
-        return self.values[column]
+            parts = [self.of(target) for target in self.targets]
+            shared = set.intersection(*map(set, parts)) if parts else set()
+            return {seed: statistics.mean(values[seed] for values in parts) for seed in sorted(shared)} or self.values.get(column, {})
+        return self.values.get(column, {})
 
     @property
     def key(self) -> tuple[str, str, str, str]:
         return self.dataset, self.trainer, self.config, self.shots
 
     @property
-    def seeds(self) -> list[int]:
-        return sorted({seed for values in self.values.values() for seed in values})
+    def name(self) -> str:
+        return f"{self.trainer}/{self.config}"
+
+    @property
+    def seeds(self) -> set[int]:
+        """Those that any column has."""
+        return {seed for values in self.values.values() for seed in values}
 
 
 @dataclass(frozen=True)
@@ -68,9 +78,16 @@ class Protocol:
     whole: bool = False
 
 
+def percent(metrics: dict, key: str) -> float:
+    """A metric of a test. KeyError if there is none, ValueError if it is no number."""
+    value = metrics[key]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"its {key} is {value!r}")
+    return float(value)
+
+
 def accuracy(metrics: dict) -> float:
-    """In percent. KeyError if the run has none."""
-    return float(metrics["accuracy"])
+    return percent(metrics, "accuracy")
 
 
 def _base2new(match: re.Match, metrics: dict):
@@ -94,7 +111,7 @@ GROUP_COLUMNS = {"average": "accuracy", "adjusted": "adjusted_accuracy", "worst 
 
 
 def _group(match: re.Match, metrics: dict):
-    return match["dataset"], {"mean" if name == "average" else name: float(metrics[key]) for name, key in GROUP_COLUMNS.items() if key in metrics}
+    return match["dataset"], {"mean" if name == "average" else name: percent(metrics, key) for name, key in GROUP_COLUMNS.items() if key in metrics}
 
 
 def _few_shot(match: re.Match, metrics: dict):
@@ -145,56 +162,110 @@ def baseline_key(protocol: Protocol, row: Row) -> tuple[str, str, str, str] | No
     return row.dataset, row.trainer.removeprefix("Craft"), row.config.removesuffix("_mmd"), row.shots
 
 
+# What results.json has of what is read here: kinds of the values, which but for the first three may be absent or null.
+KINDS = {"complete": bool, "metrics": dict, "config": dict, "loaded": dict, "epochs": int, "wall_time_s": (int, float), "started": str, "finished": str,
+         "versions": dict, "config_hash": str}
+
+
 def read_run(path: Path) -> dict:
-    """What a results.json holds. Raises OSError, or ValueError for what is no JSON."""
+    """What a results.json holds. Raises OSError, or ValueError for what no run of train.py writes."""
     return _parsed(path, path.stat().st_mtime_ns)
 
 
 @functools.cache
 def _parsed(path: Path, time: int) -> dict:
     """A page with all protocols asks for each file many times."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError("it holds no object")
+    for number, (key, kind) in enumerate(KINDS.items()):
+        value = found.get(key)
+        if not isinstance(value, kind) and (number < 3 or value is not None):
+            raise ValueError(f"its {key} is {value!r}" if key in found else f"it lacks {key}")
+    for key in ("TRAIN", "DATASET", "TRAINER"):
+        if not isinstance(found["config"].get(key, {}), dict):
+            raise ValueError(f"its config.{key} is {found['config'][key]!r}")
+    return found
+
+
+def run_files(folders: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
+    """(folder, results.json) of everything below the folders. Raises InputError for what is no folder."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"'{folder}' is not a folder: give the output folder of the runs")
+        for path in sorted(folder.rglob("results.json")):
+            yield folder, path
+
+
+def match_of(protocol: Protocol, path: Path) -> re.Match | None:
+    """Of the layout of the protocol's folders that the path of a results.json has; None if it is of another protocol."""
+    text = path.resolve().as_posix()
+    if protocol.name == "base2new" and "/ablation/" in text:
+        return None
+    return next((found for layout in protocol.layouts if (found := re.search(f"/{layout}", text))), None)
 
 
 def collect(protocol: Protocol, folders: Iterable[Path], shots: str | None = None) -> tuple[list[Row], list[str]]:
-    """(rows in the order of a table, what is wrong with the folders in sentences). Raises SystemExit for what is no folder."""
+    """(rows in the order of a table, what is wrong with the folders in sentences). Raises InputError for what is no folder."""
     rows: dict[tuple, Row] = {}
     problems: list[str] = []
     configs: dict[tuple, dict[str, Path]] = defaultdict(dict)
-    for folder in folders:
-        if not folder.is_dir():
-            raise SystemExit(f"error: '{folder}' is not a folder: give the output folder of the runs")
-        for path in sorted(folder.rglob("results.json")):
-            text = path.resolve().as_posix()
-            match = next((found for layout in protocol.layouts if (found := re.search(f"/{layout}", text))), None)
-            if match is None or shots is not None and match["shots"] != shots or protocol.name == "base2new" and "/ablation/" in text:
-                continue
-            try:
-                found = read_run(path)
-                placed = protocol.place(match, found["metrics"]["test"]) if found["complete"] else ()
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                problems.append(f"'{path}' is not readable as results ({type(error).__name__}: {error}): run it again")
-                continue
-            if placed is None:
-                continue
-            if not placed:
-                problems.append(f"'{path}' is of a run that is not complete: run it again to finish it")
-                continue
-            key = key_of(protocol, match, placed[0])
-            row = rows.setdefault(key, Row(*key))
-            for column, value in placed[1].items():
-                row.values[column][int(match["seed"])] = value
-                configs[(*key, column)].setdefault(comparable(found.get("config", {})), path)
-            row.runs.append({"run": path.parent.relative_to(folder).as_posix()}
-                            | {name: found["metrics"]["test"].get(name) for name in ("correct", "total", "accuracy")}
-                            | {name: found.get(name) for name in ("config_hash", "epochs", "wall_time_s", "peak_memory_mb", "started")})
+    epochs: dict[tuple, dict[bool, set]] = defaultdict(lambda: defaultdict(set))  # (row, seed): tests of a model or not: epochs of the model
+    for folder, path in run_files(folders):
+        match = match_of(protocol, path)
+        if match is None or shots is not None and match["shots"] != shots:
+            continue
+        try:
+            found = read_run(path)
+            placed = protocol.place(match, found["metrics"]["test"]) if found["complete"] else ()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            said = f"lacks {error}" if isinstance(error, KeyError) else f"is not readable as results ({error})"
+            problems.append(f"'{path}' {said}: run it again")
+            continue
+        if placed is None:
+            continue
+        if not placed:
+            problems.append(f"'{path}' is of a run that is not complete: run it again to finish it")
+            continue
+        key, seed, loaded = key_of(protocol, match, placed[0]), int(match["seed"]), found.get("loaded")
+        row = rows.setdefault(key, Row(*key))
+        for column, value in placed[1].items():
+            row.values[column][seed] = value
+            configs[(*key, column)].setdefault(comparable(found["config"]), path)
+        if loaded is None:
+            epochs[key, seed][False].add(None if found.get("deployed") == "best_val" else found.get("epochs"))
+        elif loaded.get("model_dir"):
+            epochs[key, seed][True].add(loaded.get("epoch"))
+        row.runs.append({"run": path.parent.relative_to(folder).as_posix()}
+                        | {name: found["metrics"]["test"].get(name) for name in ("correct", "total", "accuracy")}
+                        | {name: found.get(name) for name in ("config_hash", "epochs", "wall_time_s", "peak_memory_mb", "started")})
     if protocol.name in ("xd", "dg"):  # a data set that something was trained on and nothing else tested is another protocol's
         rows = {key: row for key, row in rows.items() if set(row.values) - {"source"}}
+    for row in rows.values():
+        row.targets = frozenset(column for other in rows.values() if other.dataset == row.dataset for column in other.values) - {"source"}
     for (dataset, trainer, config, _, column), different in configs.items():
         if len(different) > 1:
             problems.append(f"{trainer}/{config} on {dataset} ({column}) mixes {len(different)} configurations, e.g. "
                             f"{' and '.join(f'{chr(39)}{path}{chr(39)}' for path in list(different.values())[:2])}: do not trust its mean")
-    return ordered(rows.values()), problems
+    for ((dataset, trainer, config, _), seed), found in epochs.items():
+        if found[True] and len(every := found[True] | found[False]) > 1:
+            names = " and ".join(sorted("the best" if epoch is None else str(epoch) for epoch in every))
+            problems.append(f"{trainer}/{config} on {dataset}, seed {seed}, mixes tests of the model's epochs {names}: do not compare them")
+    return ordered(rows.values()), problems + lacking(rows.values())
+
+
+def lacking(rows: Iterable[Row]) -> list[str]:
+    """Sentences on seeds that a row has not and others of its data set have; nothing is drawn for zero-shot CLIP."""
+    rows, sentences = [row for row in rows if not row.trainer.startswith("Zeroshot")], []
+    for row in ordered(rows):
+        wanted = {seed for other in rows if (other.dataset, other.shots) == (row.dataset, row.shots) for seed in other.seeds}
+        without: dict[tuple[int, ...], list[str]] = defaultdict(list)
+        for column in row.values:
+            if missing := tuple(sorted(wanted - row.of(column).keys())):
+                without[missing].append(column)
+        sentences += [f"{row.name} on {row.dataset} has no seed {', '.join(map(str, missing))} of {', '.join(columns)}, which other rows have"
+                      for missing, columns in without.items()]
+    return sentences
 
 
 def ordered(rows: Iterable[Row]) -> list[Row]:
@@ -208,23 +279,25 @@ def ordered(rows: Iterable[Row]) -> list[Row]:
     return sorted(rows, key=place)
 
 
-def averages(protocol: Protocol, rows: list[Row], columns: list[str]) -> list[Row]:
-    """A row per trainer and config over all its data sets, per seed; seeds that every data set has.
+def averages(protocol: Protocol, rows: list[Row], columns: list[str]) -> tuple[list[Row], list[str]]:
+    """(a row per trainer and config over all its data sets, per seed; which data sets a row lacks). Seeds are those that every data set has.
 
     Papers take H of the averaged base and new accuracies, which `Row.of` does per seed.
     """
     groups: dict[tuple, list[Row]] = defaultdict(list)
     for row in rows:
         groups[row.key[1:]].append(row)
-    most = max((len(members) for members in groups.values()), default=0)
-    result = []
+    result, notes = [], []
     for key, members in groups.items():
         if len(members) < 2 or not protocol.whole:
             continue
-        average = Row(f"average of {len(members)}" + ("" if len(members) == most else f" (incomplete: {most})"), *key)
+        names, every = frozenset(row.dataset for row in members), {row.dataset for row in rows if row.shots == key[2]}
+        average = Row(f"average of {len(names)}" + ("" if names == every else f" of {len(every)}"), *key, members=names)
+        if names != every:
+            notes.append(f"the average of {average.name} is without {', '.join(sorted(every - names))}")
         for column in columns:
             if column != "H":
                 shared = set.intersection(*(set(row.of(column)) for row in members))
                 average.values[column].update({seed: statistics.mean(row.of(column)[seed] for row in members) for seed in sorted(shared)})
         result.append(average)
-    return result
+    return sorted(result, key=lambda row: -len(row.members)), notes

@@ -11,12 +11,14 @@ import html
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 
 import yaml
 
-from tools import results
-from tools.protocols import OWN_KEYS, PROTOCOLS, read_run
+from tools import inputs, results
+from tools.inputs import InputError
+from tools.protocols import OWN_KEYS, PROTOCOLS, Protocol, comparable, match_of, read_run, run_files
 
 TITLES = {"base2new": "Base to new classes", "xd": "Cross-dataset", "dg": "Domain generalisation", "ood": "Out of distribution",
           "group": "Group robustness", "few_shot": "Few-shot", "ablation": "Ablation"}
@@ -27,7 +29,8 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.4rem; border-bo
 th, td { padding: .2rem .7rem; text-align: right; white-space: nowrap; } .text { text-align: left; }
 th { border-bottom: 2px solid #444; } tr.new td { border-top: 1px solid #bbb; } tr:hover td { background: #f3f6fa; }
 .up { color: #14743c; font-weight: 600; } .down { color: #a4262c; font-weight: 600; }
-img { max-width: 100%; } .note { color: #555; font-size: 13px; } pre { font-size: 12px; background: #f6f6f6; padding: .8rem; overflow-x: auto; }
+details .inside { margin-left: 1.2rem; } img { max-width: 100%; }
+.note { color: #555; font-size: 13px; } pre { font-size: 12px; background: #f6f6f6; padding: .8rem; overflow-x: auto; }
 """
 
 
@@ -58,33 +61,68 @@ def picture(path: Path, name: str) -> str:
     return f'<p><img alt="{html.escape(name)}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"></p>'
 
 
-def runs_of(folders: list[Path]) -> list[dict]:
-    found = []
-    for path in sorted(path for folder in folders for path in folder.rglob("results.json")):
+def runs_of(folders: list[Path]) -> dict[Path, dict]:
+    """{folder of a complete run: its results}."""
+    found = {}
+    for _, path in run_files(folders):
         try:
             run = read_run(path)
         except (OSError, ValueError):
             continue  # `collect` names it
-        if isinstance(run, dict) and run.get("complete"):
-            found.append(run)
+        if run["complete"]:
+            found[path.resolve().parent] = run
     return found
 
 
-def configurations(runs: list[dict]) -> str:
-    """The configuration of each trainer and data set, without what differs between its seeds, and of TRAINER only what it reads."""
-    shown: dict[tuple, str] = {}
-    for run in runs:
-        config = {key: value for key, value in run.get("config", {}).items() if key not in OWN_KEYS and key not in ("VERSION", "RESUME")}
-        name = config.get("TRAINER", {}).get("NAME", run.get("trainer", ""))
-        own = {key: value for key, value in config.get("TRAINER", {}).items()
-               if not isinstance(value, dict) or key == name.removeprefix("Craft").upper() or key == "CRAFT" and name.startswith("Craft")}
-        text = yaml.safe_dump(config | {"TRAINER": own}, sort_keys=True, default_flow_style=None, width=140)
-        shown.setdefault((name, config.get("DATASET", {}).get("NAME", ""), own.get("CRAFT", {}).get("LAMBDA_MMD", 0)), text)
-    return "\n".join(f"<details><summary>{html.escape(' on '.join(str(part) for part in key[:2]))}{' with MMD' if key[2] else ''}</summary>"
-                     f"<pre>{html.escape(text)}</pre></details>" for key, text in sorted(shown.items(), key=lambda item: str(item[0])))
+def settings(run: dict) -> dict:
+    """{KEY: value} of a run's configuration, without what differs between seeds, and of TRAINER only what it reads."""
+    name = run["config"].get("TRAINER", {}).get("NAME", run.get("trainer", ""))
+
+    def flat(tree: dict, prefix: str) -> dict:
+        return {key: value for name, node in tree.items() for key, value in
+                (flat(node, f"{prefix}{name}.") if isinstance(node, dict) else {f"{prefix}{name}": node}).items()}
+
+    read = {key: value for key, value in run["config"].get("TRAINER", {}).items()
+            if not isinstance(value, dict) or key == name.removeprefix("Craft").upper() or key == "CRAFT" and name.startswith("Craft")}
+    return {key: value for key, value in flat(run["config"] | {"TRAINER": read}, "").items() if key not in (*OWN_KEYS, "VERSION")}
 
 
-def facts(runs: list[dict]) -> str:
+def nested(flat: dict) -> dict:
+    tree: dict = {}
+    for key, value in flat.items():
+        *parents, leaf = key.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return tree
+
+
+def configurations(protocol: Protocol, runs: dict[Path, dict]) -> str:
+    """Of the protocol's runs each different configuration, with the folders and seeds that have it; of a test, what it has other than its training."""
+    seeds: dict[tuple[str, str], list[int]] = defaultdict(list)
+    texts: dict[tuple[str, str], str] = {}
+    for folder, run in runs.items():
+        match = match_of(protocol, folder / "results.json")
+        if match is None:
+            continue
+        key = match[0].strip("/").rpartition("/seed")[0], comparable(run["config"])
+        seeds[key].append(int(match["seed"]))
+        if key in texts:
+            continue
+        own, loaded, said = settings(run), run.get("loaded") or {}, ""
+        trained = (folder / loaded["model_dir"]).resolve() if loaded.get("model_dir") else None
+        if trained in runs:
+            before = settings(runs[trained])
+            own = {key: value for key, value in own.items() if key not in before or before[key] != value}
+            epoch = "the best epoch" if loaded.get("epoch") is None else f"epoch {loaded['epoch']}"
+            said = f"# tests {epoch} of {loaded['model_dir'].strip('./').rpartition('/seed')[0]}; as there, but for\n"
+        texts[key] = said + yaml.safe_dump(nested(own), sort_keys=True, default_flow_style=None, width=140)
+    titles = {key: f"{key[0]}, seeds {', '.join(map(str, sorted(own)))}" for key, own in seeds.items()}
+    return "\n".join(f"<details><summary>{html.escape(titles[key])}</summary><pre>{html.escape(text)}</pre></details>" for key, text in sorted(texts.items()))
+
+
+def facts(runs: Collection[dict]) -> str:
     """Versions, devices, seeds, times."""
     lists: dict[str, set] = defaultdict(set)
     for run in runs:
@@ -95,14 +133,14 @@ def facts(runs: list[dict]) -> str:
     hours = sum(run.get("wall_time_s") or 0 for run in runs) / 3600
     started = [run["started"] for run in runs if run.get("started")]
     rows = [["runs", f"{len(runs):,}"], ["time of all runs together", f"{hours:.1f} h"],
-            ["first started, last finished", f"{min(started, default='?')}, {max((run.get('finished', '') for run in runs), default='?')}"],
+            ["first started, last finished", f"{min(started, default='?')}, {max((run.get('finished') or '' for run in runs), default='?')}"],
             *[[name, ", ".join(map(str, sorted(values, key=str)))] for name, values in sorted(lists.items())]]
     return table(["", ""], rows)
 
 
 def page(folders: list[Path], figures: list[Path]) -> str:
-    """The whole page, or "" if there is nothing to show."""
-    parts = []
+    """The whole page. Raises InputError if there is nothing to show."""
+    parts, how, runs = [], [], runs_of(folders)
     for name, protocol in PROTOCOLS.items():
         found = results.tables(protocol, folders)
         if not found.rows:
@@ -116,15 +154,26 @@ def page(folders: list[Path], figures: list[Path]) -> str:
             results.plot(found.rows, found.columns, drawn)
             parts.append(picture(drawn, TITLES[name]))
         parts += [f"<p class=note>{html.escape(note)}</p>" for note in found.notes]
+        how.append(f"<details><summary>{TITLES[name]}</summary><div class=inside>{configurations(protocol, runs)}</div></details>")
     if not parts:
-        return ""
+        raise InputError(f"{', '.join(map(str, folders))} holds no finished runs of any protocol: run one of scripts/ first")
     if figures:
         parts.append("<h2>Pictures</h2>" + "".join(f"<h3>{html.escape(path.stem)}</h3>" + picture(path, path.stem) for path in figures))
-    runs = runs_of(folders)
     made = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     return ("<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>CRAFT: results</title>"
             f"<style>{STYLE}</style><h1>CRAFT: what was run</h1><p class=note>Accuracies in percent, mean ± standard deviation over seeds. Made {made}.</p>"
-            + "\n".join(parts) + "<h2>How it was run</h2>" + facts(runs) + "<h3>Configurations</h3>" + configurations(runs) + "</html>\n")
+            + "\n".join(parts) + "<h2>How it was run</h2>" + facts(runs.values()) + "<h3>Configurations</h3><p class=note>By folder; of tests, what "
+            "differs from the training of the model.</p>" + "\n".join(how) + "</html>\n")
+
+
+def run(args: argparse.Namespace) -> int:
+    inputs.check_name(args.out, "--out", (".html", ".htm"))
+    for path in args.figures:
+        if not path.is_file():
+            raise InputError(f"--figures has '{path}', which is no file: give PNG files of tools.figures")
+    inputs.write(args.out, page(args.folders, args.figures), "--out")
+    sys.stdout.write(f"report: {args.out}\n")
+    return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -132,20 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folders", nargs="+", type=Path, metavar="OUTPUT")
     parser.add_argument("--out", type=Path, default=Path("output/report.html"))
     parser.add_argument("--figures", nargs="*", type=Path, default=[], metavar="PNG", help="pictures of tools.figures")
-    args = parser.parse_args(arguments)
-    if lacking := [path for path in (*args.folders, *args.figures) if not path.exists()]:
-        sys.stderr.write(f"error: '{lacking[0]}' does not exist: give the output folder of the runs, and PNG files with --figures\n")
-        return 2
-    text = page(args.folders, args.figures)
-    if not text:
-        sys.stderr.write(f"error: {', '.join(map(str, args.folders))} holds no finished runs of any protocol: run one of scripts/ first\n")
-        return 2
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    part = args.out.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(args.out)
-    sys.stdout.write(f"report: {args.out}\n")
-    return 0
+    return inputs.main(run, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -1,67 +1,79 @@
 """Tables from finished runs: `python -m tools.results PROTOCOL FOLDER ... [--shots N] [--out NAME] [--plot PICTURE]`.
 
 PROTOCOL is base2new, xd (cross-dataset), dg (domain generalisation), ood, group, few_shot or ablation. Reads every results.json of the
-protocol's runs below the folders and prints mean ± standard deviation over seeds in percent, and the gain of CRAFT over its baseline,
-paired over seeds; --out NAME writes NAME.md, NAME.csv, NAME.tex, NAME.json, and NAME_runs.csv
-with a line for every results.json behind the numbers.
+protocol's runs below the folders and prints mean ± standard deviation over seeds in percent, the gain of CRAFT over its baseline,
+paired over seeds, and what to know about both; --out NAME writes the same as NAME.md and NAME.tex, numbers as NAME.csv (a line per cell) and
+NAME.json, and NAME_runs.csv with a line for every results.json behind them.
 """
 
 import argparse
 import csv
+import functools
 import io
 import itertools
 import json
 import math
 import statistics
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import published
+from tools import inputs, published
+from tools.inputs import InputError
 from tools.protocols import PROTOCOLS, Protocol, Row, averages, baseline_key, collect, harmonic
 
 MISSING = "–"
+PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 
-def text_of(values: dict[int, float]) -> str:
-    """mean ± sample standard deviation; the mean alone for one seed."""
+@dataclass(frozen=True)
+class Number:
+    """A mean over seeds; `spread` is a sample standard deviation, or for a gain its standard error, None for one seed."""
+
+    mean: float
+    spread: float | None
+    seeds: tuple[int, ...]
+
+    def text(self, signed: bool = False) -> str:
+        mean = f"{self.mean:{'+' if signed else ''}.2f}"
+        return mean if self.spread is None else f"{mean} ± {self.spread:.2f}"
+
+
+def number(row: Row, column: str) -> Number | None:
+    """A cell of the table; None if it is empty. H of averages is, as in papers, that of the averaged base and new."""
+    values = row.of(column)
     if not values:
-        return MISSING
-    numbers = list(values.values())
-    mean = f"{statistics.mean(numbers):.2f}"
-    return f"{mean} ± {statistics.stdev(numbers):.2f}" if len(numbers) > 1 else mean
+        return None
+    mean = statistics.mean(values.values())
+    if column == "H" and row.members:
+        mean = harmonic(*(statistics.mean(row.of(part)[seed] for seed in values) for part in ("base", "new")))
+    return Number(mean, statistics.stdev(values.values()) if len(values) > 1 else None, tuple(sorted(values)))
 
 
-def gains(protocol: Protocol, rows: list[Row], columns: list[str]) -> list[list[str]]:
-    """Gain of each row over its baseline, paired over seeds: mean ± standard error."""
-    by_key, table = {row.key: row for row in rows}, []
-    several = len({row.config for row in rows}) > 1
-    for row in rows:
-        key = baseline_key(protocol, row)
-        if key is None:
-            continue
-        baseline, pairs = by_key.get(key), 0
-        cells = [row.dataset, f"{row.trainer} {row.config}" if several else row.trainer]
-        for column in columns:
-            ours, theirs = row.of(column), baseline.of(column) if baseline else {}
-            paired = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
-            error = f" ± {statistics.stdev(paired) / len(paired) ** 0.5:.2f}" if len(paired) > 1 else ""
-            cells.append(f"{statistics.mean(paired):+.2f}{error}" if paired else MISSING)
-            pairs = len(paired)
-        table.append([*cells, str(pairs)])
-    return table
+def gain(row: Row, baseline: Row | None, column: str) -> Number | None:
+    """Of a row over its baseline, paired over seeds: mean and standard error; None without pairs, and for averages over different data sets."""
+    if baseline is None or baseline.members != row.members:
+        return None
+    ours, theirs = row.of(column), baseline.of(column)
+    pairs = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
+    error = statistics.stdev(pairs) / len(pairs) ** 0.5 if len(pairs) > 1 else None
+    return Number(statistics.mean(pairs), error, tuple(sorted(ours.keys() & theirs.keys()))) if pairs else None
 
 
-def table_of(rows: list[Row], columns: list[str]) -> list[list[str]]:
-    """Lines of cells: data set, trainer, config, shots where they count, the columns, seeds."""
-    table = []
-    for row in rows:
-        cells = [text_of(row.of(column)) for column in columns]
-        if row.dataset.startswith("average") and "H" in columns and row.of("base") and row.of("new"):  # as papers do: of the averaged base and new
-            mean = harmonic(statistics.mean(row.of("base").values()), statistics.mean(row.of("new").values()))
-            cells[columns.index("H")] = " ± ".join([f"{mean:.2f}", *cells[columns.index("H")].split(" ± ")[1:]])
-        table.append([row.dataset, row.trainer, row.config, *([row.shots] if row.shots else []), *cells, ", ".join(map(str, row.seeds))])
-    return table
+def by_column(numbers: dict[str, Number | None], text: Callable[[tuple[int, ...]], str]) -> str:
+    """text(seeds) of all cells; where they differ, "base 1, 2; new 1"."""
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for column, found in numbers.items():
+        if found is not None:
+            groups.setdefault(found.seeds, []).append(column)
+    if len(groups) < 2:
+        return "".join(map(text, groups)) or text(())
+    return "; ".join(f"{', '.join(columns)} {text(seeds)}" for seeds, columns in groups.items())
+
+
+def seeds_text(seeds: tuple[int, ...]) -> str:
+    return ", ".join(map(str, seeds))
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:
@@ -71,11 +83,20 @@ def markdown(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
 
 
+# What LaTeX would take for commands.
+LATEX = {**{sign: f"\\{sign}" for sign in "_%&#${}"}, "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+         "±": r"$\pm$", MISSING: "--"}
+
+
+def escaped(text: str) -> str:
+    return "".join(LATEX.get(sign, sign) for sign in text)
+
+
 def latex(head: list[str], rows: list[list[str]]) -> str:
     def line(cells: list[str]) -> str:
-        plain = (cell.replace("_", r"\_").replace("±", r"$\pm$").replace(MISSING, "--") for cell in cells)
-        return " & ".join(plain) + r" \\"
-    return "\n".join([rf"\begin{{tabular}}{{{'l' * 3 + 'c' * (len(head) - 3)}}}", r"\hline", line(head), r"\hline",
+        return " & ".join(map(escaped, cells)) + r" \\"
+    texts = sum(name in ("data set", "trainer", "config") for name in head)
+    return "\n".join([rf"\begin{{tabular}}{{{'l' * texts + 'c' * (len(head) - texts)}}}", r"\hline", line(head), r"\hline",
                       *map(line, rows), r"\hline", r"\end{tabular}"])
 
 
@@ -86,7 +107,7 @@ def comma_separated(head: list[str], rows: list[list[str]]) -> str:
 
 
 def plot(rows: list[Row], columns: list[str], path: Path) -> None:
-    """Bars of the columns per data set and trainer, a dot per seed."""
+    """Bars of the columns per data set and trainer, a dot per seed. Raises InputError if the picture cannot be written."""
     import matplotlib
     matplotlib.use("Agg")
     from matplotlib import colors, pyplot
@@ -133,63 +154,159 @@ def plot(rows: list[Row], columns: list[str], path: Path) -> None:
         axis.set_ylabel("accuracy (%)")
     figure.legend([pyplot.Rectangle((0, 0), 1, 1, color=colour) for colour in colours.values()], colours, loc="outside lower center",
                   ncols=min(len(colours), 3 * across), frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
+    try:
+        inputs.write(path, functools.partial(figure.savefig, dpi=130), "--plot")
+    finally:
+        pyplot.close(figure)
 
 
 @dataclass
 class Tables:
-    """What a protocol's runs come to: rows, the table's head and lines, the gains' head and lines, and sentences on what to know."""
+    """What a protocol's runs come to: rows of data sets, then of averages; published ones; and sentences on what to know about them."""
 
     protocol: Protocol
     rows: list[Row]
-    everything: list[Row]
+    averages: list[Row]
+    others: list[Row]
     columns: list[str]
-    head: list[str]
-    lines: list[list[str]]
-    gain_head: list[str]
-    gain_lines: list[list[str]]
     notes: list[str]
+
+    @property
+    def ours(self) -> list[Row]:
+        return self.rows + self.averages
+
+    def gains(self, row: Row) -> dict[str, Number | None]:
+        """{column: gain}; {} for what has no baseline."""
+        key = baseline_key(self.protocol, row)
+        return {column: gain(row, self._by_key.get(key), column) for column in self.columns} if key else {}
+
+    @functools.cached_property
+    def _by_key(self) -> dict[tuple, Row]:
+        return {row.key: row for row in self.ours}
+
+    @property
+    def head(self) -> list[str]:
+        return ["data set", "trainer", "config", *self._shots, *self.columns, "seeds"]
+
+    @property
+    def _shots(self) -> list[str]:
+        return ["shots"] if self.rows and self.rows[0].shots else []
+
+    @property
+    def lines(self) -> list[list[str]]:
+        """Of the table of accuracies."""
+        lines = []
+        for row in (*self.ours, *self.others):
+            cells = {column: number(row, column) for column in self.columns}
+            texts = [MISSING if found is None else found.text() for found in cells.values()]
+            seeds = "" if row in self.others else by_column(cells, seeds_text)
+            lines.append([row.dataset, row.trainer, row.config, *([row.shots] if self._shots else []), *texts, seeds])
+        return lines
+
+    @property
+    def gain_head(self) -> list[str]:
+        return ["data set", "trainer", *self._shots, *self.columns, "seeds paired"]
+
+    @property
+    def gain_lines(self) -> list[list[str]]:
+        """Of the table of gains."""
+        several, lines = len({row.config for row in self.ours}) > 1, []
+        for row in self.ours:
+            if found := self.gains(row):
+                texts = [MISSING if one is None else one.text(signed=True) for one in found.values()]
+                lines.append([row.dataset, f"{row.trainer} {row.config}" if several else row.trainer, *([row.shots] if self._shots else []), *texts,
+                              by_column(found, lambda seeds: str(len(seeds)))])
+        return lines
+
+    def cells(self) -> Iterable[tuple[Row, str, Number | None, Number | None]]:
+        """(row, column, number, gain) of all that are not empty."""
+        for row in (*self.ours, *self.others):
+            found = {} if row in self.others else self.gains(row)
+            for column in self.columns:
+                if (value := number(row, column)) is not None:
+                    yield row, column, value, found.get(column)
+
+
+GAINS = "Gain of CRAFT over its baseline, paired over seeds (mean ± standard error)"
 
 
 def tables(protocol: Protocol, folders: list[Path], shots: str | None = None, beside: bool = True) -> Tables:
-    """Of all finished runs of the protocol below the folders; published numbers on the same data sets with `beside`."""
+    """Of all finished runs of the protocol below the folders; published numbers on the same data sets with `beside`. Raises InputError as `collect`."""
     rows, notes = collect(protocol, folders, shots)
     columns = protocol.columns(list(dict.fromkeys(column for row in rows for column in row.values)))
-    everything = rows + averages(protocol, rows, columns)
-    lines, gain_lines = table_of(everything, columns), gains(protocol, everything, columns)
-    if any(MISSING in line for line in lines):
-        notes.append(f"cells with {MISSING} have no finished run")
-    if beside:
-        others, footnotes = published.rows(protocol.name, rows, columns)
-        lines += [[*line[:-1], ""] for line in table_of(others, columns)]
-        notes += footnotes
-    shot = ["shots"] if rows and rows[0].shots else []
-    return Tables(protocol, rows, everything, columns, ["data set", "trainer", "config", *shot, *columns, "seeds"], lines,
-                  ["data set", "trainer", *columns, "seeds paired"], gain_lines, notes)
+    average, more = averages(protocol, rows, columns)
+    others, footnotes = published.rows(protocol.name, rows + average, columns) if beside else ([], [])
+    found = Tables(protocol, rows, average, others, columns, notes + more + footnotes)
+    if any(MISSING in line for line in found.lines):
+        found.notes.insert(0, f"cells with {MISSING} have no finished run")
+    if any(MISSING in line for line in found.gain_lines):
+        found.notes.insert(1, f"gains with {MISSING} have no pair of runs" + (" on the same data sets" if average else ""))
+    return found
+
+
+def as_text(found: Tables) -> str:
+    """Markdown."""
+    text = markdown(found.head, found.lines)
+    if found.gain_lines:
+        text += f"\n\n{GAINS}:\n\n" + markdown(found.gain_head, found.gain_lines)
+    return text
+
+
+def as_latex(found: Tables) -> str:
+    parts = [latex(found.head, found.lines)]
+    if found.gain_lines:
+        parts += [f"% {GAINS}", latex(found.gain_head, found.gain_lines)]
+    return "\n\n".join([*parts, *(rf"{{\footnotesize {escaped(note)}\par}}" for note in found.notes)])
+
+
+def as_csv(found: Tables) -> str:
+    """A line per cell."""
+    def shown(value: Number | None) -> list[str]:
+        return ["", "", ""] if value is None else [f"{value.mean:.4f}", "" if value.spread is None else f"{value.spread:.4f}", seeds_text(value.seeds)]
+
+    lines = []
+    for row, column, value, difference in found.cells():
+        mean, deviation, seeds = shown(value)
+        lines.append([row.dataset, row.trainer, row.config, row.shots, column, mean, deviation, "" if row in found.others else seeds, *shown(difference)])
+    return comma_separated(["data set", "trainer", "config", "shots", "column", "mean", "standard deviation", "seeds", "gain", "gain standard error",
+                            "gain seeds"], lines)
+
+
+def as_json(found: Tables) -> str:
+    rows: dict[int, dict] = {}
+    for row, column, value, difference in found.cells():
+        published_row = row in found.others
+        here = rows.setdefault(id(row), {"dataset": row.dataset, "trainer": row.trainer, "config": row.config, "shots": row.shots, "published": published_row,
+                                         **({"average_of": sorted(row.members)} if row.members else {}), "cells": {}})
+        cell = here["cells"][column] = {"mean": value.mean}
+        if not published_row:
+            cell |= {"standard_deviation": value.spread, "values": row.of(column)}
+        if difference is not None:
+            cell["gain"] = {"mean": difference.mean, "standard_error": difference.spread, "seeds": difference.seeds}
+    everything = {"protocol": found.protocol.name, "columns": found.columns, "rows": list(rows.values()), "notes": found.notes}
+    return json.dumps(everything, indent=1, ensure_ascii=False)
 
 
 def report(args: argparse.Namespace) -> int:
     protocol = PROTOCOLS[args.protocol]
-    found = tables(protocol, args.folders, args.shots, not args.ours)
-    if not found.rows:
-        sys.stderr.write(f"error: no results.json of {protocol.name} runs below {', '.join(map(str, args.folders))}: run "
-                         f"scripts/{protocol.script} first\n" + "".join(f"note: {note}\n" for note in found.notes))
-        return 2
-    text = markdown(found.head, found.lines)
-    if found.gain_lines:
-        text += "\n\nGain of CRAFT over its baseline, paired over seeds (mean ± standard error):\n\n" + markdown(found.gain_head, found.gain_lines)
-    sys.stdout.write(text + "\n" + "".join(f"note: {note}\n" for note in found.notes))
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        numbers = [{"dataset": row.dataset, "trainer": row.trainer, "config": row.config, "shots": row.shots,
-                    "values": {column: row.of(column) for column in found.columns}} for row in found.everything]
+        inputs.check_name(args.out, "--out")
+    if args.plot:
+        inputs.check_name(args.plot, "--plot", PICTURES)
+    found = tables(protocol, args.folders, args.shots, not args.ours)
+    notes = "".join(f"note: {note}\n" for note in found.notes)
+    if not found.rows:
+        raise InputError(f"no results.json of {protocol.name} runs below {', '.join(map(str, args.folders))}: run scripts/{protocol.script} first"
+                         + f"\n{notes}".rstrip("\n"))
+    text = as_text(found)
+    sys.stdout.write(f"{text}\n{notes}")
+    if args.out:
         runs = [run for row in found.rows for run in row.runs]
         proof = comma_separated(list(runs[0]), [[str(value) for value in run.values()] for run in runs])
-        for suffix, content in ((".md", text), ("_runs.csv", proof), (".csv", comma_separated(found.head, found.lines)),
-                                (".tex", latex(found.head, found.lines)), (".json", json.dumps(numbers, indent=1, ensure_ascii=False))):
-            args.out.with_name(args.out.name + suffix).write_text(content.rstrip("\n") + "\n", encoding="utf-8")
+        remarks = "".join(f"\n- {note}" for note in found.notes)
+        for suffix, content in ((".md", f"{text}\n{remarks}"), ("_runs.csv", proof), (".csv", as_csv(found)), (".tex", as_latex(found)),
+                                (".json", as_json(found))):
+            inputs.write(args.out.with_name(args.out.name + suffix), content.rstrip("\n") + "\n", "--out")
     if args.plot:
         plot(found.rows, found.columns, args.plot)
         sys.stdout.write(f"picture: {args.plot}\n")
@@ -204,7 +321,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="write NAME.md, .csv, .tex, .json and NAME_runs.csv")
     parser.add_argument("--plot", type=Path, help="write a picture")
     parser.add_argument("--ours", action="store_true", help="without the published numbers on the same data sets")
-    return report(parser.parse_args(arguments))
+    return inputs.main(report, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY, run_hash
 from dassl.utils import UserError, read_json
+from tools import inputs
 from trainers.base import PromptTrainer
 
 
@@ -64,15 +65,8 @@ def class_names(args: argparse.Namespace) -> list[str] | None:
 
 
 def main(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """run(args), or 2 after one sentence about bad input."""
-    try:
-        return run(args)
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return 130
+    """`inputs.main`, with the errors of the engine."""
+    return inputs.main(run, args, UserError)
 
 
 def load(model_dir: str, classes: Sequence[str] | None = None, load_epoch: int | None = None, weights: str = "") -> PromptTrainer:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tools import parse_test_res, protocols, results
+from tools import parse_test_res, plots, protocols, results
 
 BASE, NEW = {1: 80.0, 2: 82.0, 3: 84.0}, {1: 60.0, 2: 64.0, 3: 62.0}
 
@@ -269,6 +269,28 @@ def test_tests_of_other_epochs_than_the_trained_model_s_are_named(tmp_path, caps
         path = write(tmp_path, part, "openmoji", "CoOp", 1, 80.0)
         path.write_text(json.dumps(json.loads(path.read_text()) | more))
     assert "CoOp/openmoji on openmoji, seed 1, mixes tests of the model's epochs 2 and 50: do not compare" in report(capsys, "base2new", tmp_path)[0]
+
+
+def drawn(monkeypatch, rows, columns, path):
+    """The kind of picture, which is on disk afterwards."""
+    kinds = []
+    for name in ("_bars", "_points", "_curves"):
+        monkeypatch.setattr(plots, name, lambda *a, name=name, function=getattr(plots, name): (kinds.append(name), function(*a))[1])
+    plots.plot(rows, columns, path)
+    assert Image.open(path).size[0] > 300
+    return kinds[0]
+
+
+def test_a_picture_is_of_the_kind_that_suits_the_table(tmp_path, monkeypatch):
+    def rows(count, columns, shots="8"):
+        return [protocols.Row("a_set", f"{craft}{name}", "cfg", shots, {column: {1: 50.0 + i, 2: 51.0} for column in columns})
+                for i in range(count // 2) for name in [f"Method{i}"] for craft in ("", "Craft")]
+
+    assert drawn(monkeypatch, rows(4, ["base", "new"]), ["base", "new", "H"], tmp_path / "bars.png") == "_bars"
+    assert drawn(monkeypatch, rows(30, ["base", "new"]), ["base", "new", "H"], tmp_path / "points.png") == "_points"
+    assert drawn(monkeypatch, rows(4, ["1 shots", "4 shots"], ""), ["1 shots", "4 shots"], tmp_path / "curves.png") == "_curves"
+    mixed = rows(2, ["base"]) + rows(2, ["base"], "16")
+    assert set(plots.colours(mixed)) == {f"{name} ({shots} shots)" for name in ("Method0", "CraftMethod0") for shots in (8, 16)}
 
 
 MALFORMED = {"list": "[]", "nothing": "", "no config": {"config": None}, "config": {"config": [1]}, "group": {"config": {"TRAIN": 3}},

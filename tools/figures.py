@@ -24,7 +24,7 @@ from tqdm import tqdm
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import build_dataset
 from dassl.utils import UserError, read_image
-from tools import inputs, results, trained
+from tools import inputs, plots, trained
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS, collect
 
@@ -155,7 +155,7 @@ def ablation(args: argparse.Namespace) -> None:
     for problem in problems:
         sys.stderr.write(f"note: {problem}\n")
     for suffix in (".png", ".pdf"):
-        results.plot(rows, ["base", "new", "H"], args.out.with_suffix(suffix))
+        plots.plot(rows, ["base", "new", "H"], args.out.with_suffix(suffix))
     sys.stdout.write(f"picture: {args.out.with_suffix('.png')}\n")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from tools import inputs, results
+from tools import inputs, plots, results
 from tools.inputs import InputError
 from tools.protocols import OWN_KEYS, PROTOCOLS, Protocol, comparable, match_of, read_run, run_files
 
@@ -151,7 +151,7 @@ def page(folders: list[Path], figures: list[Path]) -> str:
                          "standard errors.</p>" + table(found.gain_head, found.gain_lines, gain=True))
         with tempfile.TemporaryDirectory() as folder:
             drawn = Path(folder) / "plot.png"
-            results.plot(found.rows, found.columns, drawn)
+            plots.plot(found.rows, found.columns, drawn)
             parts.append(picture(drawn, TITLES[name]))
         parts += [f"<p class=note>{html.escape(note)}</p>" for note in found.notes]
         how.append(f"<details><summary>{TITLES[name]}</summary><div class=inside>{configurations(protocol, runs)}</div></details>")

@@ -10,21 +10,18 @@ import argparse
 import csv
 import functools
 import io
-import itertools
 import json
-import math
 import statistics
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import inputs, published
+from tools import inputs, plots, published
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS, Protocol, Row, averages, baseline_key, collect, harmonic
 
 MISSING = "–"
-PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 
 @dataclass(frozen=True)
@@ -104,60 +101,6 @@ def comma_separated(head: list[str], rows: list[list[str]]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows([head, *rows])
     return buffer.getvalue()
-
-
-def plot(rows: list[Row], columns: list[str], path: Path) -> None:
-    """Bars of the columns per data set and trainer, a dot per seed. Raises InputError if the picture cannot be written."""
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import colors, pyplot
-    names = list(dict.fromkeys(row.dataset for row in rows))
-    across = min(2, len(names))
-    lines = math.ceil(len(names) / across)
-    wide = max(4.8, 0.25 * len(columns) * max(sum(row.dataset == name for row in rows) for name in names))  # inches a data set
-    figure, grid = pyplot.subplots(lines, across, figsize=(1 + wide * across, 0.8 + 3.2 * lines), sharey=True, squeeze=False, layout="constrained")
-    axes = grid.flatten()
-    for axis in axes[len(names):]:
-        axis.set_visible(False)
-    several = len({row.config for row in rows}) > 1
-
-    def name_of(row: Row) -> str:
-        return f"{row.trainer} ({row.config})" if several else row.trainer
-
-    # What is built on one structure has one hue, from light (the baseline) to dark.
-    family = {name_of(row): row.trainer.removeprefix("Craft") for row in rows}
-    hues = dict(zip(dict.fromkeys(family.values()), itertools.cycle(pyplot.get_cmap("tab10").colors)))
-    colours = {}
-    for structure, hue in hues.items():
-        members = [name for name, own in family.items() if own == structure]
-        for number, name in enumerate(members):
-            shade = 0.55 - 0.85 * number / max(len(members) - 1, 1)  # towards white, or below 0 towards black
-            colours[name] = "#9a9a9a" if structure.startswith("Zeroshot") else [c + (1 - c) * shade if shade > 0 else c * (1 + shade) for c in hue]
-    for axis, name in zip(axes, names, strict=False):
-        shown = [row for row in rows if row.dataset == name]
-        width = 0.8 / len(shown)
-        for number, row in enumerate(shown):
-            for place, column in enumerate(columns):
-                values = list(row.of(column).values())
-                if not values:
-                    continue
-                x, mean = place - 0.4 + (number + 0.5) * width, statistics.mean(values)
-                axis.bar(x, mean, width * 0.92, color=colours[name_of(row)])
-                dark = sum(colors.to_rgb(colours[name_of(row)])) < 1.3
-                axis.text(x, mean / 2, f"{mean:.1f}", ha="center", va="center", fontsize=8, color="white" if dark else "black", rotation=90)
-                if len(values) > 1:
-                    axis.plot([x] * len(values), values, "o", color="black", markersize=2.5)
-        axis.set_xticks(range(len(columns)), [column.replace("_", "\n") for column in columns], fontsize=9)
-        axis.set_title(name.replace("_", " "), fontsize=10)
-        axis.spines[["top", "right"]].set_visible(False)
-    for axis in grid[:, 0]:
-        axis.set_ylabel("accuracy (%)")
-    figure.legend([pyplot.Rectangle((0, 0), 1, 1, color=colour) for colour in colours.values()], colours, loc="outside lower center",
-                  ncols=min(len(colours), 3 * across), frameon=False)
-    try:
-        inputs.write(path, functools.partial(figure.savefig, dpi=130), "--plot")
-    finally:
-        pyplot.close(figure)
 
 
 @dataclass
@@ -273,6 +216,7 @@ def as_csv(found: Tables) -> str:
 
 
 def as_json(found: Tables) -> str:
+    """{protocol, columns, notes, rows: [{dataset, trainer, config, shots, published, average_of, cells: {column: {mean, values, gain ...}}}]}."""
     rows: dict[int, dict] = {}
     for row, column, value, difference in found.cells():
         published_row = row in found.others
@@ -283,8 +227,9 @@ def as_json(found: Tables) -> str:
             cell |= {"standard_deviation": value.spread, "values": row.of(column)}
         if difference is not None:
             cell["gain"] = {"mean": difference.mean, "standard_error": difference.spread, "seeds": difference.seeds}
-    everything = {"protocol": found.protocol.name, "columns": found.columns, "rows": list(rows.values()), "notes": found.notes}
-    return json.dumps(everything, indent=1, ensure_ascii=False)
+    lines = ",\n ".join(json.dumps(row, ensure_ascii=False) for row in rows.values())  # a line per row
+    head = json.dumps({"protocol": found.protocol.name, "columns": found.columns, "notes": found.notes}, ensure_ascii=False)
+    return f'{head[:-1]},\n "rows": [{lines}]}}'
 
 
 def report(args: argparse.Namespace) -> int:
@@ -292,7 +237,7 @@ def report(args: argparse.Namespace) -> int:
     if args.out:
         inputs.check_name(args.out, "--out")
     if args.plot:
-        inputs.check_name(args.plot, "--plot", PICTURES)
+        inputs.check_name(args.plot, "--plot", plots.KINDS)
     found = tables(protocol, args.folders, args.shots, not args.ours)
     notes = "".join(f"note: {note}\n" for note in found.notes)
     if not found.rows:
@@ -308,7 +253,7 @@ def report(args: argparse.Namespace) -> int:
                                 (".json", as_json(found))):
             inputs.write(args.out.with_name(args.out.name + suffix), content.rstrip("\n") + "\n", "--out")
     if args.plot:
-        plot(found.rows, found.columns, args.plot)
+        plots.plot(found.rows, found.columns, args.plot)
         sys.stdout.write(f"picture: {args.plot}\n")
     return 0
 

@@ -1,0 +1,153 @@
+"""Pictures of tables: bars where they are few, else points with error bars; curves over shots."""
+
+import functools
+import itertools
+import math
+import re
+import statistics
+from pathlib import Path
+
+from tools import inputs
+from tools.protocols import Row
+
+KINDS = (".png", ".pdf", ".svg", ".jpg")
+MANY = 60  # bars on one axis, beyond which they cannot be told apart
+
+
+def plot(rows: list[Row], columns: list[str], path: Path) -> None:
+    """A picture of the rows, an axis per data set; small dots are seeds. Raises InputError if it cannot be written."""
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = list(dict.fromkeys(row.dataset for row in rows))
+    most = max(sum(row.dataset == name for row in rows) for name in names)
+    shots = [int(found[1]) for column in columns if (found := re.fullmatch(r"(\d+) shots", column))]
+    if len(shots) == len(columns) > 1:
+        figure, shapes = _curves(rows, names, columns, shots)
+    elif most * len(columns) > MANY:
+        figure, shapes = _points(rows, names, columns, most)
+    else:
+        figure, shapes = _bars(rows, names, columns, most)
+    figure.legend(list(shapes.values()), list(shapes), loc="outside lower center", ncols=max(1, min(len(shapes), int(figure.get_figwidth() / 2.4))),
+                  frameon=False)
+    try:
+        inputs.write(path, functools.partial(figure.savefig, dpi=130), "--plot")
+    finally:
+        pyplot.close(figure)
+
+
+def label(row: Row, rows: list[Row]) -> str:
+    """The trainer, with its config and shots if there are several."""
+    more = [row.config] * (len({row.config for row in rows}) > 1) + [f"{row.shots} shots"] * (len({row.shots for row in rows}) > 1)
+    return f"{row.trainer} ({', '.join(more)})" if more else row.trainer
+
+
+def family(row: Row) -> str:
+    """The structure."""
+    return row.trainer.removeprefix("Craft")
+
+
+def colours(rows: list[Row]) -> dict[str, tuple | str]:
+    """{label: colour}: what is built on one structure has one hue, from light (the baseline) to dark."""
+    from matplotlib import pyplot
+
+    families = {label(row, rows): family(row) for row in rows}
+    hues = dict(zip(dict.fromkeys(families.values()), itertools.cycle(pyplot.get_cmap("tab10").colors)))
+    found: dict[str, tuple | str] = {}
+    for structure, hue in hues.items():
+        members = [name for name, own in families.items() if own == structure]
+        for number, name in enumerate(members):
+            shade = 0.55 - 0.85 * number / max(len(members) - 1, 1)  # towards white, or below 0 towards black
+            found[name] = "#9a9a9a" if structure.startswith("Zeroshot") else tuple(c + (1 - c) * shade if shade > 0 else c * (1 + shade) for c in hue)
+    return found
+
+
+def _grid(count: int, across: int, wide: float, high: float = 3.2, **more):
+    """(figure, axes): so many, in lines of `across`, each of so many inches."""
+    from matplotlib import pyplot
+
+    lines = math.ceil(count / across)
+    figure, grid = pyplot.subplots(lines, across, figsize=(1 + wide * across, 1.2 + high * lines), squeeze=False, layout="constrained", **more)
+    for axis in grid.flatten()[count:]:
+        axis.set_visible(False)
+    for axis in grid.flatten():
+        axis.spines[["top", "right"]].set_visible(False)
+    for axis in grid[:, 0]:
+        axis.set_ylabel("accuracy (%)")
+    return figure, grid.flatten()
+
+
+def _bars(rows: list[Row], names: list[str], columns: list[str], most: int):
+    """Columns beside each other."""
+    from matplotlib import colors, pyplot
+
+    own = colours(rows)
+    figure, axes = _grid(len(names), min(2, len(names)), max(4.8, 0.25 * len(columns) * most), sharey=True)
+    for axis, name in zip(axes, names, strict=False):
+        shown = [row for row in rows if row.dataset == name]
+        width = 0.8 / len(shown)
+        for (number, row), (place, column) in itertools.product(enumerate(shown), enumerate(columns)):
+            values = list(row.of(column).values())
+            if not values:
+                continue
+            colour = own[label(row, rows)]
+            text = "white" if sum(colors.to_rgb(colour)) < 1.3 else "black"
+            x, mean = place - 0.4 + (number + 0.5) * width, statistics.mean(values)
+            axis.bar(x, mean, width * 0.92, color=colour)
+            axis.text(x, mean / 2, f"{mean:.1f}", ha="center", va="center", fontsize=8, color=text, rotation=90)
+            if len(values) > 1:
+                axis.plot([x] * len(values), values, "o", color="black", markersize=2.5)
+        axis.set_xticks(range(len(columns)), [column.replace("_", "\n") for column in columns], fontsize=9)
+        axis.set_title(name.replace("_", " "), fontsize=10)
+    return figure, {name: pyplot.Rectangle((0, 0), 1, 1, color=colour) for name, colour in own.items()}
+
+
+def _points(rows: list[Row], names: list[str], columns: list[str], most: int):
+    """An axis per data set and column; structures beside each other, mean and standard deviation of each of their rows."""
+    from matplotlib.lines import Line2D
+
+    own = colours(rows)
+    across = min(len(columns), 4)
+    figure, axes = _grid(len(names) * len(columns), across, max(3.6, 0.15 * most), sharey="row" if len(columns) <= 4 else False)
+    for axis, (name, column) in zip(axes, itertools.product(names, columns), strict=False):
+        place, ticks = 0.0, []
+        for structure, group in itertools.groupby([row for row in rows if row.dataset == name], family):
+            first = place
+            for row in group:
+                if values := list(row.of(column).values()):
+                    colour = own[label(row, rows)]
+                    axis.errorbar(place, statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, fmt="o", color=colour, capsize=2)
+                    axis.plot([place + 0.25] * len(values), values, ".", color="#707070", markersize=2)
+                place += 1
+            ticks.append(((first + place - 1) / 2, structure))
+            place += 1.2
+        axis.set_xticks(*zip(*ticks), fontsize=8, rotation=30 if len(ticks) > 7 else 0)
+        axis.grid(axis="y", linewidth=0.4)
+        axis.set_title(f"{name.replace('_', ' ')}: {column.replace('_', ' ')}", fontsize=10)
+    return figure, {name: Line2D([], [], marker="o", linestyle="", color=colour) for name, colour in own.items()}
+
+
+def _curves(rows: list[Row], names: list[str], columns: list[str], shots: list[int]):
+    """Accuracy over shots, as in CoOp's figure: baselines dashed."""
+    from matplotlib.lines import Line2D
+
+    own = colours(rows)
+    figure, axes = _grid(len(names), min(4, len(names)), 3.8)
+    lines = {}
+    for axis, name in zip(axes, names, strict=False):
+        for row in rows:
+            found = {number: list(row.of(column).values()) for number, column in zip(shots, columns, strict=True) if row.of(column)}
+            if row.dataset != name or not found:
+                continue
+            style = {"color": own[label(row, rows)], "marker": "o", "markersize": 3, "linestyle": "-" if row.trainer.startswith("Craft") else "--"}
+            axis.errorbar(list(found), [statistics.mean(values) for values in found.values()],
+                          [statistics.stdev(values) if len(values) > 1 else 0 for values in found.values()], capsize=2, linewidth=1.2, **style)
+            lines[label(row, rows)] = Line2D([], [], **style)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(shots, list(map(str, shots)))
+        axis.minorticks_off()
+        axis.set_xlabel("shots")
+        axis.grid(linewidth=0.4)
+        axis.set_title(name.replace("_", " "), fontsize=10)
+    return figure, lines

@@ -275,7 +275,8 @@ def drawn(monkeypatch, rows, columns, path):
     """The kind of picture, which is on disk afterwards."""
     kinds = []
     for name in ("_bars", "_points", "_curves"):
-        monkeypatch.setattr(plots, name, lambda *a, name=name, function=getattr(plots, name): (kinds.append(name), function(*a))[1])
+        function = getattr(plots, name)
+        monkeypatch.setattr(plots, name, lambda *a, name=name, function=function: (kinds.append(name), function(*a))[1])
     plots.plot(rows, columns, path)
     assert Image.open(path).size[0] > 300
     return kinds[0]

@@ -140,29 +140,32 @@ def facts(runs: Collection[dict]) -> str:
 
 def page(folders: list[Path], figures: list[Path]) -> str:
     """The whole page. Raises InputError if there is nothing to show."""
-    parts, how, runs = [], [], runs_of(folders)
+    parts, how, titles, runs = [], [], [], runs_of(folders)
     for name, protocol in PROTOCOLS.items():
         found = results.tables(protocol, folders)
         if not found.rows:
             continue
-        parts.append(f"<h2>{TITLES[name]}</h2>" + table(found.head, found.lines))
-        if found.gain_lines:
-            parts.append("<h3>Gain of CRAFT over its baseline</h3><p class=note>Paired over seeds, mean ± standard error; coloured beyond two "
-                         "standard errors.</p>" + table(found.gain_head, found.gain_lines, gain=True))
+        titles.append(name)
         with tempfile.TemporaryDirectory() as folder:
             drawn = Path(folder) / "plot.png"
             plots.plot(found.rows, found.columns, drawn)
-            parts.append(picture(drawn, TITLES[name]))
+            parts.append(f"<h2 id={name}>{TITLES[name]}</h2>" + picture(drawn, TITLES[name]))
+        if found.gain_lines:
+            parts.append("<h3>Gain of CRAFT over its baseline</h3><p class=note>Paired over seeds, mean ± standard error; coloured beyond two "
+                         "standard errors.</p>" + table(found.gain_head, found.gain_lines, gain=True) + "<h3>Accuracies</h3>")
+        parts.append(table(found.head, found.lines))
         parts += [f"<p class=note>{html.escape(note)}</p>" for note in found.notes]
         how.append(f"<details><summary>{TITLES[name]}</summary><div class=inside>{configurations(protocol, runs)}</div></details>")
     if not parts:
         raise InputError(f"{', '.join(map(str, folders))} holds no finished runs of any protocol: run one of scripts/ first")
     if figures:
-        parts.append("<h2>Pictures</h2>" + "".join(f"<h3>{html.escape(path.stem)}</h3>" + picture(path, path.stem) for path in figures))
+        parts.append("<h2 id=pictures>Pictures</h2>" + "".join(f"<h3>{html.escape(path.stem)}</h3>" + picture(path, path.stem) for path in figures))
     made = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    shown = [(name, TITLES[name]) for name in titles] + [("pictures", "Pictures")] * bool(figures) + [("how", "How it was run")]
+    links = " · ".join(f"<a href='#{name}'>{title}</a>" for name, title in shown)
     return ("<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>CRAFT: results</title>"
-            f"<style>{STYLE}</style><h1>CRAFT: what was run</h1><p class=note>Accuracies in percent, mean ± standard deviation over seeds. Made {made}.</p>"
-            + "\n".join(parts) + "<h2>How it was run</h2>" + facts(runs.values()) + "<h3>Configurations</h3><p class=note>By folder; of tests, what "
+            f"<style>{STYLE}</style><h1>CRAFT: what was run</h1><p class=note>Accuracies in percent, mean ± standard deviation over seeds; dots are "
+            f"seeds. {len(runs):,} runs, made into a page {made}.</p><p>{links}</p>" + "\n".join(parts) + "<h2 id=how>How it was run</h2>" + facts(runs.values()) + "<h3>Configurations</h3><p class=note>By folder; of tests, what "
             "differs from the training of the model.</p>" + "\n".join(how) + "</html>\n")
 
 

@@ -163,10 +163,12 @@ def page(folders: list[Path], figures: list[Path]) -> str:
     made = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     shown = [(name, TITLES[name]) for name in titles] + [("pictures", "Pictures")] * bool(figures) + [("how", "How it was run")]
     links = " · ".join(f"<a href='#{name}'>{title}</a>" for name, title in shown)
+    head = (f"<p class=note>Accuracies in percent, mean ± standard deviation over seeds; dots are seeds. {len(runs):,} runs, made into a page {made}.</p>"
+            f"<p>{links}</p>")
+    last = (f"<h2 id=how>How it was run</h2>{facts(runs.values())}<h3>Configurations</h3><p class=note>By folder; of tests, what differs from the training of "
+            "the model.</p>" + "\n".join(how))
     return ("<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>CRAFT: results</title>"
-            f"<style>{STYLE}</style><h1>CRAFT: what was run</h1><p class=note>Accuracies in percent, mean ± standard deviation over seeds; dots are "
-            f"seeds. {len(runs):,} runs, made into a page {made}.</p><p>{links}</p>" + "\n".join(parts) + "<h2 id=how>How it was run</h2>" + facts(runs.values()) + "<h3>Configurations</h3><p class=note>By folder; of tests, what "
-            "differs from the training of the model.</p>" + "\n".join(how) + "</html>\n")
+            f"<style>{STYLE}</style><h1>CRAFT: what was run</h1>{head}" + "\n".join(parts) + f"{last}</html>\n")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -38,8 +38,9 @@ def plot(rows: list[Row], columns: list[str], path: Path) -> None:
 
 
 def label(row: Row, rows: list[Row]) -> str:
-    """The trainer, with its config and shots if there are several."""
-    more = [row.config] * (len({row.config for row in rows}) > 1) + [f"{row.shots} shots"] * (len({row.shots for row in rows}) > 1)
+    """The trainer, with its config if there are several, and its shots if one data set has several."""
+    mixed = len({(other.dataset, other.shots) for other in rows}) > len({other.dataset for other in rows})
+    more = [row.config] * (len({row.config for row in rows}) > 1) + [f"{row.shots} shots"] * mixed
     return f"{row.trainer} ({', '.join(more)})" if more else row.trainer
 
 

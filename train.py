@@ -9,6 +9,7 @@ import warnings
 
 import torch
 import yaml
+from yacs.config import CfgNode
 
 import datasets
 import trainers
@@ -127,17 +128,18 @@ def check_output(cfg, args: argparse.Namespace) -> None:
         return
     found = read_json(path)
     if different := other_run(found if isinstance(found, dict) else {}, cfg, loaded_from(args, cfg)):
-        raise UserError(f"'{path}' holds results of another run ({different}): choose another --output-dir (OUTPUT of the scripts), or move that folder away")
+        raise UserError(f"'{path}' holds results of another run ({different}): move that folder away, or choose another --output-dir")
 
 
 def _model(loaded: dict) -> str:
     """In words."""
-    epoch = "the best epoch" if loaded["epoch"] is None else f"epoch {loaded['epoch']}"
-    return f"{epoch} of '{loaded['model_dir']}'" if loaded["model_dir"] else "a model without training"
+    if not isinstance(loaded, dict) or not loaded.get("model_dir"):
+        return "a model without training"
+    return f"{'the best epoch' if loaded.get('epoch') is None else 'epoch ' + str(loaded['epoch'])} of '{loaded['model_dir']}'"
 
 
 # What may differ between a training and the tests of its model, although trainers read it.
-_NOT_LEARNED = ("MODEL.INIT_WEIGHTS", "TRAINER.COMPILE")
+_NOT_LEARNED = ("MODEL.INIT_WEIGHTS", "TRAINER.COMPILE", "TRAINER.TEXT_CHECKPOINTING", "TRAINER.COCOOP.EVAL_MEMORY_MB")
 
 
 def _comparable(*weights: str) -> bool:
@@ -153,9 +155,12 @@ def check_model(cfg, model_dir: str) -> None:
         return
     found = read_json(path)
     try:
-        different = differences(found["config"], cfg)
+        different, stored = differences(found["config"], cfg), CfgNode(found["config"])
+        weights = [name for name in (stored.MODEL.BACKBONE.NAME,) if osp.isfile(name) and found.get("config_hash") != run_hash(stored)]
     except (AttributeError, KeyError, TypeError):
         return  # of an older version
+    if weights:
+        raise UserError(f"the model in '{model_dir}' was trained with another content of '{weights[0]}': restore that file")
     different = [f"{key} is {theirs} there and {ours} here" for key, theirs, ours in different if key.startswith(("TRAINER.", "MODEL.", "INPUT.SIZE"))
                  and key not in _NOT_LEARNED and not key.endswith(".PREC") and "absent" not in (theirs, ours)
                  and (key != "MODEL.BACKBONE.NAME" or _comparable(theirs, ours))]

@@ -19,15 +19,30 @@ OUTPUT=$(if [ -n "${OUTPUT:-}" ]; then absolute "$OUTPUT"; else echo "$ROOT/outp
 SHOTS=${SHOTS:-$shots}
 words=("$SHOTS")
 [ -n "${shots_more:-}" ] && read -ra words <<<"$SHOTS"
-for word in "${words[@]}"; do
+for word in "${words[@]:- }"; do
     case "$word" in
         all | -1) ;;
-        0* | *[!0-9]*) echo "error: SHOTS is '$word': write a number from 1, or all" >&2 && exit 2 ;;
+        0* | *[!0-9]* | "") echo "error: SHOTS is '$word': write a number from 1, or all" >&2 && exit 2 ;;
     esac
 done
 [ "$SHOTS" = all ] && SHOTS=-1
 SHOTS_NAME=$SHOTS
 [ "$SHOTS" = -1 ] && SHOTS_NAME=all
+if [ $(($# % 2)) -eq 1 ]; then
+    echo "error: the options $* are not KEY VALUE pairs: '${*: -1}' lacks its partner" >&2
+    exit 2
+fi
+place=0
+for word in "$@"; do
+    place=$((place + 1))
+    [ $((place % 2)) -eq 1 ] || continue
+    case "$word" in
+        SEED | TRAINER.NAME | DATASET.NAME | DATASET.NUM_SHOTS | DATASET.SUBSAMPLE_CLASSES | DATASET.ROOT | OUTPUT_DIR | RESUME | EVAL_ONLY)
+            echo "error: $word cannot be given as an option: it follows from the script, its arguments and environment" >&2
+            exit 2
+            ;;
+    esac
+done
 CELL="shots_$SHOTS_NAME/$TRAINER/$CFG/seed$SEED"
 
 # run DATASET SUBSET FOLDER FLAGS-AND-OPTIONS...: train.py, unless this very run is complete in FOLDER
@@ -68,5 +83,11 @@ name_of() {
         echo "error: $1 is '${!1}', but there is no $file: name one of the files there" >&2
         return 2
     fi
-    sed -n 's/^  NAME: *"\{0,1\}\([^" ]*\)"\{0,1\} *$/\1/p' "$file"
+    local name
+    name=$(sed -n 's/^  NAME: *["'"'"']\{0,1\}\([^"'"'"' #]*\)["'"'"']\{0,1\} *\(#.*\)\{0,1\}$/\1/p' "$file")
+    if [ -z "$name" ]; then
+        echo "error: $file has no line '  NAME: ...': write it there, not in what BASE names" >&2
+        return 2
+    fi
+    echo "$name"
 }

@@ -6,5 +6,5 @@ shots=-1
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-[[ "$CFG" == *_mmd ]] && set -- "$@" TRAINER.CRAFT.MMD.DOMAINS group
+[[ "$CFG" == *_mmd ]] && set -- TRAINER.CRAFT.MMD.DOMAINS group "$@"
 train "$DATASET" all "$OUTPUT/group/$DATASET/$CELL" "$@"

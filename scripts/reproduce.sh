@@ -21,7 +21,7 @@ while [ $# -gt 0 ]; do
     esac
     case "$1" in
         --root | --output)
-            if [ $# -eq 1 ]; then
+            if [ -z "${2:-}" ]; then
                 echo "error: $1 lacks its folder: write it behind" >&2
                 exit 2
             fi
@@ -29,7 +29,7 @@ while [ $# -gt 0 ]; do
             shift 2
             continue
             ;;
-        --list) list=yes ;;
+        --list | --help | -h) list=yes ;;
         --detach) detach=yes ;;
         --launch | --launch=*) launch=() ;;
     esac

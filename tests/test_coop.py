@@ -123,7 +123,7 @@ def test_training_changes_the_context_and_keeps_kilobytes(tmp_path):
     assert not torch.equal(before, trainer.model.ctx)
     path = tmp_path / "output" / "prompt_learner" / "model.pth.tar-2"
     assert list(torch.load(path, weights_only=True)["state_dict"]) == ["ctx"]
-    assert path.stat().st_size < 20_000
+    assert path.stat().st_size < 25_000  # random states and the configuration, mostly
     again = make_trainer(tmp_path / "again", "CoOp")
     again.train()
     assert torch.equal(again.model.ctx, trainer.model.ctx)  # the same seed, to the bit

@@ -63,10 +63,12 @@ def test_numbers(runs, capsys):
 
 
 def test_files_and_picture(runs, capsys, tmp_path):
+    (tmp_path / "table").mkdir()  # as in the README, where runs lie in a folder of that name
     table(capsys, runs, "--out", tmp_path / "table", "--plot", tmp_path / "table.png")
     lines = list(csv.reader((tmp_path / "table.csv").read_text().splitlines()))
-    assert lines[1] == ["openmoji", "ZeroshotCLIP", "openmoji", "8", "base", "50.0000", "", "1", "", "", ""]
-    assert ["openmoji", "CraftCoOp", "openmoji", "8", "base", "84.0000", "3.0000", "1, 2, 3", "2.0000", "0.5774", "1, 2, 3"] in lines
+    assert lines[1:3] == [["openmoji", "ZeroshotCLIP", "openmoji", "8", "base", "50.0000", "", "1", "", "", "", ""],
+                          ["openmoji", "ZeroshotCLIP", "openmoji", "8", "new", "", "", "", "", "", "", ""]]
+    assert ["openmoji", "CraftCoOp", "openmoji", "8", "base", "84.0000", "3.0000", "1, 2, 3", "2.0000", "0.5774", "1, 2, 3", ""] in lines
     tex, text = (tmp_path / "table.tex").read_text(), (tmp_path / "table.md").read_text()
     assert r"82.00 $\pm$ 2.00" in tex and r"+2.00 $\pm$ 0.58" in tex and r"{\footnotesize cells with -- have no finished run\par}" in tex
     assert text.startswith("| data set") and "| +2.00 ± 0.58" in text and f"\n- cells with {results.MISSING} have no finished run\n" in text
@@ -193,7 +195,7 @@ def test_published_numbers_stand_beside_ours_with_their_status(tmp_path, capsys)
     put(tmp_path / "imagenet/CoOp/vit_b16_16shots/seed1", {"accuracy": 71.5})
     put(tmp_path / "evaluation/CoOp/vit_b16_16shots/imagenet_sketch/seed1", {"accuracy": 47.0})
     _, lines = report(capsys, "dg", tmp_path)
-    assert [line[4:7] for line in lines if line[1] == "CLIP (published)"] == [["66.73", "46.15", "46.15"]]
+    assert [line[4:7] for line in lines if line[1] == "CLIP (published)"] == [["66.73", "46.15", results.MISSING]]  # its average is of four
 
 
 def test_published_averages_stand_beside_an_average_of_the_same_data_sets(tmp_path, capsys):
@@ -205,7 +207,7 @@ def test_published_averages_stand_beside_an_average_of_the_same_data_sets(tmp_pa
     average = {line[1]: line for line in lines if line[0] == "average of 11"}
     assert average["CoOp"][4:6] == ["90.00", "70.00"] and average["PromptSRC (published)"][4:7] == ["84.26", "76.10", "79.97"]
     assert average["VPT (deep vision prompting, 4 ctx, 5 ep) (published)"][4:6] == ["80.24", "73.43"]
-    for kind in ("md", "tex", "json"):  # the status is in all of them
+    for kind in ("md", "tex", "json", "csv"):  # the status is in all of them
         assert "PromptSRC README: as read in its source" in (tmp_path / f"t.{kind}").read_text()
     row = next(row for row in json.loads((tmp_path / "t.json").read_text())["rows"] if row["trainer"] == "PromptSRC (published)" and "of 11" in row["dataset"])
     assert row["published"] and row["cells"]["base"] == {"mean": 84.26}
@@ -295,9 +297,11 @@ def test_a_picture_is_of_the_kind_that_suits_the_table(tmp_path, monkeypatch):
 
 
 MALFORMED = {"list": "[]", "nothing": "", "no config": {"config": None}, "config": {"config": [1]}, "group": {"config": {"TRAIN": 3}},
+             "large": {"metrics": {"test": {"accuracy": 10**400}}}, "deep": "[" * 100_000,
              "accuracy": {"metrics": {"test": {"accuracy": float("nan")}}}, "text": {"metrics": {"test": {"accuracy": "80"}}}, "no test": {"metrics": {}},
              "metrics": {"metrics": None}, "time": {"started": 5}, "seconds": {"wall_time_s": "1"}, "complete": {"complete": 1}, "loaded": {"loaded": "x"},
-             "test": {"metrics": {"test": [80]}}}
+             "test": {"metrics": {"test": [80]}}, "epoch": {"loaded": {"model_dir": "x", "epoch": [1]}}, "folder": {"loaded": {"model_dir": 5}},
+             "trainer": {"config": {"TRAINER": {"NAME": 5}}}, "seed": {"seed": [1]}}
 
 
 @pytest.mark.parametrize("case", MALFORMED)
@@ -312,6 +316,23 @@ def test_malformed_results_are_named_and_all_else_is_shown(runs, capsys, tmp_pat
     assert str(path) in (tmp_path / "page.html").read_text()
 
 
+def test_where_the_folder_lies_does_not_matter_and_nothing_is_counted_twice(tmp_path, capsys):
+    top = tmp_path / "ablation" / "output"  # the user's own names
+    for seed, value in ((1, 80.0), (2, 90.0)):
+        write(top / "base2new", "train_base", "openmoji", "CoOp", seed, value)
+        write(top / "ablation/baseline/base2new", "train_base", "openmoji", "CoOp", seed, value + 1)
+    (tmp_path / "link").symlink_to(top)
+    (top / "base2new/circle").symlink_to(top)
+    for folder in (top, top / "base2new", top / "base2new/train_base/openmoji", tmp_path / "link"):
+        assert report(capsys, "base2new", folder)[1][2][:5] == ["openmoji", "CoOp", "openmoji", "8", "85.00 ± 7.07"]
+    for folder in (top, top / "ablation"):
+        assert report(capsys, "ablation", folder)[1][2][:5] == ["openmoji", "CoOp", "baseline", "8", "86.00 ± 7.07"]
+    other = write(tmp_path / "more/base2new", "train_base", "openmoji", "CoOp", 2, 10.0)
+    text, lines = report(capsys, "base2new", top, tmp_path / "more")
+    assert lines[2][4] == "85.00 ± 7.07"
+    assert f"note: '{other}' is left out: seed 2 of CoOp/openmoji on openmoji (base) is in another folder, too; give one of them\n" in text
+
+
 def test_places_that_cannot_be_written_to(runs, capsys, tmp_path):
     from tools import report as page
     (tmp_path / "file").write_text("")
@@ -322,6 +343,8 @@ def test_places_that_cannot_be_written_to(runs, capsys, tmp_path):
         (line,) = capsys.readouterr().err.splitlines()
         return line
 
+    (tmp_path / "t.md").mkdir()
+    assert "a folder: give the name of a file" in said(results, "--out", tmp_path / "t")
     for tool, name in ((results, "t"), (page, "t.html")):
         assert said(tool, "--out", tmp_path / "file" / name).startswith(f"error: '{tmp_path / 'file/t'}") and "choose another --out" in said(
             tool, "--out", tmp_path / "file" / name)
@@ -336,6 +359,34 @@ def test_nobody_reads_on(runs):
     command = f"{sys.executable} -c 'import sys; from tools import results; sys.exit(results.main(sys.argv[1:]))' base2new {runs}"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {command} | true"], capture_output=True, text=True, cwd=Path(results.__file__).parent.parent)
     assert done.stderr == "" and done.returncode in (0, 141)
+
+
+def test_the_gain_of_h_on_an_average_is_the_difference_of_the_table_s(tmp_path, capsys):
+    values = {"CoOp": {1: (90.0, 10.0), 2: (50.0, 50.0)}, "CraftCoOp": {1: (60.0, 60.0), 2: (90.0, 20.0)}}
+    for dataset in ("a", "b"):
+        for trainer, seeds in values.items():
+            for seed, pair in seeds.items():
+                for part, value in zip(("train_base", "test_new"), pair, strict=True):
+                    write(tmp_path, part, dataset, trainer, seed, value)
+    _, lines = report(capsys, "base2new", tmp_path)
+    theirs, ours, gain = (line for line in lines if line[0] == "average of 2")
+    assert theirs[6].startswith("42.00") and ours[6].startswith("52.17") and gain[5].startswith("+10.17")
+
+
+def test_a_gain_between_other_settings_is_named(tmp_path, capsys):
+    for trainer, epochs in (("CoOp", 50), ("CraftCoOp", 1)):
+        write(tmp_path, "train_base", "openmoji", trainer, 1, 80.0, config={"OPTIM": {"MAX_EPOCH": epochs}, "TRAINER": {"NAME": trainer}})
+    text, _ = report(capsys, "base2new", tmp_path)
+    assert "note: the gain of CraftCoOp/openmoji on openmoji is not CRAFT's alone: OPTIM.MAX_EPOCH is 1, that of the baseline 50\n" in text
+
+
+def test_a_row_without_an_average_and_a_seed_in_the_wrong_folder_are_named(runs, capsys):
+    write(runs, "train_base", "third", "VPT", 1, 20.0)
+    path = write(runs, "train_base", "third", "CoOp", 2, 20.0)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": 1}))
+    text, _ = table(capsys, runs)
+    assert "note: VPT/openmoji has no average: it is on third only, other rows are on openmoji, other, too\n" in text
+    assert f"note: '{path}' is of seed 1, not of the one that its folder says" in text
 
 
 def test_special_signs_of_latex():

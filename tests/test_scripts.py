@@ -56,11 +56,19 @@ def env(tmp_path):
     return {"OUTPUT": tmp_path / "out", "DATA": tmp_path / "data"}
 
 
-@pytest.mark.parametrize(("name", "shots"), [("xd_train.sh", "0"), ("xd_train.sh", "4 8"), ("few_shot.sh", "4 8x"), ("base2new_train.sh", "-2")])
+@pytest.mark.parametrize(("name", "shots"), [("xd_train.sh", "0"), ("xd_train.sh", "4 8"), ("few_shot.sh", "4 8x"),
+                                             ("few_shot.sh", " "), ("base2new_train.sh", "-2")])
 def test_shots_are_numbers_from_one_or_all(name, shots, env, tmp_path):
     done = bash(ROOT / "scripts" / name, "openmoji", "CoOp", "openmoji", 1, **env, SHOTS=shots)
     assert done.returncode == 2 and not list(tmp_path.iterdir())
-    assert done.stderr == f"error: SHOTS is '{shots if name != 'few_shot.sh' else '8x'}': write a number from 1, or all\n"
+    assert done.stderr == f"error: SHOTS is '{shots.split(' ')[-1] or ' ' if name == 'few_shot.sh' else shots}': write a number from 1, or all\n"
+
+
+@pytest.mark.parametrize(("options", "said"), [(("SEED", 1), "SEED cannot be given as an option: it follows from"),
+                                               (("OPTIM.LR", 1, "OPTIM.X"), "the options OPTIM.LR 1 OPTIM.X are not KEY VALUE pairs: 'OPTIM.X' lacks")])
+def test_options_are_pairs_of_keys_that_nothing_else_sets(options, said, env, tmp_path):
+    done = bash(ROOT / "scripts/xd_train.sh", "openmoji", "CoOp", "openmoji", 2, *options, **env)
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {said}") and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("trainer", "config"), [("CraftCoOp", "openmoji"), ("CoOp", "none"), ("ZeroshotCLIP", "openmoji")])

@@ -196,6 +196,7 @@ BAD_PLANS = {
     "registered name": ({"overrides": {"DATASET.TARGET": "OpenMojiLin"}}, "unknown data set 'OpenMojiLin': did you mean 'OpenMojiLine'"),
     "taken key": ({"overrides": {"SEED": 1}}, "SEED cannot be overridden: set it by seeds"),
     "tests only": ({"overrides": {"EVAL_ONLY": True}}, "EVAL_ONLY cannot be overridden: tests follow from the protocol"),
+    "out of range": ({"overrides": {"OPTIM.MAX_EPOCH": 0}}, "OPTIM.MAX_EPOCH is 0: set it to 1 or more"),
     "model of trainings": ({"train_overrides": {"TRAINER.COOP.CSC": True}}, "TRAINER.COOP.CSC is of the model, so that its tests need it, too"),
     "group of keys": ({"overrides": {"OPTIM": {"LR": 1}}}, "overrides has the group OPTIM: write whole keys, e.g. 'OPTIM.LR: value'"),
     "shots": ({"shots": "many"}, "shots has 'many': write numbers from 1, or all"),
@@ -311,6 +312,15 @@ def test_results_of_another_configuration_are_refused_with_the_difference(tiny, 
     assert f"'{tested}' (a test of epoch 1 of '{model}' there, a test of epoch 3 of '{model}' here)" in capsys.readouterr().err
 
 
+def test_results_that_cannot_be_read_are_shown_as_failed(tiny, tmp_path):
+    plan = write_plan(tiny)
+    trained, tested = (job.folder for job in pretend(tiny, plan, tmp_path).jobs)
+    for text in ("", "{", "[]", "{}"):
+        (tmp_path / tested / "results.json").write_text(text)
+        state, note = listed(tiny, plan, tmp_path)[tested]
+        assert state == "failed" and "results.json' is not what a run writes: restore or delete it" in note
+
+
 def test_marks_tell_running_failed_and_stopped(tiny, tmp_path):
     plan = write_plan(tiny)
     read = sweep.read_plan(str(plan))
@@ -349,7 +359,7 @@ def test_marks_tell_running_failed_and_stopped(tiny, tmp_path):
     (2, "warning: x\nerror: the loss is nan: lower OPTIM.LR\n", "the loss is nan: lower OPTIM.LR"),
     (1, "Traceback\n  File\ntorch.OutOfMemoryError: CUDA out of memory.\n", "torch.OutOfMemoryError: CUDA out of memory."),
     (1, "", "exit code 1, and nothing said: see log.txt"), (-9, "noise", "killed (signal 9): out of memory, or somebody's kill -9"),
-    (-11, "", "killed by SIGSEGV"), (launchers.LOST, "", "the worker that ran it was killed")])
+    (-11, "", "killed by SIGSEGV"), (-40, "", "killed by signal 40"), (launchers.LOST, "", "the worker that ran it was killed")])
 def test_the_reason_of_a_failure(tmp_path, code, text, reason):
     (tmp_path / "stderr.txt").write_text(text)
     assert launchers.why(code, tmp_path) == reason
@@ -417,20 +427,28 @@ def test_a_worker_that_does_not_start_is_no_endless_wait(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_folder_that_takes_no_files_fails_its_job_only(tiny, tmp_path, capsys):
+def test_a_folder_that_takes_no_files_fails_its_job_only(tiny, tmp_path, capsys, monkeypatch):
     plan = write_plan(tiny, "blocked", seeds=[1, 2], overrides={"OPTIM.MAX_EPOCH": 1})
     first, first_test, second, second_test = (job.folder for job in sweep.read_plan(str(plan)).jobs)
     (tmp_path / first).parent.mkdir(parents=True)
     (tmp_path / first).write_text("a file where the folder should be")
-    left = Path(tempfile.gettempdir(), f"sweep-{2**22 + 1}-x")  # as of a sweep that was killed with -9: no process has so high a number
-    left.mkdir(exist_ok=True)
+    monkeypatch.setattr(tempfile, "tempdir", tempfile.mkdtemp(prefix="t", dir="/tmp"))  # sockets have short names
+    theirs = [Path(tempfile.tempdir, name) for name in ("craft-sweep-no-lock", "craft-sweep-alive", "sweep-1-x")]
+    left = Path(tempfile.tempdir, "craft-sweep-left")  # as of a sweep that was killed with -9
+    for folder in (left, *theirs):
+        folder.mkdir()
+        if "no-lock" not in folder.name:
+            (folder / "lock").write_text("")
+    held = open(theirs[1] / "lock")
+    fcntl.flock(held, fcntl.LOCK_EX)
     assert sweep.main(arguments(tiny, plan, tmp_path, "--launch", "local", "--jobs", 1)) == 1
     said = capsys.readouterr()
     assert f"failed: {first}: '{tmp_path / first}' cannot be written to (File exists): free space, or choose another --output" in said.err
     assert f"failed: {first_test}: not run" in said.err and said.out.endswith("4 jobs: 2 done, 2 missing\n")
-    assert "Traceback" not in said.err and not left.exists()
-    for path in Path(tempfile.gettempdir()).glob("sweep-*-*"):
-        assert Path("/proc", path.name.split("-")[1]).exists()
+    assert "Traceback" not in said.err
+    assert sorted(Path(tempfile.tempdir).glob("*sweep*")) == sorted(theirs)
+    held.close()
+    shutil.rmtree(tempfile.tempdir)
 
 
 @pytest.mark.slow

@@ -158,7 +158,7 @@ def test_what_was_tested_is_part_of_a_finished_evaluation(files, capsys):
     assert json.loads((files / "newer/results.json").read_text())["loaded"] == {"model_dir": "../out", "epoch": 2}
     said = refused(files, capsys, *flags, "--load-epoch", "2", "--output-dir", str(files / "new"))
     assert "new/results.json' holds results of another run (a test of epoch 1 of '../out' there, a test of epoch 2 of '../out' here)" in said
-    assert "choose another --output-dir" in said
+    assert "move that folder away, or choose another --output-dir" in said
     # Nor does an evaluation take the place of the training.
     assert "(a training there, a test of epoch 1 of '.' here)" in refused(files, capsys, *flags, "--load-epoch", "1")
 
@@ -167,7 +167,7 @@ def test_results_of_another_configuration_stay_and_the_difference_is_shown(files
     assert train.main(train.parse_args(arguments(files))) == 0
     said = refused(files, capsys, "OPTIM.LR", "0.3", "TRAINER.COOP.CSC", "True")
     assert said.startswith(f"error: '{files / 'out/results.json'}' holds results of another run (OPTIM.LR is 0.1 there and 0.3 here; "
-                           "TRAINER.COOP.CSC is False there and True here): choose another")
+                           "TRAINER.COOP.CSC is False there and True here): move that folder")
     # Without results, the checkpoint tells.
     (files / "out/results.json").unlink()
     assert train.main(train.parse_args(arguments(files, "OPTIM.LR", "0.3"))) == 2
@@ -186,12 +186,17 @@ def test_a_model_is_tested_with_what_it_was_trained_with(files, capsys):
     other = files / "other.pt"
     other.write_bytes((files / "clip.pt").read_bytes() + b" ")
     assert f"(MODEL.BACKBONE.NAME is {files / 'clip.pt'} there and {other} here)" in refused(files, capsys, *flags, "MODEL.BACKBONE.NAME", str(other))
+    before = (files / "clip.pt").read_bytes()
+    (files / "clip.pt").write_bytes(before + b" ")
+    assert f"was trained with another content of '{files / 'clip.pt'}': restore that file" in refused(files, capsys, *flags)
+    (files / "clip.pt").write_bytes(before)
     # What only training reads, precision, and where files lie may differ.
     moved = files / "moved.pt"
     (files / "clip.pt").rename(moved)
     (files / "out").rename(files / "old")
     flags[2] = str(files / "old")
-    free = ["OPTIM.LR", "7", "DATALOADER.TEST.BATCH_SIZE", "1", "TRAINER.COOP.PREC", "amp", "MODEL.BACKBONE.NAME", str(moved)]
+    free = ["OPTIM.LR", "7", "DATALOADER.TEST.BATCH_SIZE", "1", "TRAINER.TEXT_CHECKPOINTING", "True",
+            "TRAINER.COOP.PREC", "amp", "MODEL.BACKBONE.NAME", str(moved)]
     assert train.main(train.parse_args(arguments(files, *flags, *free))) == 0
     # Other codes leave no results.json.
     (files / "old/results.json").unlink()

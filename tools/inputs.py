@@ -1,6 +1,7 @@
 """What all command-line tools do about bad input: one sentence, exit code 2. Nothing here imports torch."""
 
 import argparse
+import io
 import os
 import sys
 import uuid
@@ -15,6 +16,9 @@ class InputError(Exception):
 
 def main(run: Callable[[argparse.Namespace], int], args: argparse.Namespace, *kinds: type[Exception], interrupted: str = "interrupted") -> int:
     """run(args); 2 after the sentence of an InputError or one of `kinds`; 130 after Ctrl-C; 141 if nobody reads on (`| head`)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files need not be text
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = run(args)
         sys.stdout.flush()
@@ -36,7 +40,7 @@ def write(path: Path, save: Callable[[Path], None] | str, option: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(save, str):
-            part.write_text(save, encoding="utf-8")
+            part.write_text(save, encoding="utf-8", errors="backslashreplace")  # names of files need not be text
         else:
             save(part)
         part.replace(path)
@@ -49,7 +53,7 @@ def write(path: Path, save: Callable[[Path], None] | str, option: str) -> None:
 
 def check_name(path: Path, option: str, suffixes: tuple[str, ...] = ()) -> None:
     """Raise InputError for what cannot be the name of a file to write, of one of the suffixes if any are given."""
-    if not path.name or path.is_dir():
+    if not path.name or os.path.isdir(path):
         raise InputError(f"{option} is '{path}', a folder: give the name of a file")
     if suffixes and path.suffix.lower() not in suffixes:
         raise InputError(f"{option} is '{path}': give a name that ends in {', '.join(suffixes)}")

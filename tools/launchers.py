@@ -35,6 +35,7 @@ MARK, ERRORS, RESULTS = "sweep.json", "stderr.txt", "results.json"
 INTERRUPTED, BUSY, LOST = 130, 75, -1000  # exit codes: Ctrl-C; another process runs this job; the worker itself is gone
 READY = "ready"  # a worker's first word
 BAD_INPUT = 2  # what train.py ends with after a sentence to the user: trying again is of no use
+TEMPORARY = "craft-sweep"  # begins the names of temporary folders
 GRACE_S = 10  # for a job to clean up after Ctrl-C
 BUSY_S = 3  # between looks at a job that another sweep runs
 FORK = multiprocessing.get_context("fork")
@@ -104,6 +105,8 @@ def state_of(job: Job, output: str, wanted: str, live: Callable[[], dict | None]
     """
     folder = Path(output, job.folder)
     found, loads = read(folder / RESULTS), job.loads(output)
+    if not found and (folder / RESULTS).exists():
+        return "failed", f"'{folder / RESULTS}' is not what a run writes: restore or delete it"
     if found and (found.get("config_hash") != wanted or found.get("loaded") != loads and (loads or not job.trained)):
         return "other", ""
     if found.get("complete") and found.get("loaded") == loads and (not job.trained or loads):
@@ -157,7 +160,8 @@ def why(code: int, folder: Path) -> str:
     if code == -signal.SIGKILL:
         return "killed (signal 9): out of memory, or somebody's kill -9"
     if code < 0:
-        return f"killed by {signal.Signals(-code).name}" + (f": {said}" if said else "")
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        return f"killed by {name}" + (f": {said}" if said else "")
     return said or f"exit code {code}, and nothing said: see log.txt"
 
 
@@ -402,7 +406,10 @@ class Workers:
 
         self._place, self._threads = (root, output), str(threads)
         _tidy()
-        self._folder = tempfile.TemporaryDirectory(prefix=f"sweep-{os.getpid()}-", ignore_cleanup_errors=True)
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}-", ignore_cleanup_errors=True)
+        self._lock = open(f"{self._folder.name}/new", "wb")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        os.rename(self._lock.name, f"{self._folder.name}/lock")  # from its first moment it is held
         self._address = f"{self._folder.name}/socket"
         self._server = socket.socket(socket.AF_UNIX)
         self._server.bind(self._address)
@@ -480,24 +487,15 @@ class Workers:
             if not worker.job.done():
                 _kill(worker.process)  # its job dies with it
         self._folder.cleanup()
+        self._lock.close()
 
 
 def _tidy() -> None:
-    """Remove what sweeps that were killed with -9 have left."""
-    for folder in Path(tempfile.gettempdir()).glob("sweep-*-*"):
-        owner = folder.name.split("-")[1]
-        if owner.isdigit() and not _alive(int(owner)):
-            shutil.rmtree(folder, ignore_errors=True)  # those of other users stay
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+    """Remove what sweeps that were killed with -9 have left: nobody holds the lock in it any more. Folders of other users stay."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{TEMPORARY}-*"):
+        with suppress(OSError), open(folder / "lock", "rb+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _kill(process: int) -> None:

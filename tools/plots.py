@@ -44,6 +44,10 @@ def label(row: Row, rows: list[Row]) -> str:
     return f"{row.trainer} ({', '.join(more)})" if more else row.trainer
 
 
+def _title(name: str) -> str:
+    return name.replace("_", " ").replace("$", r"\$")  # no formula
+
+
 def family(row: Row) -> str:
     """The structure."""
     return row.trainer.removeprefix("Craft")
@@ -100,7 +104,7 @@ def _bars(rows: list[Row], names: list[str], columns: list[str], most: int):
             if len(values) > 1:
                 axis.plot([x] * len(values), values, "o", color="black", markersize=2.5)
         axis.set_xticks(range(len(columns)), [column.replace("_", "\n") for column in columns], fontsize=9)
-        axis.set_title(name.replace("_", " "), fontsize=10)
+        axis.set_title(_title(name), fontsize=10)
     return figure, {name: pyplot.Rectangle((0, 0), 1, 1, color=colour) for name, colour in own.items()}
 
 
@@ -125,7 +129,7 @@ def _points(rows: list[Row], names: list[str], columns: list[str], most: int):
             place += 1.2
         axis.set_xticks(*zip(*ticks), fontsize=8, rotation=30 if len(ticks) > 7 else 0)
         axis.grid(axis="y", linewidth=0.4)
-        axis.set_title(f"{name.replace('_', ' ')}: {column.replace('_', ' ')}", fontsize=10)
+        axis.set_title(_title(f"{name}: {column}"), fontsize=10)
     return figure, {name: Line2D([], [], marker="o", linestyle="", color=colour) for name, colour in own.items()}
 
 
@@ -150,5 +154,5 @@ def _curves(rows: list[Row], names: list[str], columns: list[str], shots: list[i
         axis.minorticks_off()
         axis.set_xlabel("shots")
         axis.grid(linewidth=0.4)
-        axis.set_title(name.replace("_", " "), fontsize=10)
+        axis.set_title(_title(name), fontsize=10)
     return figure, lines

@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import os
 import re
 import statistics
 from collections import defaultdict
@@ -34,6 +35,7 @@ class Row:
     shots: str
     values: dict[str, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
     runs: list[dict] = field(default_factory=list)  # what of each results.json proves the numbers
+    settings: dict[str, dict] = field(default_factory=dict)  # {column: configuration of its first run}
     targets: frozenset[str] = frozenset()  # columns that the column "average" is over
     members: frozenset[str] = frozenset()  # data sets that a row of averages is over
 
@@ -141,9 +143,29 @@ PROTOCOLS = {protocol.name: protocol for protocol in (
 def comparable(config: dict) -> str:
     """The configuration without what may differ between the seeds of one cell: no result depends on it."""
     kept = {key: value for key, value in config.items() if key not in OWN_KEYS}
-    kept["TRAIN"] = {key: value for key, value in kept.get("TRAIN", {}).items() if key not in ("PRINT_FREQ", "CHECKPOINT_FREQ")}
-    kept["DATASET"] = {key: value for key, value in kept.get("DATASET", {}).items() if key != "ROOT"}
+    kept["TRAIN"] = {key: value for key, value in (kept.get("TRAIN") or {}).items() if key not in ("PRINT_FREQ", "CHECKPOINT_FREQ")}
+    kept["DATASET"] = {key: value for key, value in (kept.get("DATASET") or {}).items() if key != "ROOT"}
     return json.dumps(kept, sort_keys=True)
+
+
+def flat(tree: dict, prefix: str = "") -> dict:
+    """{KEY.KEY: value}."""
+    return {key: value for name, node in tree.items() for key, value in
+            (flat(node, f"{prefix}{name}.") if isinstance(node, dict) else {f"{prefix}{name}": node}).items()}
+
+
+# What a baseline and what is built on it need to have in common, if a gain is to be CRAFT's.
+SHARED = ("OPTIM.", "MODEL.", "INPUT.", "DATALOADER.TRAIN_X.", "TEST.FINAL_MODEL")
+
+
+def unlike(row: Row, baseline: Row) -> list[str]:
+    """Settings in which two rows differ though they should not: "KEY is 1, that of the baseline 2"."""
+    found = {}
+    for column in row.settings.keys() & baseline.settings.keys():
+        ours, theirs = flat(row.settings[column]), flat(baseline.settings[column])
+        found |= {key: f"{key} is {ours[key]}, that of the baseline {theirs[key]}" for key in ours.keys() & theirs.keys()
+                  if key.startswith(SHARED) and ours[key] != theirs[key]}
+    return [found[key] for key in sorted(found)]
 
 
 def key_of(protocol: Protocol, match: re.Match, dataset: str) -> tuple[str, str, str, str]:
@@ -163,8 +185,9 @@ def baseline_key(protocol: Protocol, row: Row) -> tuple[str, str, str, str] | No
 
 
 # What results.json has of what is read here: kinds of the values, which but for the first three may be absent or null.
-KINDS = {"complete": bool, "metrics": dict, "config": dict, "loaded": dict, "epochs": int, "wall_time_s": (int, float), "started": str, "finished": str,
-         "versions": dict, "config_hash": str}
+KINDS = {"complete": bool, "metrics": dict, "config": dict, "loaded": dict, "loaded.model_dir": str, "loaded.epoch": int, "epochs": int, "seed": int,
+         "wall_time_s": (int, float), "started": str, "finished": str, "versions": dict, "config_hash": str, "config.TRAIN": dict, "config.DATASET": dict,
+         "config.TRAINER": dict, "config.TRAINER.NAME": str}
 
 
 def read_run(path: Path) -> dict:
@@ -179,30 +202,50 @@ def _parsed(path: Path, time: int) -> dict:
     if not isinstance(found, dict):
         raise ValueError("it holds no object")
     for number, (key, kind) in enumerate(KINDS.items()):
-        value = found.get(key)
+        value = functools.reduce(lambda node, part: node.get(part) if isinstance(node, dict) else None, key.split("."), found)
         if not isinstance(value, kind) and (number < 3 or value is not None):
-            raise ValueError(f"its {key} is {value!r}" if key in found else f"it lacks {key}")
-    for key in ("TRAIN", "DATASET", "TRAINER"):
-        if not isinstance(found["config"].get(key, {}), dict):
-            raise ValueError(f"its config.{key} is {found['config'][key]!r}")
+            raise ValueError(f"its {key} is {value!r}" if value is not None else f"it lacks {key}")
     return found
 
 
 def run_files(folders: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
     """(folder, results.json) of everything below the folders. Raises InputError for what is no folder."""
+    seen: set[str] = set()
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"'{folder}' is not a folder: give the output folder of the runs")
-        for path in sorted(folder.rglob("results.json")):
+        found = []
+        for top, below, files in os.walk(folder, followlinks=True):
+            real = os.path.realpath(top)
+            if real in seen:  # links may go in circles, and folders overlap
+                below.clear()
+            elif "results.json" in files:
+                found.append(Path(top, "results.json"))
+            seen.add(real)
+        for path in sorted(found):
             yield folder, path
 
 
-def match_of(protocol: Protocol, path: Path) -> re.Match | None:
-    """Of the layout of the protocol's folders that the path of a results.json has; None if it is of another protocol."""
-    text = path.resolve().as_posix()
-    if protocol.name == "base2new" and "/ablation/" in text:
-        return None
-    return next((found for layout in protocol.layouts if (found := re.search(f"/{layout}", text))), None)
+def match_of(protocol: Protocol, folder: Path, path: Path) -> re.Match | None:
+    """Of the layout of the protocol's folders that the path of a results.json below a folder has; None if it is of another protocol.
+
+    Of what lies above the folder as little is looked at as tells, so that a folder may be given that is deep inside, and lie wherever its owner likes.
+    """
+    return _matches(folder, path).get(protocol.name)
+
+
+@functools.cache
+def _matches(folder: Path, path: Path) -> dict[str, re.Match]:
+    """{protocol: match}."""
+    inside, above = path.relative_to(folder).as_posix(), folder.absolute().parts[1:]
+    for start in range(len(above) - 1, -1, -1):
+        text = f"/{'/'.join(above[start:])}/{inside}"
+        found = {protocol.name: match for protocol in PROTOCOLS.values() for layout in protocol.layouts[::-1] if (match := re.search(f"/{layout}", text))}
+        if "ablation" in found:  # whose variants are base2new's
+            del found["base2new"]
+        if found:
+            return found
+    return {}
 
 
 def collect(protocol: Protocol, folders: Iterable[Path], shots: str | None = None) -> tuple[list[Row], list[str]]:
@@ -212,13 +255,13 @@ def collect(protocol: Protocol, folders: Iterable[Path], shots: str | None = Non
     configs: dict[tuple, dict[str, Path]] = defaultdict(dict)
     epochs: dict[tuple, dict[bool, set]] = defaultdict(lambda: defaultdict(set))  # (row, seed): tests of a model or not: epochs of the model
     for folder, path in run_files(folders):
-        match = match_of(protocol, path)
+        match = match_of(protocol, folder, path)
         if match is None or shots is not None and match["shots"] != shots:
             continue
         try:
             found = read_run(path)
             placed = protocol.place(match, found["metrics"]["test"]) if found["complete"] else ()
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             said = f"lacks {error}" if isinstance(error, KeyError) else f"is not readable as results ({error})"
             problems.append(f"'{path}' {said}: run it again")
             continue
@@ -229,9 +272,16 @@ def collect(protocol: Protocol, folders: Iterable[Path], shots: str | None = Non
             continue
         key, seed, loaded = key_of(protocol, match, placed[0]), int(match["seed"]), found.get("loaded")
         row = rows.setdefault(key, Row(*key))
+        if found.get("seed", seed) != seed:
+            problems.append(f"'{path}' is of seed {found['seed']}, not of the one that its folder says: do not trust it")
+        if twice := [column for column in placed[1] if seed in row.values.get(column, {})]:
+            problems.append(f"'{path}' is left out: seed {seed} of {row.name} on {row.dataset} ({', '.join(twice)}) is in another folder, too; "
+                            "give one of them")
+            continue
         for column, value in placed[1].items():
             row.values[column][seed] = value
             configs[(*key, column)].setdefault(comparable(found["config"]), path)
+            row.settings.setdefault(column, found["config"])
         if loaded is None:
             epochs[key, seed][False].add(None if found.get("deployed") == "best_val" else found.get("epochs"))
         elif loaded.get("model_dir"):
@@ -289,9 +339,13 @@ def averages(protocol: Protocol, rows: list[Row], columns: list[str]) -> tuple[l
         groups[row.key[1:]].append(row)
     result, notes = [], []
     for key, members in groups.items():
-        if len(members) < 2 or not protocol.whole:
+        if not protocol.whole:
             continue
         names, every = frozenset(row.dataset for row in members), {row.dataset for row in rows if row.shots == key[2]}
+        if len(members) < 2:
+            if len(every) > 1:
+                notes.append(f"{members[0].name} has no average: it is on {members[0].dataset} only, other rows are on {', '.join(sorted(every - names))}, too")
+            continue
         average = Row(f"average of {len(names)}" + ("" if names == every else f" of {len(every)}"), *key, members=names)
         if names != every:
             notes.append(f"the average of {average.name} is without {', '.join(sorted(every - names))}")

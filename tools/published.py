@@ -75,7 +75,6 @@ def rows(protocol: str, ours: list[Row], columns: list[str]) -> tuple[list[Row],
             continue
         number = notes.setdefault((entry["source"], entry["status"]), len(notes) + 1)
         row = found.setdefault((dataset, entry["method"]), Row(dataset, f"{entry['method']} (published)", "", "16"))
-        row.targets = next(own.targets for own in ours if own.dataset == dataset)
         row.values[column][0] = float(entry["value"])
         row.config += f"[{number}]" if f"[{number}]" not in row.config else ""  # where a config stands in our rows, the footnotes in these
     return list(found.values()), [f"[{number}] {source}: {NOTES.get(status, status)}" for (source, status), number in notes.items()]

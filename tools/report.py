@@ -11,14 +11,14 @@ import html
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from tools import inputs, plots, results
 from tools.inputs import InputError
-from tools.protocols import OWN_KEYS, PROTOCOLS, Protocol, comparable, match_of, read_run, run_files
+from tools.protocols import OWN_KEYS, PROTOCOLS, Protocol, comparable, flat, match_of, read_run, run_files
 
 TITLES = {"base2new": "Base to new classes", "xd": "Cross-dataset", "dg": "Domain generalisation", "ood": "Out of distribution",
           "group": "Group robustness", "few_shot": "Few-shot", "ablation": "Ablation"}
@@ -61,30 +61,35 @@ def picture(path: Path, name: str) -> str:
     return f'<p><img alt="{html.escape(name)}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"></p>'
 
 
-def runs_of(folders: list[Path]) -> dict[Path, dict]:
-    """{folder of a complete run: its results}."""
+@dataclass(frozen=True)
+class Run:
+    """A complete run: the folder given, its results.json below, and what that holds."""
+
+    top: Path
+    path: Path
+    results: dict
+
+
+def runs_of(folders: list[Path]) -> dict[Path, Run]:
+    """{resolved folder of the run: run}."""
     found = {}
-    for _, path in run_files(folders):
+    for top, path in run_files(folders):
         try:
-            run = read_run(path)
-        except (OSError, ValueError):
+            results = read_run(path)
+        except (OSError, ValueError, RecursionError):
             continue  # `collect` names it
-        if run["complete"]:
-            found[path.resolve().parent] = run
+        if results["complete"]:
+            found[path.resolve().parent] = Run(top, path, results)
     return found
 
 
 def settings(run: dict) -> dict:
     """{KEY: value} of a run's configuration, without what differs between seeds, and of TRAINER only what it reads."""
-    name = run["config"].get("TRAINER", {}).get("NAME", run.get("trainer", ""))
+    name = (run["config"].get("TRAINER") or {}).get("NAME") or ""
 
-    def flat(tree: dict, prefix: str) -> dict:
-        return {key: value for name, node in tree.items() for key, value in
-                (flat(node, f"{prefix}{name}.") if isinstance(node, dict) else {f"{prefix}{name}": node}).items()}
-
-    read = {key: value for key, value in run["config"].get("TRAINER", {}).items()
+    read = {key: value for key, value in (run["config"].get("TRAINER") or {}).items()
             if not isinstance(value, dict) or key == name.removeprefix("Craft").upper() or key == "CRAFT" and name.startswith("Craft")}
-    return {key: value for key, value in flat(run["config"] | {"TRAINER": read}, "").items() if key not in (*OWN_KEYS, "VERSION")}
+    return {key: value for key, value in flat(run["config"] | {"TRAINER": read}).items() if key not in (*OWN_KEYS, "VERSION")}
 
 
 def nested(flat: dict) -> dict:
@@ -98,12 +103,11 @@ def nested(flat: dict) -> dict:
     return tree
 
 
-def configurations(protocol: Protocol, runs: dict[Path, dict]) -> str:
+def configurations(protocol: Protocol, runs: dict[Path, Run]) -> str:
     """Of the protocol's runs each different configuration, with the folders and seeds that have it; of a test, what it has other than its training."""
     seeds: dict[tuple[str, str], list[int]] = defaultdict(list)
     texts: dict[tuple[str, str], str] = {}
-    for folder, run in runs.items():
-        match = match_of(protocol, folder / "results.json")
+    for folder, (run, match) in {folder: (run.results, match_of(protocol, run.top, run.path)) for folder, run in runs.items()}.items():
         if match is None:
             continue
         key = match[0].strip("/").rpartition("/seed")[0], comparable(run["config"])
@@ -113,7 +117,7 @@ def configurations(protocol: Protocol, runs: dict[Path, dict]) -> str:
         own, loaded, said = settings(run), run.get("loaded") or {}, ""
         trained = (folder / loaded["model_dir"]).resolve() if loaded.get("model_dir") else None
         if trained in runs:
-            before = settings(runs[trained])
+            before = settings(runs[trained].results)
             own = {key: value for key, value in own.items() if key not in before or before[key] != value}
             epoch = "the best epoch" if loaded.get("epoch") is None else f"epoch {loaded['epoch']}"
             said = f"# tests {epoch} of {loaded['model_dir'].strip('./').rpartition('/seed')[0]}; as there, but for\n"
@@ -122,7 +126,7 @@ def configurations(protocol: Protocol, runs: dict[Path, dict]) -> str:
     return "\n".join(f"<details><summary>{html.escape(titles[key])}</summary><pre>{html.escape(text)}</pre></details>" for key, text in sorted(texts.items()))
 
 
-def facts(runs: Collection[dict]) -> str:
+def facts(runs: list[dict]) -> str:
     """Versions, devices, seeds, times."""
     lists: dict[str, set] = defaultdict(set)
     for run in runs:
@@ -165,8 +169,8 @@ def page(folders: list[Path], figures: list[Path]) -> str:
     links = " · ".join(f"<a href='#{name}'>{title}</a>" for name, title in shown)
     head = (f"<p class=note>Accuracies in percent, mean ± standard deviation over seeds; dots are seeds. {len(runs):,} runs, made into a page {made}.</p>"
             f"<p>{links}</p>")
-    last = (f"<h2 id=how>How it was run</h2>{facts(runs.values())}<h3>Configurations</h3><p class=note>By folder; of tests, what differs from the training of "
-            "the model.</p>" + "\n".join(how))
+    last = (f"<h2 id=how>How it was run</h2>{facts([run.results for run in runs.values()])}<h3>Configurations</h3>"
+            "<p class=note>By folder; of tests, what differs from the training of the model.</p>" + "\n".join(how))
     return ("<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>CRAFT: results</title>"
             f"<style>{STYLE}</style><h1>CRAFT: what was run</h1>{head}" + "\n".join(parts) + f"{last}</html>\n")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tools import inputs, plots, published
 from tools.inputs import InputError
-from tools.protocols import PROTOCOLS, Protocol, Row, averages, baseline_key, collect, harmonic
+from tools.protocols import PROTOCOLS, Protocol, Row, averages, baseline_key, collect, harmonic, unlike
 
 MISSING = "–"
 
@@ -42,20 +42,25 @@ def number(row: Row, column: str) -> Number | None:
     values = row.of(column)
     if not values:
         return None
-    mean = statistics.mean(values.values())
-    if column == "H" and row.members:
-        mean = harmonic(*(statistics.mean(row.of(part)[seed] for seed in values) for part in ("base", "new")))
+    mean = _mean(row, column, values)
     return Number(mean, statistics.stdev(values.values()) if len(values) > 1 else None, tuple(sorted(values)))
 
 
+def _mean(row: Row, column: str, seeds: Iterable[int]) -> float:
+    if column == "H" and row.members:
+        return harmonic(*(statistics.mean(row.of(part)[seed] for seed in seeds) for part in ("base", "new")))
+    return statistics.mean(row.of(column)[seed] for seed in seeds)
+
+
 def gain(row: Row, baseline: Row | None, column: str) -> Number | None:
-    """Of a row over its baseline, paired over seeds: mean and standard error; None without pairs, and for averages over different data sets."""
+    """Of a row over its baseline, paired over seeds: the difference of their means over the seeds that both have, and the standard error of the
+    pairs' differences; None without pairs, and for averages over different data sets."""
     if baseline is None or baseline.members != row.members:
         return None
     ours, theirs = row.of(column), baseline.of(column)
-    pairs = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
-    error = statistics.stdev(pairs) / len(pairs) ** 0.5 if len(pairs) > 1 else None
-    return Number(statistics.mean(pairs), error, tuple(sorted(ours.keys() & theirs.keys()))) if pairs else None
+    seeds = tuple(sorted(ours.keys() & theirs.keys()))
+    error = statistics.stdev(ours[seed] - theirs[seed] for seed in seeds) / len(seeds) ** 0.5 if len(seeds) > 1 else None
+    return Number(_mean(row, column, seeds) - _mean(baseline, column, seeds), error, seeds) if seeds else None
 
 
 def by_column(numbers: dict[str, Number | None], text: Callable[[tuple[int, ...]], str]) -> str:
@@ -120,8 +125,11 @@ class Tables:
 
     def gains(self, row: Row) -> dict[str, Number | None]:
         """{column: gain}; {} for what has no baseline."""
-        key = baseline_key(self.protocol, row)
-        return {column: gain(row, self._by_key.get(key), column) for column in self.columns} if key else {}
+        baseline = self.baseline(row)
+        return {column: gain(row, baseline, column) for column in self.columns} if baseline_key(self.protocol, row) else {}
+
+    def baseline(self, row: Row) -> Row | None:
+        return self._by_key.get(baseline_key(self.protocol, row))
 
     @functools.cached_property
     def _by_key(self) -> dict[tuple, Row]:
@@ -162,11 +170,12 @@ class Tables:
         return lines
 
     def cells(self) -> Iterable[tuple[Row, str, Number | None, Number | None]]:
-        """(row, column, number, gain) of all that are not empty."""
+        """(row, column, number, gain) of all, but for the empty ones of published rows."""
         for row in (*self.ours, *self.others):
             found = {} if row in self.others else self.gains(row)
             for column in self.columns:
-                if (value := number(row, column)) is not None:
+                value = number(row, column)
+                if value is not None or row not in self.others:
                     yield row, column, value, found.get(column)
 
 
@@ -179,8 +188,12 @@ def tables(protocol: Protocol, folders: list[Path], shots: str | None = None, be
     columns = protocol.columns(list(dict.fromkeys(column for row in rows for column in row.values)))
     average, more = averages(protocol, rows, columns)
     others, footnotes = published.rows(protocol.name, rows + average, columns) if beside else ([], [])
-    found = Tables(protocol, rows, average, others, columns, notes + more + footnotes)
-    if any(MISSING in line for line in found.lines):
+    found = Tables(protocol, rows, average, others, columns, [])
+    for row in rows:
+        if (baseline := found.baseline(row)) and (different := unlike(row, baseline)):
+            notes.append(f"the gain of {row.name} on {row.dataset} is not CRAFT's alone: {'; '.join(different)}")
+    found.notes += notes + more + footnotes
+    if any(number(row, column) is None for row in found.ours for column in columns):
         found.notes.insert(0, f"cells with {MISSING} have no finished run")
     if any(MISSING in line for line in found.gain_lines):
         found.notes.insert(1, f"gains with {MISSING} have no pair of runs" + (" on the same data sets" if average else ""))
@@ -203,16 +216,18 @@ def as_latex(found: Tables) -> str:
 
 
 def as_csv(found: Tables) -> str:
-    """A line per cell."""
+    """A line per cell; those that are missing have no mean."""
     def shown(value: Number | None) -> list[str]:
         return ["", "", ""] if value is None else [f"{value.mean:.4f}", "" if value.spread is None else f"{value.spread:.4f}", seeds_text(value.seeds)]
 
     lines = []
     for row, column, value, difference in found.cells():
         mean, deviation, seeds = shown(value)
-        lines.append([row.dataset, row.trainer, row.config, row.shots, column, mean, deviation, "" if row in found.others else seeds, *shown(difference)])
+        published_row = row in found.others
+        source = "; ".join(note for note in found.notes if published_row and note.partition(" ")[0] in row.config)
+        lines.append([row.dataset, row.trainer, row.config, row.shots, column, mean, deviation, "" if published_row else seeds, *shown(difference), source])
     return comma_separated(["data set", "trainer", "config", "shots", "column", "mean", "standard deviation", "seeds", "gain", "gain standard error",
-                            "gain seeds"], lines)
+                            "gain seeds", "source"], lines)
 
 
 def as_json(found: Tables) -> str:
@@ -222,7 +237,9 @@ def as_json(found: Tables) -> str:
         published_row = row in found.others
         here = rows.setdefault(id(row), {"dataset": row.dataset, "trainer": row.trainer, "config": row.config, "shots": row.shots, "published": published_row,
                                          **({"average_of": sorted(row.members)} if row.members else {}), "cells": {}})
-        cell = here["cells"][column] = {"mean": value.mean}
+        cell = here["cells"][column] = None if value is None else {"mean": value.mean}
+        if value is None:
+            continue
         if not published_row:
             cell |= {"standard_deviation": value.spread, "values": row.of(column)}
         if difference is not None:
@@ -235,7 +252,7 @@ def as_json(found: Tables) -> str:
 def report(args: argparse.Namespace) -> int:
     protocol = PROTOCOLS[args.protocol]
     if args.out:
-        inputs.check_name(args.out, "--out")
+        inputs.check_name(args.out.with_name(f"{args.out.name}.md") if args.out.name else args.out, "--out")
     if args.plot:
         inputs.check_name(args.plot, "--plot", plots.KINDS)
     found = tables(protocol, args.folders, args.shots, not args.ours)

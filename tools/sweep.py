@@ -251,6 +251,7 @@ def configurations(plan: Plan, root: str, output: str) -> tuple[dict[tuple, obje
     import train
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine import TRAINER_REGISTRY, run_hash
+    from dassl.engine.trainer import check_basics
     from dassl.utils import UserError, check_availability
 
     found: dict[tuple, object] = {}
@@ -260,6 +261,7 @@ def configurations(plan: Plan, root: str, output: str) -> tuple[dict[tuple, obje
         try:
             if key not in found:
                 found[key] = train.setup_cfg(train.parse_args([*job.settings(root, output), *job.options]))
+                check_basics(found[key])
                 check_availability(found[key].TRAINER.NAME, TRAINER_REGISTRY.registered_names(), "trainer")
                 for name in filter(None, (found[key].DATASET.NAME, found[key].DATASET.get("TARGET", ""))):
                     check_availability(name, DATASET_REGISTRY.registered_names(), "data set")

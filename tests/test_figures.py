@@ -99,3 +99,9 @@ def test_bad_input_is_one_sentence(runs, tmp_path, capsys):
     assert "model.pth.tar-1' does not exist" in error("tsne", tmp_path / "copy")
     assert "test images, too few for t-SNE" in error("tsne", runs["CoOp"], "--names", "red")
     assert "unknown class 'blue'" in error("tsne", runs["CoOp"], "--names", "blue")
+
+
+def test_numbers_that_draw_nothing_are_refused(capsys):
+    for kind, name in (("predictions", "images"), ("tsne", "classes")):
+        assert figures.main([kind, "run", f"--{name}", "0"]) == 2
+        assert capsys.readouterr().err == f"error: --{name} is 0: set it to 1 or more\n"

@@ -352,7 +352,7 @@ def test_places_that_cannot_be_written_to(runs, capsys, tmp_path):
     assert "a folder: give the name of a file" in said(page, "--out", tmp_path / "folder")
     assert said(results, "--plot", "x.foo") == "error: --plot is 'x.foo': give a name that ends in .png, .pdf, .svg, .jpg"
     assert "choose another --plot" in said(results, "--plot", tmp_path / "file/p.png")
-    assert said(page, "--figures", tmp_path / "none.png", "--out", tmp_path / "p.html").endswith("which is no file: give PNG files of tools.figures")
+    assert said(page, "--figures", tmp_path / "none.png", "--out", tmp_path / "p.html").endswith("which is no PNG file: give those of tools.figures")
 
 
 def test_nobody_reads_on(runs):
@@ -421,3 +421,8 @@ def test_a_report_page_holds_everything_in_one_file(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert page.main([str(tmp_path / "empty"), "--out", str(tmp_path / "x.html")]) == 2
     assert "holds no finished runs" in capsys.readouterr().err and not (tmp_path / "x.html").exists()
+
+
+def test_shots_that_no_run_has(runs, capsys):
+    assert results.main(["base2new", str(runs), "--shots", "5"]) == 2
+    assert capsys.readouterr().err == "error: no base2new run has --shots 5: there are 8\n"

@@ -232,6 +232,9 @@ def main(arguments: list[str] | None = None) -> int:
     args.out = args.out if args.out is not None else Path("output/figures") / args.kind
 
     def run(args: argparse.Namespace) -> int:
+        for name in ("classes", "images"):
+            if getattr(args, name) < 1:
+                raise InputError(f"--{name} is {getattr(args, name)}: set it to 1 or more")
         inputs.check_name(args.out.with_suffix(".png") if args.out.name else args.out, "--out")
         KINDS[args.kind](args)
         return 0

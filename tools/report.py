@@ -178,8 +178,8 @@ def page(folders: list[Path], figures: list[Path]) -> str:
 def run(args: argparse.Namespace) -> int:
     inputs.check_name(args.out, "--out", (".html", ".htm"))
     for path in args.figures:
-        if not path.is_file():
-            raise InputError(f"--figures has '{path}', which is no file: give PNG files of tools.figures")
+        if not path.is_file() or path.suffix.lower() != ".png":
+            raise InputError(f"--figures has '{path}', which is no PNG file: give those of tools.figures")
     inputs.write(args.out, page(args.folders, args.figures), "--out")
     sys.stdout.write(f"report: {args.out}\n")
     return 0

@@ -235,7 +235,11 @@ def _expand(study: dict) -> Iterator[Job]:
 @functools.cache
 def _registered(dataset: str) -> str:
     """The name in a data set's config."""
-    return yaml.safe_load((ROOT / "configs" / "datasets" / f"{dataset}.yaml").read_text())["DATASET"]["NAME"]
+    path = Path("configs", "datasets", f"{dataset}.yaml")
+    name = (strict_yaml.load((ROOT / path).read_text(encoding="utf-8")).get("DATASET") or {}).get("NAME")
+    if not name:
+        raise InputError(f"'{path}' has no DATASET.NAME: write it there, not in what BASE names")
+    return name
 
 
 # Configurations

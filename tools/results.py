@@ -259,7 +259,8 @@ def report(args: argparse.Namespace) -> int:
     notes = "".join(f"note: {note}\n" for note in found.notes)
     if not found.rows:
         if args.shots and (others := collect(protocol, args.folders)[0]):
-            raise InputError(f"no {protocol.name} run has --shots {args.shots}: there are {', '.join(sorted({shots for row in others for shots in ([row.shots] if row.shots else row.values)}))}")
+            known = {shots for row in others for shots in ([row.shots] if row.shots else row.values)}
+            raise InputError(f"no {protocol.name} run has --shots {args.shots}: there are {', '.join(sorted(known))}")
         raise InputError(f"no results.json of {protocol.name} runs below {', '.join(map(str, args.folders))}: run scripts/{protocol.script} first"
                          + f"\n{notes}".rstrip("\n"))
     text = as_text(found)

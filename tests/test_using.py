@@ -227,6 +227,7 @@ MISTAKES = {
     "other weights": ("CoOp", {}, ["--weights", str(ROOT / "assets/openmoji_clip.pt"), RED], "INPUT.SIZE is (32, 32) but"),
     "no epoch": ("CoOp", {}, ["--load-epoch", "9", RED], "model.pth.tar-9' does not exist: check --model-dir, --load-epoch"),
     "top": ("CoOp", {}, ["--top", "0", RED], "--top is 0: set it to 1 or more"),
+    "json": ("CoOp", {}, ["--json", "/", RED], "--json is '/', a folder: give the name of a file"),
     "no image": ("CoOp", {}, [RED, "none.png"], "image 'none.png' does not exist: correct the path"),
     "empty folder": ("CoOp", {}, ["HOME/list"], "folder 'HOME/list' holds no images: correct the path"),
     "no class": ("CoOp", {}, ["--classes", " ,", RED], "--classes holds no class name: give one or more"),

@@ -7,6 +7,7 @@ as in CoOp's interpret_prompt.py (Zhou et al., IJCV 2022, arXiv 2109.01134). A t
 import argparse
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from dassl.utils import UserError, write_json
 from dassl.utils.logger import progress_bar
-from tools import trained
+from tools import inputs, trained
 from trainers.backbone import SimpleTokenizer
 from trainers.base import PromptTrainer
 from trainers.prompts import Context
@@ -57,6 +58,8 @@ def contexts(trainer: PromptTrainer, top: int) -> Iterator[tuple[str | None, lis
 def run(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise UserError(f"--top is {args.top}: set it to 1 or more")
+    if args.json:
+        inputs.check_name(Path(args.json), "--json")
     trainer = trained.load_from(args)
     found = []
     for name, vectors in contexts(trainer, args.top):

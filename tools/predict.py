@@ -8,6 +8,7 @@ import argparse
 import os.path as osp
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from dassl.data.datasets import Datum
 from dassl.utils import UserError, write_json
 from dassl.utils.logger import progress_bar
 from datasets.base import list_images
-from tools import trained
+from tools import inputs, trained
 from trainers.base import PromptTrainer
 
 AT_ONCE = 64  # images, or fewer if the run tested with smaller batches
@@ -68,6 +69,8 @@ def predictions(trainer: PromptTrainer, paths: Sequence[str]) -> Iterator[tuple[
 def run(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise UserError(f"--top is {args.top}: set it to 1 or more")
+    if args.json:
+        inputs.check_name(Path(args.json), "--json")
     paths = find_images(args.images)
     trainer = trained.load_from(args)
     names = trainer.classnames

@@ -15,7 +15,7 @@ import datasets
 import trainers
 from dassl import distributed, strict_yaml
 from dassl.config import get_cfg_default, merge_from_dict, merge_from_list
-from dassl.engine import build_trainer, difference, differences, run_hash
+from dassl.engine import build_trainer, difference, differences, in_words, run_hash
 from dassl.utils import UserError, collect_env_info, read_json, set_random_seed, setup_logger
 
 # Flag -> config key.
@@ -156,16 +156,17 @@ def check_model(cfg, model_dir: str) -> None:
     found = read_json(path)
     try:
         different, stored = differences(found["config"], cfg), CfgNode(found["config"])
-        weights = [name for name in (stored.MODEL.BACKBONE.NAME,) if osp.isfile(name) and found.get("config_hash") != run_hash(stored)]
+        weights = stored.MODEL.BACKBONE.NAME
+        replaced = osp.isfile(weights) and found.get("config_hash") != run_hash(stored)
     except (AttributeError, KeyError, TypeError):
         return  # of an older version
-    if weights:
-        raise UserError(f"the model in '{model_dir}' was trained with another content of '{weights[0]}': restore that file")
-    different = [f"{key} is {theirs} there and {ours} here" for key, theirs, ours in different if key.startswith(("TRAINER.", "MODEL.", "INPUT.SIZE"))
+    if replaced:
+        raise UserError(f"the model in '{model_dir}' was trained with another content of '{weights}': restore that file")
+    different = [(key, theirs, ours) for key, theirs, ours in different if key.startswith(("TRAINER.", "MODEL.", "INPUT.SIZE"))
                  and key not in _NOT_LEARNED and not key.endswith(".PREC") and "absent" not in (theirs, ours)
                  and (key != "MODEL.BACKBONE.NAME" or _comparable(theirs, ours))]
     if different:
-        raise UserError(f"the model in '{model_dir}' was trained with other settings ({'; '.join(different)}): give the test those of the training")
+        raise UserError(f"the model in '{model_dir}' was trained with other settings ({in_words(different)}): give the test those of the training")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -32,13 +32,10 @@ if [ $(($# % 2)) -eq 1 ]; then
     echo "error: the options $* are not KEY VALUE pairs: '${*: -1}' lacks its partner" >&2
     exit 2
 fi
-place=0
-for word in "$@"; do
-    place=$((place + 1))
-    [ $((place % 2)) -eq 1 ] || continue
-    case "$word" in
+for ((place = 1; place <= $#; place += 2)); do
+    case "${!place}" in
         SEED | TRAINER.NAME | DATASET.NAME | DATASET.NUM_SHOTS | DATASET.SUBSAMPLE_CLASSES | DATASET.ROOT | OUTPUT_DIR | RESUME | EVAL_ONLY)
-            echo "error: $word cannot be given as an option: it follows from the script, its arguments and environment" >&2
+            echo "error: ${!place} cannot be given as an option: it follows from the script, its arguments and environment" >&2
             exit 2
             ;;
     esac

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tools import sweep
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted((ROOT / "scripts").glob("*.sh")) + [ROOT / ".ci/run"]
 
@@ -69,6 +71,11 @@ def test_shots_are_numbers_from_one_or_all(name, shots, env, tmp_path):
 def test_options_are_pairs_of_keys_that_nothing_else_sets(options, said, env, tmp_path):
     done = bash(ROOT / "scripts/xd_train.sh", "openmoji", "CoOp", "openmoji", 2, *options, **env)
     assert done.returncode == 2 and done.stderr.startswith(f"error: {said}") and not list(tmp_path.iterdir())
+
+
+def test_scripts_and_plans_refuse_the_same_keys():
+    line = next(line for line in (ROOT / "scripts/common.sh").read_text().splitlines() if "SEED | TRAINER.NAME" in line)
+    assert {key.strip() for key in line.strip().rstrip(")").split("|")} == set(sweep.TAKEN)
 
 
 @pytest.mark.parametrize(("trainer", "config"), [("CraftCoOp", "openmoji"), ("CoOp", "none"), ("ZeroshotCLIP", "openmoji")])

@@ -107,9 +107,10 @@ def state_of(job: Job, output: str, wanted: str, live: Callable[[], dict | None]
     found, loads = read(folder / RESULTS), job.loads(output)
     if not found and (folder / RESULTS).exists():
         return "failed", f"'{folder / RESULTS}' is not what a run writes: restore or delete it"
-    if found and (found.get("config_hash") != wanted or found.get("loaded") != loads and (loads or not job.trained)):
+    known = loads or not job.trained  # a test of a training that is not done has no model yet
+    if found and (found.get("config_hash") != wanted or known and found.get("loaded") != loads):
         return "other", ""
-    if found.get("complete") and found.get("loaded") == loads and (not job.trained or loads):
+    if found.get("complete") and known:
         trained = Path(output, job.trained, RESULTS)
         if not job.trained or trained.stat().st_mtime <= (folder / RESULTS).stat().st_mtime:
             return "done", ""

@@ -38,6 +38,7 @@ class Row:
     settings: dict[str, dict] = field(default_factory=dict)  # {column: configuration of its first run}
     targets: frozenset[str] = frozenset()  # columns that the column "average" is over
     members: frozenset[str] = frozenset()  # data sets that a row of averages is over
+    published: bool = False  # from a paper, without seeds
 
     def of(self, column: str) -> dict[int, float]:
         """{seed: value}; H from base and new; the average of seeds that all targets have."""
@@ -109,11 +110,11 @@ def _ood(match: re.Match, metrics: dict):
     return match["dataset"], {match["tested"] or "source": accuracy(metrics)}
 
 
-GROUP_COLUMNS = {"average": "accuracy", "adjusted": "adjusted_accuracy", "worst group": "worst_group_accuracy", "gap": "gap"}
+GROUP_COLUMNS = {"mean": "accuracy", "adjusted": "adjusted_accuracy", "worst group": "worst_group_accuracy", "gap": "gap"}
 
 
 def _group(match: re.Match, metrics: dict):
-    return match["dataset"], {"mean" if name == "average" else name: percent(metrics, key) for name, key in GROUP_COLUMNS.items() if key in metrics}
+    return match["dataset"], {name: percent(metrics, key) for name, key in GROUP_COLUMNS.items() if key in metrics}
 
 
 def _few_shot(match: re.Match, metrics: dict):
@@ -133,7 +134,7 @@ PROTOCOLS = {protocol.name: protocol for protocol in (
     Protocol("dg", "xd_train.sh", (EVALUATED, TRAINED_ON_ALL), _transfer(lambda name: name in IMAGENETS), _source_first),
     Protocol("ood", "ood_train.sh", (rf"ood/(?:train|test_(?P<tested>[^/]+))/(?P<dataset>[^/]+)/{CELL}",), _ood, _source_first),
     Protocol("group", "group_train.sh", (rf"group/(?P<dataset>[^/]+)/{CELL}",), _group,
-             lambda found: [name for name in ("mean", "adjusted", "worst group", "gap") if name in found], whole=True),
+             lambda found: [name for name in GROUP_COLUMNS if name in found], whole=True),
     Protocol("few_shot", "few_shot.sh", (TRAINED_ON_ALL,), _few_shot,
              lambda found: sorted(found, key=lambda name: (not name[0].isdigit(), int(name.split()[0]) if name[0].isdigit() else 0)), whole=True),
     Protocol("ablation", "ablation.sh", (rf"ablation/(?P<variant>[^/]+)/base2new/{BASE2NEW}",), _base2new, lambda _: ["base", "new", "H"], whole=True),
@@ -240,6 +241,7 @@ def _matches(folder: Path, path: Path) -> dict[str, re.Match]:
     inside, above = path.relative_to(folder).as_posix(), folder.absolute().parts[1:]
     for start in range(len(above) - 1, -1, -1):
         text = f"/{'/'.join(above[start:])}/{inside}"
+        # Of a protocol's layouts the first one that matches counts: the last written here.
         found = {protocol.name: match for protocol in PROTOCOLS.values() for layout in protocol.layouts[::-1] if (match := re.search(f"/{layout}", text))}
         if "ablation" in found:  # whose variants are base2new's
             del found["base2new"]
@@ -334,13 +336,13 @@ def averages(protocol: Protocol, rows: list[Row], columns: list[str]) -> tuple[l
 
     Papers take H of the averaged base and new accuracies, which `Row.of` does per seed.
     """
+    if not protocol.whole:
+        return [], []
     groups: dict[tuple, list[Row]] = defaultdict(list)
     for row in rows:
         groups[row.key[1:]].append(row)
     result, notes = [], []
     for key, members in groups.items():
-        if not protocol.whole:
-            continue
         names, every = frozenset(row.dataset for row in members), {row.dataset for row in rows if row.shots == key[2]}
         if len(members) < 2:
             if len(every) > 1:

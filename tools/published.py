@@ -74,7 +74,7 @@ def rows(protocol: str, ours: list[Row], columns: list[str]) -> tuple[list[Row],
         if dataset is None or column is None:
             continue
         number = notes.setdefault((entry["source"], entry["status"]), len(notes) + 1)
-        row = found.setdefault((dataset, entry["method"]), Row(dataset, f"{entry['method']} (published)", "", "16"))
+        row = found.setdefault((dataset, entry["method"]), Row(dataset, f"{entry['method']} (published)", "", "16", published=True))
         row.values[column][0] = float(entry["value"])
         row.config += f"[{number}]" if f"[{number}]" not in row.config else ""  # where a config stands in our rows, the footnotes in these
     return list(found.values()), [f"[{number}] {source}: {NOTES.get(status, status)}" for (source, status), number in notes.items()]

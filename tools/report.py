@@ -86,7 +86,6 @@ def runs_of(folders: list[Path]) -> dict[Path, Run]:
 def settings(run: dict) -> dict:
     """{KEY: value} of a run's configuration, without what differs between seeds, and of TRAINER only what it reads."""
     name = (run["config"].get("TRAINER") or {}).get("NAME") or ""
-
     read = {key: value for key, value in (run["config"].get("TRAINER") or {}).items()
             if not isinstance(value, dict) or key == name.removeprefix("Craft").upper() or key == "CRAFT" and name.startswith("Craft")}
     return {key: value for key, value in flat(run["config"] | {"TRAINER": read}).items() if key not in (*OWN_KEYS, "VERSION")}
@@ -107,7 +106,8 @@ def configurations(protocol: Protocol, runs: dict[Path, Run]) -> str:
     """Of the protocol's runs each different configuration, with the folders and seeds that have it; of a test, what it has other than its training."""
     seeds: dict[tuple[str, str], list[int]] = defaultdict(list)
     texts: dict[tuple[str, str], str] = {}
-    for folder, (run, match) in {folder: (run.results, match_of(protocol, run.top, run.path)) for folder, run in runs.items()}.items():
+    for folder, found in runs.items():
+        match, run = match_of(protocol, found.top, found.path), found.results
         if match is None:
             continue
         key = match[0].strip("/").rpartition("/seed")[0], comparable(run["config"])

@@ -150,7 +150,7 @@ class Tables:
         for row in (*self.ours, *self.others):
             cells = {column: number(row, column) for column in self.columns}
             texts = [MISSING if found is None else found.text() for found in cells.values()]
-            seeds = "" if row in self.others else by_column(cells, seeds_text)
+            seeds = "" if row.published else by_column(cells, seeds_text)
             lines.append([row.dataset, row.trainer, row.config, *([row.shots] if self._shots else []), *texts, seeds])
         return lines
 
@@ -172,10 +172,10 @@ class Tables:
     def cells(self) -> Iterable[tuple[Row, str, Number | None, Number | None]]:
         """(row, column, number, gain) of all, but for the empty ones of published rows."""
         for row in (*self.ours, *self.others):
-            found = {} if row in self.others else self.gains(row)
+            found = self.gains(row)
             for column in self.columns:
                 value = number(row, column)
-                if value is not None or row not in self.others:
+                if value is not None or not row.published:
                     yield row, column, value, found.get(column)
 
 
@@ -223,9 +223,8 @@ def as_csv(found: Tables) -> str:
     lines = []
     for row, column, value, difference in found.cells():
         mean, deviation, seeds = shown(value)
-        published_row = row in found.others
-        source = "; ".join(note for note in found.notes if published_row and note.partition(" ")[0] in row.config)
-        lines.append([row.dataset, row.trainer, row.config, row.shots, column, mean, deviation, "" if published_row else seeds, *shown(difference), source])
+        source = "; ".join(note for note in found.notes if row.published and note.partition(" ")[0] in row.config)
+        lines.append([row.dataset, row.trainer, row.config, row.shots, column, mean, deviation, "" if row.published else seeds, *shown(difference), source])
     return comma_separated(["data set", "trainer", "config", "shots", "column", "mean", "standard deviation", "seeds", "gain", "gain standard error",
                             "gain seeds", "source"], lines)
 
@@ -234,13 +233,12 @@ def as_json(found: Tables) -> str:
     """{protocol, columns, notes, rows: [{dataset, trainer, config, shots, published, average_of, cells: {column: {mean, values, gain ...}}}]}."""
     rows: dict[int, dict] = {}
     for row, column, value, difference in found.cells():
-        published_row = row in found.others
-        here = rows.setdefault(id(row), {"dataset": row.dataset, "trainer": row.trainer, "config": row.config, "shots": row.shots, "published": published_row,
+        here = rows.setdefault(id(row), {"dataset": row.dataset, "trainer": row.trainer, "config": row.config, "shots": row.shots, "published": row.published,
                                          **({"average_of": sorted(row.members)} if row.members else {}), "cells": {}})
         cell = here["cells"][column] = None if value is None else {"mean": value.mean}
         if value is None:
             continue
-        if not published_row:
+        if not row.published:
             cell |= {"standard_deviation": value.spread, "values": row.of(column)}
         if difference is not None:
             cell["gain"] = {"mean": difference.mean, "standard_error": difference.spread, "seeds": difference.seeds}

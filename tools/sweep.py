@@ -468,7 +468,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="python -m tools.sweep",
                                      allow_abbrev=False)
     parser.add_argument("plan", metavar="PLAN.yaml", help="e.g. configs/sweeps/openmoji.yaml")
-    parser.add_argument("--list", action="store_true", help="show which jobs are done, running, failed, missing ; the default, and wins over --launch")
+    parser.add_argument("--list", action="store_true", help="show which jobs are done, running, failed, missing (the default; wins over --launch)")
     parser.add_argument("--launch", choices=("local", "slurm"), help="run what is not done: on this machine, or by Slurm")
     parser.add_argument("--jobs", type=int, metavar="N", help="so many at a time on this machine (default: one per GPU; without GPU one per core, up to 4)")
     parser.add_argument("--retries", type=int, default=1, metavar="R", help="try a job that failed again, so many times (default 1)")

@@ -42,13 +42,17 @@ def differences(stored: dict, cfg) -> list[tuple[str, object, object]]:
     return [(key, theirs[1], ours[1]) for key, theirs, ours in pairs if theirs[0] != ours[0]]
 
 
+def in_words(found: list[tuple[str, object, object]]) -> str:
+    """What `differences` found."""
+    return "; ".join(f"{key} is {theirs} there and {ours} here" for key, theirs, ours in found)
+
+
 def difference(stored: dict, cfg) -> str:
     """`differences`, between configurations of different hashes, in words."""
     try:
-        found = differences(stored, cfg)
+        return in_words(differences(stored, cfg)) or "the content of the weights file"
     except (AttributeError, KeyError, TypeError):
         return "it holds no whole configuration"
-    return "; ".join(f"{key} is {theirs} there and {ours} here" for key, theirs, ours in found) or "the content of the weights file"
 
 
 def build_trainer(cfg):

@@ -23,6 +23,8 @@ import torch.nn.functional as F
 from clip.model import CLIP
 from torch import Tensor, nn
 
+from dassl.utils import load_checkpoint
+
 log = logging.getLogger(__name__)
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)  # CLIP's pixel statistics
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
@@ -241,7 +243,7 @@ def main() -> None:
     vocabulary = Vocabulary(all_captions(bank))
     model = build(len(vocabulary.ids), args)
     if args.init:
-        weights = {key: value.float() for key, value in torch.load(args.init, weights_only=True).items()}
+        weights = {key: value.float() for key, value in load_checkpoint(args.init, "--init").items()}
         known = weights["token_embedding.weight"][vocabulary.ids]
         weights["token_embedding.weight"] = torch.where((known != 0).any(1, keepdim=True), known, model.token_embedding.weight.detach())
         model.load_state_dict(weights)

@@ -1,6 +1,7 @@
 """A frozen CLIP from an OpenAI name or a file: the only place in `trainers/` that imports `clip`."""
 
 import hashlib
+import io
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from trainers.encoders import ImageEncoder, ResNetEncoder, TextEncoder, sub_weights
 from trainers.errors import UserError
+from trainers.files import read_tensors
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # clip imports pkg_resources, which warns about its own end
@@ -24,6 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PRECISIONS = ("fp32", "fp16", "amp")
 CACHED_NUMBERS = 6_000_000  # of the widest layer: a CPU runs more images faster in pieces of this size (ViT-B/16: 9 images, 8%)
 TEXTS_AT_ONCE = 256  # bounds the memory of encoding a thousand class texts without a graph
+# SHA-256 of OpenAI's files, which is a part of their addresses.
+OPENAI = {url.split("/")[-2] for url in clip.clip._MODELS.values()}
 REQUIRED = ("token_embedding.weight", "positional_embedding", "ln_final.weight", "text_projection", "logit_scale",
             "transformer.resblocks.0.attn.in_proj_weight", "visual.conv1.weight")
 
@@ -147,18 +151,40 @@ def _find(name: str) -> str:
 
 
 def _read(path: str) -> dict[str, Tensor]:
-    """Tensors by name. Tries plain weights first, then TorchScript, which is how OpenAI ships them."""
+    """Tensors by name, of a file of weights or a TorchScript archive, which is how OpenAI ships CLIP.
+
+    An archive is a program. Only OpenAI's own files, told by their checksums, are run; of any other
+    archive the tensors are read and the program is left alone.
+    """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # noqa: BLE001
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # TorchScript is deprecated
-                content = torch.jit.load(path, map_location="cpu").state_dict()
-        except Exception:  # noqa: BLE001 - damaged archives fail in many ways
-            raise UserError(f"'{path}' is neither a file of CLIP weights nor a TorchScript archive, or is damaged: "
-                            "fetch it again or give MODEL.BACKBONE.NAME another") from None
+        content = _run(path) if _checksum(path) in OPENAI else read_tensors(path)
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be read ({error.strerror or error}): mend that, or give "
+                        "MODEL.BACKBONE.NAME another file") from None
+    except Exception:  # noqa: BLE001 - damaged archives fail in many ways
+        raise UserError(f"'{path}' is neither a file of CLIP weights nor a TorchScript archive, or is damaged: "
+                        "fetch it again or give MODEL.BACKBONE.NAME another") from None
     content = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(content, dict):
         return {}
-    return {name: value.detach() for name, value in content.items() if isinstance(value, Tensor)}
+    return {name: value.detach() for name, value in content.items()
+            if isinstance(name, str) and isinstance(value, Tensor)}
+
+
+def _checksum(path: str) -> str:
+    """SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _run(path: str) -> dict[str, Tensor]:
+    """The tensors of one of OpenAI's archives, checked once more as it is in memory."""
+    data = Path(path).read_bytes()
+    if hashlib.sha256(data).hexdigest() not in OPENAI:
+        raise ValueError("the file changed while it was read")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        return torch.jit.load(io.BytesIO(data), map_location="cpu").state_dict()

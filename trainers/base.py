@@ -28,6 +28,7 @@ from trainers.views import FIXED, FeatureViews, encoded_views
 DEFAULT_TEMPLATE = "a photo of a {}."
 # Published checkpoints carry token embeddings of the class names and a copy of the frozen CLIP.
 TOKEN_BUFFERS = ("token_prefix", "token_suffix")
+BUFFERS = (*TOKEN_BUFFERS, "running_mean", "running_var", "num_batches_tracked")
 FROZEN_PARTS = ("image_encoder.", "text_encoder.", "logit_scale", "prompt_learner.ZS_image_encoder.")
 
 
@@ -326,6 +327,21 @@ class PromptTrainer(TrainerX):
         with self.class_texts_once():
             return super().test(split)
 
+    def own_form(self, name: str, checkpoint: dict, path: str) -> dict:
+        """A published checkpoint with nothing but learned parameters and their optimizer's state."""
+        if "config_hash" in checkpoint or "state_dict" not in checkpoint:
+            return checkpoint  # this project's own, or none that a run can go on from
+        model, state = self._models[name], checkpoint["state_dict"]
+        made = checkpoint | {"state_dict": learned_state(model, state, path)}
+        if checkpoint.get("optimizer") is not None:
+            try:
+                made["optimizer"] = learned_optimizer(model, state, checkpoint["optimizer"])
+            except (AttributeError, LookupError, TypeError):
+                raise UserError(f"checkpoint '{path}' does not fit: its optimizer state is none; load it with --model-dir") from None
+            if made["optimizer"] is None:
+                print(f"The optimizer's state in '{path}' is of other parameters: its momentum starts anew")
+        return made
+
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load `directory`/<model name>/model.pth.tar-<epoch>, or model-best.pth.tar without epoch.
 
@@ -347,6 +363,11 @@ def load_learned(model: nn.Module, state: dict[str, Tensor], path: str) -> None:
 
     Raises UserError if one is missing, of another shape, or if there are parameters of another method.
     """
+    model.load_state_dict(learned_state(model, state, path))
+
+
+def learned_state(model: nn.Module, state: dict[str, Tensor], path: str) -> dict[str, Tensor]:
+    """The part of `state` that `model` learns; otherwise as `load_learned`."""
     own = model.state_dict()
     state = {name.removeprefix("module."): value for name, value in state.items()}
     buffers = [name for name in state if name not in own and name.endswith(TOKEN_BUFFERS)]
@@ -361,7 +382,25 @@ def load_learned(model: nn.Module, state: dict[str, Tensor], path: str) -> None:
     for name in state:
         if name not in own and name not in buffers and name not in frozen:
             raise UserError(f"checkpoint '{path}' has '{name}', which this trainer does not learn: use the trainer that wrote it")
-    model.load_state_dict({name: state[name] for name in own})
     if buffers or frozen:
         ignored = buffers + ([f"{len(frozen)} tensors of frozen CLIP"] if frozen else [])
         print(f"Ignored in '{path}', since not learned: {', '.join(ignored)}")
+    return {name: state[name] for name in own}
+
+
+def learned_optimizer(model: nn.Module, state: dict[str, Tensor], optimizer: dict) -> dict | None:
+    """The state of a published optimizer for the parameters that `model` learns.
+
+    Published codes give all parameters to the optimizer, the frozen CLIP included, in the order of
+    the checkpoint's `state`; buffers are in `state` only. None if the numbers do not tell which
+    parameter is which.
+    """
+    names = [name.removeprefix("module.") for name in state if not name.endswith(BUFFERS)]
+    own = [name for name, _ in model.named_parameters()]
+    groups, slots = optimizer["param_groups"], optimizer["state"]
+    if len(groups) != 1 or groups[0]["params"] != list(range(len(names))) or set(own) - set(names):
+        return None
+    group = groups[0] | {"params": list(range(len(own)))}
+    places = [names.index(name) for name in own]
+    found = {here: slots[there] for here, there in enumerate(places) if there in slots}
+    return {"state": found, "param_groups": [group]}

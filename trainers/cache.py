@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from trainers.errors import UserError
+from trainers.files import read_tensors
 
 VERSION = 1  # of what determines the numbers; a change makes every cache file a miss
 
@@ -68,7 +69,7 @@ class TensorFile:
         if not self.path or not os.path.isfile(self.path):
             return None
         try:
-            stored = torch.load(self.path, map_location="cpu", weights_only=True)
+            stored = read_tensors(self.path)
             good = stored["key"] == self.key and whole(stored)
         except Exception:  # noqa: BLE001 - a damaged archive can fail in any way, and all of them mean the same
             good = False

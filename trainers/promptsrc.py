@@ -55,6 +55,7 @@ class PromptSRC(IVLP):
         options = self.cfg.TRAINER.PROMPTSRC
         self.gpa_weights = epoch_weights(self.max_epoch, options.GPA_MEAN, options.GPA_STD)
         self.gpa: dict[str, Tensor] = {}
+        self.gpa_total = 1.0  # of the weights of the epochs that the average is over
         return super().build_prompts()
 
     def loss_terms(self, features: Features, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -71,7 +72,14 @@ class PromptSRC(IVLP):
 
     def after_epoch(self) -> None:
         """Adds the epoch's prompts to the average; after the last epoch the average is the model."""
-        weight = self.gpa_weights[self.epoch]
+        if not self.gpa and self.epoch > 0:  # a published checkpoint lacks the average so far
+            print(f"The average of the prompts starts at epoch {self.epoch + 1}: the checkpoint that "
+                  "this run continues holds none")
+            self.gpa_total = sum(self.gpa_weights[self.epoch:])
+            if self.gpa_total == 0:
+                raise UserError("the epochs that are left have no weight in PromptSRC's average of prompts: "
+                                "change TRAINER.PROMPTSRC.GPA_MEAN, or test the checkpoint with --model-dir")
+        weight = self.gpa_weights[self.epoch] / self.gpa_total
         for name, value in self.model.state_dict().items():
             self.gpa[name] = self.gpa.get(name, torch.zeros_like(value)) + weight * value
         if self.epoch + 1 == self.max_epoch:
@@ -80,10 +88,11 @@ class PromptSRC(IVLP):
         super().after_epoch()
 
     def extra_state(self) -> dict:
-        return super().extra_state() | {"gpa": dict(self.gpa)}
+        return super().extra_state() | {"gpa": dict(self.gpa), "gpa_total": self.gpa_total}
 
     def load_extra_state(self, state: dict) -> None:
         super().load_extra_state(state)
         self.gpa = {name: value.to(self.device) for name, value in state["gpa"].items()}
+        self.gpa_total = state.get("gpa_total", 1.0)
 
 

@@ -24,7 +24,7 @@ from dassl.utils import AverageMeter, MetricMeter, UserError, count_num_param, m
 from dassl.utils.logger import eta_text, progress_bar, track
 from dassl.utils.scalars import ScalarLog
 from dassl.utils.tools import get_rng_state, set_rng_state, versions
-from dassl.utils.torchtools import load_checkpoint, load_pretrained_weights, load_state, newest_first, restore
+from dassl.utils.torchtools import copy_checkpoint, load_checkpoint, load_pretrained_weights, load_state, newest_first, restore
 
 RESULTS = "results.json"
 
@@ -196,6 +196,13 @@ class TrainerBase:
             load_state(self._models[name], checkpoint["state_dict"], path)
             print(f"Load {path} to {name} (epoch={checkpoint['epoch']}, val_result={checkpoint.get('val_result')})")
 
+    def own_form(self, name: str, checkpoint: dict, path: str) -> dict:
+        """A checkpoint as this trainer would have written it, before a run goes on from it.
+
+        Trainers override it if published checkpoints of their models hold more than they learn.
+        """
+        return checkpoint
+
     def resume_model_if_exist(self, directory: str) -> int:
         """Continue from the newest epoch for which every model has a readable checkpoint -> that epoch, 0 if there is none."""
         names = self.get_model_names()
@@ -213,11 +220,16 @@ class TrainerBase:
             if checkpoint.get("config_hash", self._hash()) != self._hash():
                 raise UserError(f"checkpoint '{path}' is of a run with another configuration ({difference(checkpoint.get('config'), self.cfg)}): "
                                 "choose another --output-dir, or delete that folder to start anew")
+            checkpoint = self.own_form(name, checkpoint, path)
             epoch = restore(checkpoint, path, self._models[name], self._optims[name], self._scheds[name])
         if "rng" in checkpoint:
-            set_rng_state(checkpoint["rng"])
-            self.best_result, self._seconds_before = checkpoint["best_result"], checkpoint["seconds"]
-            self.load_extra_state(checkpoint["extra"])
+            try:
+                set_rng_state(checkpoint["rng"])
+                self.best_result, self._seconds_before = float(checkpoint["best_result"]), float(checkpoint["seconds"])
+                self.load_extra_state(checkpoint["extra"])
+            except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+                raise UserError(f"checkpoint '{path}' does not fit: its random states or extra values are not those of a run "
+                                f"({error}); load it with --model-dir, or restore the file") from None
         print(f"Resume from epoch {epoch} of '{directory}'")
         return epoch
 
@@ -398,8 +410,11 @@ class SimpleTrainer(TrainerBase):
         if not all(map(osp.isfile, files.values())):
             self.best_result = -math.inf
             return
+        if self.best_result == -math.inf:  # of a published run, which does not store it in every checkpoint
+            best = load_checkpoint(next(iter(files.values()))).get("val_result")
+            self.best_result = float(best) if isinstance(best, (int, float)) else -math.inf
         for name, path in files.items() if distributed.is_main() else ():
-            save_checkpoint(load_checkpoint(path), osp.join(self.output_dir, name), model_name=osp.basename(path))
+            copy_checkpoint(path, osp.join(self.output_dir, name))
         distributed.barrier()
 
     def after_train(self) -> None:

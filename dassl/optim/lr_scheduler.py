@@ -4,6 +4,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, StepLR
 
 from dassl.utils import check_availability
+from dassl.utils.tensorfile import Opaque
+from dassl.utils.torchtools import fitting
 
 AVAI_SCHEDS = ["single_step", "multi_step", "cosine"]
 AVAI_WARMUPS = ["constant", "linear"]
@@ -43,11 +45,12 @@ class _Warmup:
         return {"last_epoch": self.last_epoch, "successor": self.successor.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
-        self.last_epoch = state["last_epoch"]
+        """Take a state of this class, or of upstream's, which holds the successor itself."""
         successor = state["successor"]
-        if not isinstance(successor, dict):  # written by upstream
-            successor = {key: value for key, value in vars(successor).items() if key != "optimizer"}
-        self.successor.load_state_dict(successor)
+        if isinstance(successor, Opaque):
+            successor = successor.state
+        self.last_epoch = state["last_epoch"]
+        self.successor.load_state_dict(fitting(successor, self.successor.state_dict()))
 
 
 class ConstantWarmupScheduler(_Warmup):

@@ -1,51 +1,46 @@
 """Checkpoints: written atomically, read without running code."""
 
-import collections
 import os
 import os.path as osp
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Mapping
+from numbers import Number
 
-import numpy as np
 import torch
-from torch import nn, optim
-from torch.optim import lr_scheduler
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
+from dassl.utils.tensorfile import Opaque, Unreadable, read_file, unread
 from dassl.utils.tools import UserError, atomic_write, mkdir_if_missing
 
 
-def _old_scalar(dtype: np.dtype, data: bytes) -> np.generic:
-    return np.frombuffer(data, dtype)[0]
-
-
-# Published checkpoints hold more than tensors: numpy numbers (under numpy 1's private path), and, inside the state of a
-# warm-up scheduler, the scheduler it hands over to together with its optimizer. All of these only carry data.
-_old_scalar.__module__, _old_scalar.__name__, _old_scalar.__qualname__ = "numpy.core.multiarray", "scalar", "scalar"
-torch.serialization.add_safe_globals(
-    [_old_scalar, np._core.multiarray.scalar, np.dtype, collections.defaultdict, collections.Counter]
-    + [getattr(np.dtypes, f"{name}DType") for name in ("Float64", "Float32", "Float16", "Int64", "Int32", "Bool")]
-    + [lr_scheduler.StepLR, lr_scheduler.MultiStepLR, lr_scheduler.CosineAnnealingLR]
-    + [optim.SGD, optim.Adam, optim.AdamW, optim.RAdam, optim.RMSprop]
-)
-
-
 def load_checkpoint(fpath: str, where: str = "--model-dir, --load-epoch or RESUME") -> dict:
-    """Read a checkpoint to the CPU, with `weights_only`. Raises UserError for a file that is missing, truncated, unsafe or holds no weights by name.
+    """Read a checkpoint to the CPU without running anything in it; say what else it holds.
 
-    where: what the user would correct if the file does not exist.
+    Checkpoints of upstream Dassl hold a scheduler with its optimizer: these come as `Opaque`.
+    where: what the user would correct if the file does not exist. Raises UserError for a file that
+    is missing, cannot be read, is damaged, or holds no tensors by name.
     """
     if not fpath or not osp.isfile(fpath):
         raise UserError(f"checkpoint '{fpath}' does not exist: check {where}")
     try:
-        found = torch.load(fpath, map_location="cpu", weights_only=True)
+        found, skipped = read_file(fpath)
+    except Unreadable:
+        raise UserError(f"checkpoint '{fpath}' cannot be read: it is truncated or not a checkpoint; "
+                        "delete it or copy it again") from None
+    except OSError as error:
+        raise UserError(f"checkpoint '{fpath}' cannot be read ({error.strerror or error}): "
+                        "mend that and run the same command again") from None
     except MemoryError:
-        raise
-    except Exception as error:  # zip reader, unpickler and tensor storage each raise their own kind
-        unsafe = "Unsupported global" in str(error) or "weights_only" in str(error) and "GLOBAL" in str(error)
-        reason = "it holds objects other than weights" if unsafe else "it is truncated or not a checkpoint"
-        raise UserError(f"checkpoint '{fpath}' cannot be read: {reason}; delete it or copy it again") from None
+        raise UserError(f"checkpoint '{fpath}' cannot be read (out of memory): close other programs "
+                        "or use a machine with more memory") from None
     weights = found.get("state_dict", found) if isinstance(found, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise UserError(f"'{fpath}' is not a checkpoint: it holds no tensors by name; give a file that a training run wrote")
+    named = isinstance(weights, dict) and all(isinstance(name, str) for name in weights)
+    if not named or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise UserError(f"'{fpath}' is not a checkpoint: it holds no tensors by name; "
+                        "give a file that a training run wrote")
+    if skipped:
+        print(unread(fpath, skipped))
     return found
 
 
@@ -66,6 +61,17 @@ def save_checkpoint(state: dict, save_dir: str, is_best: bool = False, remove_mo
         atomic_write(osp.join(save_dir, "model-best.pth.tar"), lambda file: torch.save(state, file))
         print(f'Best checkpoint saved to "{osp.join(save_dir, "model-best.pth.tar")}"')
     atomic_write(osp.join(save_dir, "checkpoint"), lambda file: file.write(f"{name}\n".encode()))
+
+
+def copy_checkpoint(path: str, save_dir: str) -> None:
+    """Copy the checkpoint `path` to `save_dir`, whole or not at all, and name it there."""
+    load_checkpoint(path)  # so that a damaged file is refused and not spread
+    mkdir_if_missing(save_dir)
+    with open(path, "rb") as source:
+        atomic_write(osp.join(save_dir, osp.basename(path)),
+                     lambda file: shutil.copyfileobj(source, file))
+    atomic_write(osp.join(save_dir, "checkpoint"),
+                 lambda file: file.write(f"{osp.basename(path)}\n".encode()))
 
 
 def load_state(model: nn.Module, state_dict: dict, fpath: str) -> None:
@@ -92,18 +98,48 @@ def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer=None, schedule
 
 def restore(checkpoint: dict, path: str, model: nn.Module, optimizer=None, scheduler=None) -> int:
     """Put a loaded checkpoint into its objects -> epochs done. Raises UserError if it does not fit."""
-    if lacking := next((key for key in ("state_dict", "epoch") if key not in checkpoint), ""):
+    lacking = next((key for key in ("state_dict", "epoch") if key not in checkpoint), "")
+    if not lacking and (type(checkpoint["epoch"]) is not int or checkpoint["epoch"] < 0):
+        lacking = "epoch"
+    if lacking:
         raise UserError(f"checkpoint '{path}' lacks '{lacking}', so no run can go on from it: load it with --model-dir, or delete it")
     load_state(model, checkpoint["state_dict"], path)
     for what, target in (("optimizer", optimizer), ("scheduler", scheduler)):
         if target is None or checkpoint.get(what) is None:
             continue
         try:
-            target.load_state_dict(checkpoint[what])
-        except (ValueError, KeyError, AttributeError) as error:
-            raise UserError(f"checkpoint '{path}' does not fit: its {what} state is of another kind ({error}); "
-                            "continue with the OPTIM config it was trained with") from None
+            if what == "optimizer":
+                _check_groups(checkpoint[what])
+            state = checkpoint[what]
+            if isinstance(target, LRScheduler):
+                state = fitting(state, target.state_dict())
+            target.load_state_dict(state)
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise UserError(f"checkpoint '{path}' does not fit: its {what} state is of another kind "
+                            f"({error}); continue with the OPTIM config it was trained with") from None
     return checkpoint["epoch"]
+
+
+def fitting(state: Mapping, own: Mapping) -> dict:
+    """The plain values of a scheduler's `state` whose names `own`, its present state, has, too."""
+    def plain(value: object) -> bool:
+        if isinstance(value, Mapping):
+            return all(plain(item) for pair in value.items() for item in pair)
+        if isinstance(value, (list, tuple)):
+            return all(map(plain, value))
+        return value is None or isinstance(value, (bool, int, float, str))
+
+    return {key: type(value)(state[key]) if isinstance(value, dict) else state[key]
+            for key, value in own.items() if key in state and plain(state[key])}
+
+
+def _check_groups(state: Mapping) -> None:
+    """Raise ValueError unless the settings of an optimizer's parameter groups are plain values."""
+    for group in state["param_groups"]:
+        for key, value in group.items():
+            plain = (Number, str, tuple, list, torch.Tensor, type(None))
+            if isinstance(value, Opaque) or not isinstance(value, plain):
+                raise ValueError(f"'{key}' is no number")
 
 
 def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 
 try:
-    from dassl.utils.tensorfile import read_file, unread
+    import dassl.utils.tensorfile as reader
 except ModuleNotFoundError:
-    read_file = None
+    reader = None
 
 
 def read_tensors(path: str) -> Any:
@@ -15,9 +15,9 @@ def read_tensors(path: str) -> Any:
 
     Raises an exception of any kind if the file cannot be read or is damaged.
     """
-    if read_file is None:
+    if reader is None:
         return torch.load(path, map_location="cpu", weights_only=True)
-    content, skipped = read_file(path)
+    content, skipped = reader.read_file(path)
     if skipped:
-        print(unread(path, skipped))
+        print(reader.unread(path, skipped))
     return content

@@ -17,6 +17,7 @@ from dassl import distributed, strict_yaml
 from dassl.config import get_cfg_default, merge_from_dict, merge_from_list
 from dassl.engine import build_trainer, difference, differences, in_words, run_hash
 from dassl.utils import UserError, collect_env_info, read_json, set_random_seed, setup_logger
+from datasets.files import print_any_name
 
 # Flag -> config key.
 FLAGS = {"root": "DATASET.ROOT", "output_dir": "OUTPUT_DIR", "resume": "RESUME", "seed": "SEED", "eval_only": "EVAL_ONLY",
@@ -198,6 +199,7 @@ def run(args: argparse.Namespace) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """0, or 2 after one sentence about bad input. Of several processes that fail, one says why."""
+    print_any_name()
     try:
         distributed.start()
         run(args)

@@ -84,8 +84,8 @@ def atomic_write(path: str, write: Callable[[IO[bytes]], Any]) -> None:
 
 
 def read_json(fpath: str) -> Any:
-    """Parsed JSON. Raises FileNotFoundError, or UserError naming a file that is not JSON."""
-    with open(fpath, encoding="utf-8") as file:
+    """Parsed JSON, with or without byte order mark. Raises FileNotFoundError, or UserError naming a file that is not JSON."""
+    with open(fpath, encoding="utf-8-sig") as file:
         try:
             return json.load(file)
         except ValueError as error:  # bad JSON and bad UTF-8 alike

@@ -239,8 +239,8 @@ class CoOpDataset(DatasetBase):
     def __init__(self, cfg):
         self._check_options(cfg)
         self.root = data_root(cfg, self.root_remedy)
-        self.dataset_dir = osp.join(self.root, self.folder)
-        self.image_dir = osp.join(self.dataset_dir, self.image_folder)
+        self.dataset_dir = osp.join(self.root, self.folder) if self.folder else self.root
+        self.image_dir = osp.join(self.dataset_dir, self.image_folder) if self.image_folder else self.dataset_dir
         for needed in (self.dataset_dir, self.image_dir):
             if not osp.isdir(needed):
                 raise UserError(f"folder '{needed}' of data set {type(self).__name__} does not exist: {self.how_to_get(cfg.DATASET.ROOT)}")

@@ -89,7 +89,7 @@ def read_cells(path: str, separator: str | None = ",", remedy: str = REPAIR) -> 
 
     Raises UserError as `read_text` does, and for quotation marks that are not closed.
     """
-    lines = read_text(path, remedy).split("\n")
+    lines = read_text(path, remedy).removesuffix("\n").split("\n")
     if separator is None:
         yield from ((number, cells) for number, cells in enumerate(map(str.split, lines), 1) if cells)
         return
@@ -100,7 +100,7 @@ def read_cells(path: str, separator: str | None = ",", remedy: str = REPAIR) -> 
             if any(cells):
                 yield rows.line_num, cells
     except csv.Error as error:
-        reason = "a quotation mark is not closed" if "end of data" in str(error) else error
+        reason = "a quotation mark is not closed or stands inside a value" if "limit" not in str(error) else error
         raise UserError(f"'{path}' cannot be read (line {rows.line_num}: {reason}): {remedy}") from None
 
 

@@ -449,5 +449,7 @@ class CoOpDataset(DatasetBase):
             if missing := [name for name in names if name not in known]:
                 raise UserError(f"'{path}' names {len(missing)} image(s) that are not in the {part} part of {type(self).__name__}, first "
                                 f"{', '.join(missing[:3])}: use the published split file, or take DATASET.INDICES out")
-            parts.append([known[name] for name in names])
+            if again := len(names) - len(set(names)):
+                print(f"'{path}' names {again} image(s) of the {part} part more than once: each is taken once")
+            parts.append([known[name] for name in dict.fromkeys(names)])
         return parts[0], parts[1] if self.few_shot_val else val

@@ -31,8 +31,8 @@ class ImageNetFolders(CoOpDataset):
         if not osp.isfile(path):
             raise UserError(f"'{path}' of data set {type(self).__name__} does not exist: copy it from ImageNet's folder or {self.how_to_get(self.root)}")
         if inside.pictures and not inside.folders:
-            raise UserError(f"'{where}' holds {len(inside.pictures):,} pictures but no class folders: sort them into a folder per class, named by its wnid as in "
-                            "classnames.txt (torchvision.datasets.ImageNet does it for the archives of ImageNet)")
+            raise UserError(f"'{where}' holds {len(inside.pictures):,} pictures but no class folders: sort them into a folder per "
+                            "class, named by its wnid as in classnames.txt (torchvision.datasets.ImageNet does it for the archives of ImageNet)")
         if len(inside.folders) != self.classes:
             raise UserError(f"'{where}' holds {len(inside.folders)} class folders instead of {self.classes}: unpack the whole archive there and nothing else")
         names = self.named(inside.folders, read_class_names(path))

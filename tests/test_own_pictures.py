@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import datasets
+import train
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UserError, read_json, set_random_seed
@@ -768,6 +769,11 @@ def test_class_folders_whose_names_are_not_utf8_are_refused(tmp_path):
     assert r"has the class name 'caf\udce9', which is not UTF-8 text: rename the class" in refusal(
         load, home
     )
+
+
+def test_an_output_folder_that_is_not_utf8_is_refused():
+    said = refusal(train.check_output, argparse.Namespace(OUTPUT_DIR="out\udce9"), None)
+    assert said == r"OUTPUT_DIR is 'out\udce9', which is not UTF-8: choose another --output-dir"
 
 
 def test_nothing_is_too_odd_for_the_terminal():

@@ -17,6 +17,7 @@ from dassl import distributed, strict_yaml
 from dassl.config import get_cfg_default, merge_from_dict, merge_from_list
 from dassl.engine import build_trainer, difference, differences, in_words, run_hash
 from dassl.utils import UserError, collect_env_info, read_json, set_random_seed, setup_logger
+from datasets.files import is_utf8, print_any_name, shown
 
 # Flag -> config key.
 FLAGS = {"root": "DATASET.ROOT", "output_dir": "OUTPUT_DIR", "resume": "RESUME", "seed": "SEED", "eval_only": "EVAL_ONLY",
@@ -122,7 +123,9 @@ def other_run(found: dict, cfg, loaded: dict | None) -> str:
 
 
 def check_output(cfg, args: argparse.Namespace) -> None:
-    """Raise UserError if OUTPUT_DIR holds results of another run, which those of this one would take the place of."""
+    """Raise UserError if OUTPUT_DIR holds results of another run, which this run would overwrite, or is not UTF-8."""
+    if not is_utf8(cfg.OUTPUT_DIR):  # TensorBoard could not write there
+        raise UserError(f"OUTPUT_DIR is '{shown(cfg.OUTPUT_DIR)}', which is not UTF-8: choose another --output-dir")
     path = osp.join(cfg.OUTPUT_DIR, "results.json")
     if not osp.isfile(path):
         return
@@ -198,6 +201,7 @@ def run(args: argparse.Namespace) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """0, or 2 after one sentence about bad input. Of several processes that fail, one says why."""
+    print_any_name()
     try:
         distributed.start()
         run(args)

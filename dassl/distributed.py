@@ -61,7 +61,7 @@ def start() -> None:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     dist.init_process_group(backend, store=dist.PrefixStore("group", _store), rank=number, world_size=count, timeout=PATIENCE)
     if number:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+        sys.stdout = open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")
         warnings.simplefilter("ignore")
 
 

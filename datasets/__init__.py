@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 
-NOT_DATA_SETS = ("base", "check", "download", "errors", "prepare", "sources")
+NOT_DATA_SETS = ("base", "check", "download", "errors", "files", "prepare", "sources")
 
 for _module in pkgutil.iter_modules(__path__):
     if _module.name not in NOT_DATA_SETS:

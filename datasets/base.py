@@ -19,35 +19,28 @@ from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.utils import read_json, write_json
 from datasets.download import Source, arrange
 from datasets.errors import UserError
+from datasets.files import REPAIR, file_identities, is_utf8, list_folder, list_images, same_for_clip, shown, text_for_clip
 
 SUBSETS = ("all", "base", "new")
 PARTS = ("train", "val", "test")
 TARGET_CLASSES = ("same", "subset")
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
+ALL_SHOTS = -1  # DATASET.NUM_SHOTS that means all images
+SAME_TEXT = "are the same text for CLIP"  # by which datasets.check knows the warning
 Rows = list[list]  # [path, label, class name] or [path, label, class name, domain]
 Split = dict[str, Rows]
 
 
-def data_root(cfg) -> str:
-    """Absolute DATASET.ROOT. Raises UserError if it is not set or not there."""
+def data_root(cfg, remedy: str) -> str:
+    """Absolute DATASET.ROOT. Raises UserError, `remedy` last, if it is not set or not there."""
     root = osp.abspath(osp.expanduser(cfg.DATASET.ROOT)) if cfg.DATASET.ROOT else ""
     if not root:
         raise UserError("DATASET.ROOT is not set: give the folder of the data sets with --root")
     if not osp.isdir(root):
-        raise UserError(f"DATASET.ROOT '{root}' does not exist: create it with datasets.prepare or correct --root")
+        raise UserError(f"DATASET.ROOT '{root}' does not exist: {remedy}")
     return root
 
 
 # Reading lists and folders
-
-
-def read_lines(path: str) -> list[str]:
-    """The lines of a text file that are not empty. Raises UserError if it cannot be read."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return [line for line in (line.strip() for line in file) if line]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"'{path}' cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8 text'}): prepare the data set again") from None
 
 
 def read_split(path: str) -> Split:
@@ -64,7 +57,7 @@ def read_split(path: str) -> Split:
 
 
 def check_split(split: Split, name: str) -> None:
-    """One name per label, labels from 0 without gap, every class in train. Raises UserError; says which images are in train and test."""
+    """One name per label, labels from 0 without gap, every class in train, names that are text. Raises UserError."""
     names: dict[int, str] = {}
     for row in (row for part in PARTS for row in split[part]):
         if names.setdefault(row[1], row[2]) != row[2]:
@@ -74,49 +67,33 @@ def check_split(split: Split, name: str) -> None:
     if missing := sorted(names.keys() - {row[1] for row in split["train"]}):
         raise UserError(f"{name} has no training image of label {missing[0]} ('{names[missing[0]]}'): classes are those of "
                         "the list train, so add one or take the class out")
-    if twice := sorted({row[0] for row in split["train"]} & {row[0] for row in split["test"]}):
-        print(f"Warning: {name} has {len(twice)} image(s) in both train and test, first {', '.join(twice[:3])}")
+    for text in names.values():
+        if not text_for_clip(text):
+            raise UserError(f"{name} has the class name '{shown(text)}', which is no word: give the class a name")
+        if not is_utf8(text):
+            raise UserError(f"{name} has the class name '{shown(text)}', which is not UTF-8 text: rename the class")
 
 
-def check_images(folder: str, split: Split, name: str) -> None:
-    """Raises UserError with the number and the first three of the images that the split names and the folder lacks."""
-    there: dict[str, set[str]] = {}
-    missing = []
-    for row in (row for part in PARTS for row in split[part]):
-        parent, file = osp.split(osp.join(folder, row[0]))
-        if parent not in there:
-            there[parent] = set(os.listdir(parent)) if osp.isdir(parent) else set()
-        if file not in there[parent]:
-            missing.append(row[0])
-    if missing:
-        raise UserError(f"{name} names {len(missing)} image(s) that are not in '{folder}', first "
-                        f"{', '.join(missing[:3])}: prepare the data set again or correct the split file")
+def warn_of_repeats(split: Split, identity: Mapping[str, tuple], name: str) -> None:
+    """Say which files are in two parts, or in two classes of one part, however their paths are written."""
+    for one, other in (("train", "test"), ("train", "val"), ("val", "test")):
+        known = {identity[row[0]] for row in split[one]}
+        twice = sorted({row[0] for row in split[other] if identity[row[0]] in known})
+        if twice and split[one] != split[other]:  # val may serve as test
+            print(f"Warning: {name} has {len(twice)} image(s) in both {one} and {other}, first {', '.join(map(shown, twice[:3]))}")
+    for part in PARTS:
+        first: dict[tuple, list] = {}
+        again = [row for row in split[part] if first.setdefault(identity[row[0]], row) is not row]
+        if again:
+            others = [f"'{shown(row[0])}' in '{row[2]}' and '{first[identity[row[0]]][2]}'" for row in again[:3]]
+            print(f"Warning: {name} lists {len(again)} image(s) of {part} more than once, first {', '.join(others)}")
 
 
-def list_images(folder: str, below: str = "") -> list[str]:
-    """Paths relative to `folder` of the images in `folder`/`below` and its subfolders, sorted; hidden files are left out."""
-    found = []
-    for parent, folders, files in os.walk(osp.join(folder, below), followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [osp.relpath(osp.join(parent, file), folder).replace(os.sep, "/") for file in files
-                  if file.lower().endswith(EXTENSIONS) and not file.startswith(".")]
-    return sorted(found)
-
-
-def folders_of(path: str) -> list[str]:
-    """Names of the folders in `path`, sorted, without hidden ones. Raises UserError if it is no folder."""
-    try:
-        return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        raise UserError(f"'{path}' cannot be read ({error.strerror}): prepare the data set again or correct --root") from None
-
-
-def read_class_names(path: str) -> dict[str, str]:
-    """{folder: class name} of a file whose lines are a folder, a space and its class name (ImageNet's classnames.txt)."""
-    names = dict(line.split(maxsplit=1) if " " in line else (line, "") for line in read_lines(path))
-    if wrong := [folder for folder, name in names.items() if not name]:
-        raise UserError(f"'{path}' has the line '{wrong[0]}': a line is a folder, a space and the name of its class")
-    return names
+def warn_of_same_text(name: str, classnames: Sequence[str]) -> None:
+    """Say which classes CLIP cannot tell apart by their names."""
+    if same := same_for_clip(classnames):
+        groups = ", ".join(" and ".join(f"'{shown(text)}'" for text in group) for group in same[:5])
+        print(f"Warning: the names of {len(same)} group(s) of classes of {name} {SAME_TEXT}, which cannot tell them apart: {groups}")
 
 
 def read_mat(path: str, key: str):
@@ -129,13 +106,14 @@ def read_mat(path: str, key: str):
         raise UserError(f"'{path}' cannot be read as a MATLAB file with '{key}' ({' '.join(str(error).split())}): prepare the data set again") from None
 
 
-def rows_of_folders(image_dir: str, below: str, labels: Mapping[str, int], names: Mapping[str, str]) -> Rows:
+def rows_of_folders(image_dir: str, below: str, labels: Mapping[str, int], names: Mapping[str, str],
+                    remedy: str = "the data set is not complete, prepare it again", left_out: Counter | None = None) -> Rows:
     """Rows of all images in the folders of `image_dir`/`below` that `labels` numbers. Raises UserError for an empty one."""
     rows = []
     for folder, label in labels.items():
-        images = list_images(image_dir, osp.join(below, folder))
+        images = list_images(image_dir, osp.join(below, folder), left_out)
         if not images:
-            raise UserError(f"'{osp.join(image_dir, below, folder)}' holds no images: the data set is not complete, prepare it again")
+            raise UserError(f"'{shown(osp.join(image_dir, below, folder))}' holds no images: {remedy}")
         rows += [[image, label, names[folder]] for image in images]
     return rows
 
@@ -170,10 +148,16 @@ def split_by_class(rows: Rows, train: float = 0.5, val: float = 0.2) -> Split:
 
 
 def split_off_val(trainval: Rows, test: Rows, val: float = 0.2) -> Split:
-    """A data set's own training and test part; CoOp's 20% of each class's training images become the validation part."""
+    """A data set's own training and test part; CoOp's 20% of each class's training images become the validation part.
+
+    A class with one training image has none there, which is said.
+    """
     split: Split = {"train": [], "val": [], "test": test}
-    for own in by_label(trainval).values():
-        count, own = max(1, round(len(own) * val)), shuffled(own)
+    classes = by_label(trainval).values()
+    if alone := [own[0][2] for own in classes if len(own) == 1]:
+        print(f"{len(alone)} class(es) with one training image have none in the val part made here, first '{alone[0]}'")
+    for own in classes:
+        count, own = min(max(1, round(len(own) * val)), len(own) - 1), shuffled(own)
         split["val"] += own[:count]
         split["train"] += own[count:]
     return split
@@ -191,6 +175,8 @@ def subsample_classes(subset: str, *parts: Sequence[Datum]) -> list[list[Datum]]
     labels = sorted({item.label for part in parts for item in part})
     half = math.ceil(len(labels) / 2)
     chosen = labels[:half] if subset == "base" else labels[half:]
+    if not chosen:
+        raise UserError(f"DATASET.SUBSAMPLE_CLASSES {subset} leaves no class of {len(labels)}: set it to all")
     new_label = {label: number for number, label in enumerate(chosen)}
     return [[Datum(impath=item.impath, label=new_label[item.label], domain=item.domain, classname=item.classname)
              for item in part if item.label in new_label] for part in parts]
@@ -245,12 +231,16 @@ class CoOpDataset(DatasetBase):
     mirror: Source | None = None
     manual: Sequence[str] = ()
     few_shot_val = True  # ImageNet: the validation part is the test part and stays whole
+    chooses_domains = False  # whether DATASET.SOURCE_DOMAINS and TARGET_DOMAINS have an effect
+    root_remedy = "create it with datasets.prepare or correct --root"
+    repair = f"{REPAIR} or correct the split file"  # what to do about images that are not there
     remedy = ""  # the command that makes the data set, if it is not `datasets.prepare <name>`
 
     def __init__(self, cfg):
-        self.root = data_root(cfg)
-        self.dataset_dir = osp.join(self.root, self.folder)
-        self.image_dir = osp.join(self.dataset_dir, self.image_folder)
+        self._check_options(cfg)
+        self.root = data_root(cfg, self.root_remedy)
+        self.dataset_dir = osp.join(self.root, self.folder) if self.folder else self.root
+        self.image_dir = osp.join(self.dataset_dir, self.image_folder) if self.image_folder else self.dataset_dir
         for needed in (self.dataset_dir, self.image_dir):
             if not osp.isdir(needed):
                 raise UserError(f"folder '{needed}' of data set {type(self).__name__} does not exist: {self.how_to_get(cfg.DATASET.ROOT)}")
@@ -270,6 +260,18 @@ class CoOpDataset(DatasetBase):
         # Without labels, and without the class names that would tell them.
         unlabelled = [Datum(impath=item.impath, label=-1, domain=item.domain) for item in target]
         super().__init__(train_x=train, train_u=unlabelled or None, val=val, test=test)
+        warn_of_same_text(type(self).__name__, self.classnames)
+
+    def _check_options(self, cfg) -> None:
+        """Raise UserError for options that cannot be meant."""
+        shots = cfg.DATASET.NUM_SHOTS
+        if shots < 1 and shots != ALL_SHOTS:
+            raise UserError(f"DATASET.NUM_SHOTS is {shots}: set it to 1 or more images per class, or to {ALL_SHOTS} for all")
+        for key in ("SOURCE_DOMAINS", "TARGET_DOMAINS"):
+            if cfg.DATASET[key] and not self.chooses_domains:
+                names = ", ".join(map(str, cfg.DATASET[key]))
+                raise UserError(f"DATASET.{key} is ({names}) but {type(self).__name__} has no domains to choose from: take the key out, or use "
+                                "DATASET.NAME CSV with a column domain")
 
     @classmethod
     def how_to_get(cls, root: str) -> str:
@@ -322,14 +324,18 @@ class CoOpDataset(DatasetBase):
         if self.split_file and osp.exists(path):
             name, split = f"split file '{path}'", read_split(path)
         else:
-            name, split = f"the split of '{self.dataset_dir}'", self.partition()
+            name, split = self.split_name(), self.partition()
             check_split(split, name)
             if self.split_file:
                 print(f"'{path}' does not exist: the split is made here and is NOT the published one, so numbers cannot be compared with papers")
-        check_images(self.image_dir, split, name)
+        warn_of_repeats(split, file_identities(self.image_dir, (row[0] for part in PARTS for row in split[part]), name, self.repair), name)
         if self.corrections:
             split = {part: [[row[0], row[1], self.corrections.get(row[2], row[2]), *row[3:]] for row in rows] for part, rows in split.items()}
         return split
+
+    def split_name(self) -> str:
+        """What sentences call a split that was made here."""
+        return f"the split of '{self.dataset_dir}'"
 
     def partition(self) -> Split:
         """A split without the published file. Raises UserError where only the published one makes sense."""
@@ -338,7 +344,7 @@ class CoOpDataset(DatasetBase):
 
     def class_folders(self, ignored: Sequence[str] = ()) -> Rows:
         """Rows of a folder per class, labels in alphabetical order, for `partition`."""
-        folders = [name for name in folders_of(self.image_dir) if name not in ignored]
+        folders = [name for name in list_folder(self.image_dir).folders if name not in ignored]
         return rows_of_folders(self.image_dir, "", {name: label for label, name in enumerate(folders)}, {name: name for name in folders})
 
     def _datum(self, row: list) -> Datum:
@@ -357,6 +363,7 @@ class CoOpDataset(DatasetBase):
             told = cfg.clone()
             told.defrost()
             told.DATASET.NAME, told.DATASET.TARGET, told.DATASET.INDICES = name, "", ""
+            told.DATASET.SOURCE_DOMAINS = told.DATASET.TARGET_DOMAINS = ()  # of the source
             items = DATASET_REGISTRY.get(name)(told).train_x
         else:
             name = f"{cfg.DATASET.NAME} ({', '.join(cfg.DATASET.TARGET_DOMAINS)})"
@@ -394,7 +401,7 @@ class CoOpDataset(DatasetBase):
         if indices := cfg.DATASET.get("INDICES", ""):
             return self._picks(osp.join(osp.expanduser(indices), self.config_name(), f"shot_{shots}-seed_{seed}.json"), train, val)
         drawn_from = "\n".join(f"{self._relative(item)} {item.label} {item.classname} {item.domain}" for item in (*train, *val))
-        checksum = hashlib.sha256(drawn_from.encode()).hexdigest()
+        checksum = hashlib.sha256(drawn_from.encode("utf-8", "surrogateescape")).hexdigest()  # names of files need not be UTF-8
         cache = osp.join(self.dataset_dir, self.few_shot_folder, f"shot_{shots}-seed_{seed}.json")
         if seed >= 0 and osp.isfile(cache):
             try:
@@ -442,5 +449,7 @@ class CoOpDataset(DatasetBase):
             if missing := [name for name in names if name not in known]:
                 raise UserError(f"'{path}' names {len(missing)} image(s) that are not in the {part} part of {type(self).__name__}, first "
                                 f"{', '.join(missing[:3])}: use the published split file, or take DATASET.INDICES out")
-            parts.append([known[name] for name in names])
+            if again := len(names) - len(set(names)):
+                print(f"'{path}' names {again} image(s) of the {part} part more than once: each is taken once")
+            parts.append([known[name] for name in dict.fromkeys(names)])
         return parts[0], parts[1] if self.few_shot_val else val

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets.base import PARTS, Split, list_images, offers
+from datasets.base import PARTS, Split, offers
 from datasets.download import Source, arrange
-from datasets.groups import GroupDataset, UserError, columns_of, position, read_cells
+from datasets.files import list_images, read_cells
+from datasets.groups import GroupDataset, UserError, columns_of, position
 
 ATTRIBUTES, PARTITION, IMAGES = "list_attr_celeba", "list_eval_partition", "img_align_celeba"
 

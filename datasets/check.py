@@ -20,7 +20,8 @@ from tqdm import tqdm
 import datasets
 from dassl.config import get_cfg_default
 from dassl.utils import read_image
-from datasets.base import PARTS, CoOpDataset, UserError
+from datasets.base import PARTS, SAME_TEXT, CoOpDataset, UserError
+from datasets.files import print_any_name
 from datasets.prepare import find, prepared_classes
 
 MINIATURE = "miniature.json"  # written by tools/miniatures.py: the numbers and split checksum to expect instead of the published ones
@@ -68,7 +69,8 @@ def examine(cls: type[CoOpDataset], root: str, images: bool = False, progress: b
     except UserError as error:
         report.problems.append(str(error))
         return report
-    report.problems += said.getvalue().splitlines()
+    # Class names that repeat are as published.
+    report.problems += [line for line in said.getvalue().splitlines() if SAME_TEXT not in line]
     paths = {item.impath for part in (data.train_x, data.val, data.test) for item in part or ()}
     report.found = len(paths)
     report.classes = f"{data.num_classes:,}"
@@ -116,6 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", default="data", help="folder of all data sets (default: data)")
     parser.add_argument("--images", action="store_true", help="read every image")
     args = parser.parse_args(arguments)
+    print_any_name()
     try:
         classes = [find(name) for name in args.names] or list(prepared_classes().values())
     except UserError as error:

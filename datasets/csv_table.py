@@ -1,99 +1,259 @@
-"""Your own pictures: a table that says of each which class, part, domain or group it belongs to."""
+"""Your own pictures: a table that says to which class, part, domain or group each belongs."""
 
 import csv
+import difflib
 import os.path as osp
+import re
+import unicodedata
 
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import PARTS, Rows, Split, UserError, split_by_class
-from datasets.imagefolder import OwnDataset
+from datasets.files import read_cells, read_lines, shown
+from datasets.imagefolder import OwnDataset, part_of
 
 COLUMNS = ("path", "label", "classname", "split", "domain", "group")
+SEPARATORS = ",;\t|"
+_WHOLE = re.compile(r"([+-]?\d{1,18})([.,]0*)?")  # nobody gives a class a longer number
+Table = list[tuple[int, dict[str, str]]]  # (line number, {column: value})
+
+
+def column_of(header: str) -> str:
+    """One of COLUMNS, however it is written ("Class Name"); other headers as they are."""
+    plain = re.sub(r"[\s_-]", "", header).lower()
+    return plain if plain in COLUMNS else header
+
+
+def number_or_text(value: str) -> str:
+    """One spelling for a whole number (1.0, 01 and +1 are "1"); other values as they are."""
+    whole = _WHOLE.fullmatch(value)
+    return str(int(whole[1])) if whole else value
+
+
+def is_number(value: str) -> bool:
+    return bool(_WHOLE.fullmatch(value))
 
 
 @DATASET_REGISTRY.register()
 class CSV(OwnDataset):
     """DATASET.CSV (below DATASET.FOLDER) has a header and the columns
 
-    path (relative to FOLDER), label (a number from 0, or text) and/or classname, and if you like split (train, val, test; without it
-    each class is split 50% / 20% / 30%) and domain or group (names or numbers). A group is a pair of class and domain; where
-    only `group` is given, it stands for the domain. With DATASET.SOURCE_DOMAINS only these domains are trained on; with
-    TARGET_DOMAINS only those are tested, and their training images are the unlabelled ones.
+    path (relative to FOLDER), label (a number from 0, or text) and/or classname, and if you like
+    split (train, val, test; without it each class is split 50% / 20% / 30%) and domain or group
+    (names or numbers). Values stand between commas, semicolons or tabs; blanks around them mean
+    nothing. A class is what has a label of its own; without the column label, what has a name of
+    its own. A group is a pair of class and domain; where only `group` is given, it stands for the
+    domain. With DATASET.SOURCE_DOMAINS only these domains are trained on; with TARGET_DOMAINS only
+    those are tested, and their training images are the unlabelled ones.
     """
 
+    chooses_domains = True
+    repair = "correct the table or put the pictures there"
+
+    def split_name(self) -> str:
+        return f"the table '{self.path}'"
+
     def partition(self) -> Split:
-        self.path = osp.join(self.dataset_dir, self.csv)
         table = self._table()
-        labels = self._labels(table)
-        self.domains = self._domains(table)
-        self.domain_names = tuple(self.domains[0])
-        rows: Rows = [[row["path"], label, name, domain] for row, (label, name), domain in zip(table, labels, self.domains[1], strict=True)]
-        if "split" not in table[0]:
-            print(f"'{self.path}' has no column split: each class is split into 50% train, 20% val and 30% test here")
-            return split_by_class(rows)
-        if wrong := next((number for number, row in enumerate(table, 2) if row["split"] not in PARTS), 0):
-            raise UserError(f"'{self.path}' line {wrong} has the split '{table[wrong - 2]['split']}': write train, val or test")
-        return {part: [row for row, told in zip(rows, table, strict=True) if told["split"] == part] for part in PARTS}
+        labels, (self.domain_names, domains) = self._labels(table), self._domains(table)
+        paths = self._paths(table)
+        rows: Rows = [
+            [path, label, name, domain]
+            for path, (label, name), domain in zip(paths, labels, domains, strict=True)
+        ]
+        if "split" not in table[0][1]:
+            print(
+                f"'{self.path}' has no column split: each class is split into 50% train, 20% val "
+                "and 30% test here"
+            )
+            return split_by_class(self.once({"all": rows})["all"])
+        told = [part_of(row["split"]) for _, row in table]
+        if "" in told:
+            line, row = table[told.index("")]
+            raise UserError(
+                f"'{self.path}' line {line} has the split '{shown(row['split'])}': write train, "
+                "val or test"
+            )
+        return self.once(
+            {
+                part: [row for row, own in zip(rows, told, strict=True) if own == part]
+                for part in PARTS
+            }
+        )
 
     def split(self, cfg) -> Split:
-        self.csv = cfg.DATASET.get("CSV", "images.csv")
-        split = super().split(cfg)
+        self.path = osp.join(self.dataset_dir, cfg.DATASET.get("CSV", "images.csv"))
+        split, names = super().split(cfg), self.domain_names
         for part in PARTS:
             if not split[part] and part != "val":
                 raise UserError(f"'{self.path}' has no row with the split '{part}': add some")
-        names = self.domains[0]
+        chosen = {}
         for key in ("SOURCE_DOMAINS", "TARGET_DOMAINS"):
-            if unknown := [name for name in cfg.DATASET[key] if name not in names]:
-                raise UserError(f"DATASET.{key} names '{unknown[0]}', which is not in column domain of '{self.path}' ({', '.join(names) or 'no column'})")
-        if cfg.DATASET.TARGET_DOMAINS:
-            target = {names.index(name) for name in cfg.DATASET.TARGET_DOMAINS}
+            wanted = [number_or_text(str(name).strip()) for name in cfg.DATASET[key]]
+            if unknown := [name for name in wanted if name not in names]:
+                raise UserError(
+                    f"DATASET.{key} names '{unknown[0]}', which is not in column domain of "
+                    f"'{self.path}' ({', '.join(names) or 'no column'})"
+                )
+            chosen[key] = {names.index(name) for name in wanted}
+        if target := chosen["TARGET_DOMAINS"]:
             split["unlabelled"] = [row for row in split["train"] if row[3] in target]
             split["test"] = [row for row in split["test"] if row[3] in target]
-        if cfg.DATASET.SOURCE_DOMAINS:
-            source = {names.index(name) for name in cfg.DATASET.SOURCE_DOMAINS}
+            if not split["test"]:
+                raise UserError(
+                    f"DATASET.TARGET_DOMAINS leaves no test image of '{self.path}': name more "
+                    "domains"
+                )
+        if source := chosen["SOURCE_DOMAINS"]:
             classes = {row[1]: row[2] for row in split["train"]}
-            split |= {part: [row for row in split[part] if row[3] in source] for part in ("train", "val")}
+            split |= {
+                part: [row for row in split[part] if row[3] in source] for part in ("train", "val")
+            }
             if lost := sorted(classes.keys() - {row[1] for row in split["train"]}):
-                raise UserError(f"DATASET.SOURCE_DOMAINS leaves class '{classes[lost[0]]}' of '{self.path}' without training images: name more domains, or "
-                                "take the class out of the table")
+                raise UserError(
+                    f"DATASET.SOURCE_DOMAINS leaves class '{classes[lost[0]]}' of '{self.path}' "
+                    "without training images: name more domains, or take the class out of the "
+                    "table"
+                )
         return split
 
-    def _table(self) -> list[dict[str, str]]:
-        try:
-            with open(self.path, encoding="utf-8-sig", newline="") as file:
-                table = list(csv.DictReader(file))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"'{self.path}' cannot be read as a CSV table ({getattr(error, 'strerror', None) or error}): "
-                            "correct DATASET.CSV, DATASET.FOLDER or --root") from None
+    def _table(self) -> Table:
+        """Rows with one value for each of COLUMNS that the table has."""
+        if not osp.isfile(self.path):
+            reason = "it is no file" if osp.exists(self.path) else "No such file or directory"
+            raise UserError(
+                f"'{self.path}' cannot be read as a CSV table ({reason}): correct DATASET.CSV, "
+                "DATASET.FOLDER or --root"
+            )
+        cells = read_cells(self.path, self._separator(), "correct the table")
+        _, header = next(cells, (0, []))
+        columns = [column_of(cell) for cell in header]
+        self._check_columns(columns)
+        table = []
+        for line, row in cells:
+            if any(row[len(columns) :]) or len(row) < len(columns):
+                raise UserError(
+                    f"'{self.path}' line {line} has more or fewer values than the header: "
+                    "correct it"
+                )
+            table.append(
+                (line, {column: value for column, value in zip(columns, row) if column in COLUMNS})
+            )
         if not table:
-            raise UserError(f"'{self.path}' has no rows: write a header ({','.join(COLUMNS)}) and a line per image")
-        if "path" not in table[0] or not {"label", "classname"} & table[0].keys():
-            raise UserError(f"'{self.path}' has the columns {', '.join(map(str, table[0]))}: it needs path, and label or classname")
-        for number, row in enumerate(table, 2):
-            if any(value is None for value in row.values()) or None in row:
-                raise UserError(f"'{self.path}' line {number} has more or fewer values than the header: correct it")
+            raise UserError(
+                f"'{self.path}' has no rows: write a header ({','.join(COLUMNS)}) and a line per "
+                "image"
+            )
+        for column in ("path", "label", "domain", "group"):
+            if empty := next((line for line, row in table if row.get(column) == ""), 0):
+                raise UserError(
+                    f"'{self.path}' line {empty} has no {column}: fill it in"
+                    + (", or take the column out" if column != "path" else "")
+                )
         return table
 
-    def _labels(self, table: list[dict[str, str]]) -> list[tuple[int, str]]:
-        """(label, class name) of each row. Text labels are class names; without numbers labels are alphabetical."""
-        given = [row.get("label", "") for row in table]
-        numbered = all(text.isdigit() for text in given)
-        if "classname" not in table[0] and numbered:
-            raise UserError(f"'{self.path}' has labels but no class names: add a column classname")
-        names = [row.get("classname", text) for row, text in zip(table, given, strict=True)]
-        if empty := next((number for number, name in enumerate(names, 2) if not name), 0):
-            raise UserError(f"'{self.path}' line {empty} has no class name: fill it in")
-        order = {name: label for label, name in enumerate(sorted(set(names)))}
-        return [(int(text) if numbered else order[name], name) for text, name in zip(given, names, strict=True)]
+    def _separator(self) -> str:
+        """The sign between the values of the header."""
+        header = next(iter(read_lines(self.path, "correct the table")), "")
+        for sign in SEPARATORS:
+            if "path" in map(column_of, next(csv.reader([header], delimiter=sign), [])):
+                return sign
+        return SEPARATORS[0]
 
-    def _domains(self, table: list[dict[str, str]]) -> tuple[list[str], list[int]]:
-        """Names of the domains in order, and the domain's number of each row."""
-        column = "domain" if "domain" in table[0] else "group"
-        names = sorted({row.get(column, "") for row in table}, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
-        if "domain" in table[0] and "group" in table[0]:
+    def _check_columns(self, columns: list[str]) -> None:
+        """Raises UserError for a header that lacks a column, or has one twice or almost.
+
+        Says which columns mean nothing here.
+        """
+        if columns and ("path" not in columns or not {"label", "classname"} & {*columns}):
+            raise UserError(
+                f"'{self.path}' has the columns {shown(', '.join(columns))}: it needs path, and "
+                "label or classname"
+            )
+        if twice := [column for column in COLUMNS if columns.count(column) > 1]:
+            raise UserError(f"'{self.path}' has the column {twice[0]} twice: take one of them out")
+        others = [column for column in columns if column and column not in COLUMNS]
+        absent = [column for column in COLUMNS if column not in columns]
+        for column in others:
+            if meant := difflib.get_close_matches(column.lower(), absent, 1, 0.8):
+                raise UserError(
+                    f"'{self.path}' has the column '{shown(column)}': rename it to {meant[0]}, "
+                    "or take it out"
+                )
+        if others:
+            print(f"'{self.path}' has columns that mean nothing here: {shown(', '.join(others))}")
+
+    def _labels(self, table: Table) -> list[tuple[int, str]]:
+        """(label, class name) of each row. Labels that are no numbers are in order of names."""
+        has = table[0][1].keys()
+        numbered = "label" in has and all(is_number(row["label"]) for _, row in table)
+        if numbered and "classname" not in has:
+            raise UserError(f"'{self.path}' has labels but no class names: add a column classname")
+        names: dict[str, str] = {}
+        found = []
+        for line, row in table:
+            name = row["classname"] if "classname" in has else number_or_text(row["label"])
+            key = number_or_text(row["label"]) if "label" in has else name
+            if not name:
+                raise UserError(f"'{self.path}' line {line} has no class name: fill it in")
+            if names.setdefault(key, name) != name:
+                raise UserError(
+                    f"'{self.path}' line {line} gives label {shown(key)} to both "
+                    f"'{shown(names[key])}' and '{shown(name)}': give every class its own "
+                    "label, or take the column label out"
+                )
+            found.append((key, name))
+        if numbered:
+            return [(int(key), name) for key, name in found]
+        in_order = sorted(names, key=lambda key: (names[key], key))
+        order = {key: label for label, key in enumerate(in_order)}
+        return [(order[key], name) for key, name in found]
+
+    def _domains(self, table: Table) -> tuple[tuple[str, ...], list[int]]:
+        """Names of the domains in order, numbers first, and the domain's number of each row."""
+        has = table[0][1].keys()
+        column = "domain" if "domain" in has else "group"
+        found = [number_or_text(row.get(column, "")) for _, row in table]
+        if {"domain", "group"} <= has:
             pairs: dict[str, tuple] = {}
-            for number, row in enumerate(table, 2):
-                pair = (row.get("classname") or row.get("label"), row["domain"])
-                if pairs.setdefault(row["group"], pair) != pair:
-                    raise UserError(f"'{self.path}' line {number}: group '{row['group']}' is class and domain {pairs[row['group']]} elsewhere "
-                                    f"and {pair} here: a group is one class in one domain, correct it or take the column group out")
-        return names, [names.index(row.get(column, "")) for row in table]
+            for (line, row), domain in zip(table, found, strict=True):
+                group = number_or_text(row["group"])
+                pair = (row.get("classname") or row.get("label"), domain)
+                if pairs.setdefault(group, pair) != pair:
+                    raise UserError(
+                        f"'{self.path}' line {line}: group '{shown(group)}' is class and domain "
+                        f"{pairs[group]} elsewhere and {pair} here: a group is one class in one "
+                        "domain, correct it or take the column group out"
+                    )
+        numbers = {int(name): name for name in found if is_number(name)}
+        texts = {name for name in found if not is_number(name)}
+        names = [*(numbers[number] for number in sorted(numbers)), *sorted(texts)]
+        number = {name: place for place, name in enumerate(names)}
+        return tuple(names), [number[name] for name in found]
+
+    def _paths(self, table: Table) -> list[str]:
+        """Paths of the pictures as the folder has them.
+
+        Backslashes, as Windows has them, and the other way to write accents are taken for what is
+        there, which is said.
+        """
+        paths, changed = [], []
+        for _, row in table:
+            path = row["path"]
+            if "\\" in path or not path.isascii():
+                path = self._as_in_folder(path)
+                changed += [row["path"]] * (path != row["path"])
+            paths.append(path)
+        if changed:
+            print(
+                f"'{self.path}' writes {len(changed)} path(s) otherwise than the folder does, "
+                f"first '{shown(changed[0])}': they are found all the same"
+            )
+        return paths
+
+    def _as_in_folder(self, path: str) -> str:
+        plain = path.replace("\\", "/")
+        forms = [unicodedata.normalize(form, plain) for form in ("NFC", "NFD")]
+        for spelling in (path, plain, *forms):
+            if osp.lexists(osp.join(self.image_dir, spelling)):
+                return spelling
+        return path

@@ -3,8 +3,9 @@
 import os.path as osp
 
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets.base import PARTS, CoOpDataset, Rows, UserError, read_lines
+from datasets.base import PARTS, CoOpDataset, Rows, UserError
 from datasets.download import Source
+from datasets.files import read_lines
 from datasets.sources import VGG, copy_of
 
 

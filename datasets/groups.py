@@ -1,6 +1,5 @@
 """What data sets with groups have in common: a group is a pair of class and spurious attribute, which travels as the image's domain."""
 
-import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -43,20 +42,6 @@ class GroupDataset(CoOpDataset):
                                 f"add some or prepare '{self.dataset_dir}' again")
         self.train_group_counts = Counter((row[2], row[3]) for row in split["train"])
         return split
-
-
-def read_cells(path: str, separator: str | None = ",") -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells) of the lines of a table that are not empty; a separator None is any run of blanks.
-
-    Raises UserError if it cannot be read.
-    """
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file) if separator else map(str.split, file)
-            yield from ((number, [cell.strip() for cell in cells]) for number, cells in enumerate(rows, 1) if cells)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or ("not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error)
-        raise UserError(f"'{path}' cannot be read ({reason}): prepare the data set again") from None
 
 
 def columns_of(path: str, header: Sequence[str], cells: Iterable[tuple[int, list[str]]], wanted: Sequence[str]) -> Iterator[tuple[int, list[str]]]:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets.base import CoOpDataset, Rows, Split, UserError, folders_of, read_class_names, rows_of_folders
+from datasets.base import CoOpDataset, Rows, Split, UserError, rows_of_folders
 from datasets.download import Source
+from datasets.files import list_folder, read_class_names
 from datasets.sources import class_names
 
 
@@ -20,19 +21,22 @@ class ImageNetFolders(CoOpDataset):
         return self.partition()
 
     def named(self, folders: Sequence[str], names: dict[str, str]) -> dict[str, str]:
-        """{folder: class name} in the order of labels; `names` is classnames.txt."""
+        """{folder: class name} in the order of labels; `names` is classnames.txt, {wnid: class name}."""
         return {folder: names.get(folder, "") for folder in folders}
 
     def rows(self, below: str = "") -> Rows:
         """Rows of the class folders in `below`. Raises UserError if there are not `classes` of them, or one is empty or has no name."""
-        path, folders = osp.join(self.dataset_dir, "classnames.txt"), folders_of(osp.join(self.image_dir, below))
+        path, where = osp.join(self.dataset_dir, "classnames.txt"), osp.join(self.image_dir, below)
+        inside = list_folder(where)
         if not osp.isfile(path):
             raise UserError(f"'{path}' of data set {type(self).__name__} does not exist: copy it from ImageNet's folder or {self.how_to_get(self.root)}")
-        if len(folders) != self.classes:
-            raise UserError(f"'{osp.join(self.image_dir, below)}' holds {len(folders)} class folders instead of {self.classes}: "
-                            "unpack the whole archive there and nothing else")
-        names = self.named(folders, read_class_names(path))
-        if missing := [folder for folder, name in names.items() if not name]:
+        if inside.pictures and not inside.folders:
+            raise UserError(f"'{where}' holds {len(inside.pictures):,} pictures but no class folders: sort them into a folder per "
+                            "class, named by its wnid as in classnames.txt (torchvision.datasets.ImageNet does it for the archives of ImageNet)")
+        if len(inside.folders) != self.classes:
+            raise UserError(f"'{where}' holds {len(inside.folders)} class folders instead of {self.classes}: unpack the whole archive there and nothing else")
+        names = self.named(inside.folders, read_class_names(path))
+        if missing := [folder for folder in inside.folders if not names.get(folder)]:
             raise UserError(f"'{path}' has no name for folder '{missing[0]}': restore the file")
         return rows_of_folders(self.image_dir, below, {folder: label for label, folder in enumerate(names)}, names)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import datasets
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import CoOpDataset, UserError
+from datasets.files import print_any_name
 from datasets.imagefolder import OwnDataset
 
 
@@ -39,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", default="data", help="folder of all data sets (DATASET.ROOT; default: data)")
     parser.add_argument("--from", dest="given", type=Path, help="an archive or a folder that you have already")
     args = parser.parse_args(arguments)
+    print_any_name()
     try:
         counts = find(args.name).prepare(args.root, args.given)
     except UserError as error:

@@ -3,8 +3,9 @@
 import os.path as osp
 
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets.base import CoOpDataset, Rows, UserError, read_lines, split_off_val
+from datasets.base import CoOpDataset, Rows, UserError, split_off_val
 from datasets.download import Source
+from datasets.files import read_lines
 from datasets.sources import copy_of, split_list
 
 PRINCETON = "http://vision.princeton.edu/projects/2010/SUN/"

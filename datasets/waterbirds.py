@@ -5,9 +5,10 @@ import os.path as osp
 from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets.base import PARTS, Split, list_images
+from datasets.base import PARTS, Split
 from datasets.download import Source, arrange
-from datasets.groups import GroupDataset, UserError, columns_of, position, read_cells
+from datasets.files import list_images, read_cells
+from datasets.groups import GroupDataset, UserError, columns_of, position
 
 COLUMNS, BINARY = ("img_filename", "y", "split", "place"), ("0", "1")
 

@@ -54,7 +54,7 @@ def test_unreadable_image_is_named_without_a_worker_traceback(tmp_path, workers,
     bad.write_bytes(bad.read_bytes()[:40])
     with pytest.raises(UserError) as error:
         make_trainer(tmp_path, name, "DATALOADER.NUM_WORKERS", workers).train()
-    assert re.fullmatch(rf"image '{bad}' cannot be read \(.*\): restore it or take it out of the data set's split file", str(error.value))
+    assert re.fullmatch(rf"image '{bad}' cannot be read \(.*\): restore it or take it out of the data set", str(error.value))
 
 
 def test_test_transform_resizes_the_short_side_and_crops(tmp_path):

@@ -7,6 +7,7 @@ could not be read.
 import argparse
 import os.path as osp
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from dassl.data.data_manager import DatasetWrapper
 from dassl.data.datasets import Datum
 from dassl.utils import UserError, write_json
 from dassl.utils.logger import progress_bar
-from datasets.base import list_images
+from datasets.files import list_images, say_left_out
 from tools import inputs, trained
 from trainers.base import PromptTrainer
 
@@ -40,7 +41,10 @@ def find_images(paths: Sequence[str]) -> list[str]:
     """Files as given, and the images of folders and their subfolders. Raises UserError for what is not there and empty folders."""
     found = []
     for path in paths:
-        inside = [osp.join(path, name) for name in list_images(path)] if osp.isdir(path) else [path]
+        left_out: Counter = Counter()
+        inside = [osp.join(path, name) for name in list_images(path, "", left_out, "correct the path")] if osp.isdir(path) else [path]
+        if said := say_left_out(path, left_out):
+            sys.stderr.write(f"note: {said}\n")
         if not inside:
             raise UserError(f"folder '{path}' holds no images: correct the path")
         if inside == [path] and not osp.isfile(path):

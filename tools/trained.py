@@ -21,6 +21,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY, run_hash
 from dassl.utils import UserError, read_json
+from datasets.files import is_utf8, read_lines, same_for_clip, stripped, text_for_clip
 from tools import inputs
 from trainers.base import PromptTrainer
 
@@ -42,25 +43,28 @@ def load_from(args: argparse.Namespace) -> PromptTrainer:
 
 
 def class_names(args: argparse.Namespace) -> list[str] | None:
-    """What --classes or --classes-file says, None without them. Raises UserError for no or repeated names, or an unreadable file."""
+    """What --classes or --classes-file says, None without them.
+
+    Raises UserError for no or blank names, names that are the same text for CLIP, or an unreadable file.
+    """
     given, path = getattr(args, "classes", None), getattr(args, "classes_file", None)
     if given is None and path is None:
         return None
     if path is not None:
-        try:
-            with open(path, encoding="utf-8") as file:
-                names = file.read().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"--classes-file '{path}' cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8 text'}): "
-                            "give a text file with one class name a line") from None
+        names = read_lines(path, "give a text file with one class name a line", "--classes-file ")
     else:
-        names = given.split(",")
-    names = [name.strip() for name in names if name.strip()]
+        names = [stripped(name) for name in given.split(",")]
     where = "--classes" if path is None else f"--classes-file '{path}'"
-    if not names:
+    if not any(names):
         raise UserError(f"{where} holds no class name: give one or more")
+    if blank := [name for name in names if not text_for_clip(name)]:
+        raise UserError(f"{where} has the blank name '{blank[0]}': take it out")
+    if not is_utf8("".join(names)):
+        raise UserError(f"{where} has a name that is not UTF-8 text: correct it")
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"{where} names '{twice}' twice: give every class once")
+    if same := same_for_clip(names):
+        raise UserError(f"{where} names '{same[0][0]}' and '{same[0][1]}', which are the same text for CLIP: give every class once")
     return names
 
 

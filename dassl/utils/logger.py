@@ -24,7 +24,8 @@ class _LogFile:
     """A file that keeps only the final state of each line: progress bars redraw theirs with carriage returns."""
 
     def __init__(self, path: str):
-        self._path, self._file = path, open(path, "a", encoding="utf-8")  # appending, so that no process of a run overwrites what another has written
+        # Appending, so that no process of a run overwrites what another has written; names of files need not be UTF-8.
+        self._path, self._file = path, open(path, "a", encoding="utf-8", errors="backslashreplace")
         self._pending: dict[int, str] = {}  # per stream, so that a bar on stderr does not cut a line of stdout
 
     def write(self, stream: int, text: str) -> None:

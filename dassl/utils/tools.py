@@ -84,8 +84,8 @@ def atomic_write(path: str, write: Callable[[IO[bytes]], Any]) -> None:
 
 
 def read_json(fpath: str) -> Any:
-    """Parsed JSON. Raises FileNotFoundError, or UserError naming a file that is not JSON."""
-    with open(fpath, encoding="utf-8") as file:
+    """Parsed JSON, with or without byte order mark. Raises FileNotFoundError, or UserError naming a file that is not JSON."""
+    with open(fpath, encoding="utf-8-sig") as file:
         try:
             return json.load(file)
         except ValueError as error:  # bad JSON and bad UTF-8 alike
@@ -117,11 +117,11 @@ def read_image(path: str, draft: tuple[int, int] | None = None) -> Image.Image:
                 image = image.convert("RGBA")  # PIL warns without this step; the colours are the same
             return image.convert("RGB")
     except FileNotFoundError:
-        raise UserError(f"image '{path}' does not exist: restore it or take it out of the data set's split file") from None
+        raise UserError(f"image '{path}' does not exist: restore it or take it out of the data set") from None
     except Exception as error:  # PIL raises a dozen kinds, OSError and SyntaxError among them
         reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error).rstrip(".")
         raise UserError(f"image '{path}' cannot be read ({reason}): "
-                        "restore it or take it out of the data set's split file") from None
+                        "restore it or take it out of the data set") from None
 
 
 def set_random_seed(seed: int) -> None:

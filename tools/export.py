@@ -48,7 +48,7 @@ def contents(trainer: PromptTrainer) -> tuple[dict[str, Tensor], dict[str, str]]
                **{f"visual_prompts.{layer}": prompt for layer, prompt in enumerate(visual_prompts(trainer))}}
     if text is not None:
         tensors["text_features"] = text.float()
-    prompted = type(trainer).image_features is not PromptTrainer.image_features
+    prompted = not trainer.images_stay_frozen
     normalised, backbone = "normalize" in cfg.INPUT.TRANSFORMS, cfg.MODEL.BACKBONE.NAME
     metadata = {
         "method": cfg.TRAINER.NAME, "classnames": trainer.classnames, "prompts": list(learned), "use": CONDITIONAL if text is None else PROMPTED

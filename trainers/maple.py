@@ -8,14 +8,14 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import Backbone, unit
 from trainers.base import PromptTrainer
-from trainers.prompts import Context, noise
+from trainers.prompts import Context, noise, start_words
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Add TRAINER.MAPLE, with the published names and defaults."""
     cfg.TRAINER.MAPLE = CfgNode({
         "N_CTX": 2,  # prompts per layer
-        "CTX_INIT": "a photo of a",  # the first layer's text prompts start from its first words; empty: random
+        "CTX_INIT": "a photo of a",  # the first layer's text prompts start from its first words; empty, or N_CTX over 4: random
         "PREC": "fp16",  # fp32, fp16, amp
         "PROMPT_DEPTH": 9,  # layers with prompts; 1 = the first only
     })
@@ -50,7 +50,8 @@ class MaPLe(PromptTrainer):
         for tower in (self.backbone.text, self.backbone.image):
             tower.check_depth(options.PROMPT_DEPTH)
         model = nn.Module()
-        model.prompt_learner = MultiModalPrompts(self.backbone, self.classnames, options.N_CTX, options.CTX_INIT, options.PROMPT_DEPTH)
+        words = start_words(options.N_CTX, options.CTX_INIT)
+        model.prompt_learner = MultiModalPrompts(self.backbone, self.classnames, options.N_CTX, words, options.PROMPT_DEPTH)
         return model
 
     def deep_text_prompts(self) -> Sequence[Tensor]:

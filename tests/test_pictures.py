@@ -1,6 +1,7 @@
 """Pictures of all kinds: what becomes of them, and what is said."""
 
 import errno
+import json
 
 import numpy as np
 import pytest
@@ -11,12 +12,15 @@ from torchvision import transforms
 
 from dassl.config import counted
 from dassl.data import DataManager, DatasetWrapper
+from dassl.data.data_manager import Loader, _said
 from dassl.data.datasets import Datum, build_dataset
 from dassl.data.transforms import build_transform
 from dassl.data.transforms.transforms import NARROW
 from dassl.engine import run_hash
 from dassl.utils import UserError, read_image
 from dassl.utils.tools import PICTURE_NOTES, _as_rgb
+from tools.export import contents
+from tools.predict import Pictures
 
 RAMP = np.tile(np.arange(256), (3, 1))  # (3, 256), black to white
 NOISE = np.random.RandomState(0).randint(0, 256, (24, 20, 4)).astype(np.uint8)
@@ -172,6 +176,21 @@ def test_each_kind_is_said_once_in_a_run_with_its_first_file(tmp_path, workers, 
         assert any(f"Note: '{item.impath}' has" in out for item in data.test[:6])
     list(DataManager(make_cfg(tmp_path, "CoOp", "INPUT.TRANSPARENCY", "white")).test_loader)
     assert "transparent" not in capfd.readouterr().out
+
+
+def test_predict_says_it_beside_its_results(tmp_path, capfd):
+    path = transparent(tmp_path / "x.png")
+    _said.clear()
+    pictures = Pictures(make_cfg(tmp_path, "CoOp"), [Datum(path)], None)
+    list(Loader(pictures, collate_fn=list))
+    found = capfd.readouterr()
+    assert f"Note: '{path}' has transparent pixels" in found.err and "Note" not in found.out
+
+
+def test_an_export_tells_how_pictures_were_read(tmp_path):
+    plain, other = (json.loads(contents(make_trainer(tmp_path, "ZeroshotCLIP", *options))[1]["preprocess"])
+                    for options in ((), ("INPUT.TRANSPARENCY", "white", "INPUT.UPRIGHT", True)))
+    assert other == plain | {"transparency": "white", "upright": True}
 
 
 def test_every_kind_names_its_key_or_page():

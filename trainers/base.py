@@ -183,16 +183,21 @@ class PromptTrainer(TrainerX):
             with self.autocast():
                 yield self.backbone.encode_images(images), labels
 
-    def describe_images(self, items: Sequence, transform) -> dict:
-        """What determines the above, for a cache."""
-        spec, pixels = self.cfg.INPUT, {}
+    def reading_options(self) -> dict:
+        """What decides about the pixels of a file, where it is not the default. (Upstream has no such keys.)"""
+        spec, found = self.cfg.INPUT, {}
         if spec.get("DRAFT", False):
-            pixels["draft"] = list(spec.SIZE)
+            found["draft"] = list(spec.SIZE)
         if (transparency := spec.get("TRANSPARENCY", "drop")) != "drop":
-            pixels["transparency"] = transparency
+            found["transparency"] = transparency
         if spec.get("UPRIGHT", False):
-            pixels["upright"] = True
-        return describe(items, self.cfg.DATASET.ROOT, transform, backbone=self.backbone.fingerprint, device=self.device.type, **pixels)
+            found["upright"] = True
+        return found
+
+    def describe_images(self, items: Sequence, transform) -> dict:
+        """What determines `encoded_images`, for a cache."""
+        return describe(items, self.cfg.DATASET.ROOT, transform, backbone=self.backbone.fingerprint, device=self.device.type,
+                        **self.reading_options())
 
     def transform_of(self, loader, is_train: bool):
         """The transform of a loader's images; of the configuration if the loader tells none. (Upstream's DataManager keeps none.)"""

@@ -38,7 +38,9 @@ def grey(path, array):
 # Modes
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"])
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"]
+)
 def test_a_picture_of_8_bits_has_the_colours_that_pil_gives_it(mode):
     """Also those that no file format here holds. By default alpha is dropped."""
     picture = Image.fromarray(NOISE[..., :3]).convert("P" if mode == "PA" else mode)
@@ -51,24 +53,29 @@ def test_a_picture_of_8_bits_has_the_colours_that_pil_gives_it(mode):
 @pytest.mark.parametrize(("mode", "plain"), [("La", "LA"), ("RGBa", "RGBA")])
 def test_colours_multiplied_by_alpha_are_divided_again(mode, plain):
     picture = Image.fromarray(NOISE).convert(plain).convert(mode)
-    assert np.array_equal(_as_rgb(picture, "drop", lambda kind: None), picture.convert(plain).convert("RGB"))
+    assert np.array_equal(
+        _as_rgb(picture, "drop", lambda kind: None), picture.convert(plain).convert("RGB")
+    )
 
 
-@pytest.mark.parametrize(("array", "expected", "said"), [
-    ((RAMP * 257).astype(np.uint16), RAMP, False),
-    ((RAMP * 257).astype(">u2"), RAMP, False),  # big-endian
-    ((RAMP * 16).astype(np.uint16), RAMP, True),  # 12 bits in 16
-    (RAMP.astype(np.uint16), RAMP, True),  # 8 bits in 16
-    (RAMP.astype(np.int32), RAMP, True),
-    ((RAMP * 257).astype(np.int32), RAMP, False),
-    ((RAMP / 255).astype(np.float32), RAMP, True),
-    (RAMP.astype(np.float32), RAMP, True),
-    ((RAMP * 257).astype(np.float32), RAMP, True),
-    ((RAMP * 257 - 32768).astype(np.int32), RAMP, True),  # signed
-    ((RAMP * 8_000_000).astype(np.int32), RAMP, True),  # 31 bits
-    ((RAMP * 4 - 1024.0).astype(np.float32), RAMP, True),
-    (np.full((3, 5), -7, np.int32), np.zeros((3, 5)), True),
-])
+@pytest.mark.parametrize(
+    ("array", "expected", "said"),
+    [
+        ((RAMP * 257).astype(np.uint16), RAMP, False),
+        ((RAMP * 257).astype(">u2"), RAMP, False),  # big-endian
+        ((RAMP * 16).astype(np.uint16), RAMP, True),  # 12 bits in 16
+        (RAMP.astype(np.uint16), RAMP, True),  # 8 bits in 16
+        (RAMP.astype(np.int32), RAMP, True),
+        ((RAMP * 257).astype(np.int32), RAMP, False),
+        ((RAMP / 255).astype(np.float32), RAMP, True),
+        (RAMP.astype(np.float32), RAMP, True),
+        ((RAMP * 257).astype(np.float32), RAMP, True),
+        ((RAMP * 257 - 32768).astype(np.int32), RAMP, True),  # signed
+        ((RAMP * 8_000_000).astype(np.int32), RAMP, True),  # 31 bits
+        ((RAMP * 4 - 1024.0).astype(np.float32), RAMP, True),
+        (np.full((3, 5), -7, np.int32), np.zeros((3, 5)), True),
+    ],
+)
 def test_deep_grey_pictures_keep_their_ramp(tmp_path, array, expected, said):
     found, seen = grey(tmp_path / "x.tif", array)
     assert np.array_equal(found, expected) and seen == ["depth"] * said
@@ -79,7 +86,10 @@ def test_values_that_are_no_numbers_are_refused_by_name(tmp_path):
     for value in (np.nan, np.inf):
         array[1, 1] = value
         Image.fromarray(array).save(tmp_path / "x.tif")
-        with pytest.raises(UserError, match=r"image '.*x.tif' cannot be read \(some of its values are not finite\)"):
+        with pytest.raises(
+            UserError,
+            match=r"image '.*x.tif' cannot be read \(some of its values are not finite\)",
+        ):
             read_image(str(tmp_path / "x.tif"))
 
 
@@ -122,7 +132,9 @@ def test_a_colour_that_stands_for_transparent_counts_too(tmp_path, mode):
         clear = picture.getpixel((0, 0))
     picture.save(tmp_path / "x.png", transparency=clear)
     path, seen = str(tmp_path / "x.png"), []
-    assert read_image(path, notice=seen.append).getpixel((0, 0)) == (0, 0, 0) and seen == ["transparency"]
+    assert read_image(path, notice=seen.append).getpixel((0, 0)) == (0, 0, 0) and seen == [
+        "transparency"
+    ]
     assert read_image(path, transparency="white").getpixel((0, 0)) == (255, 255, 255)
 
 
@@ -145,14 +157,18 @@ def test_photos_are_turned_if_asked(tmp_path, orientation, suffix):
     path = str(tmp_path / f"x.{suffix}")
     picture.save(path, exif=exif, **({"lossless": True} if suffix == "webp" else {}))
     stored = Image.open(path).convert("RGB")
-    assert np.array_equal(read_image(path, notice=seen.append), stored) and seen == ["orientation"] * (orientation > 1)
+    assert np.array_equal(read_image(path, notice=seen.append), stored) and seen == [
+        "orientation"
+    ] * (orientation > 1)
     turned = read_image(path, upright=True, notice=pytest.fail)
     assert np.array_equal(turned, ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
     assert turned.size == ((24, 20) if orientation > 4 else (20, 24)) and turned.mode == "RGB"
 
 
 def test_damaged_exif_data_does_not_spoil_a_good_picture(tmp_path):
-    Image.fromarray(NOISE[..., :3]).save(tmp_path / "x.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01")
+    Image.fromarray(NOISE[..., :3]).save(
+        tmp_path / "x.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01"
+    )
     for upright in (False, True):
         assert read_image(str(tmp_path / "x.jpg"), upright=upright).size == (20, 24)
 
@@ -162,7 +178,9 @@ def test_damaged_exif_data_does_not_spoil_a_good_picture(tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_each_kind_is_said_once_in_a_run_with_its_first_file(tmp_path, workers, capfd):
-    cfg = make_cfg(tmp_path, "CoOp", "DATALOADER.NUM_WORKERS", workers, "INPUT.TRANSFORMS", ("normalize",))
+    cfg = make_cfg(
+        tmp_path, "CoOp", "DATALOADER.NUM_WORKERS", workers, "INPUT.TRANSFORMS", ("normalize",)
+    )
     data = build_dataset(cfg)
     for item in (*data.train_x[3:], *data.test):
         transparent(item.impath)
@@ -188,22 +206,33 @@ def test_predict_says_it_beside_its_results(tmp_path, capfd):
 
 
 def test_an_export_tells_how_pictures_were_read(tmp_path):
-    plain, other = (json.loads(contents(make_trainer(tmp_path, "ZeroshotCLIP", *options))[1]["preprocess"])
-                    for options in ((), ("INPUT.TRANSPARENCY", "white", "INPUT.UPRIGHT", True)))
+    plain, other = (
+        json.loads(contents(make_trainer(tmp_path, "ZeroshotCLIP", *options))[1]["preprocess"])
+        for options in ((), ("INPUT.TRANSPARENCY", "white", "INPUT.UPRIGHT", True))
+    )
     assert other == plain | {"transparency": "white", "upright": True}
 
 
 def test_every_kind_names_its_key_or_page():
     assert all(text.count("{}") == 1 for text in PICTURE_NOTES.values())
-    assert "INPUT.UPRIGHT" in PICTURE_NOTES["orientation"] and "docs/datasets.md" in PICTURE_NOTES["depth"]
+    assert (
+        "INPUT.UPRIGHT" in PICTURE_NOTES["orientation"]
+        and "docs/datasets.md" in PICTURE_NOTES["depth"]
+    )
 
 
-@pytest.mark.parametrize(("key", "value"), [("INPUT.TRANSPARENCY", "white"), ("INPUT.UPRIGHT", True)])
-def test_the_keys_make_another_run_and_other_caches_and_their_defaults_do_not(tmp_path, key, value):
+@pytest.mark.parametrize(
+    ("key", "value"), [("INPUT.TRANSPARENCY", "white"), ("INPUT.UPRIGHT", True)]
+)
+def test_the_keys_make_another_run_and_other_caches_and_their_defaults_do_not(
+    tmp_path, key, value
+):
     plain, other = make_trainer(tmp_path, "CoOp"), make_trainer(tmp_path, "CoOp", key, value)
     assert key not in counted(plain.cfg) and counted(other.cfg)[key] == value
     assert run_hash(plain.cfg) != run_hash(other.cfg)
-    described = [trainer.describe_images(trainer.dm.dataset.train_x, None) for trainer in (plain, other)]
+    described = [
+        trainer.describe_images(trainer.dm.dataset.train_x, None) for trainer in (plain, other)
+    ]
     assert described[0] != described[1] and not {"transparency", "upright"} & described[0].keys()
 
 
@@ -228,7 +257,10 @@ def test_very_narrow_pictures_are_resized_in_bounded_memory(tmp_path, size, monk
     monkeypatch.setattr(Image.Image, "resize", recorded)
     picture = Image.new("RGB", size, (120, 30, 60))
     tests = [build_transform(cfg, is_train=False)]
-    tests += [build_transform(cfg, choices=[name]) for name in ("random_resized_crop", "center_crop", "random_flip")]
+    tests += [
+        build_transform(cfg, choices=[name])
+        for name in ("random_resized_crop", "center_crop", "random_flip")
+    ]
     tests.append(DatasetWrapper(cfg, [], None).to_tensor)
     for transform in tests:
         found = transform(picture)
@@ -236,12 +268,28 @@ def test_very_narrow_pictures_are_resized_in_bounded_memory(tmp_path, size, monk
     assert 0 < max(made) <= NARROW * 224 * 224
 
 
-@pytest.mark.parametrize("size", [(40, 36), (36, 40), (50, 50), (7, 300), (NARROW * 2, 2), (3, NARROW * 3), (1, NARROW), (500, 375)])
+@pytest.mark.parametrize(
+    "size",
+    [
+        (40, 36),
+        (36, 40),
+        (50, 50),
+        (7, 300),
+        (NARROW * 2, 2),
+        (3, NARROW * 3),
+        (1, NARROW),
+        (500, 375),
+    ],
+)
 def test_ordinary_pictures_are_resized_to_the_bit_as_by_torchvision(tmp_path, size):
     cfg = make_cfg(tmp_path, "CoOp", "INPUT.INTERPOLATION", "bicubic")
-    picture = Image.fromarray(np.random.RandomState(1).randint(0, 256, (size[1], size[0], 3)).astype(np.uint8))
+    picture = Image.fromarray(
+        np.random.RandomState(1).randint(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+    )
     mode = transforms.InterpolationMode.BICUBIC
-    expected = transforms.Compose([transforms.Resize(32, mode), transforms.CenterCrop(32), transforms.ToTensor()])
+    expected = transforms.Compose(
+        [transforms.Resize(32, mode), transforms.CenterCrop(32), transforms.ToTensor()]
+    )
     plain = build_transform(cfg, is_train=False, choices=[])
     assert torch.equal(plain(picture), expected(picture)) and repr(plain) == repr(expected)
     squeezed = transforms.Compose([transforms.Resize((32, 32), mode), transforms.ToTensor()])
@@ -251,8 +299,16 @@ def test_ordinary_pictures_are_resized_to_the_bit_as_by_torchvision(tmp_path, si
 @pytest.mark.parametrize("size", [(1201, 4), (4, 1202), (2000, 3)])
 def test_the_middle_of_a_narrow_picture_is_that_of_the_whole(tmp_path, size):
     cfg = make_cfg(tmp_path, "CoOp", "INPUT.INTERPOLATION", "bicubic")
-    picture = Image.fromarray(np.random.RandomState(1).randint(0, 256, (size[1], size[0], 3)).astype(np.uint8))
-    whole = transforms.Compose([transforms.Resize(32, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(32), transforms.ToTensor()])
+    picture = Image.fromarray(
+        np.random.RandomState(1).randint(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+    )
+    whole = transforms.Compose(
+        [
+            transforms.Resize(32, transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(32),
+            transforms.ToTensor(),
+        ]
+    )
     found = build_transform(cfg, is_train=False, choices=[])(picture)
     assert (found - whole(picture)).abs().mean() < 0.03
 
@@ -260,41 +316,69 @@ def test_the_middle_of_a_narrow_picture_is_that_of_the_whole(tmp_path, size):
 def test_a_random_crop_resizes_nothing_and_a_smaller_picture_is_named(tmp_path):
     """As upstream."""
     cfg = make_cfg(tmp_path, "CoOp", "INPUT.CROP_PADDING", 0)
-    picture = Image.fromarray(np.random.RandomState(1).randint(0, 256, (60, 50, 3)).astype(np.uint8))
+    picture = Image.fromarray(
+        np.random.RandomState(1).randint(0, 256, (60, 50, 3)).astype(np.uint8)
+    )
     pixels = transforms.ToTensor()(picture)
     torch.manual_seed(0)
     found = build_transform(cfg, choices=["random_crop"])(picture)
     windows = pixels.unfold(1, 32, 1).unfold(2, 32, 1)  # (3, 29, 19, 32, 32)
     assert (windows == found[:, None, None]).flatten(3).all(-1).all(0).any()
     picture.resize((20, 60)).save(tmp_path / "small.png")
-    wrapper = DatasetWrapper(cfg, [Datum(str(tmp_path / "small.png"))], build_transform(cfg, choices=["random_crop"]), is_train=True)
-    with pytest.raises(UserError, match=r"image '.*small.png' does not fit: its 20 x 60 pixels are fewer than random_crop takes"):
+    wrapper = DatasetWrapper(
+        cfg,
+        [Datum(str(tmp_path / "small.png"))],
+        build_transform(cfg, choices=["random_crop"]),
+        is_train=True,
+    )
+    with pytest.raises(
+        UserError,
+        match=r"image '.*small.png' does not fit: its 20 x 60 pixels are fewer than random_crop takes",
+    ):
         wrapper[0]
-    both = [type(step).__name__ for step in build_transform(cfg, choices=["random_resized_crop", "random_crop"]).transforms]
+    both = [
+        type(step).__name__
+        for step in build_transform(cfg, choices=["random_resized_crop", "random_crop"]).transforms
+    ]
     assert both == ["RandomCrop", "RandomResizedCrop", "ToTensor"]
 
 
 def test_center_crop_is_for_tests_only(tmp_path):
     cfg = make_cfg(tmp_path, "CoOp")
-    assert repr(build_transform(cfg, choices=["center_crop", "normalize"])) == repr(build_transform(cfg, choices=["normalize"]))
+    assert repr(build_transform(cfg, choices=["center_crop", "normalize"])) == repr(
+        build_transform(cfg, choices=["normalize"])
+    )
 
 
 def test_noise_comes_before_the_normalisation_of_each_image(tmp_path):
     """As upstream: the result is normalised whatever the noise."""
     cfg = make_cfg(tmp_path, "CoOp", "INPUT.GN_MEAN", 5.0)
-    found = build_transform(cfg, choices=["instance_norm", "gaussian_noise"])(Image.fromarray(NOISE[..., :3]))
+    found = build_transform(cfg, choices=["instance_norm", "gaussian_noise"])(
+        Image.fromarray(NOISE[..., :3])
+    )
     assert found.mean((1, 2)).abs().max() < 1e-4
 
 
 # What the system refuses
 
 
-@pytest.mark.parametrize(("error", "message"), [
-    (PermissionError(errno.EACCES, "Permission denied"), r"cannot be read \(Permission denied\): mend that, the file itself may be good"),
-    (OSError(errno.EMFILE, "Too many open files"), r"cannot be read \(Too many open files\): mend that, the file itself may be good"),
-    (MemoryError(), "does not fit into memory: free some, or make the image smaller"),
-])
-def test_a_good_picture_that_cannot_be_read_is_not_called_damaged(tmp_path, error, message, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied"),
+            r"cannot be read \(Permission denied\): mend that, the file itself may be good",
+        ),
+        (
+            OSError(errno.EMFILE, "Too many open files"),
+            r"cannot be read \(Too many open files\): mend that, the file itself may be good",
+        ),
+        (MemoryError(), "does not fit into memory: free some, or make it smaller"),
+    ],
+)
+def test_a_good_picture_that_cannot_be_read_is_not_called_damaged(
+    tmp_path, error, message, monkeypatch
+):
     def refuse(path):
         raise error
 
@@ -306,5 +390,8 @@ def test_a_good_picture_that_cannot_be_read_is_not_called_damaged(tmp_path, erro
 def test_a_picture_of_too_many_pixels_is_named(tmp_path, monkeypatch):
     Image.new("RGB", (50, 50)).save(tmp_path / "x.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(UserError, match="image '.*x.png' has more than the 2,000 pixels that are read: make it smaller or take it out"):
+    with pytest.raises(
+        UserError,
+        match="image '.*x.png' has more than the 2,000 pixels that are read: make it smaller or take it out",
+    ):
         read_image(str(tmp_path / "x.png"))

@@ -181,16 +181,18 @@ def test_more_than_four_contexts_start_from_noise_whatever_the_words(tmp_path, n
     texts = {}
     for number, words in ((5, "a photo of a"), (5, ""), (4, "a photo of a"), (4, "")):
         trainer = make_trainer(tmp_path, name, f"{node}.{key}", number, f"{node}.CTX_INIT", words)
-        said = f"CTX_INIT 'a photo of a' is not used: {number} context vectors" in capsys.readouterr().out
-        assert said == (number == 5 and words != "")
+        said = f"CTX_INIT 'a photo of a' is not used: {number} context vectors"
+        assert (said in capsys.readouterr().out) == (number == 5 and words != "")
         texts[number, words] = trainer.text_features()
     assert torch.equal(texts[5, "a photo of a"], texts[5, ""])
     assert not torch.allclose(texts[4, "a photo of a"], texts[4, ""], atol=1e-3)
 
 
 def test_vpt_without_words_has_the_published_class_texts(tmp_path, capsys):
-    empty, given, other = (make_trainer(tmp_path, "VPT", "TRAINER.VPT.CTX_INIT", words) for words in (" ", "a photo of a", "a sketch of a"))
-    assert capsys.readouterr().out.count("TRAINER.VPT.CTX_INIT is empty: the class texts begin with 'a photo of a', as published") == 1
+    starts = (" ", "a photo of a", "a sketch of a")
+    empty, given, other = (make_trainer(tmp_path, "VPT", "TRAINER.VPT.CTX_INIT", words) for words in starts)
+    said = "TRAINER.VPT.CTX_INIT is empty: the class texts begin with 'a photo of a', as published"
+    assert capsys.readouterr().out.count(said) == 1
     assert torch.equal(empty.text_features(), given.text_features())
     assert not torch.allclose(other.text_features(), given.text_features(), atol=1e-3)
 
@@ -200,14 +202,17 @@ def test_a_visual_depth_of_zero_prompts_the_texts_only(tmp_path, name, monkeypat
     node = f"TRAINER.{STRUCTURES[name.removeprefix('Craft')]}"
     options = (f"{node}.PROMPT_DEPTH_VISION", 0, "INPUT.TRANSFORMS", ("normalize",))
     trainer = make_trainer(tmp_path, name, *options)
-    assert not [key for key, _ in trainer.model.named_parameters() if "image" in key] and trainer.deep_text_prompts()
+    assert not [key for key, _ in trainer.model.named_parameters() if "image" in key]
+    assert trainer.deep_text_prompts()
     pictures = images(3, TINY["image"])
     assert torch.equal(trainer.image_features(pictures), trainer.backbone.encode_images(pictures))
     tensors, about = contents(trainer)
-    assert about["image_tower_needs_prompts"] == "false" and not any(key.startswith("visual_prompts") for key in tensors)
+    assert about["image_tower_needs_prompts"] == "false"
+    assert not any(key.startswith("visual_prompts") for key in tensors)
     before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
     trainer.train()
-    assert next(iter(trainer.train_loader_x))["img"].dim() == 2 and not same(before, trainer.model.state_dict())
+    assert next(iter(trainer.train_loader_x))["img"].dim() == 2
+    assert not same(before, trainer.model.state_dict())
     monkeypatch.setattr(PromptTrainer, "encode_training_images_once", lambda self: None)
     slow = trained(tmp_path / "slow", name, *options)
     for key, value in trainer.model.state_dict().items():
@@ -381,7 +386,8 @@ def test_a_resnet_takes_no_visual_prompts(tmp_path, name, resnet_file):
 
 
 def test_ivlp_without_visual_prompts_runs_on_a_resnet(tmp_path, resnet_file):
-    trainer = make_trainer(tmp_path, "IVLP", "MODEL.BACKBONE.NAME", str(resnet_file), *RESNET_INPUT, "TRAINER.IVLP.PROMPT_DEPTH_VISION", 0)
+    trainer = make_trainer(tmp_path, "IVLP", "MODEL.BACKBONE.NAME", str(resnet_file), *RESNET_INPUT,
+                           "TRAINER.IVLP.PROMPT_DEPTH_VISION", 0)
     assert trainer.features(images(2, 32)).logits().shape == (2, len(CLASSES))
 
 

@@ -23,17 +23,53 @@ UPSTREAM = {
     "dassl.data.data_manager": {"DataManager", "DatasetWrapper", "build_data_loader"},
     "dassl.data.datasets": {"DATASET_REGISTRY", "DatasetBase", "Datum", "build_dataset"},
     "dassl.data.transforms": {"build_transform"},
-    "dassl.engine": {"TRAINER_REGISTRY", "SimpleNet", "SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU", "build_trainer"},
+    "dassl.engine": {
+        "TRAINER_REGISTRY",
+        "SimpleNet",
+        "SimpleTrainer",
+        "TrainerBase",
+        "TrainerX",
+        "TrainerXU",
+        "build_trainer",
+    },
     "dassl.metrics": {"compute_accuracy"},
     "dassl.optim": {"build_lr_scheduler", "build_optimizer"},
-    "dassl.utils": {"check_isfile", "count_num_param", "download_url", "listdir_nohidden", "load_checkpoint",
-                    "load_pretrained_weights", "mkdir_if_missing", "read_image", "read_json", "set_random_seed", "tolist_if_not", "write_json"},
+    "dassl.utils": {
+        "check_isfile",
+        "count_num_param",
+        "download_url",
+        "listdir_nohidden",
+        "load_checkpoint",
+        "load_pretrained_weights",
+        "mkdir_if_missing",
+        "read_image",
+        "read_json",
+        "set_random_seed",
+        "tolist_if_not",
+        "write_json",
+    },
 }
 # Keys of this project's that upstream's configuration lacks.
-OWN_KEYS = ("EVAL_ONLY", "LOG", "INPUT.DRAFT", "INPUT.TRANSPARENCY", "INPUT.UPRIGHT", "DATALOADER.PERSISTENT_WORKERS",
-            "DATALOADER.TRAIN_X.DROP_LAST", "DATALOADER.TRAIN_U.DROP_LAST", "TEST.SELECT_BY")
+OWN_KEYS = (
+    "EVAL_ONLY",
+    "LOG",
+    "INPUT.DRAFT",
+    "INPUT.TRANSPARENCY",
+    "INPUT.UPRIGHT",
+    "DATALOADER.PERSISTENT_WORKERS",
+    "DATALOADER.TRAIN_X.DROP_LAST",
+    "DATALOADER.TRAIN_U.DROP_LAST",
+    "TEST.SELECT_BY",
+)
 # Used by the tests, in both engines: no draw decides anything but the start of the prompts.
-OPTIONS = ("INPUT.TRANSFORMS", ("normalize",), "DATALOADER.TRAIN_X.SAMPLER", "SequentialSampler", "OPTIM.MAX_EPOCH", 1)
+OPTIONS = (
+    "INPUT.TRANSFORMS",
+    ("normalize",),
+    "DATALOADER.TRAIN_X.SAMPLER",
+    "SequentialSampler",
+    "OPTIM.MAX_EPOCH",
+    1,
+)
 
 
 def plain_defaults(own: dict) -> CfgNode:
@@ -56,47 +92,99 @@ class Datum:
     def __init__(self, impath="", label=0, domain=0, classname=""):
         self._impath, self._label, self._domain, self._classname = impath, label, domain, classname
 
-    impath, label, domain, classname = (property(lambda self, name=name: getattr(self, name)) for name in ("_impath", "_label", "_domain", "_classname"))
+    impath, label, domain, classname = (
+        property(lambda self, name=name: getattr(self, name))
+        for name in ("_impath", "_label", "_domain", "_classname")
+    )
 
 
 class DatasetWrapper(Dataset):
     """Without `classname`."""
 
     def __init__(self, cfg, data_source, transform=None, is_train=False):
-        self.cfg, self.data_source, self.transform, self.is_train = cfg, data_source, transform, is_train
+        self.cfg, self.data_source, self.transform, self.is_train = (
+            cfg,
+            data_source,
+            transform,
+            is_train,
+        )
 
     def __len__(self):
         return len(self.data_source)
 
     def __getitem__(self, index):
         item = self.data_source[index]
-        return {"label": item.label, "domain": item.domain, "impath": item.impath, "index": index,
-                "img": self.transform(Image.open(item.impath).convert("RGB"))}
+        return {
+            "label": item.label,
+            "domain": item.domain,
+            "impath": item.impath,
+            "index": index,
+            "img": self.transform(Image.open(item.impath).convert("RGB")),
+        }
 
 
-def build_data_loader(cfg, sampler_type="SequentialSampler", data_source=None, batch_size=64, n_domain=0, n_ins=2, tfm=None, is_train=True,
-                      dataset_wrapper=None):
+def build_data_loader(
+    cfg,
+    sampler_type="SequentialSampler",
+    data_source=None,
+    batch_size=64,
+    n_domain=0,
+    n_ins=2,
+    tfm=None,
+    is_train=True,
+    dataset_wrapper=None,
+):
     """Drops the last batch in training."""
-    dataset = (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train)
-    return DataLoader(dataset, batch_size, shuffle=sampler_type == "RandomSampler", num_workers=cfg.DATALOADER.NUM_WORKERS,
-                      drop_last=is_train and len(data_source) >= batch_size)
+    dataset = (dataset_wrapper or DatasetWrapper)(
+        cfg, data_source, transform=tfm, is_train=is_train
+    )
+    return DataLoader(
+        dataset,
+        batch_size,
+        shuffle=sampler_type == "RandomSampler",
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        drop_last=is_train and len(data_source) >= batch_size,
+    )
 
 
 class DataManager:
     """No attribute but these."""
 
-    __slots__ = ("dataset", "train_loader_x", "train_loader_u", "val_loader", "test_loader", "num_classes", "num_source_domains", "lab2cname")
+    __slots__ = (
+        "dataset",
+        "train_loader_x",
+        "train_loader_u",
+        "val_loader",
+        "test_loader",
+        "num_classes",
+        "num_source_domains",
+        "lab2cname",
+    )
 
     def __init__(self, cfg):
         from dassl.data.datasets import build_dataset
         from dassl.data.transforms import build_transform
+
         train, test = (build_transform(cfg, is_train=is_train) for is_train in (True, False))
         self.dataset = build_dataset(cfg)
         spec = cfg.DATALOADER
-        self.train_loader_x = build_data_loader(cfg, spec.TRAIN_X.SAMPLER, self.dataset.train_x, spec.TRAIN_X.BATCH_SIZE, tfm=train)
+        self.train_loader_x = build_data_loader(
+            cfg, spec.TRAIN_X.SAMPLER, self.dataset.train_x, spec.TRAIN_X.BATCH_SIZE, tfm=train
+        )
         self.train_loader_u = self.val_loader = None
-        self.test_loader = build_data_loader(cfg, spec.TEST.SAMPLER, self.dataset.test, spec.TEST.BATCH_SIZE, tfm=test, is_train=False)
-        self.num_classes, self.lab2cname, self.num_source_domains = self.dataset.num_classes, self.dataset.lab2cname, 0
+        self.test_loader = build_data_loader(
+            cfg,
+            spec.TEST.SAMPLER,
+            self.dataset.test,
+            spec.TEST.BATCH_SIZE,
+            tfm=test,
+            is_train=False,
+        )
+        self.num_classes, self.lab2cname, self.num_source_domains = (
+            self.dataset.num_classes,
+            self.dataset.lab2cname,
+            0,
+        )
 
 
 class TrainerX:
@@ -158,7 +246,11 @@ class TrainerX:
             self.forward_backward(batch)
 
     def parse_batch_train(self, batch):
-        return batch["img"].to(self.device), batch["label"].to(self.device), batch["domain"].to(self.device)
+        return (
+            batch["img"].to(self.device),
+            batch["label"].to(self.device),
+            batch["domain"].to(self.device),
+        )
 
     def parse_batch_test(self, batch):
         return batch["img"].to(self.device), batch["label"].to(self.device)
@@ -187,12 +279,20 @@ def install() -> None:
     dassl.config.get_cfg_default = lambda: plain_defaults(DEFAULTS)
     dassl.data.datasets.Datum = Datum
     dassl.engine.TrainerX = TrainerX
-    dassl.engine.build_trainer = lambda cfg: dassl.engine.TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg)
-    for name, value in (("DataManager", DataManager), ("DatasetWrapper", DatasetWrapper), ("build_data_loader", build_data_loader)):
+    dassl.engine.build_trainer = lambda cfg: dassl.engine.TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(
+        cfg
+    )
+    for name, value in (
+        ("DataManager", DataManager),
+        ("DatasetWrapper", DatasetWrapper),
+        ("build_data_loader", build_data_loader),
+    ):
         setattr(dassl.data.data_manager, name, value)
     for module, names in UPSTREAM.items():
         known = sys.modules[module]
-        for name in [name for name in vars(known) if not name.startswith("__") and name not in names]:
+        for name in [
+            name for name in vars(known) if not name.startswith("__") and name not in names
+        ]:
             if not isinstance(vars(known)[name], type(sys)):  # modules stay, as folders do
                 delattr(known, name)
     sys.modules["dassl.distributed"] = None
@@ -215,14 +315,22 @@ def losses(trainer) -> list[float]:
 def main(folder: Path) -> None:
     install()
     from tiny_run import STRUCTURES, make_trainer
+
     torch.set_num_threads(1)
     found = {}
     for name in STRUCTURES:
         trainer = make_trainer(folder / name, f"Craft{name}", *OPTIONS)
-        found[name] = {"losses": losses(trainer), "anchors": trainer.anchors.labels.tolist(), "accuracy": trainer.test(),
-                       "features": next(iter(trainer.train_loader_x))["img"].dim() == 2}
+        found[name] = {
+            "losses": losses(trainer),
+            "anchors": trainer.anchors.labels.tolist(),
+            "accuracy": trainer.test(),
+            "features": next(iter(trainer.train_loader_x))["img"].dim() == 2,
+        }
     views = make_trainer(folder / "views", "CoOp", "TRAINER.CACHED_VIEWS", 2)
-    found["views"] = {"losses": losses(views), "views": list(views.train_loader_x.dataset.views.shape)}
+    found["views"] = {
+        "losses": losses(views),
+        "views": list(views.train_loader_x.dataset.views.shape),
+    }
     sys.stdout.write("\n" + json.dumps(found) + "\n")
 
 

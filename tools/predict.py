@@ -58,7 +58,8 @@ def predictions(trainer: PromptTrainer, paths: Sequence[str]) -> Iterator[tuple[
     size = min(AT_ONCE, trainer.cfg.DATALOADER.TEST.BATCH_SIZE)
     batches = -(-len(paths) // size)
     pictures = Pictures(trainer.cfg, [Datum(impath=path) for path in paths], trainer.dm.tfm_test)
-    loader = Loader(pictures, size, num_workers=min(trainer.cfg.DATALOADER.NUM_WORKERS, batches - 1), collate_fn=list)
+    workers = min(trainer.cfg.DATALOADER.NUM_WORKERS, batches - 1)
+    loader = Loader(pictures, size, num_workers=workers, collate_fn=list)
     left = iter(paths)
     with trainer.class_texts_once(), progress_bar(len(paths), "images") as bar:
         for batch in loader:

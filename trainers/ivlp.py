@@ -16,7 +16,9 @@ def ivlp_options(contexts: int) -> dict:
     return {
         "N_CTX_VISION": contexts,  # visual prompts per layer
         "N_CTX_TEXT": contexts,  # text prompts per layer
-        "CTX_INIT": "a photo of a",  # the first layer's text prompts start from its first words; empty, or N_CTX_TEXT over 4: random
+        # The first layer's text prompts start from its first words; at random if it is empty or
+        # N_CTX_TEXT is over 4.
+        "CTX_INIT": "a photo of a",
         "PREC": "fp16",  # fp32, fp16, amp
         "PROMPT_DEPTH_VISION": 9,  # layers with prompts; 1 = the first only, 0 = no visual prompts
         "PROMPT_DEPTH_TEXT": 9,
@@ -42,17 +44,22 @@ class IVLP(PromptTrainer):
 
     @property
     def images_stay_frozen(self) -> bool:
-        return type(self).image_features is IVLP.image_features and not self.cfg.TRAINER[self.options].PROMPT_DEPTH_VISION
+        own = type(self).image_features is IVLP.image_features
+        return own and self.cfg.TRAINER[self.options].PROMPT_DEPTH_VISION == 0
 
     def build_prompts(self) -> nn.Module:
-        options, backbone, visual = self.cfg.TRAINER[self.options], self.backbone, not self.images_stay_frozen
+        options, backbone = self.cfg.TRAINER[self.options], self.backbone
+        visual = not self.images_stay_frozen
+        contexts, width = options.N_CTX_TEXT, backbone.image.width
         backbone.text.check_depth(options.PROMPT_DEPTH_TEXT)
         if visual:
             backbone.image.check_depth(options.PROMPT_DEPTH_VISION)
         model = nn.Module()
-        model.prompt_learner = Context(backbone, self.classnames, options.N_CTX_TEXT, start_words(options.N_CTX_TEXT, options.CTX_INIT))
+        words = start_words(contexts, options.CTX_INIT)
+        model.prompt_learner = Context(backbone, self.classnames, contexts, words)
         if visual:
-            model.image_encoder = DeepPrompts(options.N_CTX_VISION, backbone.image.width, options.PROMPT_DEPTH_VISION, first=True)
+            depth = options.PROMPT_DEPTH_VISION
+            model.image_encoder = DeepPrompts(options.N_CTX_VISION, width, depth, first=True)
         model.text_encoder = DeepPrompts(options.N_CTX_TEXT, backbone.text.width, options.PROMPT_DEPTH_TEXT, first=False)
         return model
 

@@ -26,9 +26,13 @@ def count_context(n_ctx: int, init: str) -> int:
 
 
 def start_words(n_ctx: int, init: str) -> str:
-    """The words that MaPLe, IVLP and PromptSRC start from: none for more than four context vectors, as published."""
+    """The words that MaPLe, IVLP and PromptSRC start from.
+
+    None for more than four context vectors, as published.
+    """
     if init.strip() and n_ctx > MOST_FROM_WORDS:
-        print(f"CTX_INIT '{init}' is not used: {n_ctx} context vectors, more than {MOST_FROM_WORDS}, start at random, as published")
+        print(f"CTX_INIT '{init}' is not used: {n_ctx} context vectors, more than {MOST_FROM_WORDS}, "
+              "start at random, as published")
         return ""
     return init
 

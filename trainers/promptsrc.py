@@ -19,8 +19,8 @@ from trainers.templates import SIXTY
 def extend_cfg(cfg: CfgNode) -> None:
     """Add TRAINER.PROMPTSRC, with the published names and defaults.
 
-    The published files hold whole numbers. yacs alone merges these into whole numbers only; this project's configuration also
-    takes fractions, and whole numbers for them.
+    The published files hold whole numbers. yacs alone merges these into whole numbers only; this
+    project's configuration also takes fractions, and whole numbers for them.
     """
     number = int if type(cfg) is CfgNode else float
     cfg.TRAINER.PROMPTSRC = CfgNode({
@@ -65,7 +65,8 @@ class PromptSRC(IVLP):
     def loss_terms(self, features: Features, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         options = self.cfg.TRAINER.PROMPTSRC
         with self.autocast():
-            frozen = Features(gather(PromptTrainer.image_features(self, images)), self.frozen_text, features.scale)
+            image = gather(PromptTrainer.image_features(self, images))  # frozen CLIP's
+            frozen = Features(image, self.frozen_text, features.scale)
         log_p, log_q = features.logits().log_softmax(1), frozen.logits().log_softmax(1)
         return super().loss_terms(features, images, labels) | {
             "scl_text": options.TEXT_LOSS_WEIGHT * F.l1_loss(features.text, frozen.text),

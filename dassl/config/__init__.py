@@ -17,7 +17,8 @@ from dassl.utils.tools import UserError
 # change it: each worker has an augmentation stream of its own.)
 _NOT_HASHED = {"OUTPUT_DIR", "DATASET.ROOT", "RESUME", "EVAL_ONLY", "VERBOSE", "USE_CUDA", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "LOG.WANDB",
                "LOG.WANDB_PROJECT"}
-# Keys that came later, with the value that means what was before: only another one is hashed, so that earlier runs keep their hash.
+# Keys that came later, with the value that means what was before. Only another value is hashed, so
+# that earlier runs keep their hash.
 _LATER = {"INPUT.TRANSPARENCY": "drop", "INPUT.UPRIGHT": False}
 # Keys that may name a file, whose content then counts too.
 _FILES = ("MODEL.BACKBONE.NAME", "MODEL.INIT_WEIGHTS")
@@ -25,9 +26,10 @@ _HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 
 
 class Config(CfgNode):
-    """yacs' root node, whose own merging takes whole numbers for floats, too: the files of other codes hold such.
+    """yacs' root node, whose own merging takes whole numbers for floats, too.
 
-    The nodes below are plain ones, since others add such, and yacs merges only nodes of one type.
+    The files of other codes hold such. The nodes below are plain ones, since others add plain ones,
+    and yacs merges only nodes of one type.
     """
 
     _create_config_tree_from_dict = CfgNode._create_config_tree_from_dict
@@ -49,9 +51,10 @@ class Config(CfgNode):
 
 
 def _with_floats(value, old):
-    """`value` with floats for the whole numbers in it that are floats in `old`; both are values or trees of them."""
+    """`value` with floats for its whole numbers that are floats in `old`; both are values or trees."""
     if isinstance(value, dict):
-        return CfgNode({key: _with_floats(leaf, old.get(key) if isinstance(old, dict) else None) for key, leaf in value.items()})
+        known = old if isinstance(old, dict) else {}
+        return CfgNode({key: _with_floats(leaf, known.get(key)) for key, leaf in value.items()})
     return float(value) if type(value) is int and isinstance(old, float) else value
 
 
@@ -61,13 +64,14 @@ def get_cfg_default() -> Config:
 
 
 def clean_cfg(cfg: CfgNode, trainer: str) -> None:
-    """Remove the nodes of other trainers than the one of this name, as forks of upstream do before they print `cfg`."""
+    """Remove the nodes of other trainers than `trainer`, as forks of upstream do before printing."""
     from dassl.engine import TRAINER_REGISTRY  # it imports this module
 
     kind = TRAINER_REGISTRY.get(trainer) if trainer in TRAINER_REGISTRY else None
     kept = (trainer.upper(), *(kind.config_nodes() if hasattr(kind, "config_nodes") else ()))
-    for key in [key for key, value in cfg.TRAINER.items() if isinstance(value, CfgNode) and key not in kept]:
-        del cfg.TRAINER[key]
+    for key, value in list(cfg.TRAINER.items()):
+        if isinstance(value, CfgNode) and key not in kept:
+            del cfg.TRAINER[key]
 
 
 def merge_from_list(cfg: CfgNode, pairs: list[str]) -> None:

@@ -100,27 +100,31 @@ def write_json(obj: Any, fpath: str) -> None:
     atomic_write(fpath, lambda file: file.write(text.encode()))
 
 
-# What is worth a word about a picture, once in a run; `{}` is the first such file. DatasetWrapper says it.
+# What DatasetWrapper says about pictures, each once in a run; `{}` is the first such file.
 PICTURE_NOTES = {
-    "transparency": "Note: '{}' has transparent pixels, whose hidden colours are used as they are stored, as published "
-                    "(INPUT.TRANSPARENCY drop): set it to white to put such pictures on a white ground",
-    "orientation": "Note: '{}' is a photo that viewers turn (EXIF orientation), but is used as it is stored, as published "
-                   "(INPUT.UPRIGHT False): set it to True to turn such pictures upright",
-    "depth": "Note: '{}' holds grey values of other than 8 or 16 bits, which are scaled to 8: docs/datasets.md says how",
+    "transparency": "Note: '{}' has transparent pixels, whose hidden colours are used as they are stored, "
+                    "as published (INPUT.TRANSPARENCY drop): set it to white to put such pictures on white",
+    "orientation": "Note: '{}' is a photo that viewers turn (EXIF orientation), but is used as it is "
+                   "stored, as published (INPUT.UPRIGHT False): set it to True to turn such pictures",
+    "depth": "Note: '{}' holds grey values of other than 8 or 16 bits, which are scaled to 8: "
+             "docs/datasets.md says how",
 }
 TRANSPARENCY = ("drop", "white")
-warnings.filterwarnings("ignore", message="Corrupt EXIF data")  # it names no file, and nothing but the orientation is read
+# PIL's warning names no file, and only the orientation is read from there.
+warnings.filterwarnings("ignore", message="Corrupt EXIF data")
 
 
-def read_image(path: str, draft: tuple[int, int] | None = None, transparency: str = "drop", upright: bool = False,
-               notice: Callable[[str], Any] = lambda kind: None) -> Image.Image:
-    """The image as 8-bit RGB: grey of any depth, palette, CMYK and transparent files included; the first one of an animation.
+def read_image(path: str, draft: tuple[int, int] | None = None, transparency: str = "drop",
+               upright: bool = False, notice: Callable[[str], Any] = lambda kind: None) -> Image.Image:
+    """The image as 8-bit RGB, whatever its kind: grey of any depth, palette, CMYK, transparent ones.
 
-    transparency: "drop" takes the colours as stored, "white" puts the picture on a white ground. upright: turn it as its EXIF data says.
-    With `draft` (height, width) a JPEG is decoded at a fraction of its size that is not below it. `notice` is called with the keys of
+    Of an animation it is the first picture. transparency: "drop" takes the colours as stored, "white"
+    puts the picture on white. upright: turn it as its EXIF data says. With `draft` (height, width) a
+    JPEG is decoded at a fraction of its size that is not below it. `notice` is called with the keys of
     PICTURE_NOTES that hold. Raises UserError naming a file that is missing, unreadable or too large.
     """
-    remedy = "restore it or take it out of the data set's split file"
+    out = "take it out of the data set's split file"
+    remedy = f"restore it or {out}"
     try:
         with Image.open(path) as image:
             if draft is not None:
@@ -135,22 +139,23 @@ def read_image(path: str, draft: tuple[int, int] | None = None, transparency: st
     except FileNotFoundError:
         raise UserError(f"image '{path}' does not exist: {remedy}") from None
     except Image.DecompressionBombError:
-        raise UserError(f"image '{path}' has more than the {2 * Image.MAX_IMAGE_PIXELS:,} pixels that are read: make it smaller "
-                        "or take it out of the data set's split file") from None
+        raise UserError(f"image '{path}' has more than the {2 * Image.MAX_IMAGE_PIXELS:,} pixels that are "
+                        f"read: make it smaller or {out}") from None
     except MemoryError:
-        raise UserError(f"image '{path}' does not fit into memory: free some, or make the image smaller") from None
+        raise UserError(f"image '{path}' does not fit into memory: free some, or make it smaller") from None
     except Exception as error:  # PIL raises a dozen kinds, OSError and SyntaxError among them
-        if getattr(error, "errno", None):  # the system's refusal, which says nothing against the file
-            raise UserError(f"image '{path}' cannot be read ({error.strerror}): mend that, the file itself may be good") from None
+        if getattr(error, "errno", None):  # the system's refusal says nothing against the file
+            raise UserError(f"image '{path}' cannot be read ({error.strerror}): mend that, the file itself "
+                            "may be good") from None
         reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error).rstrip(".")
         raise UserError(f"image '{path}' cannot be read ({reason}): {remedy}") from None
 
 
 def _is_turned(image: Image.Image) -> bool:
-    """Whether the EXIF data asks viewers to turn or mirror the picture. Damaged EXIF data says nothing."""
+    """Whether the EXIF data asks viewers to turn or mirror the picture; damaged data does not."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
-    except Exception:  # noqa: BLE001 - it fails in as many ways as pictures do, and the picture itself is good
+    except Exception:  # noqa: BLE001 - it fails in many ways, and the picture itself is good
         return False
 
 
@@ -159,7 +164,7 @@ def _as_rgb(image: Image.Image, transparency: str, notice: Callable[[str], Any])
         return _eight_bits(np.asarray(image), notice).convert("RGB")
     if not image.has_transparency_data:
         return image if image.mode == "RGB" else image.convert("RGB")
-    if image.mode == "La":  # grey multiplied by alpha, which PIL converts to plain grey and alpha only
+    if image.mode == "La":  # grey multiplied by alpha: PIL converts it to this mode only
         image = image.convert("LA")
     image = image.convert("RGBA")
     if image.getchannel("A").getextrema()[0] < 255:
@@ -173,8 +178,9 @@ def _as_rgb(image: Image.Image, transparency: str, notice: Callable[[str], Any])
 def _eight_bits(values: np.ndarray, notice: Callable[[str], Any]) -> Image.Image:
     """Grey values (H, W) of another type as 8 bits.
 
-    Whole numbers count as of 8, 12 or 16 bits and other ones as up to 1, 255, 4095 or 65535, whichever is the least that holds all of the
-    picture. Where none does (negative or larger ones), its smallest value becomes black and its largest white.
+    Whole numbers count as of 8, 12 or 16 bits and other ones as up to 1, 255, 4095 or 65535, whichever
+    is the least that holds all of the picture. Where none does (negative or larger values), the smallest
+    value becomes black and the largest white. Raises ValueError for values that are not finite.
     """
     low, high = float(values.min()), float(values.max())
     if not math.isfinite(high - low):
@@ -187,7 +193,8 @@ def _eight_bits(values: np.ndarray, notice: Callable[[str], Any]) -> Image.Image
     elif whole:
         found = values.astype(np.int64) >> next(bits - 8 for bits in (8, 12, 16) if high < 2**bits)
     else:
-        found = np.rint(values * (255 / next(white for white in (1, 255, 4095, 65535) if high <= white)))
+        white = next(white for white in (1, 255, 4095, 65535) if high <= white)
+        found = np.rint(values * (255 / white))
     return Image.fromarray(found.astype(np.uint8))
 
 

@@ -15,7 +15,8 @@ from dassl.utils import UserError, check_availability, download_url
 class Datum:
     """One image: path, class index, domain index, class name.
 
-    Data sets written for upstream Dassl also read its private attributes (`_impath`, ...), and their few-shot pickles hold these.
+    Data sets written for upstream Dassl also read its private attributes (`_impath`, ...), and their
+    few-shot pickles hold these.
     """
 
     impath: str = ""
@@ -40,7 +41,8 @@ class Datum:
         return self.classname
 
     def __getstate__(self) -> dict:
-        return {f"_{name}" if name in FIELDS else name: value for name, value in vars(self).items()}
+        names = {name: f"_{name}" for name in FIELDS}
+        return {names.get(key, key): value for key, value in vars(self).items()}
 
     def __setstate__(self, state: dict) -> None:
         names = {f"_{name}": name for name in FIELDS}

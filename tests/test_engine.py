@@ -84,7 +84,8 @@ def test_batch_has_the_published_keys_and_the_last_one_is_kept(tmp_path):
     batches = list(dm.train_loader_x)
     assert set(batches[0]) == {"img", "img0", "label", "domain", "impath", "index", "classname"}
     assert [len(batch["label"]) for batch in batches] == [5, 5, 2]
-    assert [views.shape for views in batches[0]["img"]] == [(5, 3, 32, 32)] * 2 and not torch.equal(*batches[0]["img"])
+    assert [views.shape for views in batches[0]["img"]] == [(5, 3, 32, 32)] * 2
+    assert not torch.equal(*batches[0]["img"])
     assert next(iter(dm.test_loader))["img"].shape == (3, 3, 32, 32)  # one view each
     assert [len(b["label"]) for b in DataManager(make_cfg(tmp_path, "CoOp", "DATALOADER.TRAIN_X.BATCH_SIZE", 5,
                                                           "DATALOADER.TRAIN_X.DROP_LAST", True)).train_loader_x] == [5, 5]
@@ -96,14 +97,16 @@ def test_several_transforms_of_an_image(tmp_path):
     items = build_dataset(cfg).train_x
     once, twice = build_transform(cfg, is_train=False), [build_transform(cfg, is_train=True)] * 2
     views = DatasetWrapper(cfg, items, once, is_train=True)[0]["img"]
-    assert len(views) == 2 and torch.equal(*views) and torch.equal(DatasetWrapper(cfg, items, once)[0]["img"], views[0])
+    assert len(views) == 2 and torch.equal(*views)
+    assert torch.equal(DatasetWrapper(cfg, items, once)[0]["img"], views[0])
     batch = next(iter(DataManager(cfg, custom_tfm_train=twice).train_loader_x))
-    assert [(key, len(batch[key])) for key in batch if key.startswith("img")] == [("img", 2), ("img2", 2)]
+    assert {key: len(batch[key]) for key in batch if key.startswith("img")} == {"img": 2, "img2": 2}
 
 
 def test_prompt_learners_take_one_view_of_an_image(tmp_path):
     for number in (0, 2):
-        with pytest.raises(UserError, match=f"DATALOADER.K_TRANSFORMS is {number}, but CoOp trains on one view of an image: set it to 1"):
+        message = f"DATALOADER.K_TRANSFORMS is {number}, but CoOp trains on one view of an image: set it to 1"
+        with pytest.raises(UserError, match=message):
             make_trainer(tmp_path, "CoOp", "DATALOADER.K_TRANSFORMS", number)
 
 

@@ -65,6 +65,7 @@ def test_colours_multiplied_by_alpha_are_divided_again(mode, plain):
         ((RAMP * 257).astype(">u2"), RAMP, False),  # big-endian
         ((RAMP * 16).astype(np.uint16), RAMP, True),  # 12 bits in 16
         (RAMP.astype(np.uint16), RAMP, True),  # 8 bits in 16
+        ((RAMP * 64).astype(np.uint16), RAMP // 4, True),  # 14 bits in 16: dark, hence the word
         (RAMP.astype(np.int32), RAMP, True),
         ((RAMP * 257).astype(np.int32), RAMP, False),
         ((RAMP / 255).astype(np.float32), RAMP, True),

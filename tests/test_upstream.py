@@ -1,4 +1,4 @@
-"""Upstream, both ways: trainers and data sets run on what upstream Dassl has, and what is written for it runs here."""
+"""Upstream, both ways: ours runs on what upstream Dassl has, and what is written for it runs here."""
 
 import ast
 import copy

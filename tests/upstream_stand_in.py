@@ -1,6 +1,9 @@
-"""An engine with the names, attributes and signatures of upstream Dassl and nothing else, put in the place of this project's `dassl`.
+"""An engine with the names, attributes and signatures of upstream Dassl and nothing else.
 
-`python tests/upstream_stand_in.py FOLDER` trains every Craft trainer on it and prints {name: losses, ...} as JSON.
+It takes the place of this project's `dassl`.
+
+`python tests/upstream_stand_in.py FOLDER` trains every Craft trainer on it and prints what came of
+it as JSON.
 """
 
 import copy
@@ -17,7 +20,7 @@ from yacs.config import CfgNode
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-# What upstream Dassl exports (the interface described in docs/engine.md), as far as this project could use it.
+# What upstream Dassl exports (see docs/engine.md), as far as this project could use it.
 UPSTREAM = {
     "dassl.config": {"get_cfg_default"},
     "dassl.data.data_manager": {"DataManager", "DatasetWrapper", "build_data_loader"},
@@ -265,7 +268,7 @@ class TrainerX:
 
 
 def install() -> None:
-    """Put it into `sys.modules`; what it does not replace is this project's, without the names that upstream lacks."""
+    """Put it into `sys.modules`; the rest is this project's, without the names that upstream lacks."""
     import dassl.config
     import dassl.data.data_manager
     import dassl.data.datasets

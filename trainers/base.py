@@ -184,7 +184,7 @@ class PromptTrainer(TrainerX):
                 yield self.backbone.encode_images(images), labels
 
     def reading_options(self) -> dict:
-        """What decides about the pixels of a file, if not the default. (Upstream has no such keys.)"""
+        """What decides about the pixels of a file, if not the default. Upstream has no such keys."""
         spec, found = self.cfg.INPUT, {}
         if spec.get("DRAFT", False):
             found["draft"] = list(spec.SIZE)
@@ -196,8 +196,8 @@ class PromptTrainer(TrainerX):
 
     def describe_images(self, items: Sequence, transform) -> dict:
         """What determines `encoded_images`, for a cache."""
-        return describe(items, self.cfg.DATASET.ROOT, transform, backbone=self.backbone.fingerprint,
-                        device=self.device.type, **self.reading_options())
+        return describe(items, self.cfg.DATASET.ROOT, transform, device=self.device.type,
+                        backbone=self.backbone.fingerprint, **self.reading_options())
 
     def transform_of(self, loader, is_train: bool):
         """The transform of a loader's images, or the configuration's if the loader tells none.
@@ -269,8 +269,8 @@ class PromptTrainer(TrainerX):
             return
         one_view = type(self).parse_batch_train is PromptTrainer.parse_batch_train
         if one_view and (views := cfg.DATALOADER.K_TRANSFORMS) != 1:
-            raise UserError(f"DATALOADER.K_TRANSFORMS is {views}, but {cfg.TRAINER.NAME} trains on one view "
-                            "of an image: set it to 1")
+            raise UserError(f"DATALOADER.K_TRANSFORMS is {views}, but {cfg.TRAINER.NAME} trains on one "
+                            "view of an image: set it to 1")
         for name in self.counts:
             check_least(cfg, f"TRAINER.{self.options}.{name}")
         key = f"TRAINER.{self.options}.PREC"

@@ -15,8 +15,8 @@ def extend_cfg(cfg: CfgNode) -> None:
     """Add TRAINER.MAPLE, with the published names and defaults."""
     cfg.TRAINER.MAPLE = CfgNode({
         "N_CTX": 2,  # prompts per layer
-        # The first layer's text prompts start from its first words; at random if it is empty or N_CTX
-        # is over 4.
+        # The first layer's text prompts start from its first words; at random if it is empty or
+        # N_CTX is over 4.
         "CTX_INIT": "a photo of a",
         "PREC": "fp16",  # fp32, fp16, amp
         "PROMPT_DEPTH": 9,  # layers with prompts; 1 = the first only
@@ -53,8 +53,8 @@ class MaPLe(PromptTrainer):
             tower.check_depth(options.PROMPT_DEPTH)
         model = nn.Module()
         words = start_words(options.N_CTX, options.CTX_INIT)
-        model.prompt_learner = MultiModalPrompts(self.backbone, self.classnames, options.N_CTX, words,
-                                                 options.PROMPT_DEPTH)
+        model.prompt_learner = MultiModalPrompts(
+            self.backbone, self.classnames, options.N_CTX, words, options.PROMPT_DEPTH)
         return model
 
     def deep_text_prompts(self) -> Sequence[Tensor]:

@@ -31,8 +31,8 @@ def start_words(n_ctx: int, init: str) -> str:
     None for more than four context vectors, as published.
     """
     if init.strip() and n_ctx > MOST_FROM_WORDS:
-        print(f"CTX_INIT '{init}' is not used: {n_ctx} context vectors, more than {MOST_FROM_WORDS}, "
-              "start at random, as published")
+        print(f"CTX_INIT '{init}' is not used: {n_ctx} context vectors, more than "
+              f"{MOST_FROM_WORDS}, start at random, as published")
         return ""
     return init
 

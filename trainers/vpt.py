@@ -33,8 +33,8 @@ class VPT(PromptTrainer):
         words = options.CTX_INIT.replace("_", " ").split()
         if not words:
             words = PUBLISHED_WORDS.split()
-            print(f"TRAINER.VPT.CTX_INIT is empty: the class texts begin with '{PUBLISHED_WORDS}', "
-                  "as published")
+            print("TRAINER.VPT.CTX_INIT is empty: the class texts begin with "
+                  f"'{PUBLISHED_WORDS}', as published")
         self.frozen_text = self.backbone.encode_texts([" ".join([*words, f"{name}."]) for name in self.classnames])
         tower.check_depth(options.PROMPT_DEPTH_VISION)
         model = nn.Module()

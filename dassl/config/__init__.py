@@ -28,8 +28,8 @@ _HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 class Config(CfgNode):
     """yacs' root node, whose own merging takes whole numbers for floats, too.
 
-    The files of other codes hold such. The nodes below are plain ones, since others add plain ones,
-    and yacs merges only nodes of one type.
+    The files of other codes hold such. The nodes below are plain ones, since others add plain
+    ones, and yacs merges only nodes of one type.
     """
 
     _create_config_tree_from_dict = CfgNode._create_config_tree_from_dict
@@ -51,7 +51,7 @@ class Config(CfgNode):
 
 
 def _with_floats(value, old):
-    """`value` with floats for its whole numbers that are floats in `old`; both are values or trees."""
+    """`value` (or a tree) with floats for its whole numbers that are floats in `old`."""
     if isinstance(value, dict):
         known = old if isinstance(old, dict) else {}
         return CfgNode({key: _with_floats(leaf, known.get(key)) for key, leaf in value.items()})
@@ -64,7 +64,7 @@ def get_cfg_default() -> Config:
 
 
 def clean_cfg(cfg: CfgNode, trainer: str) -> None:
-    """Remove the nodes of other trainers than `trainer`, as forks of upstream do before printing."""
+    """Remove the nodes of other trainers than `trainer`, as forks do before they print."""
     from dassl.engine import TRAINER_REGISTRY  # it imports this module
 
     kind = TRAINER_REGISTRY.get(trainer) if trainer in TRAINER_REGISTRY else None

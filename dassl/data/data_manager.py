@@ -30,8 +30,8 @@ def build_data_loader(cfg, sampler_type: str = "SequentialSampler", data_source:
                       drop_last: bool | None = None) -> DataLoader:
     """A loader over `data_source`. An incomplete last batch is kept unless `drop_last`, which is DATALOADER.TRAIN_X.DROP_LAST if not given.
 
-    As published, a batch that all images together do not fill is kept anyway. Raises UserError if there
-    is nothing to load.
+    As published, a batch that all images together do not fill is kept anyway. Raises UserError if
+    there is nothing to load.
     """
     drop_last = (is_train and cfg.DATALOADER.TRAIN_X.get("DROP_LAST", False)) if drop_last is None else drop_last
     drop_last = drop_last and len(data_source) >= batch_size
@@ -115,9 +115,9 @@ class DataManager:
 class DatasetWrapper(Dataset):
     """Items are dicts: img (3, H, W), label, domain, impath, index, classname.
 
-    With several transforms (a list) img, img2, ...; with K_TRANSFORMS > 1 each of them is, in training, a
-    list of that many tensors. With RETURN_IMG0 the untouched image too. Raises UserError naming an image
-    that cannot be read or is too small for its transform.
+    With several transforms (a list) img, img2, ...; with K_TRANSFORMS > 1 each of them is, in
+    training, a list of that many tensors. With RETURN_IMG0 the untouched image too. Raises UserError
+    naming an image that cannot be read or is too small for its transform.
     """
 
     def __init__(self, cfg, data_source: Sequence, transform: Callable | Sequence[Callable] | None = None, is_train: bool = False):
@@ -130,8 +130,8 @@ class DatasetWrapper(Dataset):
         self.transparency = cfg.INPUT.get("TRANSPARENCY", "drop")
         self.upright = cfg.INPUT.get("UPRIGHT", False)
         check_availability(self.transparency, list(TRANSPARENCY), "INPUT.TRANSPARENCY")
-        # The index of the first image of each kind of PICTURE_NOTES, -1 without. Workers write it for
-        # the main process to read.
+        # The index of the first image of each kind of PICTURE_NOTES, -1 without. Workers write it
+        # for the main process to read.
         self._noticed = torch.full((len(PICTURE_NOTES),), -1)
         if cfg.DATALOADER.NUM_WORKERS > 0:
             self._noticed.share_memory_()
@@ -159,7 +159,8 @@ class DatasetWrapper(Dataset):
                 output["img"] = image
             else:
                 several = isinstance(self.transform, (list, tuple))
-                for count, transform in enumerate(self.transform if several else [self.transform], 1):
+                given = self.transform if several else [self.transform]
+                for count, transform in enumerate(given, 1):
                     key = "img" if count == 1 else f"img{count}"
                     output[key] = self._transformed(transform, image)
         except UserError as error:

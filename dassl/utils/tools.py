@@ -102,12 +102,14 @@ def write_json(obj: Any, fpath: str) -> None:
 
 # What DatasetWrapper says about pictures, each once in a run; `{}` is the first such file.
 PICTURE_NOTES = {
-    "transparency": "Note: '{}' has transparent pixels, whose hidden colours are used as they are stored, "
-                    "as published (INPUT.TRANSPARENCY drop): set it to white to put such pictures on white",
-    "orientation": "Note: '{}' is a photo that viewers turn (EXIF orientation), but is used as it is "
-                   "stored, as published (INPUT.UPRIGHT False): set it to True to turn such pictures",
-    "depth": "Note: '{}' holds grey values of other than 8 or 16 bits, which are scaled to 8: "
-             "docs/datasets.md says how",
+    "transparency": "Note: '{}' has transparent pixels, whose hidden colours are used as they are "
+                    "stored, as published (INPUT.TRANSPARENCY drop): set it to white to put such "
+                    "pictures on white",
+    "orientation": "Note: '{}' is a photo that viewers turn (EXIF orientation), but is used as it "
+                   "is stored, as published (INPUT.UPRIGHT False): set it to True to turn such "
+                   "pictures",
+    "depth": "Note: '{}' holds grey values that may be of other than 8 or 16 bits: "
+             "docs/datasets.md says how they are scaled",
 }
 TRANSPARENCY = ("drop", "white")
 # PIL's warning names no file, and only the orientation is read from there.
@@ -115,13 +117,15 @@ warnings.filterwarnings("ignore", message="Corrupt EXIF data")
 
 
 def read_image(path: str, draft: tuple[int, int] | None = None, transparency: str = "drop",
-               upright: bool = False, notice: Callable[[str], Any] = lambda kind: None) -> Image.Image:
-    """The image as 8-bit RGB, whatever its kind: grey of any depth, palette, CMYK, transparent ones.
+               upright: bool = False,
+               notice: Callable[[str], Any] = lambda kind: None) -> Image.Image:
+    """The image as 8-bit RGB, whatever its kind: deep grey, palette, CMYK, transparent ones.
 
-    Of an animation it is the first picture. transparency: "drop" takes the colours as stored, "white"
-    puts the picture on white. upright: turn it as its EXIF data says. With `draft` (height, width) a
-    JPEG is decoded at a fraction of its size that is not below it. `notice` is called with the keys of
-    PICTURE_NOTES that hold. Raises UserError naming a file that is missing, unreadable or too large.
+    Of an animation it is the first picture. transparency: "drop" takes the colours as stored,
+    "white" puts the picture on white. upright: turn it as its EXIF data says. With `draft` (height,
+    width) a JPEG is decoded at a fraction of its size that is not below it. `notice` is called with
+    the keys of PICTURE_NOTES that hold. Raises UserError naming a file that is missing, unreadable
+    or too large.
     """
     out = "take it out of the data set's split file"
     remedy = f"restore it or {out}"
@@ -139,14 +143,16 @@ def read_image(path: str, draft: tuple[int, int] | None = None, transparency: st
     except FileNotFoundError:
         raise UserError(f"image '{path}' does not exist: {remedy}") from None
     except Image.DecompressionBombError:
-        raise UserError(f"image '{path}' has more than the {2 * Image.MAX_IMAGE_PIXELS:,} pixels that are "
-                        f"read: make it smaller or {out}") from None
+        most = 2 * Image.MAX_IMAGE_PIXELS
+        raise UserError(f"image '{path}' has more than the {most:,} pixels that are read: make it "
+                        f"smaller or {out}") from None
     except MemoryError:
-        raise UserError(f"image '{path}' does not fit into memory: free some, or make it smaller") from None
+        raise UserError(f"image '{path}' does not fit into memory: free some, or make it "
+                        "smaller") from None
     except Exception as error:  # PIL raises a dozen kinds, OSError and SyntaxError among them
         if getattr(error, "errno", None):  # the system's refusal says nothing against the file
-            raise UserError(f"image '{path}' cannot be read ({error.strerror}): mend that, the file itself "
-                            "may be good") from None
+            raise UserError(f"image '{path}' cannot be read ({error.strerror}): mend that, the file "
+                            "itself may be good") from None
         reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error).rstrip(".")
         raise UserError(f"image '{path}' cannot be read ({reason}): {remedy}") from None
 
@@ -178,15 +184,16 @@ def _as_rgb(image: Image.Image, transparency: str, notice: Callable[[str], Any])
 def _eight_bits(values: np.ndarray, notice: Callable[[str], Any]) -> Image.Image:
     """Grey values (H, W) of another type as 8 bits.
 
-    Whole numbers count as of 8, 12 or 16 bits and other ones as up to 1, 255, 4095 or 65535, whichever
-    is the least that holds all of the picture. Where none does (negative or larger values), the smallest
-    value becomes black and the largest white. Raises ValueError for values that are not finite.
+    Whole numbers count as of 8, 12 or 16 bits and other ones as up to 1, 255, 4095 or 65535,
+    whichever is the least that holds all of the picture. Where none does (negative or larger
+    values), the smallest value becomes black and the largest white. Raises ValueError for values
+    that are not finite.
     """
     low, high = float(values.min()), float(values.max())
     if not math.isfinite(high - low):
         raise ValueError("some of its values are not finite")
     whole = values.dtype.kind in "iu"
-    if not (whole and low >= 0 and 4096 <= high < 65536):  # of 16 bits without doubt
+    if not (whole and low >= 0 and 2**15 <= high < 2**16):  # of 16 bits without doubt
         notice("depth")
     if low < 0 or high > 65535:
         found = np.rint((values.astype(np.float64) - low) * (255 / max(high - low, 1e-300)))

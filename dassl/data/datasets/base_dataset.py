@@ -15,8 +15,8 @@ from dassl.utils import UserError, check_availability, download_url
 class Datum:
     """One image: path, class index, domain index, class name.
 
-    Data sets written for upstream Dassl also read its private attributes (`_impath`, ...), and their
-    few-shot pickles hold these.
+    Data sets written for upstream Dassl also read its private attributes (`_impath`, ...), and
+    their few-shot pickles hold these.
     """
 
     impath: str = ""

@@ -27,16 +27,16 @@ INTERPOLATION_MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": Interp
                        "nearest": InterpolationMode.NEAREST}
 AVAI_CHOICES = ["random_resized_crop", "random_flip", "center_crop", "random_crop", "normalize", "instance_norm", "colorjitter",
                 "randomgrayscale", "gaussian_blur", "randaugment", "cutout", "gaussian_noise"]
-NARROW = 256  # pictures whose long side is more than this many times the short one are treated apart
+NARROW = 256  # a picture is very narrow above this ratio of its long side to its short one
 
 
 # These two keep torchvision's names: caches know a transform by its `repr`.
 class Resize(transforms.Resize):
     """torchvision's, in bounded memory for pictures more than NARROW times as long as wide.
 
-    A picture of 40,000 x 1 pixels resized to a short side of 224 would take 8 GB. Only its middle is
-    resized, which holds all that CenterCrop takes. Where both sides are given, a tall picture is
-    squeezed before it is widened.
+    A picture of 40,000 x 1 pixels resized to a short side of 224 would take 8 GB. Only its middle
+    is resized, which holds all that CenterCrop takes. Where both sides are given, a tall picture
+    is squeezed before it is widened.
     """
 
     def forward(self, image):
@@ -58,8 +58,9 @@ class RandomCrop(transforms.RandomCrop):
         try:
             return super().forward(image)
         except ValueError:
-            raise UserError(f"its {image.size[0]} x {image.size[1]} pixels are fewer than random_crop takes, "
-                            "which resizes nothing (as published): use random_resized_crop in "
+            width, height = image.size
+            raise UserError(f"its {width} x {height} pixels are fewer than random_crop takes, which "
+                            "resizes nothing (as published): use random_resized_crop in "
                             "INPUT.TRANSFORMS, or raise INPUT.CROP_PADDING") from None
 
 
@@ -108,10 +109,10 @@ class GaussianNoise:
 def build_transform(cfg, is_train: bool = True, choices: Sequence[str] | None = None) -> Callable | None:
     """PIL image -> tensor (3, H, W) of INPUT.SIZE; None with NO_TRANSFORM.
 
-    Training: the named transforms of INPUT.TRANSFORMS (or `choices`) in a fixed order, whatever theirs.
-    Without a random crop the picture is squeezed to INPUT.SIZE first; center_crop is for tests. (Both as
-    published.) Test: resize of the short side, centre crop, normalisation if named. Raises UserError for
-    an unknown name.
+    Training: the named transforms of INPUT.TRANSFORMS (or `choices`) in a fixed order, whatever
+    theirs. Without a random crop the picture is squeezed to INPUT.SIZE first; center_crop is for
+    tests. (Both as published.) Test: resize of the short side, centre crop, normalisation if named.
+    Raises UserError for an unknown name.
     """
     spec = cfg.INPUT
     if spec.NO_TRANSFORM:

@@ -82,22 +82,32 @@ def test_batch_has_the_published_keys_and_the_last_one_is_kept(tmp_path):
     cfg = make_cfg(tmp_path, "CoOp", "DATALOADER.TRAIN_X.BATCH_SIZE", 5, "DATALOADER.K_TRANSFORMS", 2, "DATALOADER.RETURN_IMG0", True)
     dm = DataManager(cfg)
     batches = list(dm.train_loader_x)
-    assert set(batches[0]) == {"img", "img2", "img0", "label", "domain", "impath", "index", "classname"}
+    assert set(batches[0]) == {"img", "img0", "label", "domain", "impath", "index", "classname"}
     assert [len(batch["label"]) for batch in batches] == [5, 5, 2]
-    assert not torch.equal(batches[0]["img"], batches[0]["img2"])
+    assert [views.shape for views in batches[0]["img"]] == [(5, 3, 32, 32)] * 2
+    assert not torch.equal(*batches[0]["img"])
+    assert next(iter(dm.test_loader))["img"].shape == (3, 3, 32, 32)  # one view each
     assert [len(b["label"]) for b in DataManager(make_cfg(tmp_path, "CoOp", "DATALOADER.TRAIN_X.BATCH_SIZE", 5,
                                                           "DATALOADER.TRAIN_X.DROP_LAST", True)).train_loader_x] == [5, 5]
 
 
 def test_several_transforms_of_an_image(tmp_path):
-    """Each of them K_TRANSFORMS times in training, whoever wraps the data set."""
+    """Each of them K_TRANSFORMS times in training, as a list, whoever wraps the data set."""
     cfg = make_cfg(tmp_path, "CoOp", "DATALOADER.K_TRANSFORMS", 2)
     items = build_dataset(cfg).train_x
     once, twice = build_transform(cfg, is_train=False), [build_transform(cfg, is_train=True)] * 2
-    assert [key for key in DatasetWrapper(cfg, items, once, is_train=True)[0] if key.startswith("img")] == ["img", "img2"]
-    assert [key for key in DatasetWrapper(cfg, items, once)[0] if key.startswith("img")] == ["img"]
+    views = DatasetWrapper(cfg, items, once, is_train=True)[0]["img"]
+    assert len(views) == 2 and torch.equal(*views)
+    assert torch.equal(DatasetWrapper(cfg, items, once)[0]["img"], views[0])
     batch = next(iter(DataManager(cfg, custom_tfm_train=twice).train_loader_x))
-    assert [key for key in batch if key.startswith("img")] == ["img", "img2", "img3", "img4"]
+    assert {key: len(batch[key]) for key in batch if key.startswith("img")} == {"img": 2, "img2": 2}
+
+
+def test_prompt_learners_take_one_view_of_an_image(tmp_path):
+    for number in (0, 2):
+        message = f"DATALOADER.K_TRANSFORMS is {number}, but CoOp trains on one view of an image: set it to 1"
+        with pytest.raises(UserError, match=message):
+            make_trainer(tmp_path, "CoOp", "DATALOADER.K_TRANSFORMS", number)
 
 
 @DATASET_REGISTRY.register()
@@ -114,6 +124,11 @@ def test_each_training_loader_has_its_own_last_batch(tmp_path):
                    "DATALOADER.TRAIN_X.BATCH_SIZE", 5, "DATASET.NAME", "WithUnlabelled")
     data = DataManager(cfg)
     assert [len(batch["img"]) for batch in data.train_loader_x] == [5, 5, 2] and [len(batch["img"]) for batch in data.train_loader_u] == [5, 5]
+
+
+def test_a_batch_that_all_images_do_not_fill_is_kept_whatever_drop_last_says(tmp_path):
+    cfg = make_cfg(tmp_path, "CoOp", "DATALOADER.TRAIN_X.BATCH_SIZE", 13, "DATALOADER.TRAIN_X.DROP_LAST", True)
+    assert [len(batch["img"]) for batch in DataManager(cfg).train_loader_x] == [12]
 
 
 def test_workers_do_not_share_an_augmentation_stream(tmp_path):

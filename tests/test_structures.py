@@ -10,6 +10,7 @@ from tiny_run import CLASSES, STRUCTURES, TinyNoise, make_trainer
 
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UserError
+from tools.export import contents
 from trainers.backbone import Backbone
 from trainers.base import Features, PromptTrainer
 from trainers.craft.losses import static_alignment, stochastic_alignment
@@ -171,6 +172,53 @@ def test_batches_of_one_say_that_they_have_nothing_to_compare(tmp_path, capsys):
     assert "with batches of one image craft_stochastic is 0 at every step: raise DATALOADER.TRAIN_X.BATCH_SIZE" in capsys.readouterr().out
 
 
+# Starts and depths of the published codes
+
+
+@pytest.mark.parametrize(("name", "key"), [("MaPLe", "N_CTX"), ("IVLP", "N_CTX_TEXT"), ("PromptSRC", "N_CTX_TEXT")])
+def test_more_than_four_contexts_start_from_noise_whatever_the_words(tmp_path, name, key, capsys):
+    node = f"TRAINER.{STRUCTURES[name]}"
+    texts = {}
+    for number, words in ((5, "a photo of a"), (5, ""), (4, "a photo of a"), (4, "")):
+        trainer = make_trainer(tmp_path, name, f"{node}.{key}", number, f"{node}.CTX_INIT", words)
+        said = f"CTX_INIT 'a photo of a' is not used: {number} context vectors"
+        assert (said in capsys.readouterr().out) == (number == 5 and words != "")
+        texts[number, words] = trainer.text_features()
+    assert torch.equal(texts[5, "a photo of a"], texts[5, ""])
+    assert not torch.allclose(texts[4, "a photo of a"], texts[4, ""], atol=1e-3)
+
+
+def test_vpt_without_words_has_the_published_class_texts(tmp_path, capsys):
+    starts = (" ", "a photo of a", "a sketch of a")
+    empty, given, other = (make_trainer(tmp_path, "VPT", "TRAINER.VPT.CTX_INIT", words) for words in starts)
+    said = "TRAINER.VPT.CTX_INIT is empty: the class texts begin with 'a photo of a', as published"
+    assert capsys.readouterr().out.count(said) == 1
+    assert torch.equal(empty.text_features(), given.text_features())
+    assert not torch.allclose(other.text_features(), given.text_features(), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["IVLP", "PromptSRC", "CraftIVLP", "CraftPromptSRC"])
+def test_a_visual_depth_of_zero_prompts_the_texts_only(tmp_path, name, monkeypatch):
+    node = f"TRAINER.{STRUCTURES[name.removeprefix('Craft')]}"
+    options = (f"{node}.PROMPT_DEPTH_VISION", 0, "INPUT.TRANSFORMS", ("normalize",))
+    trainer = make_trainer(tmp_path, name, *options)
+    assert not [key for key, _ in trainer.model.named_parameters() if "image" in key]
+    assert trainer.deep_text_prompts()
+    pictures = images(3, TINY["image"])
+    assert torch.equal(trainer.image_features(pictures), trainer.backbone.encode_images(pictures))
+    tensors, about = contents(trainer)
+    assert about["image_tower_needs_prompts"] == "false"
+    assert not any(key.startswith("visual_prompts") for key in tensors)
+    before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+    trainer.train()
+    assert next(iter(trainer.train_loader_x))["img"].dim() == 2
+    assert not same(before, trainer.model.state_dict())
+    monkeypatch.setattr(PromptTrainer, "encode_training_images_once", lambda self: None)
+    slow = trained(tmp_path / "slow", name, *options)
+    for key, value in trainer.model.state_dict().items():
+        assert torch.allclose(value, slow.model.state_dict()[key], atol=1e-5), key
+
+
 # PromptSRC's average over epochs
 
 def test_epoch_weights_are_a_gaussian():
@@ -306,7 +354,9 @@ def test_mixed_precision_on_a_cpu_is_close(tmp_path, name):
     ("VPT", "TRAINER.VPT.PROMPT_DEPTH_VISION", 4, "prompts for 4 layers do not fit an encoder of 3 layers"),
     ("IVLP", "TRAINER.IVLP.PROMPT_DEPTH_TEXT", 0, "TRAINER.IVLP.PROMPT_DEPTH_TEXT is 0: set it to 1 or more"),
     ("PromptSRC", "TRAINER.PROMPTSRC.N_CTX_VISION", 0, "TRAINER.PROMPTSRC.N_CTX_VISION is 0: set it to 1 or more"),
-    ("MaPLe", "TRAINER.MAPLE.N_CTX", 5, "CTX_INIT 'a photo of a' has 4 word.s. for 5 context vectors: reduce N_CTX, or leave CTX_INIT empty"),
+    ("MaPLe", "TRAINER.MAPLE.CTX_INIT", "photo", "CTX_INIT 'photo' has 1 word.s. for 2 context vectors: reduce N_CTX, or leave CTX_INIT empty"),
+    ("IVLP", "TRAINER.IVLP.PROMPT_DEPTH_VISION", -1, "TRAINER.IVLP.PROMPT_DEPTH_VISION is -1: set it to 0 or more"),
+    ("VPT", "TRAINER.VPT.PROMPT_DEPTH_VISION", 0, "TRAINER.VPT.PROMPT_DEPTH_VISION is 0: set it to 1 or more"),
     ("CoCoOp", "TRAINER.COCOOP.N_CTX", 80, "class name 'golden retriever' with 80 context tokens takes 85 positions|class name 'tabby cat' with 80"),
     ("VPT", "TRAINER.CACHED_VIEWS", 2, "TRAINER.CACHED_VIEWS is 2 but VPT learns visual prompts: set it to 0"),
     ("CoOp", "TRAINER.CACHED_VIEWS", -1, "TRAINER.CACHED_VIEWS is -1: set it to 0 or more"),
@@ -333,6 +383,12 @@ def test_contexts_per_class_are_not_for_cocoop(tmp_path):
 def test_a_resnet_takes_no_visual_prompts(tmp_path, name, resnet_file):
     with pytest.raises(UserError, match="visual prompts need a vision transformer, but MODEL.BACKBONE.NAME is a ResNet"):
         make_trainer(tmp_path, name, "MODEL.BACKBONE.NAME", str(resnet_file), *RESNET_INPUT)
+
+
+def test_ivlp_without_visual_prompts_runs_on_a_resnet(tmp_path, resnet_file):
+    trainer = make_trainer(tmp_path, "IVLP", "MODEL.BACKBONE.NAME", str(resnet_file), *RESNET_INPUT,
+                           "TRAINER.IVLP.PROMPT_DEPTH_VISION", 0)
+    assert trainer.features(images(2, 32)).logits().shape == (2, len(CLASSES))
 
 
 @pytest.mark.parametrize("name", ["CoOp", "CraftCoOp", "CoCoOp", "CraftCoCoOp"])

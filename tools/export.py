@@ -48,7 +48,7 @@ def contents(trainer: PromptTrainer) -> tuple[dict[str, Tensor], dict[str, str]]
                **{f"visual_prompts.{layer}": prompt for layer, prompt in enumerate(visual_prompts(trainer))}}
     if text is not None:
         tensors["text_features"] = text.float()
-    prompted = type(trainer).image_features is not PromptTrainer.image_features
+    prompted = not trainer.images_stay_frozen
     normalised, backbone = "normalize" in cfg.INPUT.TRANSFORMS, cfg.MODEL.BACKBONE.NAME
     metadata = {
         "method": cfg.TRAINER.NAME, "classnames": trainer.classnames, "prompts": list(learned), "use": CONDITIONAL if text is None else PROMPTED
@@ -56,7 +56,8 @@ def contents(trainer: PromptTrainer) -> tuple[dict[str, Tensor], dict[str, str]]
         "backbone": osp.basename(backbone) if osp.isabs(backbone) else backbone, "precision": trainer.precision,
         # Resize the short side to the larger number of `size`, crop the centre, scale to 0..1, subtract mean, divide by std.
         "preprocess": {"size": list(cfg.INPUT.SIZE), "interpolation": cfg.INPUT.INTERPOLATION, "mean": list(cfg.INPUT.PIXEL_MEAN) if normalised else [0.0] * 3,
-                       "std": list(cfg.INPUT.PIXEL_STD) if normalised else [1.0] * 3, "instance_norm": "instance_norm" in cfg.INPUT.TRANSFORMS},
+                       "std": list(cfg.INPUT.PIXEL_STD) if normalised else [1.0] * 3, "instance_norm": "instance_norm" in cfg.INPUT.TRANSFORMS,
+                       **trainer.reading_options()},
     }
     # Copies: the format takes no tensors that share memory.
     return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}, {key: json.dumps(value) for key, value in metadata.items()}

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from dassl.data.data_manager import DatasetWrapper
+from dassl.data.data_manager import DatasetWrapper, Loader
 from dassl.data.datasets import Datum
 from dassl.utils import UserError, write_json
 from dassl.utils.logger import progress_bar
@@ -35,6 +34,10 @@ class Pictures(DatasetWrapper):
             return super().__getitem__(index)["img"]
         except UserError as error:
             return str(error).rpartition(": ")[0]  # the remedy is for images of a data set
+
+    @staticmethod
+    def say(text: str) -> None:
+        tqdm.write(text, file=sys.stderr)
 
 
 def find_images(paths: Sequence[str]) -> list[str]:
@@ -59,7 +62,8 @@ def predictions(trainer: PromptTrainer, paths: Sequence[str]) -> Iterator[tuple[
     size = min(AT_ONCE, trainer.cfg.DATALOADER.TEST.BATCH_SIZE)
     batches = -(-len(paths) // size)
     pictures = Pictures(trainer.cfg, [Datum(impath=path) for path in paths], trainer.dm.tfm_test)
-    loader = DataLoader(pictures, size, num_workers=min(trainer.cfg.DATALOADER.NUM_WORKERS, batches - 1), collate_fn=list)
+    workers = min(trainer.cfg.DATALOADER.NUM_WORKERS, batches - 1)
+    loader = Loader(pictures, size, num_workers=workers, collate_fn=list)
     left = iter(paths)
     with trainer.class_texts_once(), progress_bar(len(paths), "images") as bar:
         for batch in loader:

@@ -184,10 +184,34 @@ class PromptTrainer(TrainerX):
             with self.autocast():
                 yield self.backbone.encode_images(images), labels
 
+    def reading_options(self) -> dict:
+        """What decides about the pixels of a file, if not the default. Upstream has no such keys."""
+        spec, found = self.cfg.INPUT, {}
+        if spec.get("DRAFT", False):
+            found["draft"] = list(spec.SIZE)
+        if (transparency := spec.get("TRANSPARENCY", "drop")) != "drop":
+            found["transparency"] = transparency
+        if spec.get("UPRIGHT", False):
+            found["upright"] = True
+        return found
+
     def describe_images(self, items: Sequence, transform) -> dict:
-        """What determines the above, for a cache."""
-        drafted = {"draft": list(self.cfg.INPUT.SIZE)} if self.cfg.INPUT.get("DRAFT", False) else {}  # other pixels of large JPEGs
-        return describe(items, self.cfg.DATASET.ROOT, transform, backbone=self.backbone.fingerprint, device=self.device.type, **drafted)
+        """What determines `encoded_images`, for a cache."""
+        return describe(items, self.cfg.DATASET.ROOT, transform, device=self.device.type,
+                        backbone=self.backbone.fingerprint, **self.reading_options())
+
+    def transform_of(self, loader, is_train: bool):
+        """The transform of a loader's images, or the configuration's if the loader tells none.
+
+        Upstream's DataManager keeps none.
+        """
+        own = getattr(getattr(loader, "dataset", None), "transform", None)
+        return build_transform(self.cfg, is_train=is_train) if own is None else own
+
+    @property
+    def images_stay_frozen(self) -> bool:
+        """Whether nothing is learned about images: their features are those of frozen CLIP."""
+        return type(self).image_features is PromptTrainer.image_features
 
     def cache_folder(self, name: str) -> str | None:
         """Beside the data set's files, hidden since folders can be classes; in OUTPUT_DIR if the data set has no folder."""
@@ -199,12 +223,12 @@ class PromptTrainer(TrainerX):
         cfg = self.cfg
         fixed = set(cfg.INPUT.TRANSFORMS) <= FIXED and not cfg.INPUT.NO_TRANSFORM
         views = cfg.TRAINER.CACHED_VIEWS
-        frozen = type(self).image_features is PromptTrainer.image_features
+        frozen = self.images_stay_frozen
         if views and not frozen:
             raise UserError(f"TRAINER.CACHED_VIEWS is {views} but {cfg.TRAINER.NAME} learns visual prompts: set it to 0")
-        if not frozen or not (fixed or views) or cfg.DATALOADER.K_TRANSFORMS > 1:
+        if not frozen or not (fixed or views) or cfg.DATALOADER.K_TRANSFORMS != 1:
             return
-        transform, data = self.dm.tfm_train, self.dm.dataset
+        transform, data = self.transform_of(self.train_loader_x, is_train=True), self.dm.dataset
         plain = all(type(getattr(loader, "dataset", None)) is DatasetWrapper for loader in (self.train_loader_x, self.train_loader_u) if loader is not None)
         named = plain_repr(transform) == plain_repr(build_transform(cfg, is_train=True))  # and not one that a trainer brings along
         if not plain or not named:
@@ -244,6 +268,10 @@ class PromptTrainer(TrainerX):
         check_least(cfg, "TRAINER.CACHED_VIEWS", 0)
         if not self.options:
             return
+        one_view = type(self).parse_batch_train is PromptTrainer.parse_batch_train
+        if one_view and (views := cfg.DATALOADER.K_TRANSFORMS) != 1:
+            raise UserError(f"DATALOADER.K_TRANSFORMS is {views}, but {cfg.TRAINER.NAME} trains on one "
+                            "view of an image: set it to 1")
         for name in self.counts:
             check_least(cfg, f"TRAINER.{self.options}.{name}")
         key = f"TRAINER.{self.options}.PREC"

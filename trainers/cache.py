@@ -16,7 +16,7 @@ from torch import Tensor
 from trainers.errors import UserError
 from trainers.files import read_tensors
 
-VERSION = 1  # of what determines the numbers; a change makes every cache file a miss
+VERSION = 2  # of what determines the numbers; a change makes every cache file a miss
 
 
 @contextmanager

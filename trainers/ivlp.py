@@ -7,8 +7,8 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import unit
-from trainers.base import PromptTrainer
-from trainers.prompts import Context, DeepPrompts, prompted_image
+from trainers.base import PromptTrainer, check_least
+from trainers.prompts import Context, DeepPrompts, prompted_image, start_words
 
 
 def ivlp_options(contexts: int) -> dict:
@@ -16,9 +16,11 @@ def ivlp_options(contexts: int) -> dict:
     return {
         "N_CTX_VISION": contexts,  # visual prompts per layer
         "N_CTX_TEXT": contexts,  # text prompts per layer
-        "CTX_INIT": "a photo of a",  # the first layer's text prompts start from its first words; empty: random
+        # The first layer's text prompts start from its first words; at random if it is empty or
+        # N_CTX_TEXT is over 4.
+        "CTX_INIT": "a photo of a",
         "PREC": "fp16",  # fp32, fp16, amp
-        "PROMPT_DEPTH_VISION": 9,  # layers with prompts; 1 = the first only
+        "PROMPT_DEPTH_VISION": 9,  # layers with prompts; 1 = the first only, 0 = no visual prompts
         "PROMPT_DEPTH_TEXT": 9,
     }
 
@@ -33,16 +35,31 @@ class IVLP(PromptTrainer):
     """Learns prompts at the first layers of both encoders, each on its own."""
 
     options = "IVLP"
-    counts = ("N_CTX_VISION", "N_CTX_TEXT", "PROMPT_DEPTH_VISION", "PROMPT_DEPTH_TEXT")
+    counts = ("N_CTX_VISION", "N_CTX_TEXT", "PROMPT_DEPTH_TEXT")
     model_name = "VLPromptLearner"
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        check_least(cfg, f"TRAINER.{self.options}.PROMPT_DEPTH_VISION", 0)
+
+    @property
+    def images_stay_frozen(self) -> bool:
+        own = type(self).image_features is IVLP.image_features
+        return own and self.cfg.TRAINER[self.options].PROMPT_DEPTH_VISION == 0
 
     def build_prompts(self) -> nn.Module:
         options, backbone = self.cfg.TRAINER[self.options], self.backbone
+        visual = not self.images_stay_frozen
+        contexts, width = options.N_CTX_TEXT, backbone.image.width
         backbone.text.check_depth(options.PROMPT_DEPTH_TEXT)
-        backbone.image.check_depth(options.PROMPT_DEPTH_VISION)
+        if visual:
+            backbone.image.check_depth(options.PROMPT_DEPTH_VISION)
         model = nn.Module()
-        model.prompt_learner = Context(backbone, self.classnames, options.N_CTX_TEXT, options.CTX_INIT)
-        model.image_encoder = DeepPrompts(options.N_CTX_VISION, backbone.image.width, options.PROMPT_DEPTH_VISION, first=True)
+        words = start_words(contexts, options.CTX_INIT)
+        model.prompt_learner = Context(backbone, self.classnames, contexts, words)
+        if visual:
+            depth = options.PROMPT_DEPTH_VISION
+            model.image_encoder = DeepPrompts(options.N_CTX_VISION, width, depth, first=True)
         model.text_encoder = DeepPrompts(options.N_CTX_TEXT, backbone.text.width, options.PROMPT_DEPTH_TEXT, first=False)
         return model
 
@@ -53,4 +70,6 @@ class IVLP(PromptTrainer):
         return unit(self.backbone.text(*self.model.prompt_learner(), self.deep_text_prompts()))
 
     def image_features(self, images: Tensor) -> Tensor:
+        if self.images_stay_frozen:
+            return super().image_features(images)
         return unit(prompted_image(self.backbone, images, self.model.image_encoder))

@@ -8,14 +8,16 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import Backbone, unit
 from trainers.base import PromptTrainer
-from trainers.prompts import Context, noise
+from trainers.prompts import Context, noise, start_words
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Add TRAINER.MAPLE, with the published names and defaults."""
     cfg.TRAINER.MAPLE = CfgNode({
         "N_CTX": 2,  # prompts per layer
-        "CTX_INIT": "a photo of a",  # the first layer's text prompts start from its first words; empty: random
+        # The first layer's text prompts start from its first words; at random if it is empty or
+        # N_CTX is over 4.
+        "CTX_INIT": "a photo of a",
         "PREC": "fp16",  # fp32, fp16, amp
         "PROMPT_DEPTH": 9,  # layers with prompts; 1 = the first only
     })
@@ -50,7 +52,9 @@ class MaPLe(PromptTrainer):
         for tower in (self.backbone.text, self.backbone.image):
             tower.check_depth(options.PROMPT_DEPTH)
         model = nn.Module()
-        model.prompt_learner = MultiModalPrompts(self.backbone, self.classnames, options.N_CTX, options.CTX_INIT, options.PROMPT_DEPTH)
+        words = start_words(options.N_CTX, options.CTX_INIT)
+        model.prompt_learner = MultiModalPrompts(
+            self.backbone, self.classnames, options.N_CTX, words, options.PROMPT_DEPTH)
         return model
 
     def deep_text_prompts(self) -> Sequence[Tensor]:

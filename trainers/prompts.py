@@ -9,6 +9,7 @@ from trainers.backbone import Backbone, count_tokens
 from trainers.errors import UserError
 
 STD = 0.02  # of random starts, as published
+MOST_FROM_WORDS = 4  # context vectors that start from words
 
 
 def noise(*shape: int) -> Tensor:
@@ -22,6 +23,18 @@ def count_context(n_ctx: int, init: str) -> int:
     if words and words != n_ctx:
         print(f"CTX_INIT '{init}' sets the number of context vectors to {words}: N_CTX {n_ctx} is not used")
     return words or n_ctx
+
+
+def start_words(n_ctx: int, init: str) -> str:
+    """The words that MaPLe, IVLP and PromptSRC start from.
+
+    None for more than four context vectors, as published.
+    """
+    if init.strip() and n_ctx > MOST_FROM_WORDS:
+        print(f"CTX_INIT '{init}' is not used: {n_ctx} context vectors, more than "
+              f"{MOST_FROM_WORDS}, start at random, as published")
+        return ""
+    return init
 
 
 class Context(nn.Module):

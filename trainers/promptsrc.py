@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import Features
+from trainers.base import Features, PromptTrainer
 from trainers.errors import UserError
 from trainers.ivlp import IVLP, ivlp_options
 from trainers.parallel import gather
@@ -17,13 +17,18 @@ from trainers.templates import SIXTY
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    """Add TRAINER.PROMPTSRC, with the published names and defaults."""
+    """Add TRAINER.PROMPTSRC, with the published names and defaults.
+
+    The published files hold whole numbers. yacs alone merges these into whole numbers only; this
+    project's configuration also takes fractions, and whole numbers for them.
+    """
+    number = int if type(cfg) is CfgNode else float
     cfg.TRAINER.PROMPTSRC = CfgNode({
         **ivlp_options(4),
-        "TEXT_LOSS_WEIGHT": 25.0,  # of the L1 distance of text features to frozen CLIP's
-        "IMAGE_LOSS_WEIGHT": 10.0,  # of the L1 distance of image features to frozen CLIP's
-        "GPA_MEAN": 15.0,  # epoch whose prompts count most in the average over epochs
-        "GPA_STD": 1.0,  # epochs
+        "TEXT_LOSS_WEIGHT": number(25),  # of the L1 distance of text features to frozen CLIP's
+        "IMAGE_LOSS_WEIGHT": number(10),  # of the L1 distance of image features to frozen CLIP's
+        "GPA_MEAN": number(15),  # epoch whose prompts count most in the average over epochs
+        "GPA_STD": number(1),  # epochs
     })
 
 
@@ -61,7 +66,8 @@ class PromptSRC(IVLP):
     def loss_terms(self, features: Features, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         options = self.cfg.TRAINER.PROMPTSRC
         with self.autocast():
-            frozen = Features(gather(self.backbone.encode_images(images)), self.frozen_text, features.scale)
+            image = gather(PromptTrainer.image_features(self, images))  # frozen CLIP's
+            frozen = Features(image, self.frozen_text, features.scale)
         log_p, log_q = features.logits().log_softmax(1), frozen.logits().log_softmax(1)
         return super().loss_terms(features, images, labels) | {
             "scl_text": options.TEXT_LOSS_WEIGHT * F.l1_loss(features.text, frozen.text),

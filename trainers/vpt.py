@@ -8,12 +8,14 @@ from trainers.backbone import unit
 from trainers.base import PromptTrainer
 from trainers.prompts import DeepPrompts, prompted_image
 
+PUBLISHED_WORDS = "a photo of a"
+
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Add TRAINER.VPT, with the published names and defaults."""
     cfg.TRAINER.VPT = CfgNode({
         "N_CTX_VISION": 2,  # visual prompts per layer
-        "CTX_INIT": "a photo of a",  # words before the class name
+        "CTX_INIT": PUBLISHED_WORDS,  # words before the class name; empty: these
         "PREC": "fp16",  # fp32, fp16, amp
         "PROMPT_DEPTH_VISION": 1,  # layers with prompts; 1 = the first only
     })
@@ -29,6 +31,10 @@ class VPT(PromptTrainer):
     def build_prompts(self) -> nn.Module:
         options, tower = self.cfg.TRAINER.VPT, self.backbone.image
         words = options.CTX_INIT.replace("_", " ").split()
+        if not words:
+            words = PUBLISHED_WORDS.split()
+            print("TRAINER.VPT.CTX_INIT is empty: the class texts begin with "
+                  f"'{PUBLISHED_WORDS}', as published")
         self.frozen_text = self.backbone.encode_texts([" ".join([*words, f"{name}."]) for name in self.classnames])
         tower.check_depth(options.PROMPT_DEPTH_VISION)
         model = nn.Module()

@@ -17,14 +17,61 @@ from dassl.utils.tools import UserError
 # change it: each worker has an augmentation stream of its own.)
 _NOT_HASHED = {"OUTPUT_DIR", "DATASET.ROOT", "RESUME", "EVAL_ONLY", "VERBOSE", "USE_CUDA", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "LOG.WANDB",
                "LOG.WANDB_PROJECT"}
+# Keys that came later, with the value that means what was before. Only another value is hashed, so
+# that earlier runs keep their hash.
+_LATER = {"INPUT.TRANSPARENCY": "drop", "INPUT.UPRIGHT": False}
 # Keys that may name a file, whose content then counts too.
 _FILES = ("MODEL.BACKBONE.NAME", "MODEL.INIT_WEIGHTS")
 _HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def get_cfg_default() -> CfgNode:
+class Config(CfgNode):
+    """yacs' root node, whose own merging takes whole numbers for floats, too.
+
+    The files of other codes hold such. The nodes below are plain ones, since others add plain
+    ones, and yacs merges only nodes of one type.
+    """
+
+    _create_config_tree_from_dict = CfgNode._create_config_tree_from_dict
+    _decode_cfg_value = CfgNode._decode_cfg_value
+
+    def merge_from_other_cfg(self, cfg_other: CfgNode) -> None:
+        super().merge_from_other_cfg(_with_floats(cfg_other, self))
+
+    def merge_from_list(self, cfg_list: list) -> None:
+        found = list(cfg_list)
+        for place, key in enumerate(cfg_list[:-1:2]):
+            old = self
+            for part in key.split("."):
+                old = old.get(part) if isinstance(old, dict) else None
+            value = _with_floats(self._decode_cfg_value(cfg_list[2 * place + 1]), old)
+            if isinstance(value, float):
+                found[2 * place + 1] = value
+        super().merge_from_list(found)
+
+
+def _with_floats(value, old):
+    """`value` (or a tree) with floats for its whole numbers that are floats in `old`."""
+    if isinstance(value, dict):
+        known = old if isinstance(old, dict) else {}
+        return CfgNode({key: _with_floats(leaf, known.get(key)) for key, leaf in value.items()})
+    return float(value) if type(value) is int and isinstance(old, float) else value
+
+
+def get_cfg_default() -> Config:
     """A fresh clone of the default configuration."""
-    return CfgNode(DEFAULTS)
+    return Config(DEFAULTS)
+
+
+def clean_cfg(cfg: CfgNode, trainer: str) -> None:
+    """Remove the nodes of other trainers than `trainer`, as forks do before they print."""
+    from dassl.engine import TRAINER_REGISTRY  # it imports this module
+
+    kind = TRAINER_REGISTRY.get(trainer) if trainer in TRAINER_REGISTRY else None
+    kept = (trainer.upper(), *(kind.config_nodes() if hasattr(kind, "config_nodes") else ()))
+    for key, value in list(cfg.TRAINER.items()):
+        if isinstance(value, CfgNode) and key not in kept:
+            del cfg.TRAINER[key]
 
 
 def merge_from_list(cfg: CfgNode, pairs: list[str]) -> None:
@@ -103,6 +150,7 @@ def counted(cfg: CfgNode, nodes: Sequence[str] | None = None) -> dict:
     skipped = () if nodes is None else tuple(f"TRAINER.{key}." for key, value in cfg.TRAINER.items()
                                              if isinstance(value, CfgNode) and key not in nodes)
     flat = {key: _get(cfg, key) for key in _leaves(cfg) if key not in _NOT_HASHED and not key.startswith(skipped)}
+    flat = {key: value for key, value in flat.items() if key not in _LATER or value != _LATER[key]}
     for key in _FILES:
         if content := _file_hash(flat[key]):
             flat[key] = content

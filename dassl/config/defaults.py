@@ -42,6 +42,8 @@ DEFAULTS = {
         "RGS_P": 0.2,
         "GB_P": 0.5,
         "GB_K": 21,
+        "TRANSPARENCY": "drop",  # drop: the colours as stored, as published; white: put on white
+        "UPRIGHT": False,  # True: photos are turned as EXIF says; False: as stored, as published
         "DRAFT": False,  # True: JPEGs are decoded at a fraction (1/2, 1/4, 1/8) not below SIZE: faster, not to the bit
     },
     "DATASET": {

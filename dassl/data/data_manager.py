@@ -1,17 +1,21 @@
 """Loaders of a run: training (labelled and unlabelled), validation, test."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import Compose, Normalize, Resize, ToTensor
+from torchvision.transforms import Compose, Normalize, ToTensor
 
 from dassl.data.datasets import build_dataset
 from dassl.data.samplers import build_sampler
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
-from dassl.utils import UserError, read_image
+from dassl.data.transforms.transforms import Resize
+from dassl.utils import UserError, check_availability, read_image
+from dassl.utils.tools import PICTURE_NOTES, TRANSPARENCY
+
+_said: set[str] = set()  # kinds of PICTURE_NOTES, since the last DataManager was made
 
 
 def _seed_worker(_: int) -> None:
@@ -26,23 +30,40 @@ def build_data_loader(cfg, sampler_type: str = "SequentialSampler", data_source:
                       drop_last: bool | None = None) -> DataLoader:
     """A loader over `data_source`. An incomplete last batch is kept unless `drop_last`, which is DATALOADER.TRAIN_X.DROP_LAST if not given.
 
-    Raises UserError if there is nothing to load.
+    As published, a batch that all images together do not fill is kept anyway. Raises UserError if
+    there is nothing to load.
     """
     drop_last = (is_train and cfg.DATALOADER.TRAIN_X.get("DROP_LAST", False)) if drop_last is None else drop_last
+    drop_last = drop_last and len(data_source) >= batch_size
     sampler = build_sampler(sampler_type, cfg=cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain, n_ins=n_ins)
     workers = cfg.DATALOADER.NUM_WORKERS
     # Training workers start anew each epoch unless told otherwise: their seeds then follow from the main process's state, which a
     # resumed run restores.
     # Evaluation draws from a generator of its own, so that how often it happened changes nothing.
-    loader = DataLoader((dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train),
-                        batch_size=batch_size, sampler=sampler, num_workers=workers, drop_last=drop_last,
-                        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
-                        persistent_workers=workers > 0 and (not is_train or cfg.DATALOADER.get("PERSISTENT_WORKERS", False)),
-                        worker_init_fn=_seed_worker, generator=None if is_train else torch.Generator())
+    loader = Loader((dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train),
+                    batch_size=batch_size, sampler=sampler, num_workers=workers, drop_last=drop_last,
+                    pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
+                    persistent_workers=workers > 0 and (not is_train or cfg.DATALOADER.get("PERSISTENT_WORKERS", False)),
+                    worker_init_fn=_seed_worker, generator=None if is_train else torch.Generator())
     if len(loader) == 0:
         raise UserError(f"{len(data_source)} image(s) do not fill a batch of {batch_size}: reduce the batch size, or set "
                         "DROP_LAST False (DATALOADER.TRAIN_X or TRAIN_U)")
     return loader
+
+
+class Loader(DataLoader):
+    """Lets the main process say what its workers noticed about pictures.
+
+    Each worker would say it anew, and perhaps not in the log.
+    """
+
+    def __iter__(self) -> Iterator:
+        return map(self._after_notes, super().__iter__())
+
+    def _after_notes(self, batch):
+        if isinstance(self.dataset, DatasetWrapper):
+            self.dataset.say_notes()
+        return batch
 
 
 class DataManager:
@@ -53,6 +74,7 @@ class DataManager:
 
     def __init__(self, cfg, custom_tfm_train: Callable | None = None, custom_tfm_test: Callable | None = None,
                  dataset_wrapper: type | None = None):
+        _said.clear()
         dataset = build_dataset(cfg)
         if not dataset.train_x:
             raise UserError(f"data set {cfg.DATASET.NAME} has no training images: check its split file and DATASET.NUM_SHOTS")
@@ -93,8 +115,9 @@ class DataManager:
 class DatasetWrapper(Dataset):
     """Items are dicts: img (3, H, W), label, domain, impath, index, classname.
 
-    With several transforms (a list, each K_TRANSFORMS times in training) img, img2, ...; with RETURN_IMG0 the untouched image too.
-    Raises UserError naming an image that cannot be read.
+    With several transforms (a list) img, img2, ...; with K_TRANSFORMS > 1 each of them is, in
+    training, a list of that many tensors. With RETURN_IMG0 the untouched image too. Raises UserError
+    naming an image that cannot be read or is too small for its transform.
     """
 
     def __init__(self, cfg, data_source: Sequence, transform: Callable | Sequence[Callable] | None = None, is_train: bool = False):
@@ -104,6 +127,14 @@ class DatasetWrapper(Dataset):
         if self.k_tfm > 1 and transform is None:
             raise ValueError("K_TRANSFORMS > 1 needs a transform")
         self.draft = tuple(cfg.INPUT.SIZE) if cfg.INPUT.get("DRAFT", False) else None
+        self.transparency = cfg.INPUT.get("TRANSPARENCY", "drop")
+        self.upright = cfg.INPUT.get("UPRIGHT", False)
+        check_availability(self.transparency, list(TRANSPARENCY), "INPUT.TRANSPARENCY")
+        # The index of the first image of each kind of PICTURE_NOTES, -1 without. Workers write it
+        # for the main process to read.
+        self._noticed = torch.full((len(PICTURE_NOTES),), -1)
+        if cfg.DATALOADER.NUM_WORKERS > 0:
+            self._noticed.share_memory_()
         mode = INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]
         plain = [Resize(tuple(cfg.INPUT.SIZE), interpolation=mode), ToTensor()]
         if "normalize" in cfg.INPUT.TRANSFORMS:
@@ -116,13 +147,37 @@ class DatasetWrapper(Dataset):
     def __getitem__(self, index: int) -> dict:
         item = self.data_source[index]
         output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": index, "classname": item.classname}
-        image = read_image(item.impath, self.draft)
-        if self.transform is None:
-            output["img"] = image
-        else:
-            given = self.transform if isinstance(self.transform, (list, tuple)) else [self.transform]
-            for count, transform in enumerate((transform for transform in given for _ in range(self.k_tfm)), 1):
-                output["img" if count == 1 else f"img{count}"] = transform(image)
+
+        def notice(kind: str) -> None:
+            number = list(PICTURE_NOTES).index(kind)
+            if self._noticed[number] < 0:
+                self._noticed[number] = index
+
+        image = read_image(item.impath, self.draft, self.transparency, self.upright, notice)
+        try:
+            if self.transform is None:
+                output["img"] = image
+            else:
+                several = isinstance(self.transform, (list, tuple))
+                given = self.transform if several else [self.transform]
+                for count, transform in enumerate(given, 1):
+                    key = "img" if count == 1 else f"img{count}"
+                    output[key] = self._transformed(transform, image)
+        except UserError as error:
+            raise UserError(f"image '{item.impath}' does not fit: {error}") from None
         if self.return_img0:
             output["img0"] = self.to_tensor(image)
         return output
+
+    def _transformed(self, transform: Callable, image) -> torch.Tensor | list[torch.Tensor]:
+        views = [transform(image) for _ in range(self.k_tfm)]
+        return views[0] if len(views) == 1 else views
+
+    def say_notes(self) -> None:
+        """Say what was noticed about pictures, each kind once for all loaders of a run."""
+        for (kind, note), index in zip(PICTURE_NOTES.items(), self._noticed.tolist(), strict=True):
+            if index >= 0 and kind not in _said:
+                _said.add(kind)
+                self.say(note.format(self.data_source[index].impath))
+
+    say = staticmethod(print)

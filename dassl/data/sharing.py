@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from torch.utils.data import DataLoader
 from torch.utils.data.sampler import BatchSampler, Sampler
 
+from dassl.data.data_manager import Loader
 from dassl.distributed import from_main, rank, world_size
 from dassl.utils import UserError
 
@@ -65,4 +66,4 @@ def share(loader: DataLoader, node: str) -> DataLoader:
 def _with(loader: DataLoader, batches: Sampler) -> DataLoader:
     same = ("dataset", "num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context", "generator",
             "prefetch_factor", "persistent_workers")
-    return DataLoader(batch_sampler=batches, **{name: getattr(loader, name) for name in same})
+    return Loader(batch_sampler=batches, **{name: getattr(loader, name) for name in same})

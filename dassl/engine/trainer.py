@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter  # noqa: F401 - forks import it from here
 
 from dassl import distributed
 from dassl.config import cfg_to_dict

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn, optim
 
+from dassl.optim.radam import RAdam
 from dassl.utils import check_availability
 
 AVAI_OPTIMS = ["adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw"]
@@ -30,7 +31,7 @@ def build_optimizer(model: nn.Module | Iterable, optim_cfg, param_groups: list[d
         return optim.RMSprop(param_groups, lr=lr, momentum=optim_cfg.MOMENTUM, weight_decay=decay,
                              alpha=optim_cfg.RMSPROP_ALPHA)
     if name == "radam":
-        return optim.RAdam(param_groups, lr=lr, weight_decay=decay, betas=betas)
+        return RAdam(param_groups, lr=lr, weight_decay=decay, betas=betas)
     if name == "adamw":
         return optim.AdamW(param_groups, lr=lr, weight_decay=decay, betas=betas)
     return optim.Adam(param_groups, lr=lr, weight_decay=decay, betas=betas, amsgrad=name == "amsgrad")

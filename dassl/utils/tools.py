@@ -1,6 +1,7 @@
 """Files, images, seeds: what everything else leans on."""
 
 import json
+import math
 import os
 import os.path as osp
 import platform
@@ -15,7 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 
 class UserError(Exception):
@@ -99,29 +100,109 @@ def write_json(obj: Any, fpath: str) -> None:
     atomic_write(fpath, lambda file: file.write(text.encode()))
 
 
-def read_image(path: str, draft: tuple[int, int] | None = None) -> Image.Image:
-    """The image as 8-bit RGB: grey, palette, CMYK, 16-bit and transparent files included (alpha is dropped).
+# What DatasetWrapper says about pictures, each once in a run; `{}` is the first such file.
+PICTURE_NOTES = {
+    "transparency": "Note: '{}' has transparent pixels, whose hidden colours are used as they are "
+                    "stored, as published (INPUT.TRANSPARENCY drop): set it to white to put such "
+                    "pictures on white",
+    "orientation": "Note: '{}' is a photo that viewers turn (EXIF orientation), but is used as it "
+                   "is stored, as published (INPUT.UPRIGHT False): set it to True to turn such "
+                   "pictures",
+    "depth": "Note: '{}' holds grey values that may be of other than 8 or 16 bits: "
+             "docs/datasets.md says how they are scaled",
+}
+TRANSPARENCY = ("drop", "white")
+# PIL's warning names no file, and only the orientation is read from there.
+warnings.filterwarnings("ignore", message="Corrupt EXIF data")
 
-    With `draft` (height, width) a JPEG is decoded at a fraction of its size that is not below it. Raises UserError naming a missing or unreadable file.
+
+def read_image(path: str, draft: tuple[int, int] | None = None, transparency: str = "drop",
+               upright: bool = False,
+               notice: Callable[[str], Any] = lambda kind: None) -> Image.Image:
+    """The image as 8-bit RGB, whatever its kind: deep grey, palette, CMYK, transparent ones.
+
+    Of an animation it is the first picture. transparency: "drop" takes the colours as stored,
+    "white" puts the picture on white. upright: turn it as its EXIF data says. With `draft` (height,
+    width) a JPEG is decoded at a fraction of its size that is not below it. `notice` is called with
+    the keys of PICTURE_NOTES that hold. Raises UserError naming a file that is missing, unreadable
+    or too large.
     """
+    out = "take it out of the data set"
+    remedy = f"restore it or {out}"
     try:
         with Image.open(path) as image:
             if draft is not None:
                 image.draft(None, draft[::-1])
-            if image.mode == "RGB":
-                image.load()
-                return image
-            if image.mode.startswith("I"):  # 16-bit grey, which PIL would clip to white
-                image = Image.fromarray((np.asarray(image, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8))
-            elif "transparency" in image.info:
-                image = image.convert("RGBA")  # PIL warns without this step; the colours are the same
-            return image.convert("RGB")
+            image.load()
+            if _is_turned(image):
+                if upright:
+                    image = ImageOps.exif_transpose(image)
+                else:
+                    notice("orientation")
+            return _as_rgb(image, transparency, notice)
     except FileNotFoundError:
-        raise UserError(f"image '{path}' does not exist: restore it or take it out of the data set") from None
+        raise UserError(f"image '{path}' does not exist: {remedy}") from None
+    except Image.DecompressionBombError:
+        most = 2 * Image.MAX_IMAGE_PIXELS
+        raise UserError(f"image '{path}' has more than the {most:,} pixels that are read: make it "
+                        f"smaller or {out}") from None
+    except MemoryError:
+        raise UserError(f"image '{path}' does not fit into memory: free some, or make it "
+                        "smaller") from None
     except Exception as error:  # PIL raises a dozen kinds, OSError and SyntaxError among them
+        if getattr(error, "errno", None):  # the system's refusal says nothing against the file
+            raise UserError(f"image '{path}' cannot be read ({error.strerror}): mend that, the file "
+                            "itself may be good") from None
         reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error).rstrip(".")
-        raise UserError(f"image '{path}' cannot be read ({reason}): "
-                        "restore it or take it out of the data set") from None
+        raise UserError(f"image '{path}' cannot be read ({reason}): {remedy}") from None
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Whether the EXIF data asks viewers to turn or mirror the picture; damaged data does not."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+    except Exception:  # noqa: BLE001 - it fails in many ways, and the picture itself is good
+        return False
+
+
+def _as_rgb(image: Image.Image, transparency: str, notice: Callable[[str], Any]) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return _eight_bits(np.asarray(image), notice).convert("RGB")
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    if image.mode == "La":  # grey multiplied by alpha: PIL converts it to this mode only
+        image = image.convert("LA")
+    image = image.convert("RGBA")
+    if image.getchannel("A").getextrema()[0] < 255:
+        if transparency == "white":
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        else:
+            notice("transparency")
+    return image.convert("RGB")
+
+
+def _eight_bits(values: np.ndarray, notice: Callable[[str], Any]) -> Image.Image:
+    """Grey values (H, W) of another type as 8 bits.
+
+    Whole numbers count as of 8, 12 or 16 bits and other ones as up to 1, 255, 4095 or 65535,
+    whichever is the least that holds all of the picture. Where none does (negative or larger
+    values), the smallest value becomes black and the largest white. Raises ValueError for values
+    that are not finite.
+    """
+    low, high = float(values.min()), float(values.max())
+    if not math.isfinite(high - low):
+        raise ValueError("some of its values are not finite")
+    whole = values.dtype.kind in "iu"
+    if not (whole and low >= 0 and 2**15 <= high < 2**16):  # of 16 bits without doubt
+        notice("depth")
+    if low < 0 or high > 65535:
+        found = np.rint((values.astype(np.float64) - low) * (255 / max(high - low, 1e-300)))
+    elif whole:
+        found = values.astype(np.int64) >> next(bits - 8 for bits in (8, 12, 16) if high < 2**bits)
+    else:
+        white = next(white for white in (1, 255, 4095, 65535) if high <= white)
+        found = np.rint(values * (255 / white))
+    return Image.fromarray(found.astype(np.uint8))
 
 
 def set_random_seed(seed: int) -> None:

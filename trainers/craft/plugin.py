@@ -157,7 +157,8 @@ class Craft:
 
     def _build_anchors(self) -> Anchors:
         """From exactly the images and classes this run trains on, without augmentation."""
-        items, transform = self.dm.dataset.train_x, self.dm.tfm_test
+        items = self.dm.dataset.train_x
+        transform = self.transform_of(self.test_loader, is_train=False)
         return image_anchors(self.describe_images(items, transform), lambda: self.encoded_images(items, transform), self.craft.ANCHORS_PER_CLASS,
                              self.craft.KMEANS_SEED, self.cache_folder("anchors")).to(self.device)
 

@@ -6,19 +6,50 @@ import tarfile
 import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from dassl.utils import UserError, check_availability, download_url
 
 
 @dataclass(frozen=True)
 class Datum:
-    """One image: path, class index, domain index, class name."""
+    """One image: path, class index, domain index, class name.
+
+    Data sets written for upstream Dassl also read its private attributes (`_impath`, ...), and
+    their few-shot pickles hold these.
+    """
 
     impath: str = ""
     label: int = 0
     domain: int = 0
     classname: str = ""
+
+    @property
+    def _impath(self) -> str:
+        return self.impath
+
+    @property
+    def _label(self) -> int:
+        return self.label
+
+    @property
+    def _domain(self) -> int:
+        return self.domain
+
+    @property
+    def _classname(self) -> str:
+        return self.classname
+
+    def __getstate__(self) -> dict:
+        names = {name: f"_{name}" for name in FIELDS}
+        return {names.get(key, key): value for key, value in vars(self).items()}
+
+    def __setstate__(self, state: dict) -> None:
+        names = {f"_{name}": name for name in FIELDS}
+        vars(self).update({names.get(key, key): value for key, value in state.items()})
+
+
+FIELDS = tuple(field.name for field in fields(Datum))
 
 
 class DatasetBase:

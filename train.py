@@ -188,6 +188,9 @@ def run(args: argparse.Namespace) -> None:
     sys.stdout.write(f"{' '.join(['train.py', *sys.argv[1:]])}\n\n{cfg}\n\n{collect_env_info()}\n\n")
     trainer = build_trainer(cfg)
     trainer.loaded = loaded_from(args, cfg)
+    if cfg.EVAL_ONLY and not args.model_dir and trainer.get_model_names():
+        raise UserError(f"--eval-only would test {cfg.TRAINER.NAME} without what it learns: name the folder of a training "
+                        "run with --model-dir, or leave --eval-only out to train")
     if args.model_dir or cfg.EVAL_ONLY:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
     if cfg.EVAL_ONLY:

@@ -130,7 +130,7 @@ def test_any_classes(runs, home, tmp_path, capsys):
     capsys.readouterr()
     for other in ("saxophone,tabby cat,golden retriever,red", "red,green"):
         assert predict.main(["--model-dir", runs["CSC"].folder, str(home / "pictures"), "--classes", other]) == 2
-        assert "learned a context for each of its classes (CSC), which no other class can use: leave out --classes" in capsys.readouterr().err
+        assert "learned 'ctx' for each of its classes, which no other class can use: leave out --classes" in capsys.readouterr().err
 
 
 def test_unreadable_images_are_named_and_skipped(runs, home, tmp_path, capsys):
@@ -332,7 +332,7 @@ def test_export_mistakes(runs, tmp_path, capsys):
         line = capsys.readouterr().err.strip().splitlines()[-1]
         assert line.startswith("error: ") and message in line
     assert export.main(["--model-dir", runs["CSC"].folder, str(tmp_path / "out.safetensors"), "--classes", "a,b"]) == 2
-    assert "(CSC)" in capsys.readouterr().err and not (tmp_path / "out.safetensors").exists()
+    assert "learned 'ctx' for each of its classes" in capsys.readouterr().err and not (tmp_path / "out.safetensors").exists()
 
 
 @pytest.mark.parametrize("name", ["CoOp", "CraftCoOp", "ZeroshotCLIP"])

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import build_dataset
+from dassl.evaluation import check_scores
 from dassl.utils import UserError, read_image
 from tools import inputs, plots, trained
 from tools.inputs import InputError
@@ -58,7 +59,7 @@ def features(run: Path, root: str, name: str = "") -> SimpleNamespace:
     found = load_file(file) if fresh else {}
     labels = torch.tensor([item.label for item in data.test])
     if not found or not torch.equal(found["labels"], labels):
-        trainer = trained.load(str(run), names)
+        trainer = trained.load(str(run), names, instead=f"choose a data set with the classes of that run, not {type(data).__name__}")
         loader = build_data_loader(trainer.cfg, "SequentialSampler", data.test, trainer.cfg.DATALOADER.TEST.BATCH_SIZE, tfm=trainer.dm.tfm_test, is_train=False)
         images, texts = [], []
         with torch.no_grad(), trainer.class_texts_once():
@@ -68,6 +69,8 @@ def features(run: Path, root: str, name: str = "") -> SimpleNamespace:
                 texts.append(some.text.float().cpu())
         text = torch.cat(texts) if texts[0].dim() == 3 else texts[0]
         found = {"image": torch.cat(images), "text": text.contiguous(), "labels": labels, "scale": some.scale.reshape(1).float().cpu()}
+        for part in ("image", "text"):
+            check_scores(found[part])
         try:
             inputs.write(file, lambda part: save_file(found, part), "--out")
         except (InputError, SafetensorError):

@@ -42,7 +42,8 @@ def run_name(run: Path) -> str:
 def data_of(run: Path, root: str, name: str = ""):
     """The data set that a run tested, or another of its name with all classes of that; test images without few-shot draw."""
     _, cfg = trained.read(str(run))
-    cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS, cfg.DATASET.TARGET = root or cfg.DATASET.ROOT, -1, ""
+    cfg.DATASET.ROOT = root or cfg.DATASET.ROOT
+    cfg.DATASET.NUM_SHOTS, cfg.DATASET.TARGET, cfg.DATASET.INDICES = -1, "", ""
     cfg.DATASET.NAME = name or cfg.DATASET.NAME
     return build_dataset(cfg)
 

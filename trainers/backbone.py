@@ -197,11 +197,11 @@ def load_backbone(name: str, precision: str = "fp32", activation: str = "auto") 
 
 def _weights(content: object) -> dict[str, Tensor]:
     """Tensors by CLIP's names, of what a file holds: plain, or wrapped as training codes save them."""
-    for wrapper in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
     if not isinstance(content, dict):
         return {}
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content.get(wrapper), dict):
+            return _weights(content[wrapper])
     return {TRAINING_PREFIX.sub("", str(name)): value.detach()
             for name, value in content.items() if isinstance(value, Tensor)}
 

@@ -17,6 +17,7 @@ from dassl import distributed, strict_yaml
 from dassl.config import get_cfg_default, merge_from_dict, merge_from_list
 from dassl.engine import build_trainer, difference, differences, in_words, run_hash
 from dassl.utils import UserError, collect_env_info, read_json, set_random_seed, setup_logger
+from trainers.backbone import as_read
 
 # Flag -> config key.
 FLAGS = {"root": "DATASET.ROOT", "output_dir": "OUTPUT_DIR", "resume": "RESUME", "seed": "SEED", "eval_only": "EVAL_ONLY",
@@ -169,6 +170,22 @@ def check_model(cfg, model_dir: str) -> None:
         raise UserError(f"the model in '{model_dir}' was trained with other settings ({in_words(different)}): give the test those of the training")
 
 
+def warn_of_classes(trainer, model_dir: str) -> None:
+    """Say if a trainer of another code, which cannot compare them itself, tests other classes than the run in `model_dir` learned."""
+    path = osp.join(model_dir, "results.json")
+    if hasattr(trainer, "check_classes") or not osp.isfile(path):
+        return
+    found = read_json(path)
+    theirs = found.get("classnames") if isinstance(found, dict) else None
+    if not theirs or list(map(as_read, theirs)) == [as_read(trainer.lab2cname[label]) for label in sorted(trainer.lab2cname)]:
+        return
+    learned = [name for model in trainer.get_model_names() for name, value in trainer._models[model].named_parameters()
+               if value.requires_grad and value.dim() and len(value) == len(theirs)]
+    if learned:
+        sys.stdout.write(f"Warning: the model in '{model_dir}' was trained on other classes, and '{learned[0]}' has a row for each of "
+                         f"{len(theirs)}: if these rows are the classes, the result means nothing\n")
+
+
 def run(args: argparse.Namespace) -> None:
     cfg = setup_cfg(args)
     if args.skip_done and is_done(cfg, args):
@@ -193,6 +210,7 @@ def run(args: argparse.Namespace) -> None:
                         "run with --model-dir, or leave --eval-only out to train")
     if args.model_dir or cfg.EVAL_ONLY:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
+        warn_of_classes(trainer, args.model_dir)
     if cfg.EVAL_ONLY:
         trainer.test()
     elif not args.no_train:

@@ -171,19 +171,26 @@ def check_model(cfg, model_dir: str) -> None:
 
 
 def warn_of_classes(trainer, model_dir: str) -> None:
-    """Say if a trainer of another code, which cannot compare them itself, tests other classes than the run in `model_dir` learned."""
+    """Say if a trainer of another code tests classes that the run in `model_dir` may not fit.
+
+    Such a trainer does not compare class names itself, and does not tell what it learns per class.
+    """
     path = osp.join(model_dir, "results.json")
     if hasattr(trainer, "check_classes") or not osp.isfile(path):
         return
     found = read_json(path)
     theirs = found.get("classnames") if isinstance(found, dict) else None
-    if not theirs or list(map(as_read, theirs)) == [as_read(trainer.lab2cname[label]) for label in sorted(trainer.lab2cname)]:
+    ours = [trainer.lab2cname[label] for label in sorted(trainer.lab2cname)]
+    if not theirs or list(map(as_read, theirs)) == list(map(as_read, ours)):
         return
-    learned = [name for model in trainer.get_model_names() for name, value in trainer._models[model].named_parameters()
-               if value.requires_grad and value.dim() and len(value) == len(theirs)]
-    if learned:
-        sys.stdout.write(f"Warning: the model in '{model_dir}' was trained on other classes, and '{learned[0]}' has a row for each of "
-                         f"{len(theirs)}: if these rows are the classes, the result means nothing\n")
+    for model in trainer.get_model_names():
+        for name, value in trainer._models[model].named_parameters():
+            if value.requires_grad and value.dim() and len(value) == len(theirs):
+                sys.stdout.write(
+                    f"Warning: the model in '{model_dir}' was trained on other classes, and '{name}' has "
+                    f"{len(theirs)} rows, as many: if they are the classes, the result means nothing\n"
+                )
+                return
 
 
 def run(args: argparse.Namespace) -> None:
@@ -206,8 +213,10 @@ def run(args: argparse.Namespace) -> None:
     trainer = build_trainer(cfg)
     trainer.loaded = loaded_from(args, cfg)
     if cfg.EVAL_ONLY and not args.model_dir and trainer.get_model_names():
-        raise UserError(f"--eval-only would test {cfg.TRAINER.NAME} without what it learns: name the folder of a training "
-                        "run with --model-dir, or leave --eval-only out to train")
+        raise UserError(
+            f"--eval-only would test {cfg.TRAINER.NAME} without what it learns: name the folder of "
+            "a training run with --model-dir, or leave --eval-only out to train"
+        )
     if args.model_dir or cfg.EVAL_ONLY:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
         warn_of_classes(trainer, args.model_dir)

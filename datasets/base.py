@@ -197,14 +197,15 @@ def subsample_classes(subset: str, *parts: Sequence[Datum]) -> list[list[Datum]]
 
 
 def check_picks(path: str, picked: Sequence[Datum], train: Sequence[Datum]) -> None:
-    """Raise UserError if the images that the index file `path` picks leave out a class of `train`."""
+    """Raise UserError if the picks of the index file `path` leave out a class of `train`."""
     paths = {item.impath for item in picked}
     there = {item.label for item in train if item.impath in paths}
     left_out = {item.label: item.classname for item in train if item.label not in there}
     if left_out:
         raise UserError(
-            f"'{path}' picks no image of {len(left_out)} class(es), first {', '.join(list(left_out.values())[:3])}, so that nothing "
-            "would be learned of them: add images of every class, or take DATASET.INDICES out"
+            f"'{path}' picks no image of {len(left_out)} class(es), first "
+            f"{', '.join(list(left_out.values())[:3])}, so that nothing would be learned of them: "
+            "add images of every class, or take DATASET.INDICES out"
         )
 
 
@@ -275,7 +276,10 @@ class CoOpDataset(DatasetBase):
         if cfg.DATASET.NUM_SHOTS >= 1:
             train, val = self._few_shot(train, val, cfg)
         elif cfg.DATASET.get("INDICES", ""):
-            print(f"Warning: DATASET.INDICES is not used, since DATASET.NUM_SHOTS is {cfg.DATASET.NUM_SHOTS}: all images are taken")
+            print(
+                "Warning: DATASET.INDICES is not used, since DATASET.NUM_SHOTS is "
+                f"{cfg.DATASET.NUM_SHOTS}: all images are taken"
+            )
         apart = [self._datum(row) for row in split.get("unlabelled", [])]
         train, val, test, apart = subsample_classes(cfg.DATASET.SUBSAMPLE_CLASSES, train, val, test, apart)
         target = self._target(apart if "unlabelled" in split else None, cfg, {item.classname for item in train})
@@ -406,7 +410,8 @@ class CoOpDataset(DatasetBase):
         """
         shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
         if indices := cfg.DATASET.get("INDICES", ""):
-            path = osp.join(osp.expanduser(indices), self.config_name(), f"shot_{shots}-seed_{seed}.json")
+            folder = osp.join(osp.expanduser(indices), self.config_name())
+            path = osp.join(folder, f"shot_{shots}-seed_{seed}.json")
             picks = self._picks(path, train, val)
             check_picks(path, picks[0], subsample_classes(cfg.DATASET.SUBSAMPLE_CLASSES, train)[0])
             return picks

@@ -149,9 +149,10 @@ def test_auto_knows_openais_names_files_and_archives_and_the_bundled_file(file, 
     def auto(path: str = file) -> str:
         return load_backbone(path).activation
 
-    monkeypatch.setattr(module, "SMALL", 1)
-    message = "clip.pt' is none of OpenAI's CLIPs, and weights do not tell which activation they were trained with: set MODEL.BACKBONE.ACTIVATION"
-    assert message in error(file)
+    monkeypatch.setattr(module, "NARROWEST", 1)
+    message = error(file)
+    assert "clip.pt' is none of OpenAI's CLIPs, and its weights do not tell the activation" in message
+    assert "set MODEL.BACKBONE.ACTIVATION to gelu" in message
     assert load_backbone(file, activation="gelu").activation == "gelu" and capsys.readouterr().out == ""
     torch.save({**weights, "input_resolution": torch.tensor(32), "context_length": torch.tensor(77), "vocab_size": torch.tensor(49408)},
                tmp_path / "kept.pt")
@@ -174,8 +175,8 @@ def test_auto_knows_openais_names_files_and_archives_and_the_bundled_file(file, 
 def test_auto_says_what_it_takes_a_small_file_for(file, capsys):
     assert load_backbone(file).activation == "quick_gelu"
     (line,) = capsys.readouterr().out.splitlines()
-    assert "clip.pt' is none of OpenAI's CLIPs and too small for a published one: it is computed with quick_gelu" in line
-    assert "MODEL.BACKBONE.ACTIVATION gelu" in line
+    assert "clip.pt' is none of OpenAI's CLIPs and smaller than any published one" in line
+    assert "it is computed with quick_gelu" in line and "set MODEL.BACKBONE.ACTIVATION" in line
     load_backbone(file, activation="quick_gelu")
     load_backbone(str(module.ROOT / "assets/openmoji_clip.pt"))
     assert capsys.readouterr().out == ""

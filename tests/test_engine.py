@@ -540,7 +540,7 @@ def test_a_trainer_written_for_upstream_is_warned_of_other_classes(tmp_path, cap
     for names, said in ((results["classnames"][::-1], True), (["Tabby cat", *results["classnames"][1:]], False), (["a", "b"], False)):
         path.write_text(json.dumps({**results, "classnames": names}))
         train.warn_of_classes(trainer, folder)
-        assert ("was trained on other classes, and '1.weight' has a row for each of 4" in capsys.readouterr().out) == said
+        assert ("was trained on other classes, and '1.weight' has 4 rows, as many" in capsys.readouterr().out) == said
 
 
 @pytest.mark.parametrize("count, expected", [("train_x", 3), ("train_u", 6), ("smaller_one", 3)])
@@ -577,7 +577,7 @@ def test_classes_without_images_are_in_the_matrix_and_told(tmp_path, capsys):
     assert torch.allclose(torch.load(tmp_path / "cmat.pt"), expected)
     said = capsys.readouterr().out
     for label, name in ((0, "a"), (3, "d")):
-        assert f"* class: {label} ({name})\ttotal: 0\tcorrect: 0\tacc: none, since no image is of this class\n" in said
+        assert f"* class: {label} ({name})\ttotal: 0\tcorrect: 0\tacc: none, without images\n" in said
     assert "* class: 1 (b)\ttotal: 3\tcorrect: 2\tacc: 66.7%" in said and results["perclass_accuracy"] == pytest.approx(100 / 3)
 
 

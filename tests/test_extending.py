@@ -103,6 +103,9 @@ def test_what_it_learned_per_class_is_refused_for_other_classes(folder, capsys):
         line = capsys.readouterr().err.splitlines()[-1]
         assert line.startswith("error: checkpoint '") and f"'bias' was learned for each class, and {difference};" in line
         assert not (folder / "test/results.json").exists()
+        start = ("MODEL.INIT_WEIGHTS", str(folder / "out/prompt_learner/model.pth.tar-1"))
+        assert train.main(arguments(folder, "Bias", *start, out="again")) == 2
+        assert f"'bias' was learned for each class, and {difference};" in capsys.readouterr().err
     rename(folder, "Frog", "newt_", " pike")  # the same to CLIP
     assert train.main(test) == 0
 

@@ -149,7 +149,7 @@ def test_the_model_of_an_evaluation_fits_its_classes(runs, changed, home, capsys
     folder = changed("CSC", loaded={"model_dir": runs["CSC"].folder, "epoch": 1}, classnames=["saxophone", "tabby_cat", "golden retriever", "red"])
     assert predict.main(["--model-dir", folder, str(home / "pictures")]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "'ctx' was learned for each class, and class 0 is 'tabby_cat' there and 'saxophone' here; test it on the classes" in error
+    assert "'ctx' was learned for each class, and class 0 is 'tabby_cat' there and 'saxophone' here; use it for the classes" in error
 
 
 def test_scores_that_are_no_numbers_end_it(runs, changed, home, tmp_path, capsys, monkeypatch):
@@ -178,13 +178,14 @@ def test_scores_that_are_no_numbers_end_it(runs, changed, home, tmp_path, capsys
 def test_the_activation_of_the_run_is_used_and_told(changed, runs, home, tmp_path):
     folder = changed("VPT", {"MODEL.BACKBONE.ACTIVATION": "gelu"})
     assert (predicted(folder, home)[0] - predicted(runs["VPT"].folder, home)[0]).abs().max() > 1e-5
-    assert exported(folder, tmp_path / "out.safetensors")[1]["activation"] == "gelu"
+    about = exported(folder, tmp_path / "out.safetensors")[1]
+    assert about["activation"] == "gelu" and about["use"] == export.PROMPTED + export.PLAIN
     assert trained.load(runs["VPT"].folder).backbone.activation == "quick_gelu"
 
 
 def test_runs_from_before_the_key_are_used_as_they_were(changed, monkeypatch):
     """Also with weights that a new run would have to tell the activation of."""
-    monkeypatch.setattr(backbone, "SMALL", 1)
+    monkeypatch.setattr(backbone, "NARROWEST", 1)
     folder = changed("VPT")
     results = read_json(f"{folder}/results.json")
     for activation in ("auto", None):

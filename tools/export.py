@@ -21,6 +21,7 @@ SUFFIX = ".safetensors"
 FROZEN = "probabilities are softmax(scale * image @ text_features.T), with image the unit-norm features of frozen CLIP"
 PROMPTED = ("probabilities are softmax(scale * image @ text_features.T), with image the unit-norm features of CLIP's image tower with the visual "
             "prompts of this file: features of CLIP alone do not go with these texts")
+PLAIN = "; this CLIP was trained with plain GELU, which clip.load does not compute"
 CONDITIONAL = "class texts depend on the image: this file holds the prompts only, and a prediction needs both towers"
 
 
@@ -51,14 +52,20 @@ def contents(trainer: PromptTrainer) -> tuple[dict[str, Tensor], dict[str, str]]
         tensors["text_features"] = text.float()
     for name, value in tensors.items():
         if not value.isfinite().all():
-            raise UserError(f"'{name}' of the run holds NaN or infinite numbers, which no program can use: choose another epoch with "
-                            "--load-epoch, or train again with PREC fp32 or a lower OPTIM.LR")
+            raise UserError(
+                f"'{name}' of the run holds NaN or infinite numbers, which no program can use: choose "
+                "another epoch with --load-epoch, or train again with PREC fp32 or a lower OPTIM.LR"
+            )
     prompted = type(trainer).image_features is not PromptTrainer.image_features
+    activation = trainer.backbone.activation
+    use = CONDITIONAL if text is None else PROMPTED if prompted else FROZEN
     normalised, backbone = "normalize" in cfg.INPUT.TRANSFORMS, cfg.MODEL.BACKBONE.NAME
     metadata = {
-        "method": cfg.TRAINER.NAME, "classnames": trainer.classnames, "prompts": list(learned), "use": CONDITIONAL if text is None else PROMPTED
-        if prompted else FROZEN, "image_tower_needs_prompts": prompted, "text_depends_on_image": text is None,
-        "backbone": osp.basename(backbone) if osp.isabs(backbone) else backbone, "activation": trainer.backbone.activation, "precision": trainer.precision,
+        "method": cfg.TRAINER.NAME, "classnames": trainer.classnames, "prompts": list(learned),
+        "use": use + (PLAIN if activation == "gelu" else ""),
+        "image_tower_needs_prompts": prompted, "text_depends_on_image": text is None,
+        "backbone": osp.basename(backbone) if osp.isabs(backbone) else backbone,
+        "activation": activation, "precision": trainer.precision,
         # Resize the short side to the larger number of `size`, crop the centre, scale to 0..1, subtract mean, divide by std.
         "preprocess": {"size": list(cfg.INPUT.SIZE), "interpolation": cfg.INPUT.INTERPOLATION, "mean": list(cfg.INPUT.PIXEL_MEAN) if normalised else [0.0] * 3,
                        "std": list(cfg.INPUT.PIXEL_STD) if normalised else [1.0] * 3, "instance_norm": "instance_norm" in cfg.INPUT.TRANSFORMS},

@@ -52,9 +52,9 @@ def find_images(paths: Sequence[str]) -> list[str]:
 
 @torch.no_grad()
 def predictions(trainer: PromptTrainer, paths: Sequence[str]) -> Iterator[tuple[str, Tensor | str]]:
-    """(path, probabilities (C,) on the CPU, or why there are none) of each image, in order, with a progress bar.
+    """(path, probabilities (C,) on the CPU, or why there are none) of each image, in order.
 
-    Raises UserError for scores that are not finite.
+    Shows a progress bar. Raises UserError for scores that are not finite.
     """
     size = min(AT_ONCE, trainer.cfg.DATALOADER.TEST.BATCH_SIZE)
     batches = -(-len(paths) // size)
@@ -64,9 +64,11 @@ def predictions(trainer: PromptTrainer, paths: Sequence[str]) -> Iterator[tuple[
     with trainer.class_texts_once(), progress_bar(len(paths), "images") as bar:
         for batch in loader:
             good = [item for item in batch if isinstance(item, Tensor)]
-            scores = trainer.model_inference(torch.stack(good).to(trainer.device)) if good else torch.empty(0, 0)
-            check_scores(scores)
-            rows = iter(scores.softmax(1).cpu())
+            rows = iter(())
+            if good:
+                scores = trainer.model_inference(torch.stack(good).to(trainer.device))
+                check_scores(scores)
+                rows = iter(scores.softmax(1).cpu())
             for item in batch:
                 yield next(left), item if isinstance(item, str) else next(rows)
             bar.update(len(batch))

@@ -71,14 +71,19 @@ def main(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> 
     return inputs.main(run, args, UserError)
 
 
-def load(model_dir: str, classes: Sequence[str] | None = None, load_epoch: int | None = None, weights: str = "",
-         instead: str = "leave out --classes and --classes-file") -> PromptTrainer:
+def load(
+    model_dir: str,
+    classes: Sequence[str] | None = None,
+    load_epoch: int | None = None,
+    weights: str = "",
+    instead: str = "leave out --classes and --classes-file",
+) -> PromptTrainer:
     """The trainer of the run in `model_dir`, in evaluation mode, with its learned parameters, for its own class names or `classes`.
 
     Without `load_epoch` it holds the model that the run tested; that of an evaluation (--eval-only) is in the folder it
     names. `weights` replaces MODEL.BACKBONE.NAME. What is said on the way goes to stderr. Raises UserError for
-    a folder without complete results, `classes` that parameters learned per class do not fit (`instead` is the remedy),
-    or CLIP weights or a checkpoint that do not fit.
+    a folder without complete results, for `classes` that what was learned per class does not fit
+    (`instead` is the remedy), or for CLIP weights or a checkpoint that do not fit.
     """
     path, (results, cfg) = osp.join(model_dir, "results.json"), read(model_dir)
     if not results["complete"] and load_epoch is None:
@@ -94,16 +99,22 @@ def load(model_dir: str, classes: Sequence[str] | None = None, load_epoch: int |
         _for_use(cfg, kind.options)
         with contextlib.redirect_stdout(io.StringIO()) as said:  # what a log of training tells
             trainer = _without_data(kind, list(classes or own))(cfg)
-        sys.stderr.writelines(f"{line}\n" for line in said.getvalue().splitlines() if line.startswith("Warning: "))
+        for line in said.getvalue().splitlines():
+            if line.startswith("Warning: "):
+                sys.stderr.write(f"{line}\n")
         trainer.backbone.say = functools.partial(print, file=sys.stderr)
         here, there = _hash(results["config"], cfg.MODEL.BACKBONE.NAME), results.get("config_hash")
         if here and there and here != there:
             print(f"note: '{cfg.MODEL.BACKBONE.NAME}' seems to be another CLIP than the run's (the configuration's hash is {here} with it, not "
                   f"{there}): results may differ")
-        # What was learned per class is of no use for other classes, and their number alone does not tell.
-        if classes is not None and own and list(map(as_read, classes)) != list(map(as_read, own)):
-            if names := ", ".join(f"'{name}'" for name in trainer.learned_per_class()):
-                raise UserError(f"the run in '{model_dir}' learned {names} for each of its classes, which no other class can use: {instead}")
+        # What was learned per class is of no use for others. Their number alone does not tell.
+        given, known = (list(map(as_read, names or ())) for names in (classes, own))
+        other = given and known and given != known
+        if other and (names := ", ".join(f"'{name}'" for name in trainer.learned_per_class())):
+            raise UserError(
+                f"the run in '{model_dir}' learned {names} for each of its classes, which no other "
+                f"class can use: {instead}"
+            )
         if trainer.get_model_names():
             trainer.load_model(*_checkpoint(model_dir, results, load_epoch))
         trainer.set_model_mode("eval")

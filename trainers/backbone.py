@@ -27,10 +27,10 @@ PRECISIONS = ("fp32", "fp16", "amp")
 CACHED_NUMBERS = 6_000_000  # of the widest layer: a CPU runs more images faster in pieces of this size (ViT-B/16: 9 images, 8%)
 TEXTS_AT_ONCE = 256  # bounds the memory of encoding a thousand class texts without a graph
 ACTIVATION_CHOICES = ("auto", *ACTIVATIONS)
-OPENAI_MARKS = {"input_resolution", "context_length", "vocab_size"}  # sizes that only OpenAI's archives hold
-SMALL = 20_000_000  # numbers; a CLIP that was published for general use has more
+OPENAI_MARKS = {"input_resolution", "context_length", "vocab_size"}  # only OpenAI's archives hold them
+NARROWEST = 256  # width of the embedding of the smallest published CLIP, open_clip's ViT-S-32-alt
 NAMED = 20  # words and texts that one warning lists
-TRAINING_PREFIX = re.compile(r"^((module|_orig_mod)\.)+")  # of training on several GPUs, and of torch.compile
+TRAINING_PREFIX = re.compile(r"^((module|_orig_mod)\.)+")  # of several GPUs, and of torch.compile
 END_OF_WORD = "</w>"  # ends the last token of a word in CLIP's vocabulary
 REQUIRED = ("token_embedding.weight", "positional_embedding", "ln_final.weight", "text_projection", "logit_scale",
             "transformer.resblocks.0.attn.in_proj_weight", "visual.conv1.weight")
@@ -39,8 +39,9 @@ REQUIRED = ("token_embedding.weight", "positional_embedding", "ln_final.weight",
 class Backbone(nn.Module):
     """A frozen CLIP: `text` and `image` encoders, `scale` (the exp of its logit scale), sizes and tokenizer.
 
-    Attributes: input_resolution (pixels), embed_dim D, context_length, `activation` (quick_gelu or gelu),
-    `fingerprint` (hash of what determines image features, for caches of them), `say` (takes warnings).
+    Attributes: input_resolution (pixels), embed_dim D, context_length, `activation` (quick_gelu or
+    gelu), `fingerprint` (hash of what determines image features, for caches of them), `say` (takes
+    warnings).
     """
 
     def __init__(
@@ -59,8 +60,8 @@ class Backbone(nn.Module):
             digest.update(visual[name].cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
         self.fingerprint = digest.hexdigest()
         visual = {name: value.float() if value.is_floating_point() else value for name, value in visual.items()}
-        text = {name: value.float() for name, value in weights.items() if not name.startswith("visual.")}
-        self.text = TextEncoder(text, activation)
+        text = (name for name in weights if not name.startswith("visual."))
+        self.text = TextEncoder({name: weights[name].float() for name in text}, activation)
         if "proj" in visual:
             self.image = ImageEncoder(visual, activation)
         else:  # a ResNet has neither activation
@@ -83,8 +84,8 @@ class Backbone(nn.Module):
     ) -> Tensor:
         """Token ids (N, context_length): start of text, text, end of text (the largest id), zeros.
 
-        Words that this CLIP has never learned are warned of, each once. learned: tokens at the start of
-        every text that are placeholders. told: what a warning calls the texts, if not by themselves.
+        Words that this CLIP has never learned are warned of, each once. learned: tokens at the start
+        of every text that are placeholders. told: what a warning calls the texts, if not themselves.
         Raises UserError for a text that is too long.
         """
         rows = []
@@ -107,7 +108,7 @@ class Backbone(nn.Module):
         """Name words of token rows (N, L) whose embeddings are zeros: CLIP does not see them."""
         if not self._unlearned.any():
             return
-        affected: dict[str, list[str]] = {}  # what a text is called: its words that were not named before
+        affected: dict[str, list[str]] = {}  # what a text is called: its words not named before
         for row, name in zip(tokens, told, strict=True):
             inside = row[1 + learned:int(row.argmax())]
             if new := [word for word in self._unlearned_words(inside) if word not in self._named]:
@@ -116,9 +117,9 @@ class Backbone(nn.Module):
         if words:
             self._named.update(words)
             self.say(
-                f"Warning: this CLIP has never learned {_listed(words)} (the embeddings of their tokens "
-                f"are all zeros), so that {len(affected)} of {len(set(told))} texts say less than they "
-                f"seem to: {_listed(list(affected))}; choose other words, or another CLIP"
+                f"Warning: this CLIP has never learned {_listed(words)} (the embeddings of their "
+                f"tokens are all zeros), so that {len(affected)} of {len(set(told))} texts say less "
+                f"than they seem to: {_listed(list(affected))}; choose other words, or another CLIP"
             )
 
     def _unlearned_words(self, tokens: Tensor) -> list[str]:
@@ -164,15 +165,16 @@ def count_tokens(text: str) -> int:
 
 
 def as_read(classname: str) -> list[int]:
-    """Tokens of a class name: those that differ in case, underscores or blanks only are one to CLIP."""
+    """Tokens of a class name: CLIP reads names that differ in case, `_` or blanks only as the same."""
     return _tokenizer.encode(classname.replace("_", " "))
 
 
 def load_backbone(name: str, precision: str = "fp32", activation: str = "auto") -> Backbone:
     """CLIP by OpenAI name (downloaded and checked by `clip`) or from a state dict or TorchScript file, on the CPU.
 
-    A relative path is looked up from the working folder, then from this repository. activation: quick_gelu,
-    gelu, or auto, which knows OpenAI's and the bundled CLIP. Raises UserError with the remedy.
+    A relative path is looked up from the working folder, then from this repository. activation:
+    quick_gelu, gelu, or auto, which knows OpenAI's and the bundled CLIP. Raises UserError with the
+    remedy.
     """
     known = name in clip.available_models()
     path = _download(name) if known else _find(name)
@@ -184,7 +186,7 @@ def load_backbone(name: str, precision: str = "fp32", activation: str = "auto") 
     for key, value in weights.items():
         if not key.endswith("attn_mask") and not value.isfinite().all():  # a mask holds infinities
             raise UserError(
-                f"'{path}' holds NaN or infinite numbers in '{key}', so nothing can be computed with it: "
+                f"'{path}' holds NaN or infinite numbers in '{key}', so that no feature is one: "
                 "fetch or convert it again, or give MODEL.BACKBONE.NAME another"
             )
     activation = _activation(activation, path, weights, known)
@@ -196,7 +198,7 @@ def load_backbone(name: str, precision: str = "fp32", activation: str = "auto") 
 
 
 def _weights(content: object) -> dict[str, Tensor]:
-    """Tensors by CLIP's names, of what a file holds: plain, or wrapped as training codes save them."""
+    """Tensors by CLIP's names, of what a file holds: plain, or as training codes wrap them."""
     if not isinstance(content, dict):
         return {}
     for wrapper in ("state_dict", "model"):
@@ -207,37 +209,43 @@ def _weights(content: object) -> dict[str, Tensor]:
 
 
 def _activation(asked: str, path: str, weights: Mapping[str, Tensor], known: bool) -> str:
-    """The activation to compute with. Weights do not tell; those of OpenAI were trained with quick_gelu.
+    """The activation to compute with. Weights do not tell; all of OpenAI's were trained with quick_gelu.
 
-    known: whether the file was fetched by OpenAI's name. Raises UserError for `auto` with a file that is
-    neither OpenAI's nor bundled; only one that is too small for a published CLIP is taken as OpenAI's are.
+    known: whether the file was fetched by OpenAI's name. A CLIP that is too small for a published one
+    is taken to be like OpenAI's, and that is said. Raises UserError for `auto` with any other file.
     """
     if asked == "quick_gelu":
         return asked
-    known = known or OPENAI_MARKS <= weights.keys() or _sha256(path) in _known_files(os.path.getsize(path))
+    known = known or OPENAI_MARKS <= weights.keys() or _is_known_file(path)
     if asked == "gelu":
         if known:
-            print(f"Warning: MODEL.BACKBONE.ACTIVATION is gelu, but '{path}' was trained with quick_gelu")
+            print(
+                f"Warning: MODEL.BACKBONE.ACTIVATION is gelu, but '{path}' was trained with quick_gelu"
+            )
         return asked
     if known:
         return "quick_gelu"
-    if sum(value.numel() for value in weights.values()) < SMALL:
+    if weights["text_projection"].shape[-1] < NARROWEST:
         print(
-            f"Note: '{path}' is none of OpenAI's CLIPs and too small for a published one: it is computed with "
-            "quick_gelu as theirs are; set MODEL.BACKBONE.ACTIVATION gelu if it was trained with plain GELU"
+            f"Note: '{path}' is none of OpenAI's CLIPs and smaller than any published one: it is "
+            "computed with quick_gelu, as OpenAI's are; set MODEL.BACKBONE.ACTIVATION to gelu if it "
+            "was trained with that"
         )
         return "quick_gelu"
     raise UserError(
-        f"'{path}' is none of OpenAI's CLIPs, and weights do not tell which activation they were trained with: set "
-        "MODEL.BACKBONE.ACTIVATION to gelu (most of open_clip's models, such as LAION-2B and DataComp) or to "
-        "quick_gelu (OpenAI's own, tuned or converted; MetaCLIP, DFN and what open_clip names -quickgelu)"
+        f"'{path}' is none of OpenAI's CLIPs, and its weights do not tell the activation that they "
+        "were trained with: set MODEL.BACKBONE.ACTIVATION to gelu (most models of open_clip, such as "
+        "LAION-2B and DataComp) or to quick_gelu (OpenAI's own after tuning or conversion, MetaCLIP, "
+        "DFN, and what open_clip names -quickgelu)"
     )
 
 
-def _known_files(size: int) -> set[str]:
-    """SHA-256 of OpenAI's files, which their addresses hold, and of bundled files of this size (bytes)."""
-    bundled = (path for path in (ROOT / "assets").glob("*.pt") if path.stat().st_size == size)
-    return {url.split("/")[-2] for url in clip.clip._MODELS.values()} | {_sha256(path) for path in bundled}
+def _is_known_file(path: str) -> bool:
+    """Whether its content is a bundled file's or one of OpenAI's, whose addresses hold SHA-256."""
+    size = os.path.getsize(path)
+    bundled = [file for file in (ROOT / "assets").glob("*.pt") if file.stat().st_size == size]
+    addresses = clip.clip._MODELS.values()
+    return _sha256(path) in {*(url.split("/")[-2] for url in addresses), *map(_sha256, bundled)}
 
 
 def _sha256(path: str | Path) -> str:

@@ -143,7 +143,8 @@ class PromptTrainer(TrainerX):
 
     def ensemble_features(self, templates: Sequence[str], at_length_1: bool = True) -> Tensor:
         """Unit-norm mean (C, D) over templates of frozen CLIP's text features, each at length 1 or as it was encoded."""
-        self.backbone.tokenize([template.format("") for template in templates], told=templates)  # warns
+        # For the warning of words that CLIP has never learned, which names templates here.
+        self.backbone.tokenize([template.format("") for template in templates], told=templates)
         texts = [template.format(name) for template in templates for name in self.classnames]
         return unit(self.backbone.encode_texts(texts, at_length_1).unflatten(0, (len(templates), -1)).mean(0))
 
@@ -280,6 +281,10 @@ class PromptTrainer(TrainerX):
         self.optim = build_optimizer(self.model, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model(self.model_name, self.model, self.optim, self.sched)
+        if cfg.MODEL.INIT_WEIGHTS:
+            theirs = load_checkpoint(cfg.MODEL.INIT_WEIGHTS).get("classnames") or ()
+            if len(theirs) == self.num_classes:  # else their shapes differ, and they are not taken
+                self.check_classes(theirs, cfg.MODEL.INIT_WEIGHTS)
         scaled = self.precision == "amp" and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type) if scaled else None
 
@@ -334,8 +339,8 @@ class PromptTrainer(TrainerX):
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load `directory`/<model name>/model.pth.tar-<epoch>, or model-best.pth.tar without epoch.
 
-        Takes own checkpoints and published ones; says what of the latter is ignored. Raises UserError if one does not fit,
-        or holds what was learned for each of other classes.
+        Takes own checkpoints and published ones; says what of the latter is ignored. Raises UserError
+        if one does not fit, or holds what was learned for each of other classes.
         """
         if not directory:
             print("Note that load_model() is skipped as no pretrained model is given")
@@ -350,33 +355,38 @@ class PromptTrainer(TrainerX):
 
 
     def check_classes(self, theirs: Sequence[str] | None, path: str) -> None:
-        """Raise UserError if `path` was trained on other classes or another order, and a parameter is per class.
+        """Raise UserError if something was learned per class, but for other classes or another order.
 
-        theirs: class names of that training; None if they are not known, which is said.
+        theirs: class names that the checkpoint `path` was trained on; None if they are not known, which
+        is said.
         """
         if theirs and list(map(as_read, theirs)) == list(map(as_read, self.classnames)):
             return
         if not (names := ", ".join(f"'{name}'" for name in self.learned_per_class())):
             return
         if not theirs:
-            print(f"Warning: '{path}' does not tell which classes it was trained on, but {names} was learned for each "
-                  "of them: the result means something only for the same classes in the same order")
+            print(
+                f"Warning: '{path}' does not tell which classes it was trained on, but {names} was "
+                "learned for each of them: the result means something only for the same classes in the "
+                "same order"
+            )
             return
         raise UserError(
-            f"checkpoint '{path}' does not fit: {names} was learned for each class, and {_other_classes(theirs, self.classnames)}; "
-            "test it on the classes it was trained on, in that order"
+            f"checkpoint '{path}' does not fit: {names} was learned for each class, and "
+            f"{_other_classes(theirs, self.classnames)}; use it for the classes it was trained on, in "
+            "that order"
         )
 
     def learned_per_class(self) -> list[str]:
-        """Names of learned tensors that other classes cannot use: their shapes follow the number of classes.
+        """Names of learned tensors whose shapes follow the number of classes: others cannot use them.
 
         Found by building the prompts once more, for another number.
         """
         if not self.get_model_names():
             return []
         names = self.classnames
-        number = 2 if len(names) > 2 else len(names) + 1
-        names = [names[label % len(names)] for label in range(number)]
+        names = names[:min(2, len(names) - 1)] or [*names, "another class"]
+        number = len(names)
         changed = {"classnames": names, "num_classes": number, "lab2cname": dict(enumerate(names))}
         other = copy.copy(self)
         other.num_classes, other.lab2cname = number, changed["lab2cname"]
@@ -409,7 +419,8 @@ def _other_classes(theirs: Sequence[str], ours: Sequence[str]) -> str:
     """How two lists of class names differ, in words."""
     if len(theirs) != len(ours):
         return f"there are {len(theirs)} classes there and {len(ours)} here"
-    label = next(i for i, pair in enumerate(zip(theirs, ours, strict=True)) if as_read(pair[0]) != as_read(pair[1]))
+    pairs = enumerate(zip(theirs, ours, strict=True))
+    label = next(label for label, (one, other) in pairs if as_read(one) != as_read(other))
     return f"class {label} is '{theirs[label]}' there and '{ours[label]}' here"
 
 
@@ -426,8 +437,10 @@ def load_learned(model: nn.Module, state: dict[str, Tensor], path: str) -> None:
         if name not in state:
             raise UserError(f"checkpoint '{path}' lacks '{name}': use the trainer that wrote it")
         if not state[name].isfinite().all():
-            raise UserError(f"checkpoint '{path}' holds NaN or infinite numbers in '{name}': load another epoch, or train again "
-                            "with a lower OPTIM.LR")
+            raise UserError(
+                f"checkpoint '{path}' holds NaN or infinite numbers in '{name}': load another epoch, "
+                "or train again with a lower OPTIM.LR"
+            )
         if state[name].shape != value.shape:
             raise UserError(f"checkpoint '{path}' does not fit: '{name}' is {tuple(state[name].shape)} there and "
                             f"{tuple(value.shape)} here; use the backbone, context options and, with class-specific contexts, "

@@ -121,7 +121,8 @@ class Encoder(Frozen):
         super().__init__(weights)
         blocks = sub_weights(weights, "transformer.resblocks.")
         self.layers = 1 + max(int(name.split(".")[0]) for name in blocks)
-        self.blocks = nn.ModuleList(Block(sub_weights(blocks, f"{i}."), activation) for i in range(self.layers))
+        own = (sub_weights(blocks, f"{i}.") for i in range(self.layers))
+        self.blocks = nn.ModuleList(Block(weights, activation) for weights in own)
         self.width, self.embed_dim = getattr(self, self.projection).shape
 
     @property

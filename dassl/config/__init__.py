@@ -17,7 +17,8 @@ from dassl.utils.tools import UserError
 # change it: each worker has an augmentation stream of its own.)
 _NOT_HASHED = {"OUTPUT_DIR", "DATASET.ROOT", "RESUME", "EVAL_ONLY", "VERBOSE", "USE_CUDA", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "LOG.WANDB",
                "LOG.WANDB_PROJECT"}
-# Values with which a run is what it was before there was the key: left out of the hash, so that hashes of earlier runs stay.
+# Values with which a run is what it was before there was the key: not counted, so that hashes of
+# earlier runs stay.
 AS_BEFORE = {"MODEL.BACKBONE.ACTIVATION": ("quick_gelu", "auto")}  # auto is quick_gelu, or refused
 # Keys that may name a file, whose content then counts too.
 _FILES = ("MODEL.BACKBONE.NAME", "MODEL.INIT_WEIGHTS")

@@ -31,7 +31,8 @@ def differences(stored: dict, cfg) -> list[tuple[str, object, object]]:
     """(key, value stored, value in `cfg`) of everything a run depends on in which a stored configuration differs from `cfg`.
 
     stored: "config" of a results.json or checkpoint. Files are compared by content and shown by name. A key that one of the two lacks
-    has the value "absent" there, or the one that stands for it (AS_BEFORE). Raises AttributeError, KeyError or TypeError for what is no whole configuration.
+    has the value "absent" there, or the first of AS_BEFORE that stands for it. Raises AttributeError,
+    KeyError or TypeError for what is no whole configuration.
     """
     def values(tree: dict) -> dict[str, tuple]:
         """{key: (what counts, what the configuration says)}."""

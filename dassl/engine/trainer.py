@@ -171,7 +171,8 @@ class TrainerBase:
             state = {"state_dict": self._models[name].state_dict(), "epoch": epoch + 1,
                      "optimizer": optim.state_dict() if optim is not None else None,
                      "scheduler": sched.state_dict() if sched is not None else None,
-                     "val_result": None if val_result is None else float(val_result), "classnames": self._classnames(),
+                     "val_result": None if val_result is None else float(val_result),
+                     "classnames": self._classnames(),
                      "rng": get_rng_state(), "config_hash": self._hash(), "config": cfg_to_dict(self.cfg) if "cfg" in self.__dict__ else None,
                      "best_result": float(self.__dict__.get("best_result", -math.inf)), "seconds": self._seconds(), "extra": self.extra_state()}
             save_checkpoint(state, osp.join(directory, name), is_best=is_best, model_name=model_name)

@@ -12,11 +12,11 @@ from dassl.utils import UserError
 
 
 def check_scores(scores: object) -> None:
-    """Raise UserError if a tensor of scores, (B, classes) as a rule, holds NaN or infinite numbers."""
+    """Raise UserError if a tensor of scores, as a rule (B, classes), is not finite."""
     if isinstance(scores, torch.Tensor) and not scores.isfinite().all():
         raise UserError(
-            "the model's scores are NaN or infinite for some images, so there is no result: use PREC fp32, or a model "
-            "that was trained with a lower OPTIM.LR"
+            "the model's scores are NaN or infinite for some images, so there is no result: use PREC "
+            "fp32, or a model that was trained with a lower OPTIM.LR"
         )
 
 
@@ -52,7 +52,7 @@ class Classification(EvaluatorBase):
         self._correct = self._total = self._classes = 0
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
-        """mo: scores (B, classes); gt: labels (B,). Raises UserError for scores that are not finite."""
+        """mo: scores (B, classes); gt: labels (B,). UserError for scores that are not finite."""
         check_scores(mo)
         self._classes = max(self._classes, mo.shape[1])
         pred, true = mo.argmax(1).tolist(), gt.tolist()
@@ -77,13 +77,15 @@ class Classification(EvaluatorBase):
             results["perclass_accuracy"] = self._per_class(true, pred)
         if self.cfg.TEST.COMPUTE_CMAT and is_main():
             path = osp.join(self.cfg.OUTPUT_DIR, "cmat.pt")
-            torch.save(torch.from_numpy(confusion_matrix(true, pred, labels=self._labels(), normalize="true")), path)
+            matrix = confusion_matrix(true, pred, labels=self._labels(), normalize="true")
+            torch.save(torch.from_numpy(matrix), path)
             print(f"Confusion matrix is saved to {path}")
         return results
 
     def _labels(self) -> range:
         """Of all classes, those without images included."""
-        return range(max(self._classes, len(self._lab2cname or {}), max(self._y_true, default=-1) + 1))
+        known = len(self._lab2cname or {})
+        return range(max(self._classes, known, max(self._y_true, default=-1) + 1))
 
     def _per_class(self, true: np.ndarray, pred: np.ndarray) -> float:
         """Mean accuracy over the classes that have images; the others are told, too."""
@@ -93,7 +95,7 @@ class Classification(EvaluatorBase):
             hits = pred[true == label] == label
             name = (self._lab2cname or {}).get(label, "")
             if not len(hits):
-                print(f"* class: {label} ({name})\ttotal: 0\tcorrect: 0\tacc: none, since no image is of this class")
+                print(f"* class: {label} ({name})\ttotal: 0\tcorrect: 0\tacc: none, without images")
                 continue
             accuracies.append(100.0 * float(hits.mean()))
             print(f"* class: {label} ({name})\ttotal: {len(hits):,}\tcorrect: {hits.sum():,}\tacc: {accuracies[-1]:.1f}%")

@@ -206,6 +206,15 @@ def test_words_that_clip_never_learned_are_told_on_stderr(runs, home, tmp_path, 
         assert said.err.count("Warning: this CLIP has never learned 'zebra'") == 1 and "Warning" not in said.out
 
 
+def test_templates_with_words_that_clip_never_learned_are_told(changed, home, tmp_path, capsys):
+    weights = torch.load(home / "clip.pt")
+    weights["token_embedding.weight"][SimpleTokenizer().encode("cropped")] = 0
+    torch.save(weights, tmp_path / "other.pt")
+    folder = changed("ZeroshotCLIP", {"DATASET.TEMPLATE": "a cropped photo of a {}."})
+    predicted(folder, home, "--weights", str(tmp_path / "other.pt"))
+    assert "so that 1 of 1 texts say less than they seem to: 'a cropped photo of a {}.';" in capsys.readouterr().err
+
+
 def test_unreadable_images_are_named_and_skipped(runs, home, tmp_path, capsys):
     good = Path(shutil.copy(home / "pictures/more/test-red-0.png", tmp_path / "a.png"))
     (tmp_path / "b.png").write_bytes(b"no picture")

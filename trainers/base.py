@@ -139,12 +139,16 @@ class PromptTrainer(TrainerX):
 
     def class_texts(self) -> list[str]:
         """The data set's first template, filled with each class name."""
+        self._warn_of_templates([self.template])
         return [self.template.format(name) for name in self.classnames]
+
+    def _warn_of_templates(self, templates: Sequence[str]) -> None:
+        """Name those with words that CLIP has never learned, rather than each text made of them."""
+        self.backbone.tokenize([text.replace("{}", "") for text in templates], told=templates)
 
     def ensemble_features(self, templates: Sequence[str], at_length_1: bool = True) -> Tensor:
         """Unit-norm mean (C, D) over templates of frozen CLIP's text features, each at length 1 or as it was encoded."""
-        # For the warning of words that CLIP has never learned, which names templates here.
-        self.backbone.tokenize([template.format("") for template in templates], told=templates)
+        self._warn_of_templates(templates)
         texts = [template.format(name) for template in templates for name in self.classnames]
         return unit(self.backbone.encode_texts(texts, at_length_1).unflatten(0, (len(templates), -1)).mean(0))
 
@@ -380,12 +384,11 @@ class PromptTrainer(TrainerX):
     def learned_per_class(self) -> list[str]:
         """Names of learned tensors whose shapes follow the number of classes: others cannot use them.
 
-        Found by building the prompts once more, for another number.
+        Found by building the prompts once more, for one class more; nothing else changes.
         """
         if not self.get_model_names():
             return []
-        names = self.classnames
-        names = names[:min(2, len(names) - 1)] or [*names, "another class"]
+        names = [*self.classnames, self.classnames[0]]  # a name that structures know
         number = len(names)
         changed = {"classnames": names, "num_classes": number, "lab2cname": dict(enumerate(names))}
         other = copy.copy(self)

@@ -44,9 +44,10 @@ class Context(nn.Module):
             if needed > text.context_length:
                 raise UserError(f"class name '{name}' with {length} context tokens takes {needed} positions but the text encoder "
                                 f"has {text.context_length}: shorten the name or the context")
-        placeholders = 0 if words else n_ctx  # words that the context starts from are read
+        if words:
+            backbone.tokenize([lead])  # warns of its words, which are read
         texts = [f"{lead} {name}." for name in classnames]
-        tokens = backbone.tokenize(texts, placeholders, texts if words else classnames)
+        tokens = backbone.tokenize(texts, learned=0 if words else n_ctx, told=classnames)
         eot = tokens.argmax(1)
         tokens = tokens[:, :int(eot.max()) + 1].to(text.positional_embedding.device)
         embedded = text.embed(tokens)

@@ -29,6 +29,7 @@ class VPT(PromptTrainer):
     def build_prompts(self) -> nn.Module:
         options, tower = self.cfg.TRAINER.VPT, self.backbone.image
         words = options.CTX_INIT.replace("_", " ").split()
+        self.backbone.tokenize([" ".join(words)])  # warns of words that CLIP has never learned
         self.frozen_text = self.backbone.encode_texts([" ".join([*words, f"{name}."]) for name in self.classnames])
         tower.check_depth(options.PROMPT_DEPTH_VISION)
         model = nn.Module()

@@ -159,6 +159,8 @@ class GroupClassification(Classification):
         for group, value in accuracy.items():
             self.groups[self.name(*group)] = {"label": group[0], "domain": group[1], "total": total[group], "correct": correct[group], "accuracy": value}
             print(f"* group: {self.name(*group)}\ttotal: {total[group]:,}\tcorrect: {correct[group]:,}\tacc: {value:.1f}%")
+        for group in sorted(self._train_counts.keys() - accuracy.keys()):
+            print(f"* group: {self.name(*group)}\ttotal: 0\tcorrect: 0\tacc: none, without images")
         return results
 
     def details(self) -> dict:

@@ -18,6 +18,7 @@ from dassl.config import get_cfg_default, merge_from_dict, merge_from_list
 from dassl.engine import build_trainer, difference, differences, in_words, run_hash
 from dassl.utils import UserError, collect_env_info, read_json, set_random_seed, setup_logger
 from datasets.files import is_utf8, print_any_name, shown
+from trainers.backbone import as_read
 
 # Flag -> config key.
 FLAGS = {"root": "DATASET.ROOT", "output_dir": "OUTPUT_DIR", "resume": "RESUME", "seed": "SEED", "eval_only": "EVAL_ONLY",
@@ -172,6 +173,29 @@ def check_model(cfg, model_dir: str) -> None:
         raise UserError(f"the model in '{model_dir}' was trained with other settings ({in_words(different)}): give the test those of the training")
 
 
+def warn_of_classes(trainer, model_dir: str) -> None:
+    """Say if a trainer of another code tests classes that the run in `model_dir` may not fit.
+
+    Such a trainer does not compare class names itself, and does not tell what it learns per class.
+    """
+    path = osp.join(model_dir, "results.json")
+    if hasattr(trainer, "check_classes") or not osp.isfile(path):
+        return
+    found = read_json(path)
+    theirs = found.get("classnames") if isinstance(found, dict) else None
+    ours = [trainer.lab2cname[label] for label in sorted(trainer.lab2cname)]
+    if not theirs or list(map(as_read, theirs)) == list(map(as_read, ours)):
+        return
+    for model in trainer.get_model_names():
+        for name, value in trainer._models[model].named_parameters():
+            if value.requires_grad and value.dim() and len(value) == len(theirs):
+                sys.stdout.write(
+                    f"Warning: the model in '{model_dir}' was trained on other classes, and '{name}' has "
+                    f"{len(theirs)} rows, as many: if they are the classes, the result means nothing\n"
+                )
+                return
+
+
 def run(args: argparse.Namespace) -> None:
     cfg = setup_cfg(args)
     if args.skip_done and is_done(cfg, args):
@@ -191,8 +215,14 @@ def run(args: argparse.Namespace) -> None:
     sys.stdout.write(f"{' '.join(['train.py', *sys.argv[1:]])}\n\n{cfg}\n\n{collect_env_info()}\n\n")
     trainer = build_trainer(cfg)
     trainer.loaded = loaded_from(args, cfg)
+    if cfg.EVAL_ONLY and not args.model_dir and trainer.get_model_names():
+        raise UserError(
+            f"--eval-only would test {cfg.TRAINER.NAME} without what it learns: name the folder of "
+            "a training run with --model-dir, or leave --eval-only out to train"
+        )
     if args.model_dir or cfg.EVAL_ONLY:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
+        warn_of_classes(trainer, args.model_dir)
     if cfg.EVAL_ONLY:
         trainer.test()
     elif not args.no_train:

@@ -182,6 +182,19 @@ def subsample_classes(subset: str, *parts: Sequence[Datum]) -> list[list[Datum]]
              for item in part if item.label in new_label] for part in parts]
 
 
+def check_picks(path: str, picked: Sequence[Datum], train: Sequence[Datum]) -> None:
+    """Raise UserError if the picks of the index file `path` leave out a class of `train`."""
+    paths = {item.impath for item in picked}
+    there = {item.label for item in train if item.impath in paths}
+    left_out = {item.label: item.classname for item in train if item.label not in there}
+    if left_out:
+        raise UserError(
+            f"'{path}' picks no image of {len(left_out)} class(es), first "
+            f"{', '.join(list(left_out.values())[:3])}, so that nothing would be learned of them: "
+            "add images of every class, or take DATASET.INDICES out"
+        )
+
+
 def labelled_like(source: Sequence[Datum], target: Sequence[Datum]) -> list[Datum]:
     """The target's items with the source's labels: their own if both have the same classes in the same order, else by class name.
 
@@ -252,6 +265,11 @@ class CoOpDataset(DatasetBase):
         train, val, test = ([self._datum(row) for row in split[part]] for part in PARTS)
         if cfg.DATASET.NUM_SHOTS >= 1:
             train, val = self._few_shot(train, val, cfg)
+        elif cfg.DATASET.get("INDICES", ""):
+            print(
+                "Warning: DATASET.INDICES is not used, since DATASET.NUM_SHOTS is "
+                f"{cfg.DATASET.NUM_SHOTS}: all images are taken"
+            )
         apart = [self._datum(row) for row in split.get("unlabelled", [])]
         train, val, test, apart = subsample_classes(cfg.DATASET.SUBSAMPLE_CLASSES, train, val, test, apart)
         target = self._target(apart if "unlabelled" in split else None, cfg, {item.classname for item in train})
@@ -399,7 +417,11 @@ class CoOpDataset(DatasetBase):
         """
         shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
         if indices := cfg.DATASET.get("INDICES", ""):
-            return self._picks(osp.join(osp.expanduser(indices), self.config_name(), f"shot_{shots}-seed_{seed}.json"), train, val)
+            folder = osp.join(osp.expanduser(indices), self.config_name())
+            path = osp.join(folder, f"shot_{shots}-seed_{seed}.json")
+            picks = self._picks(path, train, val)
+            check_picks(path, picks[0], subsample_classes(cfg.DATASET.SUBSAMPLE_CLASSES, train)[0])
+            return picks
         drawn_from = "\n".join(f"{self._relative(item)} {item.label} {item.classname} {item.domain}" for item in (*train, *val))
         checksum = hashlib.sha256(drawn_from.encode("utf-8", "surrogateescape")).hexdigest()  # names of files need not be UTF-8
         cache = osp.join(self.dataset_dir, self.few_shot_folder, f"shot_{shots}-seed_{seed}.json")

@@ -1,5 +1,8 @@
 """Loading CLIP from names and files, sizes, precisions, and what is said about wrong ones."""
 
+import copy
+import hashlib
+import shutil
 import urllib.error
 
 import clip.clip
@@ -11,6 +14,8 @@ from tiny_clip import TINY, images, vit_weights
 from dassl.utils import UserError
 from trainers import backbone as module
 from trainers.backbone import Backbone, load_backbone, unit
+from trainers.prompts import Context
+from trainers.templates import SIXTY
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +85,169 @@ def test_images_in_pieces_give_the_same_features(weights, monkeypatch):
     whole = backbone.encode_images(images(5, 32))
     monkeypatch.setattr(module, "CACHED_NUMBERS", 2 * 17 * 4 * 64)
     assert torch.allclose(backbone.encode_images(images(5, 32)), whole, atol=1e-6)
+
+
+# Names of training codes, activations, numbers that are none
+
+
+def test_names_and_wrappers_of_training_codes(file, tmp_path, weights):
+    expected = load_backbone(file).encode_images(images(2, 32))
+    parallel = {f"module.{name}": value for name, value in weights.items()}
+    for content in (
+        parallel,
+        {"epoch": 3, "name": "run", "state_dict": parallel},
+        {"epoch": 3, "model": weights},
+        {"model": {"state_dict": {f"module._orig_mod.{name}": value for name, value in weights.items()}}},
+    ):
+        torch.save(content, tmp_path / "wrapped.pt")
+        assert torch.equal(load_backbone(str(tmp_path / "wrapped.pt")).encode_images(images(2, 32)), expected)
+
+
+def with_gelu(model: torch.nn.Module) -> torch.nn.Module:
+    """clip's own model as open_clip's plain configurations compute it."""
+    for part in list(model.modules()):
+        for name, child in part.named_children():
+            if isinstance(child, clip.model.QuickGELU):
+                setattr(part, name, torch.nn.GELU())
+    return model
+
+
+def test_both_activations_are_exact(file, weights):
+    model = clip.model.CLIP(TINY["embed"], TINY["image"], TINY["vision_layers"], TINY["vision_width"], TINY["patch"], 77, 49408,
+                            TINY["text_width"], 1, TINY["text_layers"]).eval()
+    model.load_state_dict(weights)
+    texts, found = ["a cat", "a photo of a dog"], {}
+    with torch.no_grad():
+        for activation in ("quick_gelu", "gelu"):
+            model = with_gelu(model) if activation == "gelu" else model
+            backbone = load_backbone(file, activation=activation)
+            assert backbone.activation == activation
+            found[activation] = backbone.encode_images(images(2, 32)), backbone.encode_texts(texts)
+            assert torch.allclose(found[activation][0], unit(model.encode_image(images(2, 32))), atol=1e-6)
+            assert torch.allclose(found[activation][1], unit(model.encode_text(backbone.tokenize(texts))), atol=1e-6)
+    for one, other in zip(*found.values(), strict=True):
+        assert (one - other).abs().max() > 1e-5
+
+
+def test_the_text_tower_beside_a_resnet_has_an_activation_too(resnet):
+    model = with_gelu(copy.deepcopy(resnet))
+    backbone = Backbone(resnet.state_dict(), activation="gelu")
+    texts = ["a cat", "a photo of a dog"]
+    assert torch.allclose(backbone.encode_texts(texts), unit(model.encode_text(backbone.tokenize(texts))), atol=1e-6)
+    assert torch.allclose(backbone.image(images(3, 32)), resnet.encode_image(images(3, 32)), atol=1e-5)
+
+
+def test_caches_know_the_activation_and_stay_valid_for_quick_gelu(weights):
+    digest = hashlib.sha256(b"fp32")  # as before there was a choice
+    for name in sorted(name for name in weights if name.startswith("visual.")):
+        digest.update(name.removeprefix("visual.").encode())
+        digest.update(weights[name].numpy().tobytes())
+    assert Backbone(weights).fingerprint == digest.hexdigest() != Backbone(weights, activation="gelu").fingerprint
+
+
+def test_auto_knows_openais_names_files_and_archives_and_the_bundled_file(file, weights, tmp_path, monkeypatch, capsys):
+    def auto(path: str = file) -> str:
+        return load_backbone(path).activation
+
+    monkeypatch.setattr(module, "NARROWEST", 1)
+    message = error(file)
+    assert "clip.pt' is none of OpenAI's CLIPs, and its weights do not tell the activation" in message
+    assert "set MODEL.BACKBONE.ACTIVATION to gelu" in message
+    assert load_backbone(file, activation="gelu").activation == "gelu" and capsys.readouterr().out == ""
+    torch.save({**weights, "input_resolution": torch.tensor(32), "context_length": torch.tensor(77), "vocab_size": torch.tensor(49408)},
+               tmp_path / "kept.pt")
+    assert auto(str(tmp_path / "kept.pt")) == "quick_gelu"
+    with monkeypatch.context() as patch:
+        patch.setattr(clip.clip, "_download", lambda url, folder: file)
+        assert auto("ViT-B/16") == "quick_gelu"
+    with monkeypatch.context() as patch:
+        url = f"https://example.org/{hashlib.sha256((tmp_path / 'clip.pt').read_bytes()).hexdigest()}/x.pt"
+        patch.setitem(clip.clip._MODELS, "x", url)
+        assert auto() == "quick_gelu"
+        assert load_backbone(file, activation="gelu").activation == "gelu"
+        assert "MODEL.BACKBONE.ACTIVATION is gelu, but" in capsys.readouterr().out
+    (tmp_path / "repository/assets").mkdir(parents=True)
+    shutil.copy(file, tmp_path / "repository/assets/bundled.pt")
+    monkeypatch.setattr(module, "ROOT", tmp_path / "repository")
+    assert auto() == "quick_gelu" and capsys.readouterr().out == ""
+
+
+def test_auto_says_what_it_takes_a_small_file_for(file, capsys):
+    assert load_backbone(file).activation == "quick_gelu"
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "clip.pt' is none of OpenAI's CLIPs and smaller than any published one" in line
+    assert "it is computed with quick_gelu" in line and "set MODEL.BACKBONE.ACTIVATION" in line
+    load_backbone(file, activation="quick_gelu")
+    load_backbone(str(module.ROOT / "assets/openmoji_clip.pt"))
+    assert capsys.readouterr().out == ""
+
+
+def test_weights_that_are_no_numbers(tmp_path, weights):
+    masked = weights | {"attn_mask": torch.full((2, 2), -torch.inf).triu(1)}
+    torch.save(masked, tmp_path / "mask.pt")
+    load_backbone(str(tmp_path / "mask.pt"))
+    for value in (torch.nan, torch.inf):
+        wrong = weights["visual.proj"].clone()
+        wrong[3, 4] = value
+        torch.save(weights | {"visual.proj": wrong}, tmp_path / "wrong.pt")
+        assert "wrong.pt' holds NaN or infinite numbers in 'visual.proj'" in error(str(tmp_path / "wrong.pt"))
+
+
+# Words without an embedding
+
+
+@pytest.fixture
+def forgetful(weights):
+    """A CLIP that has never learned "dog", the second half of "tabby", "!" and "x"; and what it says."""
+    embedding = weights["token_embedding.weight"].clone()
+    encode = module.SimpleTokenizer().encode
+    for word in ("dog", "!", "x"):
+        embedding[encode(word)] = 0
+    embedding[encode("retrievers")[-1]] = 0
+    backbone = Backbone(weights | {"token_embedding.weight": embedding})
+    said: list[str] = []
+    backbone.say = said.append
+    return backbone, said
+
+
+def test_words_that_were_never_learned_are_named_once(forgetful):
+    backbone, said = forgetful
+    backbone.encode_texts(["a photo of a cat.", "a red one"])  # "!" is padding, too
+    assert said == []
+    backbone.encode_texts(["a photo of a Dog.", "a cat", "my retrievers", "the dog"])
+    assert said == [
+        "Warning: this CLIP has never learned 'dog', 'retrievers' (the embeddings of their tokens are all zeros), so that 3 of 4 "
+        "texts say less than they seem to: 'a photo of a Dog.', 'my retrievers', 'the dog'; choose other words, or another CLIP"
+    ]
+    backbone.tokenize(["dogs and a dog", "retrievers"])
+    assert len(said) == 1
+    backbone.tokenize(["a dog!"])
+    assert len(said) == 2 and "never learned '!' (" in said[1]
+
+
+def test_placeholders_of_a_context_are_no_words(forgetful):
+    backbone, said = forgetful
+    Context(backbone, ["cat", "red"], 4)
+    assert said == []
+    Context(backbone, ["cat", "big dog"], 4)
+    assert len(said) == 1 and "1 of 2 texts say less than they seem to: 'big dog';" in said[0]
+    Context(backbone, ["cat", "red"], 2, "x of")
+    assert len(said) == 2 and "never learned 'x'" in said[1] and "1 of 1 texts say less than they seem to: 'x of';" in said[1]
+
+
+def test_many_words_are_counted(weights):
+    backbone = Backbone(weights | {"token_embedding.weight": torch.zeros_like(weights["token_embedding.weight"])})
+    said: list[str] = []
+    backbone.say = said.append
+    backbone.tokenize([f"{letter}{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"])
+    assert said[0].count(" and 6 more") == 2
+
+
+def test_sixteen_of_promptsrcs_templates_are_not_for_the_bundled_clip(capsys):
+    backbone = load_backbone(str(module.ROOT / "assets/openmoji_clip.pt"))
+    backbone.tokenize([template.format("") for template in SIXTY], told=SIXTY)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "'cropped', 'blurry'" in line and "16 of 60 texts" in line and "'a rendering of the {}.'" in line
 
 
 def test_too_long_text_is_named(weights):

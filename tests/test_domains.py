@@ -3,6 +3,7 @@
 import json
 import os.path as osp
 import random
+import types
 from collections import Counter
 from dataclasses import replace
 
@@ -252,6 +253,16 @@ def test_balanced_groups_in_every_batch():
     assert set(Counter(i for i in order if 30 <= i < 32).values()) == {len(order) // 8}  # of two images each as often as the other
     with pytest.raises(UserError, match="batch size 10 cannot be shared by 4 groups: make it a multiple"):
         build_sampler("BalancedGroupSampler", data_source=items, batch_size=10)
+
+
+def test_groups_without_images_are_told(tmp_path, capsys):
+    evaluator = build_evaluator(make_cfg(tmp_path, "CoOp", "TEST.EVALUATOR", "GroupClassification"), lab2cname={0: "ape", 1: "bee"})
+    evaluator.use_dataset(types.SimpleNamespace(domain_names=("land", "water"), train_group_counts={(0, 0): 3, (0, 1): 2, (1, 0): 2, (1, 1): 9}))
+    evaluator.process(torch.eye(2), torch.tensor([0, 1]), torch.tensor([0, 1]))
+    assert "adjusted_accuracy" not in evaluator.evaluate() and set(evaluator.details()["groups"]) == {"ape, land", "bee, water"}
+    said = capsys.readouterr().out
+    for name in ("ape, water", "bee, land"):
+        assert f"* group: {name}\ttotal: 0\tcorrect: 0\tacc: none, without images\n" in said
 
 
 def test_group_evaluator_against_a_slow_count(tmp_path, capsys):

@@ -2,12 +2,14 @@
 
 import errno
 import json
+import math
 import os
 import random
 import re
 import subprocess
 import sys
 import textwrap
+import types
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import torch
 from PIL import Image
 from tiny_run import TinyNoise, make_cfg, make_trainer
 
+import train
 from dassl.config import get_cfg_default, merge_from_list
 from dassl.data import DataManager, DatasetWrapper
 from dassl.data.data_manager import build_data_loader
@@ -540,6 +543,21 @@ def test_a_trainer_written_for_upstream_learns_and_reloads(tmp_path):
     assert torch.equal(again.model[1].weight, trainer.model[1].weight)
 
 
+def test_a_trainer_written_for_upstream_is_warned_of_other_classes(tmp_path, capsys):
+    trainer = make_trainer(tmp_path, "UpstreamStyle", "OPTIM.MAX_EPOCH", 1)
+    trainer.train()
+    path, folder = tmp_path / "output/results.json", str(tmp_path / "output")
+    assert load_checkpoint(f"{folder}/linear/model.pth.tar-1")["classnames"] == list(TinyNoise.names)
+    results = json.loads(path.read_text())
+    capsys.readouterr()
+    train.warn_of_classes(trainer, folder)
+    assert capsys.readouterr().out == ""
+    for names, said in ((results["classnames"][::-1], True), (["Tabby cat", *results["classnames"][1:]], False), (["a", "b"], False)):
+        path.write_text(json.dumps({**results, "classnames": names}))
+        train.warn_of_classes(trainer, folder)
+        assert ("was trained on other classes, and '1.weight' has 4 rows, as many" in capsys.readouterr().out) == said
+
+
 @pytest.mark.parametrize("count, expected", [("train_x", 3), ("train_u", 6), ("smaller_one", 3)])
 def test_epoch_length_with_unlabelled_data(tmp_path, count, expected):
     trainer = make_trainer(tmp_path, "UnlabelledStyle", "TRAIN.COUNT_ITER", count, "OPTIM.MAX_EPOCH", 1, "TEST.NO_TEST", True)
@@ -561,6 +579,45 @@ def test_evaluator_against_hand_computed_values(tmp_path, capsys):
     assert results["perclass_accuracy"] == pytest.approx(75)
     top = compute_accuracy(torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]), torch.tensor([1, 0]), topk=(1, 2))
     assert [value.item() for value in top] == [50.0, 100.0]
+
+
+def test_classes_without_images_are_in_the_matrix_and_told(tmp_path, capsys):
+    cfg = get_cfg_default()
+    merge_from_list(cfg, ["TEST.PER_CLASS_RESULT", True, "TEST.COMPUTE_CMAT", True, "OUTPUT_DIR", str(tmp_path)])
+    evaluator = build_evaluator(cfg, lab2cname={0: "a", 1: "b", 2: "c", 3: "d"})
+    scores = torch.eye(4)[[1, 3, 1, 1]]
+    evaluator.process(scores, torch.tensor([1, 1, 1, 2]))
+    results = evaluator.evaluate()
+    expected = torch.tensor([[0, 0, 0, 0], [0, 2 / 3, 0, 1 / 3], [0, 1, 0, 0], [0, 0, 0, 0]], dtype=torch.float64)
+    assert torch.allclose(torch.load(tmp_path / "cmat.pt"), expected)
+    said = capsys.readouterr().out
+    for label, name in ((0, "a"), (3, "d")):
+        assert f"* class: {label} ({name})\ttotal: 0\tcorrect: 0\tacc: none, without images\n" in said
+    assert "* class: 1 (b)\ttotal: 3\tcorrect: 2\tacc: 66.7%" in said and results["perclass_accuracy"] == pytest.approx(100 / 3)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("kind", ["Classification", "GroupClassification"])
+def test_scores_that_are_no_numbers_end_a_test(tmp_path, value, kind, monkeypatch):
+    trainer = make_trainer(tmp_path, "ZeroshotCLIP", "TEST.EVALUATOR", kind, "TEST.COMPUTE_CMAT", True)
+    scores = torch.zeros(3, 4)
+    scores[1, 2] = value
+    monkeypatch.setattr(trainer, "model_inference", lambda images: scores[:len(images)])
+    with pytest.raises(UserError, match="the model's scores are NaN or infinite for some images, so there is no result: use PREC fp32"):
+        trainer.test()
+    assert not list((tmp_path / "output").glob("*"))
+    domains = (torch.zeros(3),) if kind == "GroupClassification" else ()  # as a trainer with a test loop of its own calls it
+    with pytest.raises(UserError, match="the model's scores are NaN or infinite"):
+        trainer.evaluator.process(scores, torch.zeros(3), *domains)
+
+
+def test_scores_that_are_no_numbers_reach_no_evaluator(tmp_path, monkeypatch):
+    trainer = make_trainer(tmp_path, "ZeroshotCLIP")
+    trainer.evaluator = types.SimpleNamespace(reset=lambda: None, process=lambda *_: None, evaluate=lambda: {"own": 1.0})
+    assert trainer.test() == 1
+    monkeypatch.setattr(trainer, "model_inference", lambda images: torch.full((len(images), 4), math.nan))
+    with pytest.raises(UserError, match="the model's scores are NaN or infinite"):
+        trainer.test()
 
 
 def test_unknown_names_list_the_known_ones(tmp_path):

@@ -7,12 +7,14 @@ import types
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 import train
 import trainers
 from dassl.config import cfg_to_dict
 from dassl.utils import read_json
+from tools import export, figures, predict
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCKS = re.findall(r"```(python|yaml)\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.S)
@@ -56,14 +58,86 @@ def folder(tmp_path):
     return tmp_path
 
 
+def arguments(folder: Path, trainer: str, *more: str, out: str = "out"):
+    return train.parse_args(["--root", str(folder / "data"), "--seed", "1", "--trainer", trainer, "--output-dir", str(folder / out),
+                             "--dataset-config-file", str(folder / "pond.yaml"),
+                             "--config-file", str(folder / f"configs/trainers/{trainer}/openmoji.yaml"), *more, "DATASET.NUM_SHOTS", "2"])
+
+
 @pytest.mark.parametrize("trainer", ["Bias", "CraftBias"])
 def test_the_structure_of_the_page_trains_on_the_data_set_of_the_page(folder, trainer):
-    args = train.parse_args(["--root", str(folder / "data"), "--seed", "1", "--trainer", trainer, "--output-dir", str(folder / "out"),
-                             "--dataset-config-file", str(folder / "pond.yaml"),
-                             "--config-file", str(folder / f"configs/trainers/{trainer}/openmoji.yaml"), "DATASET.NUM_SHOTS", "2"])
+    args = arguments(folder, trainer)
     assert cfg_to_dict(train.setup_cfg(args))["TRAINER"]["BIAS"] == {"PREC": "fp32"}
     assert train.main(args) == 0
     results = read_json(str(folder / "out/results.json"))
     assert results["complete"] and results["trainer"] == trainer and results["metrics"]["test"]["total"] == 9
     log = (folder / "out/log.txt").read_text()
     assert ("craft_static" in log) == (trainer == "CraftBias") and (folder / "out/prompt_learner/model.pth.tar-2").is_file()
+
+
+def rename(folder: Path, *names: str) -> None:
+    """The pond's classes get other names, in label order."""
+    file = folder / "data/pond/split_zhou_Pond.json"
+    split = json.loads(file.read_text())
+    file.write_text(json.dumps({part: [[path, label, names[label]] for path, label, _ in rows] for part, rows in split.items()}))
+
+
+def train_bias(folder: Path) -> None:
+    """For an epoch on frog, newt and pike."""
+    assert train.main(arguments(folder, "Bias", "OPTIM.MAX_EPOCH", "1")) == 0
+
+
+TEST = ("--eval-only", "--load-epoch", "1", "--model-dir")
+
+
+def test_what_it_learned_per_class_is_refused_for_other_classes(folder, capsys):
+    train_bias(folder)
+    test = arguments(folder, "Bias", *TEST, str(folder / "out"), out="test")
+    for names, difference in (
+        (("newt", "frog", "pike"), "class 0 is 'frog' there and 'newt' here"),
+        (("frog", "newt", "carp"), "class 2 is 'pike' there and 'carp' here"),
+        (("frog", "pond_newt", "pike"), "class 1 is 'newt' there and 'pond newt' here"),
+    ):
+        rename(folder, *names)
+        assert train.main(test) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.startswith("error: checkpoint '") and f"'bias' was learned for each class, and {difference};" in line
+        assert not (folder / "test/results.json").exists()
+        start = ("MODEL.INIT_WEIGHTS", str(folder / "out/prompt_learner/model.pth.tar-1"))
+        assert train.main(arguments(folder, "Bias", *start, out="again")) == 2
+        assert f"'bias' was learned for each class, and {difference};" in capsys.readouterr().err
+    rename(folder, "Frog", "newt_", " pike")  # the same to CLIP
+    assert train.main(test) == 0
+
+
+def test_without_the_names_of_the_training_it_says_so(folder, capsys):
+    """Checkpoints of older versions, whose results.json knows them, and of other codes, where nobody does."""
+    train_bias(folder)
+    path = folder / "out/prompt_learner/model.pth.tar-1"
+    checkpoint = torch.load(path)
+    assert checkpoint.pop("classnames") == ["frog", "newt", "pike"]
+    torch.save(checkpoint, path)
+    rename(folder, "newt", "frog", "pike")
+    assert train.main(arguments(folder, "Bias", *TEST, str(folder / "out"), out="test")) == 2
+    assert "'bias' was learned for each class" in capsys.readouterr().err
+    (folder / "out/results.json").unlink()
+    assert train.main(arguments(folder, "Bias", *TEST, str(folder / "out"), out="test")) == 0
+    said = capsys.readouterr().out
+    assert "does not tell which classes it was trained on, but 'bias' was learned for each of them" in said
+
+
+def test_tools_refuse_other_classes_too(folder, capsys, monkeypatch):
+    train_bias(folder)
+    model = ["--model-dir", str(folder / "out")]
+    picture = str(folder / "data/pond/images/frog/test0.png")
+    assert predict.main([*model, picture, "--classes", "frog,newt,pike"]) == 0
+    capsys.readouterr()
+    other = ["--classes", "newt,frog,pike"]
+    for run in (lambda: predict.main([*model, picture, *other]), lambda: export.main([*model, str(folder / "o.safetensors"), *other])):
+        assert run() == 2
+        assert "learned 'bias' for each of its classes, which no other class can use: leave out --classes" in capsys.readouterr().err
+    rename(folder, "newt", "frog", "pike")
+    assert figures.main(["tsne", str(folder / "out"), "--out", str(folder / "t")]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "learned 'bias' for each" in error and "choose a data set with the classes of that run, not Pond" in error
+    assert not (folder / "o.safetensors").exists() and not list(folder.glob("out/features*"))

@@ -13,6 +13,7 @@ from test_domains import MMD  # registers TwoDomains
 from test_results import write
 from tiny_run import make_trainer
 
+from dassl.utils import UserError
 from tools import figures
 
 
@@ -55,6 +56,31 @@ def test_features_are_the_models_own_and_are_kept(runs, monkeypatch):
     os.utime(runs["CoOp"] / "results.json", (later, later))  # as if it had been run again
     with pytest.raises(pytest.fail.Exception, match="computed again"):
         figures.features(runs["CoOp"], "")
+
+
+def test_features_of_other_classes_are_computed_again(runs, monkeypatch):
+    figures.features(runs["MaPLe"], "")
+    data_of = figures.data_of
+
+    def renamed(*args):
+        data = data_of(*args)
+        data._classnames = ["another", *data.classnames[1:]]
+        return data
+
+    monkeypatch.setattr(figures, "data_of", renamed)
+    monkeypatch.setattr(figures.trained, "load", lambda *_: pytest.fail("computed again"))
+    with pytest.raises(pytest.fail.Exception, match="computed again"):
+        figures.features(runs["MaPLe"], "")
+
+
+def test_features_that_are_no_numbers_are_refused_and_not_kept(runs, monkeypatch):
+    (runs["MaPLe"] / "features-TwoDomains.safetensors").unlink(missing_ok=True)
+    trainer = figures.trained.load(str(runs["MaPLe"]))
+    monkeypatch.setattr(trainer, "encode_class_texts", lambda: torch.full((4, 32), torch.nan))
+    monkeypatch.setattr(figures.trained, "load", lambda *_: trainer)
+    with pytest.raises(UserError, match="scores are NaN or infinite"):
+        figures.features(runs["MaPLe"], "")
+    assert not list(runs["MaPLe"].glob("features-*"))
 
 
 def test_channel_importance_against_a_loop():

@@ -153,10 +153,11 @@ def write_indices(folder: Path, train: list[str], val: list[str]) -> None:
                                 for part, names in (("train", train), ("val", val))}))
 
 
-def test_public_index_files(root, tmp_path):
+def test_public_index_files(root, tmp_path, capsys):
     home = miniature(root, "EuroSAT")
     split = json.loads((home / "split_zhou_EuroSAT.json").read_text())
-    chosen = [[f"eurosat/2750/{row[0]}" for row in split[part][-3:]] for part in ("train", "val")]
+    one_each = list({row[1]: row for row in split["train"]}.values())[::-1]
+    chosen = [[f"eurosat/2750/{row[0]}" for row in rows] for rows in (one_each, split["val"][-3:])]
     write_indices(tmp_path, *chosen)
     options = ("DATASET.NUM_SHOTS", 1, "DATASET.INDICES", str(tmp_path / "indices"))
     data = load(root, "EuroSAT", *options)
@@ -165,6 +166,15 @@ def test_public_index_files(root, tmp_path):
     write_indices(tmp_path, chosen[0] + ["eurosat/2750/Forest/none.jpg"], chosen[1])
     with pytest.raises(UserError, match=r"names 1 image\(s\) that are not in the train part of EuroSAT, first 2750/Forest/none.jpg: use the published"):
         load(root, "EuroSAT", *options)
+    # A class that nothing would be learned of; new classes may be missing where only base ones are trained on.
+    new = {row[2] for row in one_each if row[1] >= 5}
+    write_indices(tmp_path, [path for path, row in zip(chosen[0], one_each, strict=True) if row[2] not in new], chosen[1])
+    with pytest.raises(UserError, match=r"shot_1-seed_1.json' picks no image of 5 class\(es\), first .*: add images of every class, or take DATASET.INDICES"):
+        load(root, "EuroSAT", *options)
+    assert len(load(root, "EuroSAT", *options, "DATASET.SUBSAMPLE_CLASSES", "base").train_x) == 5
+    capsys.readouterr()
+    load(root, "EuroSAT", *options[2:])
+    assert "DATASET.INDICES is not used, since DATASET.NUM_SHOTS is -1" in capsys.readouterr().out
     (tmp_path / "indices/eurosat/shot_1-seed_1.json").write_text('{"train": [1]}')
     with pytest.raises(UserError, match="is not an index file of few-shot picks .*: correct DATASET.INDICES"):
         load(root, "EuroSAT", *options)

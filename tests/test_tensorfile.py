@@ -349,7 +349,7 @@ def test_an_archive_is_read_and_not_run(attack, tmp_path):
 
 def test_only_openai_s_files_are_run_and_by_their_content(attack, monkeypatch):
     path, victim = attack
-    monkeypatch.setattr(backbone, "OPENAI", {backbone._checksum(str(path))})
+    monkeypatch.setattr(backbone, "OPENAI", {backbone._sha256(str(path))})
     load_backbone(str(path))
     assert victim.read_text() == "AAAA"
     victim.write_text("mine")

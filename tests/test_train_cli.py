@@ -10,6 +10,7 @@ import torch
 from tiny_run import make_cfg
 
 import train
+from dassl.engine import run_hash
 from dassl.utils import UserError
 from dassl.utils.logger import _restore
 
@@ -76,6 +77,8 @@ BROKEN = {
     "missing weights": (["MODEL.BACKBONE.NAME", "none.pt"], "none.pt"),
     "wrong size": (["INPUT.SIZE", "(64, 64)"], "INPUT.SIZE is (64, 64) but"),
     "half on a CPU": (["TRAINER.COOP.PREC", "fp16"], "TRAINER.COOP.PREC fp16 needs a CUDA device: set TRAINER.COOP.PREC to fp32 or amp"),
+    "activation": (["MODEL.BACKBONE.ACTIVATION", "relu"], "MODEL.BACKBONE.ACTIVATION is 'relu': choose one of auto, quick_gelu, gelu"),
+    "untrained": (["--eval-only"], "--eval-only would test CoOp without what it learns: name the folder of a training run with --model-dir"),
     "no checkpoint": (["--eval-only", "--model-dir", "none", "--load-epoch", "3"], "model.pth.tar-3' does not exist: check --model-dir"),
 }
 
@@ -91,6 +94,20 @@ def test_mistakes_end_in_one_sentence_and_exit_code_2(files, capsys, case, monke
     lines = capsys.readouterr().err.strip().splitlines()
     assert code == 2 and lines[-1].startswith("error: ") and message in lines[-1]
     assert len([line for line in lines if line.startswith("error")]) == 1 and "Traceback" not in "".join(lines)
+
+
+def test_what_learns_nothing_is_tested_without_a_model(files):
+    assert train.main(train.parse_args(arguments(files, "--eval-only", trainer="ZeroshotCLIP"))) == 0
+    assert json.loads((files / "out/results.json").read_text())["complete"]
+
+
+def test_the_activation_is_part_of_the_configuration(files):
+    """And its default changes no hash of earlier runs."""
+    plain, auto = (config(files, *more) for more in ((), ("MODEL.BACKBONE.ACTIVATION", "quick_gelu")))
+    gelu = config(files, "MODEL.BACKBONE.ACTIVATION", "gelu")
+    before = plain.clone()
+    del before.MODEL.BACKBONE["ACTIVATION"]
+    assert run_hash(before) == run_hash(plain) == run_hash(auto) != run_hash(gelu)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
@@ -190,6 +207,7 @@ def test_a_model_is_tested_with_what_it_was_trained_with(files, capsys):
     (files / "clip.pt").write_bytes(before + b" ")
     assert f"was trained with another content of '{files / 'clip.pt'}': restore that file" in refused(files, capsys, *flags)
     (files / "clip.pt").write_bytes(before)
+    assert "(MODEL.BACKBONE.ACTIVATION is quick_gelu there and gelu here)" in refused(files, capsys, *flags, "MODEL.BACKBONE.ACTIVATION", "gelu")
     # What only training reads, precision, and where files lie may differ.
     moved = files / "moved.pt"
     (files / "clip.pt").rename(moved)

@@ -17,7 +17,9 @@ from tiny_run import CLASSES, STRUCTURES, make_trainer
 from dassl.config import get_cfg_default
 from dassl.utils import read_json, write_json
 from tools import export, interpret, predict, trained
+from trainers import backbone
 from trainers.backbone import SimpleTokenizer
+from trainers.base import PromptTrainer
 from trainers.prompts import Context
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,7 +132,87 @@ def test_any_classes(runs, home, tmp_path, capsys):
     capsys.readouterr()
     for other in ("saxophone,tabby cat,golden retriever,red", "red,green"):
         assert predict.main(["--model-dir", runs["CSC"].folder, str(home / "pictures"), "--classes", other]) == 2
-        assert "learned a context for each of its classes (CSC), which no other class can use: leave out --classes" in capsys.readouterr().err
+        assert "learned 'ctx' for each of its classes, which no other class can use: leave out --classes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_what_is_learned_per_class_is_found_without_a_trace(name, runs):
+    trainer = runs[name].trainer
+    before, random, numbers = dict(vars(trainer)), torch.get_rng_state(), dict(trainer.model.state_dict() if trainer.get_model_names() else {})
+    assert trainer.learned_per_class() == (["ctx"] if name == "CSC" else [])
+    assert vars(trainer) == before and torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(value, trainer.model.state_dict()[key]) for key, value in numbers.items())
+
+
+def test_the_model_of_an_evaluation_fits_its_classes(runs, changed, home, capsys):
+    """An evaluation of other classes, which older versions did not refuse."""
+    folder = changed("CSC", loaded={"model_dir": runs["CSC"].folder, "epoch": 1}, classnames=["saxophone", "tabby_cat", "golden retriever", "red"])
+    assert predict.main(["--model-dir", folder, str(home / "pictures")]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "'ctx' was learned for each class, and class 0 is 'tabby_cat' there and 'saxophone' here; use it for the classes" in error
+
+
+def test_scores_that_are_no_numbers_end_it(runs, changed, home, tmp_path, capsys, monkeypatch):
+    file, picture = tmp_path / "found.json", str(home / "pictures")
+    with monkeypatch.context() as patch:
+        patch.setattr(PromptTrainer, "model_inference", lambda self, images: torch.full((len(images), 4), torch.nan))
+        assert predict.main(["--model-dir", runs["VPT"].folder, picture, "--json", str(file)]) == 2
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-1].startswith("error: the model's scores are NaN or infinite for some images") and said.out == ""
+    with monkeypatch.context() as patch:
+        patch.setattr(PromptTrainer, "encode_class_texts", lambda self: torch.full((4, 32), torch.inf))
+        assert export.main(["--model-dir", runs["VPT"].folder, str(tmp_path / "x.safetensors")]) == 2
+    assert "error: 'text_features' of the run holds NaN or infinite numbers" in capsys.readouterr().err
+    folder = changed("VPT")
+    path = f"{folder}/prompt_learner/model.pth.tar-1"
+    checkpoint = torch.load(path)
+    checkpoint["state_dict"]["image_encoder.VPT"][0, 0] = torch.nan
+    torch.save(checkpoint, path)
+    for run in (lambda: predict.main(["--model-dir", folder, picture, "--json", str(file)]),
+                lambda: export.main(["--model-dir", folder, str(tmp_path / "x.safetensors")])):
+        assert run() == 2
+        assert "holds NaN or infinite numbers in 'image_encoder.VPT': load another epoch" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.safetensors")) and not file.exists()
+
+
+def test_the_activation_of_the_run_is_used_and_told(changed, runs, home, tmp_path):
+    folder = changed("VPT", {"MODEL.BACKBONE.ACTIVATION": "gelu"})
+    assert (predicted(folder, home)[0] - predicted(runs["VPT"].folder, home)[0]).abs().max() > 1e-5
+    about = exported(folder, tmp_path / "out.safetensors")[1]
+    assert about["activation"] == "gelu" and about["use"] == export.PROMPTED + export.PLAIN
+    assert trained.load(runs["VPT"].folder).backbone.activation == "quick_gelu"
+
+
+def test_runs_from_before_the_key_are_used_as_they_were(changed, monkeypatch):
+    """Also with weights that a new run would have to tell the activation of."""
+    monkeypatch.setattr(backbone, "NARROWEST", 1)
+    folder = changed("VPT")
+    results = read_json(f"{folder}/results.json")
+    for activation in ("auto", None):
+        results["config"]["MODEL"]["BACKBONE"].pop("ACTIVATION")
+        results["config"]["MODEL"]["BACKBONE"] |= {"ACTIVATION": activation} if activation else {}
+        write_json(results, f"{folder}/results.json")
+        assert trained.load(folder).backbone.activation == "quick_gelu"
+
+
+def test_words_that_clip_never_learned_are_told_on_stderr(runs, home, tmp_path, capsys):
+    weights = torch.load(home / "clip.pt")
+    weights["token_embedding.weight"][SimpleTokenizer().encode("zebra")] = 0
+    torch.save(weights, tmp_path / "other.pt")
+    for name in ("CoOp", "ZeroshotCLIP"):
+        capsys.readouterr()
+        predicted(runs[name].folder, home, "--weights", str(tmp_path / "other.pt"), "--classes", "red,zebra")
+        said = capsys.readouterr()
+        assert said.err.count("Warning: this CLIP has never learned 'zebra'") == 1 and "Warning" not in said.out
+
+
+def test_templates_with_words_that_clip_never_learned_are_told(changed, home, tmp_path, capsys):
+    weights = torch.load(home / "clip.pt")
+    weights["token_embedding.weight"][SimpleTokenizer().encode("cropped")] = 0
+    torch.save(weights, tmp_path / "other.pt")
+    folder = changed("ZeroshotCLIP", {"DATASET.TEMPLATE": "a cropped photo of a {}."})
+    predicted(folder, home, "--weights", str(tmp_path / "other.pt"))
+    assert "so that 1 of 1 texts say less than they seem to: 'a cropped photo of a {}.';" in capsys.readouterr().err
 
 
 def test_unreadable_images_are_named_and_skipped(runs, home, tmp_path, capsys):
@@ -332,7 +414,7 @@ def test_export_mistakes(runs, tmp_path, capsys):
         line = capsys.readouterr().err.strip().splitlines()[-1]
         assert line.startswith("error: ") and message in line
     assert export.main(["--model-dir", runs["CSC"].folder, str(tmp_path / "out.safetensors"), "--classes", "a,b"]) == 2
-    assert "(CSC)" in capsys.readouterr().err and not (tmp_path / "out.safetensors").exists()
+    assert "learned 'ctx' for each of its classes" in capsys.readouterr().err and not (tmp_path / "out.safetensors").exists()
 
 
 @pytest.mark.parametrize("name", ["CoOp", "CraftCoOp", "ZeroshotCLIP"])

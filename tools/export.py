@@ -21,6 +21,7 @@ SUFFIX = ".safetensors"
 FROZEN = "probabilities are softmax(scale * image @ text_features.T), with image the unit-norm features of frozen CLIP"
 PROMPTED = ("probabilities are softmax(scale * image @ text_features.T), with image the unit-norm features of CLIP's image tower with the visual "
             "prompts of this file: features of CLIP alone do not go with these texts")
+PLAIN = "; this CLIP was trained with plain GELU, which clip.load does not compute"
 CONDITIONAL = "class texts depend on the image: this file holds the prompts only, and a prediction needs both towers"
 
 
@@ -41,6 +42,7 @@ def contents(trainer: PromptTrainer) -> tuple[dict[str, Tensor], dict[str, str]]
 
     Tensors: text_features (C, D), unit-norm float32, unless they depend on the image; scale (); visual_prompts.<layer> (n, W),
     layers from 0; and the learned parameters under the names that the published checkpoints give them.
+    Raises UserError for numbers that are not finite.
     """
     cfg, text = trainer.cfg, trainer.encode_class_texts()
     learned = trainer.model.state_dict() if trainer.get_model_names() else {}
@@ -48,12 +50,22 @@ def contents(trainer: PromptTrainer) -> tuple[dict[str, Tensor], dict[str, str]]
                **{f"visual_prompts.{layer}": prompt for layer, prompt in enumerate(visual_prompts(trainer))}}
     if text is not None:
         tensors["text_features"] = text.float()
+    for name, value in tensors.items():
+        if not value.isfinite().all():
+            raise UserError(
+                f"'{name}' of the run holds NaN or infinite numbers, which no program can use: choose "
+                "another epoch with --load-epoch, or train again with PREC fp32 or a lower OPTIM.LR"
+            )
     prompted = not trainer.images_stay_frozen
+    activation = trainer.backbone.activation
+    use = CONDITIONAL if text is None else PROMPTED if prompted else FROZEN
     normalised, backbone = "normalize" in cfg.INPUT.TRANSFORMS, cfg.MODEL.BACKBONE.NAME
     metadata = {
-        "method": cfg.TRAINER.NAME, "classnames": trainer.classnames, "prompts": list(learned), "use": CONDITIONAL if text is None else PROMPTED
-        if prompted else FROZEN, "image_tower_needs_prompts": prompted, "text_depends_on_image": text is None,
-        "backbone": osp.basename(backbone) if osp.isabs(backbone) else backbone, "precision": trainer.precision,
+        "method": cfg.TRAINER.NAME, "classnames": trainer.classnames, "prompts": list(learned),
+        "use": use + (PLAIN if activation == "gelu" else ""),
+        "image_tower_needs_prompts": prompted, "text_depends_on_image": text is None,
+        "backbone": osp.basename(backbone) if osp.isabs(backbone) else backbone,
+        "activation": activation, "precision": trainer.precision,
         # Resize the short side to the larger number of `size`, crop the centre, scale to 0..1, subtract mean, divide by std.
         "preprocess": {"size": list(cfg.INPUT.SIZE), "interpolation": cfg.INPUT.INTERPOLATION, "mean": list(cfg.INPUT.PIXEL_MEAN) if normalised else [0.0] * 3,
                        "std": list(cfg.INPUT.PIXEL_STD) if normalised else [1.0] * 3, "instance_norm": "instance_norm" in cfg.INPUT.TRANSFORMS,

@@ -10,6 +10,8 @@ RUN is the folder of a finished run. Features of its test images are computed on
 
 import argparse
 import functools
+import hashlib
+import json
 import math
 import sys
 from pathlib import Path
@@ -23,6 +25,7 @@ from tqdm import tqdm
 
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import build_dataset
+from dassl.evaluation import check_scores
 from dassl.utils import UserError, read_image
 from tools import inputs, plots, trained
 from tools.inputs import InputError
@@ -41,7 +44,8 @@ def run_name(run: Path) -> str:
 def data_of(run: Path, root: str, name: str = ""):
     """The data set that a run tested, or another of its name with all classes of that; test images without few-shot draw."""
     _, cfg = trained.read(str(run))
-    cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS, cfg.DATASET.TARGET = root or cfg.DATASET.ROOT, -1, ""
+    cfg.DATASET.ROOT = root or cfg.DATASET.ROOT
+    cfg.DATASET.NUM_SHOTS, cfg.DATASET.TARGET, cfg.DATASET.INDICES = -1, "", ""
     cfg.DATASET.NAME = name or cfg.DATASET.NAME
     return build_dataset(cfg)
 
@@ -49,7 +53,8 @@ def data_of(run: Path, root: str, name: str = ""):
 def features(run: Path, root: str, name: str = "") -> SimpleNamespace:
     """Unit-norm features of a run's model: image (N, D) and text (C, D) or (N, C, D), labels (N,), scale, paths, classnames.
 
-    Read from the run's folder if they are there, of this model and of the same images. Raises UserError as `trained.load` and the data set do.
+    Read from the run's folder if they are there, of this model and of the same images and classes.
+    Raises UserError as `trained.load` and the data set do, and for features that are not finite.
     """
     data = data_of(run, root, name)
     paths, names = [item.impath for item in data.test], list(data.classnames)
@@ -57,8 +62,11 @@ def features(run: Path, root: str, name: str = "") -> SimpleNamespace:
     fresh = file.is_file() and file.stat().st_mtime_ns >= (run / "results.json").stat().st_mtime_ns  # a run that was repeated has another model
     found = load_file(file) if fresh else {}
     labels = torch.tensor([item.label for item in data.test])
-    if not found or not torch.equal(found["labels"], labels):
-        trainer = trained.load(str(run), names)
+    of = hashlib.sha256(json.dumps([paths, labels.tolist(), names]).encode()).digest()
+    of = torch.frombuffer(bytearray(of), dtype=torch.uint8)
+    if "of" not in found or not torch.equal(found["of"], of):
+        instead = f"choose a data set with the classes of that run, not {type(data).__name__}"
+        trainer = trained.load(str(run), names, None, "", instead)
         loader = build_data_loader(trainer.cfg, "SequentialSampler", data.test, trainer.cfg.DATALOADER.TEST.BATCH_SIZE, tfm=trainer.dm.tfm_test, is_train=False)
         images, texts = [], []
         with torch.no_grad(), trainer.class_texts_once():
@@ -67,7 +75,11 @@ def features(run: Path, root: str, name: str = "") -> SimpleNamespace:
                 images.append(some.image.float().cpu())
                 texts.append(some.text.float().cpu())
         text = torch.cat(texts) if texts[0].dim() == 3 else texts[0]
-        found = {"image": torch.cat(images), "text": text.contiguous(), "labels": labels, "scale": some.scale.reshape(1).float().cpu()}
+        scale = some.scale.reshape(1).float().cpu()
+        found = {"image": torch.cat(images), "text": text.contiguous(), "scale": scale, "labels": labels}
+        found["of"] = of
+        for part in ("image", "text"):
+            check_scores(found[part])
         try:
             inputs.write(file, lambda part: save_file(found, part), "--out")
         except (InputError, SafetensorError):

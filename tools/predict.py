@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from dassl.data.data_manager import DatasetWrapper, Loader
 from dassl.data.datasets import Datum
+from dassl.evaluation import check_scores
 from dassl.utils import UserError, write_json
 from dassl.utils.logger import progress_bar
 from datasets.files import list_images, say_left_out
@@ -58,7 +59,10 @@ def find_images(paths: Sequence[str]) -> list[str]:
 
 @torch.no_grad()
 def predictions(trainer: PromptTrainer, paths: Sequence[str]) -> Iterator[tuple[str, Tensor | str]]:
-    """(path, probabilities (C,) on the CPU, or why there are none) of each image, in order, with a progress bar."""
+    """(path, probabilities (C,) on the CPU, or why there are none) of each image, in order.
+
+    Shows a progress bar. Raises UserError for scores that are not finite.
+    """
     size = min(AT_ONCE, trainer.cfg.DATALOADER.TEST.BATCH_SIZE)
     batches = -(-len(paths) // size)
     pictures = Pictures(trainer.cfg, [Datum(impath=path) for path in paths], trainer.dm.tfm_test)
@@ -68,7 +72,11 @@ def predictions(trainer: PromptTrainer, paths: Sequence[str]) -> Iterator[tuple[
     with trainer.class_texts_once(), progress_bar(len(paths), "images") as bar:
         for batch in loader:
             good = [item for item in batch if isinstance(item, Tensor)]
-            rows = iter(trainer.model_inference(torch.stack(good).to(trainer.device)).softmax(1).cpu() if good else ())
+            rows = iter(())
+            if good:
+                scores = trainer.model_inference(torch.stack(good).to(trainer.device))
+                check_scores(scores)
+                rows = iter(scores.softmax(1).cpu())
             for item in batch:
                 yield next(left), item if isinstance(item, str) else next(rows)
             bar.update(len(batch))

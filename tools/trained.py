@@ -5,6 +5,7 @@ Shared by tools.predict, tools.export, tools.interpret and tools.figures.
 
 import argparse
 import contextlib
+import functools
 import io
 import os.path as osp
 import sys
@@ -23,6 +24,7 @@ from dassl.engine import TRAINER_REGISTRY, run_hash
 from dassl.utils import UserError, read_json
 from datasets.files import is_utf8, read_lines, same_for_clip, stripped, text_for_clip
 from tools import inputs
+from trainers.backbone import as_read
 from trainers.base import PromptTrainer
 
 
@@ -73,12 +75,19 @@ def main(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> 
     return inputs.main(run, args, UserError)
 
 
-def load(model_dir: str, classes: Sequence[str] | None = None, load_epoch: int | None = None, weights: str = "") -> PromptTrainer:
+def load(
+    model_dir: str,
+    classes: Sequence[str] | None = None,
+    load_epoch: int | None = None,
+    weights: str = "",
+    instead: str = "leave out --classes and --classes-file",
+) -> PromptTrainer:
     """The trainer of the run in `model_dir`, in evaluation mode, with its learned parameters, for its own class names or `classes`.
 
     Without `load_epoch` it holds the model that the run tested; that of an evaluation (--eval-only) is in the folder it
     names. `weights` replaces MODEL.BACKBONE.NAME. What is said on the way goes to stderr. Raises UserError for
-    a folder without complete results, contexts that belong to other classes, or CLIP weights or a checkpoint that do not fit.
+    a folder without complete results, for `classes` that what was learned per class does not fit
+    (`instead` is the remedy), or for CLIP weights or a checkpoint that do not fit.
     """
     path, (results, cfg) = osp.join(model_dir, "results.json"), read(model_dir)
     if not results["complete"] and load_epoch is None:
@@ -89,20 +98,27 @@ def load(model_dir: str, classes: Sequence[str] | None = None, load_epoch: int |
     own = results.get("classnames")
     if classes is None and not own:
         raise UserError(f"'{path}' lacks 'classnames' (an older version wrote it): give --classes, or test the run again with train.py --eval-only")
-    # A context per class is of no use for other classes, and their number alone does not tell.
-    other = classes is not None and own and [name.replace("_", " ") for name in classes] != [name.replace("_", " ") for name in own]
-    if other and kind.options and cfg.TRAINER[kind.options].get("CSC", False):
-        raise UserError(f"the run in '{model_dir}' learned a context for each of its classes (CSC), which no other class can use: "
-                        "leave out --classes and --classes-file")
     cfg.MODEL.BACKBONE.NAME = weights or cfg.MODEL.BACKBONE.NAME
     with contextlib.redirect_stdout(sys.stderr):
         _for_use(cfg, kind.options)
-        with contextlib.redirect_stdout(io.StringIO()):  # what a log of training tells
+        with contextlib.redirect_stdout(io.StringIO()) as said:  # what a log of training tells
             trainer = _without_data(kind, list(classes or own))(cfg)
+        for line in said.getvalue().splitlines():
+            if line.startswith("Warning: "):
+                sys.stderr.write(f"{line}\n")
+        trainer.backbone.say = functools.partial(print, file=sys.stderr)
         here, there = _hash(results["config"], cfg.MODEL.BACKBONE.NAME), results.get("config_hash")
         if here and there and here != there:
             print(f"note: '{cfg.MODEL.BACKBONE.NAME}' seems to be another CLIP than the run's (the configuration's hash is {here} with it, not "
                   f"{there}): results may differ")
+        # What was learned per class is of no use for others. Their number alone does not tell.
+        given, known = (list(map(as_read, names or ())) for names in (classes, own))
+        other = given and known and given != known
+        if other and (names := ", ".join(f"'{name}'" for name in trainer.learned_per_class())):
+            raise UserError(
+                f"the run in '{model_dir}' learned {names} for each of its classes, which no other "
+                f"class can use: {instead}"
+            )
         if trainer.get_model_names():
             trainer.load_model(*_checkpoint(model_dir, results, load_epoch))
         trainer.set_model_mode("eval")
@@ -123,6 +139,8 @@ def read(model_dir: str) -> tuple[dict, CfgNode]:
     trainers.extend_cfg(cfg)
     datasets.extend_cfg(cfg)
     merge_from_dict(cfg, results["config"], f" (in '{path}')")
+    if cfg.MODEL.BACKBONE.ACTIVATION == "auto":  # what it came to, also with --weights
+        cfg.MODEL.BACKBONE.ACTIVATION = "quick_gelu"
     return results, cfg
 
 

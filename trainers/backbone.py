@@ -3,15 +3,17 @@
 import hashlib
 import io
 import os
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainers.encoders import ImageEncoder, ResNetEncoder, TextEncoder, sub_weights
+from trainers.encoders import ACTIVATIONS, ImageEncoder, ResNetEncoder, TextEncoder, sub_weights
 from trainers.errors import UserError
 from trainers.files import read_tensors
 
@@ -28,6 +30,12 @@ CACHED_NUMBERS = 6_000_000  # of the widest layer: a CPU runs more images faster
 TEXTS_AT_ONCE = 256  # bounds the memory of encoding a thousand class texts without a graph
 # SHA-256 of OpenAI's files, which is a part of their addresses.
 OPENAI = {url.split("/")[-2] for url in clip.clip._MODELS.values()}
+ACTIVATION_CHOICES = ("auto", *ACTIVATIONS)
+OPENAI_MARKS = {"input_resolution", "context_length", "vocab_size"}  # only OpenAI's archives hold them
+NARROWEST = 256  # width of the embedding of the smallest published CLIP, open_clip's ViT-S-32-alt
+NAMED = 20  # words and texts that one warning lists
+TRAINING_PREFIX = re.compile(r"^((module|_orig_mod)\.)+")  # of several GPUs, and of torch.compile
+END_OF_WORD = "</w>"  # ends the last token of a word in CLIP's vocabulary
 REQUIRED = ("token_embedding.weight", "positional_embedding", "ln_final.weight", "text_projection", "logit_scale",
             "transformer.resblocks.0.attn.in_proj_weight", "visual.conv1.weight")
 
@@ -35,21 +43,33 @@ REQUIRED = ("token_embedding.weight", "positional_embedding", "ln_final.weight",
 class Backbone(nn.Module):
     """A frozen CLIP: `text` and `image` encoders, `scale` (the exp of its logit scale), sizes and tokenizer.
 
-    Attributes: input_resolution (pixels), embed_dim D, context_length, `fingerprint` (hash of the image tower's weights,
-    for caches of image features).
+    Attributes: input_resolution (pixels), embed_dim D, context_length, `activation` (quick_gelu or
+    gelu), `fingerprint` (hash of what determines image features, for caches of them), `say` (takes
+    warnings).
     """
 
-    def __init__(self, weights: Mapping[str, Tensor], precision: str = "fp32"):
+    def __init__(
+        self, weights: Mapping[str, Tensor], precision: str = "fp32", activation: str = "quick_gelu"
+    ):
         super().__init__()
+        self.activation = activation
+        self.say: Callable[[str], None] = print
+        self._named: set[str] = set()
         visual = sub_weights(weights, "visual.")
         digest = hashlib.sha256(precision.encode())
+        if activation != "quick_gelu":  # so that caches from before there was a choice stay valid
+            digest.update(activation.encode())
         for name in sorted(visual):
             digest.update(name.encode())
             digest.update(visual[name].cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
         self.fingerprint = digest.hexdigest()
         visual = {name: value.float() if value.is_floating_point() else value for name, value in visual.items()}
-        self.text = TextEncoder({name: value.float() for name, value in weights.items() if not name.startswith("visual.")})
-        self.image = ImageEncoder(visual) if "proj" in visual else _resnet(visual, self.text.embed_dim)
+        text = (name for name in weights if not name.startswith("visual."))
+        self.text = TextEncoder({name: weights[name].float() for name in text}, activation)
+        if "proj" in visual:
+            self.image = ImageEncoder(visual, activation)
+        else:  # a ResNet has neither activation
+            self.image = _resnet(visual, self.text.embed_dim)
         self.register_buffer("scale", weights["logit_scale"].float().exp())
         self.input_resolution = self.image.input_resolution
         self.embed_dim, self.context_length = self.text.embed_dim, self.text.context_length
@@ -63,8 +83,15 @@ class Backbone(nn.Module):
             for block in getattr(tower, "blocks", ()):
                 block.compile(dynamic=True)
 
-    def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """Token ids (N, context_length): start of text, text, end of text (the largest id), zeros. UserError if too long."""
+    def tokenize(
+        self, texts: Sequence[str], learned: int = 0, told: Sequence[str] | None = None
+    ) -> Tensor:
+        """Token ids (N, context_length): start of text, text, end of text (the largest id), zeros.
+
+        Words that this CLIP has never learned are warned of, each once. learned: tokens at the start
+        of every text that are placeholders. told: what a warning calls the texts, if not themselves.
+        Raises UserError for a text that is too long.
+        """
         rows = []
         for text in texts:
             try:
@@ -72,7 +99,45 @@ class Backbone(nn.Module):
             except RuntimeError:
                 raise UserError(f"the text '{text}' is longer than the {self.context_length} tokens CLIP reads: "
                                 "shorten the class name or the context") from None
-        return torch.cat(rows)
+        tokens = torch.cat(rows)
+        self._warn_of_unlearned(tokens, learned, texts if told is None else told)
+        return tokens
+
+    @cached_property
+    def _unlearned(self) -> Tensor:
+        """(vocabulary,), True for tokens whose embedding is all zeros, on the CPU."""
+        return (self.text.token_embedding_weight == 0).all(1).cpu()
+
+    def _warn_of_unlearned(self, tokens: Tensor, learned: int, told: Sequence[str]) -> None:
+        """Name words of token rows (N, L) whose embeddings are zeros: CLIP does not see them."""
+        if not self._unlearned.any():
+            return
+        affected: dict[str, list[str]] = {}  # what a text is called: its words not named before
+        for row, name in zip(tokens, told, strict=True):
+            inside = row[1 + learned:int(row.argmax())]
+            if new := [word for word in self._unlearned_words(inside) if word not in self._named]:
+                affected.setdefault(name, new)
+        words = list(dict.fromkeys(word for new in affected.values() for word in new))
+        if words:
+            self._named.update(words)
+            self.say(
+                f"Warning: this CLIP has never learned {_listed(words)} (the embeddings of their "
+                f"tokens are all zeros), so that {len(affected)} of {len(set(told))} texts say less "
+                f"than they seem to: {_listed(list(affected))}; choose other words, or another CLIP"
+            )
+
+    def _unlearned_words(self, tokens: Tensor) -> list[str]:
+        """Words with a token of zeros, in the order of the tokens (L,)."""
+        if not self._unlearned[tokens].any():
+            return []
+        words, word = [], []
+        for token in tokens.tolist():
+            word.append(token)
+            if _tokenizer.decoder[token].endswith(END_OF_WORD):
+                if self._unlearned[word].any():
+                    words.append(_tokenizer.decode(word).strip())
+                word = []
+        return words
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str], at_length_1: bool = True) -> Tensor:
@@ -103,22 +168,101 @@ def count_tokens(text: str) -> int:
     return len(_tokenizer.encode(text))
 
 
-def load_backbone(name: str, precision: str = "fp32") -> Backbone:
+def as_read(classname: str) -> list[int]:
+    """Tokens of a class name: CLIP reads names that differ in case, `_` or blanks only as the same."""
+    return _tokenizer.encode(classname.replace("_", " "))
+
+
+def load_backbone(name: str, precision: str = "fp32", activation: str = "auto") -> Backbone:
     """CLIP by OpenAI name (downloaded and checked by `clip`) or from a state dict or TorchScript file, on the CPU.
 
-    A relative path is looked up from the working folder, then from this repository. Raises UserError with the remedy.
+    A relative path is looked up from the working folder, then from this repository. activation:
+    quick_gelu, gelu, or auto, which knows OpenAI's and the bundled CLIP. Raises UserError with the
+    remedy.
     """
-    path = _download(name) if name in clip.available_models() else _find(name)
+    known = name in clip.available_models()
+    path = _download(name) if known else _find(name)
     weights = _read(path)
     missing = [key for key in REQUIRED if key not in weights]
     if missing:
         raise UserError(f"'{path}' is not a CLIP of OpenAI's architecture (it lacks '{missing[0]}'): "
                         "give MODEL.BACKBONE.NAME such a file or one of " + ", ".join(clip.available_models()))
+    for key, value in weights.items():
+        if not key.endswith("attn_mask") and not value.isfinite().all():  # a mask holds infinities
+            raise UserError(
+                f"'{path}' holds NaN or infinite numbers in '{key}', so that no feature is one: "
+                "fetch or convert it again, or give MODEL.BACKBONE.NAME another"
+            )
+    activation = _activation(activation, path, weights, known)
     try:
-        return Backbone(weights, precision)
+        return Backbone(weights, precision, activation)
     except (KeyError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"'{path}' is not a CLIP of OpenAI's architecture ({str(error).splitlines()[0]}): "
                         "give MODEL.BACKBONE.NAME another file") from None
+
+
+def _weights(content: object) -> dict[str, Tensor]:
+    """Tensors by CLIP's names, of what a file holds: plain, or as training codes wrap them."""
+    if not isinstance(content, dict):
+        return {}
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content.get(wrapper), dict):
+            return _weights(content[wrapper])
+    return {TRAINING_PREFIX.sub("", str(name)): value.detach()
+            for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def _activation(asked: str, path: str, weights: Mapping[str, Tensor], known: bool) -> str:
+    """The activation to compute with. Weights do not tell; all of OpenAI's were trained with quick_gelu.
+
+    known: whether the file was fetched by OpenAI's name. A CLIP that is too small for a published one
+    is taken to be like OpenAI's, and that is said. Raises UserError for `auto` with any other file.
+    """
+    if asked == "quick_gelu":
+        return asked
+    known = known or OPENAI_MARKS <= weights.keys() or _is_known_file(path)
+    if asked == "gelu":
+        if known:
+            print(
+                f"Warning: MODEL.BACKBONE.ACTIVATION is gelu, but '{path}' was trained with quick_gelu"
+            )
+        return asked
+    if known:
+        return "quick_gelu"
+    if weights["text_projection"].shape[-1] < NARROWEST:
+        print(
+            f"Note: '{path}' is none of OpenAI's CLIPs and smaller than any published one: it is "
+            "computed with quick_gelu, as OpenAI's are; set MODEL.BACKBONE.ACTIVATION to gelu if it "
+            "was trained with that"
+        )
+        return "quick_gelu"
+    raise UserError(
+        f"'{path}' is none of OpenAI's CLIPs, and its weights do not tell the activation that they "
+        "were trained with: set MODEL.BACKBONE.ACTIVATION to gelu (most models of open_clip, such as "
+        "LAION-2B and DataComp) or to quick_gelu (OpenAI's own after tuning or conversion, MetaCLIP, "
+        "DFN, and what open_clip names -quickgelu)"
+    )
+
+
+def _is_known_file(path: str) -> bool:
+    """Whether its content is a bundled file's or one of OpenAI's, whose addresses hold SHA-256."""
+    size = os.path.getsize(path)
+    bundled = [file for file in (ROOT / "assets").glob("*.pt") if file.stat().st_size == size]
+    return _sha256(path) in {*OPENAI, *map(_sha256, bundled)}
+
+
+def _sha256(path: str | Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _listed(names: Sequence[str]) -> str:
+    """At most NAMED of them, quoted, and how many there are besides."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(f"'{name}'" for name in names[:NAMED]) + more
 
 
 def _resnet(visual: dict[str, Tensor], embed_dim: int) -> ResNetEncoder:
@@ -157,27 +301,14 @@ def _read(path: str) -> dict[str, Tensor]:
     archive the tensors are read and the program is left alone.
     """
     try:
-        content = _run(path) if _checksum(path) in OPENAI else read_tensors(path)
+        content = _run(path) if _sha256(path) in OPENAI else read_tensors(path)
     except OSError as error:
         raise UserError(f"'{path}' cannot be read ({error.strerror or error}): mend that, or give "
                         "MODEL.BACKBONE.NAME another file") from None
     except Exception:  # noqa: BLE001 - damaged archives fail in many ways
         raise UserError(f"'{path}' is neither a file of CLIP weights nor a TorchScript archive, or is damaged: "
                         "fetch it again or give MODEL.BACKBONE.NAME another") from None
-    content = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(content, dict):
-        return {}
-    return {name: value.detach() for name, value in content.items()
-            if isinstance(name, str) and isinstance(value, Tensor)}
-
-
-def _checksum(path: str) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return _weights(content)
 
 
 def _run(path: str) -> dict[str, Tensor]:

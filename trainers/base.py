@@ -4,9 +4,10 @@ One step: images -> `features` (the method's prompts in frozen encoders) -> `los
 mixins such as CRAFT, through super()) -> the sum of the terms is minimised. A mixin sees features and labels only.
 """
 
+import copy
 import os.path as osp
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from dataclasses import dataclass
 
 import torch
@@ -18,9 +19,9 @@ from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import count_num_param, load_checkpoint, load_pretrained_weights
-from trainers.backbone import PRECISIONS, load_backbone, unit
-from trainers.cache import describe, plain_repr
+from dassl.utils import count_num_param, load_checkpoint, load_pretrained_weights, read_json
+from trainers.backbone import ACTIVATION_CHOICES, PRECISIONS, as_read, load_backbone, unit
+from trainers.cache import describe, plain_repr, rng_untouched
 from trainers.errors import UserError
 from trainers.parallel import average_gradients, gather
 from trainers.views import FIXED, FeatureViews, encoded_views
@@ -139,10 +140,16 @@ class PromptTrainer(TrainerX):
 
     def class_texts(self) -> list[str]:
         """The data set's first template, filled with each class name."""
+        self._warn_of_templates([self.template])
         return [self.template.format(name) for name in self.classnames]
+
+    def _warn_of_templates(self, templates: Sequence[str]) -> None:
+        """Name those with words that CLIP has never learned, rather than each text made of them."""
+        self.backbone.tokenize([text.replace("{}", "") for text in templates], told=templates)
 
     def ensemble_features(self, templates: Sequence[str], at_length_1: bool = True) -> Tensor:
         """Unit-norm mean (C, D) over templates of frozen CLIP's text features, each at length 1 or as it was encoded."""
+        self._warn_of_templates(templates)
         texts = [template.format(name) for template in templates for name in self.classnames]
         return unit(self.backbone.encode_texts(texts, at_length_1).unflatten(0, (len(templates), -1)).mean(0))
 
@@ -266,6 +273,8 @@ class PromptTrainer(TrainerX):
 
     def check_cfg(self, cfg) -> None:
         check_least(cfg, "TRAINER.CACHED_VIEWS", 0)
+        if "ACTIVATION" in cfg.MODEL.BACKBONE:
+            check_option(cfg, "MODEL.BACKBONE.ACTIVATION", ACTIVATION_CHOICES)
         if not self.options:
             return
         one_view = type(self).parse_batch_train is PromptTrainer.parse_batch_train
@@ -283,7 +292,8 @@ class PromptTrainer(TrainerX):
         """Load frozen CLIP to the device. Raises UserError if images of INPUT.SIZE are not what it reads."""
         name, size = self.cfg.MODEL.BACKBONE.NAME, tuple(self.cfg.INPUT.SIZE)
         print(f"Loading CLIP (backbone: {name})")
-        self.backbone = load_backbone(name, self.precision).to(self.device)
+        activation = self.cfg.MODEL.BACKBONE.get("ACTIVATION", "auto")
+        self.backbone = load_backbone(name, self.precision, activation).to(self.device)
         own = self.backbone.input_resolution
         if size != (own, own):
             raise UserError(f"INPUT.SIZE is {size} but {name} reads {own} x {own} pixels: set INPUT.SIZE to ({own}, {own})")
@@ -304,6 +314,10 @@ class PromptTrainer(TrainerX):
         self.optim = build_optimizer(self.model, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model(self.model_name, self.model, self.optim, self.sched)
+        if cfg.MODEL.INIT_WEIGHTS:
+            theirs = load_checkpoint(cfg.MODEL.INIT_WEIGHTS).get("classnames") or ()
+            if len(theirs) == self.num_classes:  # else their shapes differ, and they are not taken
+                self.check_classes(theirs, cfg.MODEL.INIT_WEIGHTS)
         scaled = self.precision == "amp" and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type) if scaled else None
 
@@ -373,7 +387,8 @@ class PromptTrainer(TrainerX):
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load `directory`/<model name>/model.pth.tar-<epoch>, or model-best.pth.tar without epoch.
 
-        Takes own checkpoints and published ones; says what of the latter is ignored. Raises UserError if one does not fit.
+        Takes own checkpoints and published ones; says what of the latter is ignored. Raises UserError
+        if one does not fit, or holds what was learned for each of other classes.
         """
         if not directory:
             print("Note that load_model() is skipped as no pretrained model is given")
@@ -382,8 +397,78 @@ class PromptTrainer(TrainerX):
         for name in self.get_model_names():
             path = osp.join(directory, name, file)
             checkpoint = load_checkpoint(path)
+            self.check_classes(checkpoint.get("classnames") or stored_classes(directory), path)
             load_learned(self._models[name], checkpoint.get("state_dict", checkpoint), path)
             print(f"Loaded the weights of {name} from '{path}' (epoch = {checkpoint.get('epoch')})")
+
+
+    def check_classes(self, theirs: Sequence[str] | None, path: str) -> None:
+        """Raise UserError if something was learned per class, but for other classes or another order.
+
+        theirs: class names that the checkpoint `path` was trained on; None if they are not known, which
+        is said.
+        """
+        if theirs and list(map(as_read, theirs)) == list(map(as_read, self.classnames)):
+            return
+        if not (names := ", ".join(f"'{name}'" for name in self.learned_per_class())):
+            return
+        if not theirs:
+            print(
+                f"Warning: '{path}' does not tell which classes it was trained on, but {names} was "
+                "learned for each of them: the result means something only for the same classes in the "
+                "same order"
+            )
+            return
+        raise UserError(
+            f"checkpoint '{path}' does not fit: {names} was learned for each class, and "
+            f"{_other_classes(theirs, self.classnames)}; use it for the classes it was trained on, in "
+            "that order"
+        )
+
+    def learned_per_class(self) -> list[str]:
+        """Names of learned tensors whose shapes follow the number of classes: others cannot use them.
+
+        Found by building the prompts once more, for one class more; nothing else changes.
+        """
+        if not self.get_model_names():
+            return []
+        names = [*self.classnames, self.classnames[0]]  # a name that structures know
+        number = len(names)
+        changed = {"classnames": names, "num_classes": number, "lab2cname": dict(enumerate(names))}
+        other = copy.copy(self)
+        other.num_classes, other.lab2cname = number, changed["lab2cname"]
+        other.dm = _Changed(self.dm, **changed, dataset=_Changed(self.dm.dataset, **changed))
+        with rng_untouched(), redirect_stdout(None):
+            there = other.build_prompts().state_dict()
+        here = self.model.state_dict()
+        return [name for name in here if name not in there or here[name].shape != there[name].shape]
+
+
+class _Changed:
+    """Stands for an object, with other values of some attributes."""
+
+    def __init__(self, original: object, **values):
+        self.__dict__.update(values)
+        self._original = original
+
+    def __getattr__(self, name: str):
+        return getattr(self._original, name)
+
+
+def stored_classes(directory: str) -> list[str] | None:
+    """Class names in `directory`/results.json; None if there is none, as other codes leave it."""
+    path = osp.join(directory, "results.json")
+    found = read_json(path) if osp.isfile(path) else None
+    return found.get("classnames") if isinstance(found, dict) else None
+
+
+def _other_classes(theirs: Sequence[str], ours: Sequence[str]) -> str:
+    """How two lists of class names differ, in words."""
+    if len(theirs) != len(ours):
+        return f"there are {len(theirs)} classes there and {len(ours)} here"
+    pairs = enumerate(zip(theirs, ours, strict=True))
+    label = next(label for label, (one, other) in pairs if as_read(one) != as_read(other))
+    return f"class {label} is '{theirs[label]}' there and '{ours[label]}' here"
 
 
 def load_learned(model: nn.Module, state: dict[str, Tensor], path: str) -> None:
@@ -403,6 +488,11 @@ def learned_state(model: nn.Module, state: dict[str, Tensor], path: str) -> dict
     for name, value in own.items():
         if name not in state:
             raise UserError(f"checkpoint '{path}' lacks '{name}': use the trainer that wrote it")
+        if not state[name].isfinite().all():
+            raise UserError(
+                f"checkpoint '{path}' holds NaN or infinite numbers in '{name}': load another epoch, "
+                "or train again with a lower OPTIM.LR"
+            )
         if state[name].shape != value.shape:
             raise UserError(f"checkpoint '{path}' does not fit: '{name}' is {tuple(state[name].shape)} there and "
                             f"{tuple(value.shape)} here; use the backbone, context options and, with class-specific contexts, "

@@ -7,7 +7,7 @@ only for the one token that becomes the feature, and texts of different length r
 padding than it costs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +56,9 @@ def quick_gelu(x: Tensor) -> Tensor:
     return gate.sigmoid_().mul_(x)  # without a graph one buffer will do: these are the largest tensors
 
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, "gelu": F.gelu}
+
+
 class Frozen(nn.Module):
     """Holds its `parts` of the weights as buffers, each under its own name with `_` for `.`. KeyError if one is missing."""
 
@@ -73,10 +76,14 @@ class Frozen(nn.Module):
 
 
 class Block(Frozen):
-    """One pre-norm residual attention block."""
+    """One pre-norm residual attention block, with the `activation` of that name in its MLP."""
 
     parts = ("ln_1.weight", "ln_1.bias", "attn.in_proj_weight", "attn.in_proj_bias", "attn.out_proj.weight", "attn.out_proj.bias",
              "ln_2.weight", "ln_2.bias", "mlp.c_fc.weight", "mlp.c_fc.bias", "mlp.c_proj.weight", "mlp.c_proj.bias")
+
+    def __init__(self, weights: Mapping[str, Tensor], activation: str = "quick_gelu"):
+        super().__init__(weights)
+        self.activation = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False, before: KeyValue | None = None,
                 only: Tensor | None = None) -> tuple[Tensor, KeyValue]:
@@ -100,7 +107,8 @@ class Block(Frozen):
             k, v = (torch.cat(pair, 2) for pair in zip(before, own, strict=True))
         h = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         x = x + F.linear(h.transpose(1, 2).flatten(2), self.attn_out_proj_weight, self.attn_out_proj_bias)
-        h = quick_gelu(F.linear(self.norm(x, "ln_2"), self.mlp_c_fc_weight, self.mlp_c_fc_bias))
+        h = F.linear(self.norm(x, "ln_2"), self.mlp_c_fc_weight, self.mlp_c_fc_bias)
+        h = self.activation(h)
         return x + F.linear(h, self.mlp_c_proj_weight, self.mlp_c_proj_bias), own
 
 
@@ -109,11 +117,12 @@ class Encoder(Frozen):
 
     projection: str
 
-    def __init__(self, weights: Mapping[str, Tensor]):
+    def __init__(self, weights: Mapping[str, Tensor], activation: str = "quick_gelu"):
         super().__init__(weights)
         blocks = sub_weights(weights, "transformer.resblocks.")
         self.layers = 1 + max(int(name.split(".")[0]) for name in blocks)
-        self.blocks = nn.ModuleList(Block(sub_weights(blocks, f"{i}.")) for i in range(self.layers))
+        own = (sub_weights(blocks, f"{i}.") for i in range(self.layers))
+        self.blocks = nn.ModuleList(Block(weights, activation) for weights in own)
         self.width, self.embed_dim = getattr(self, self.projection).shape
 
     @property
@@ -147,8 +156,8 @@ class TextEncoder(Encoder):
     checkpointing = False
     parts = ("token_embedding.weight", "positional_embedding", "ln_final.weight", "ln_final.bias", projection)
 
-    def __init__(self, weights: Mapping[str, Tensor]):
-        super().__init__(weights)
+    def __init__(self, weights: Mapping[str, Tensor], activation: str = "quick_gelu"):
+        super().__init__(weights, activation)
         self.context_length = len(self.positional_embedding)
 
     def run(self, block: Block, x: Tensor, **how) -> tuple[Tensor, KeyValue]:
@@ -233,8 +242,8 @@ class ImageEncoder(Encoder):
     parts = ("conv1.weight", "class_embedding", "positional_embedding", "ln_pre.weight", "ln_pre.bias", "ln_post.weight",
              "ln_post.bias", projection)
 
-    def __init__(self, weights: Mapping[str, Tensor]):
-        super().__init__(weights)
+    def __init__(self, weights: Mapping[str, Tensor], activation: str = "quick_gelu"):
+        super().__init__(weights, activation)
         self.patch = self.conv1_weight.shape[-1]
         self.input_resolution = self.patch * round((len(self.positional_embedding) - 1) ** 0.5)
 

@@ -57,7 +57,10 @@ class Context(nn.Module):
             if needed > text.context_length:
                 raise UserError(f"class name '{name}' with {length} context tokens takes {needed} positions but the text encoder "
                                 f"has {text.context_length}: shorten the name or the context")
-        tokens = backbone.tokenize([f"{lead} {name}." for name in classnames])
+        if words:
+            backbone.tokenize([lead])  # warns of its words, which are read
+        texts = [f"{lead} {name}." for name in classnames]
+        tokens = backbone.tokenize(texts, learned=0 if words else n_ctx, told=classnames)
         eot = tokens.argmax(1)
         tokens = tokens[:, :int(eot.max()) + 1].to(text.positional_embedding.device)
         embedded = text.embed(tokens)

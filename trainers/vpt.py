@@ -35,6 +35,7 @@ class VPT(PromptTrainer):
             words = PUBLISHED_WORDS.split()
             print("TRAINER.VPT.CTX_INIT is empty: the class texts begin with "
                   f"'{PUBLISHED_WORDS}', as published")
+        self.backbone.tokenize([" ".join(words)])  # warns of words that CLIP has never learned
         self.frozen_text = self.backbone.encode_texts([" ".join([*words, f"{name}."]) for name in self.classnames])
         tower.check_depth(options.PROMPT_DEPTH_VISION)
         model = nn.Module()

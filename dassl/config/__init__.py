@@ -17,9 +17,13 @@ from dassl.utils.tools import UserError
 # change it: each worker has an augmentation stream of its own.)
 _NOT_HASHED = {"OUTPUT_DIR", "DATASET.ROOT", "RESUME", "EVAL_ONLY", "VERBOSE", "USE_CUDA", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "LOG.WANDB",
                "LOG.WANDB_PROJECT"}
-# Keys that came later, with the value that means what was before. Only another value is hashed, so
-# that earlier runs keep their hash.
-_LATER = {"INPUT.TRANSPARENCY": "drop", "INPUT.UPRIGHT": False}
+# Values with which a run is what it was before there was the key: not counted, so that hashes of
+# earlier runs stay.
+AS_BEFORE = {
+    "INPUT.TRANSPARENCY": ("drop",),
+    "INPUT.UPRIGHT": (False,),
+    "MODEL.BACKBONE.ACTIVATION": ("quick_gelu", "auto"),  # auto is quick_gelu, or refused
+}
 # Keys that may name a file, whose content then counts too.
 _FILES = ("MODEL.BACKBONE.NAME", "MODEL.INIT_WEIGHTS")
 _HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -150,7 +154,7 @@ def counted(cfg: CfgNode, nodes: Sequence[str] | None = None) -> dict:
     skipped = () if nodes is None else tuple(f"TRAINER.{key}." for key, value in cfg.TRAINER.items()
                                              if isinstance(value, CfgNode) and key not in nodes)
     flat = {key: _get(cfg, key) for key in _leaves(cfg) if key not in _NOT_HASHED and not key.startswith(skipped)}
-    flat = {key: value for key, value in flat.items() if key not in _LATER or value != _LATER[key]}
+    flat = {key: value for key, value in flat.items() if value not in AS_BEFORE.get(key, ())}
     for key in _FILES:
         if content := _file_hash(flat[key]):
             flat[key] = content

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from yacs.config import CfgNode
 
-from dassl.config import cfg_to_dict, config_hash, counted
+from dassl.config import AS_BEFORE, cfg_to_dict, config_hash, counted
 from dassl.utils import Registry
 
 TRAINER_REGISTRY = Registry("TRAINER")
@@ -31,14 +31,19 @@ def differences(stored: dict, cfg) -> list[tuple[str, object, object]]:
     """(key, value stored, value in `cfg`) of everything a run depends on in which a stored configuration differs from `cfg`.
 
     stored: "config" of a results.json or checkpoint. Files are compared by content and shown by name. A key that one of the two lacks
-    has the value "absent" there. Raises AttributeError, KeyError or TypeError for what is no whole configuration.
+    has the value "absent" there, or the first of AS_BEFORE that stands for it. Raises AttributeError,
+    KeyError or TypeError for what is no whole configuration.
     """
     def values(tree: dict) -> dict[str, tuple]:
         """{key: (what counts, what the configuration says)}."""
         return {key: (value, functools.reduce(operator.getitem, key.split("."), tree)) for key, value in run_settings(CfgNode(tree)).items()}
 
-    there, here, absent = values(stored), values(json.loads(json.dumps(cfg_to_dict(cfg)))), ("absent", "absent")
-    pairs = [(key, there.get(key, absent), here.get(key, absent)) for key in sorted(here.keys() | there.keys())]
+    def find(values: dict[str, tuple], key: str) -> tuple:
+        default = AS_BEFORE.get(key, ("absent",))[0]
+        return values.get(key, (default, default))
+
+    there, here = values(stored), values(json.loads(json.dumps(cfg_to_dict(cfg))))
+    pairs = [(key, find(there, key), find(here, key)) for key in sorted(here.keys() | there.keys())]
     return [(key, theirs[1], ours[1]) for key, theirs, ours in pairs if theirs[0] != ours[0]]
 
 

@@ -18,7 +18,7 @@ from dassl.config import cfg_to_dict
 from dassl.data import DataManager
 from dassl.data.sharing import Rounds, share
 from dassl.engine.build import difference, run_hash
-from dassl.evaluation import build_evaluator
+from dassl.evaluation import build_evaluator, check_scores
 from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import AverageMeter, MetricMeter, UserError, count_num_param, mkdir_if_missing, read_json, save_checkpoint, tolist_if_not, write_json
@@ -173,6 +173,7 @@ class TrainerBase:
                      "optimizer": optim.state_dict() if optim is not None else None,
                      "scheduler": sched.state_dict() if sched is not None else None,
                      "val_result": None if val_result is None else float(val_result),
+                     "classnames": self._classnames(),
                      "rng": get_rng_state(), "config_hash": self._hash(), "config": cfg_to_dict(self.cfg) if "cfg" in self.__dict__ else None,
                      "best_result": float(self.__dict__.get("best_result", -math.inf)), "seconds": self._seconds(), "extra": self.extra_state()}
             save_checkpoint(state, osp.join(directory, name), is_best=is_best, model_name=model_name)
@@ -233,6 +234,11 @@ class TrainerBase:
                                 f"({error}); load it with --model-dir, or restore the file") from None
         print(f"Resume from epoch {epoch} of '{directory}'")
         return epoch
+
+    def _classnames(self) -> list[str]:
+        """In label order; none where no data set told them."""
+        lab2cname = self.__dict__.get("lab2cname") or {}
+        return [lab2cname[label] for label in sorted(lab2cname)]
 
     def _hash(self) -> str:
         """Of the run; computed once, since it reads the weights file."""
@@ -470,6 +476,7 @@ class SimpleTrainer(TrainerBase):
                 image, label = self.parse_batch_test(batch)
                 found = [self.model_inference(image), label, *(batch[key] for key in more)]
             for output, label, *others in distributed.in_turn(found):
+                check_scores(output)
                 self.evaluator.process(output, label, **dict(zip(more, others, strict=True)))
         results, select_by = self.evaluator.evaluate(), self.cfg.TEST.get("SELECT_BY", "")
         if select_by and select_by not in results:
@@ -506,7 +513,7 @@ class SimpleTrainer(TrainerBase):
             peak = torch.cuda.max_memory_allocated() / 2**20
         write_json({
             "complete": not self._training, "trainer": cfg.TRAINER.NAME, "dataset": cfg.DATASET.NAME,
-            "classnames": [self.lab2cname[label] for label in sorted(self.lab2cname)],
+            "classnames": self._classnames(),
             "subsample_classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"), "shots": cfg.DATASET.NUM_SHOTS, "seed": cfg.SEED,
             "config_hash": this, "loaded": loaded, "deployed": self._deployed, "metrics": known,
             "epochs": self.epoch + 1 if "time_start" in self.__dict__ else 0,

@@ -11,6 +11,15 @@ from dassl.distributed import is_main
 from dassl.utils import UserError
 
 
+def check_scores(scores: object) -> None:
+    """Raise UserError if a tensor of scores, as a rule (B, classes), is not finite."""
+    if isinstance(scores, torch.Tensor) and not scores.isfinite().all():
+        raise UserError(
+            "the model's scores are NaN or infinite for some images, so there is no result: use PREC "
+            "fp32, or a model that was trained with a lower OPTIM.LR"
+        )
+
+
 class EvaluatorBase:
     """Collects the outputs of a test: reset(), process(mo, gt) per batch, evaluate() at the end."""
 
@@ -40,10 +49,12 @@ class Classification(EvaluatorBase):
     def reset(self) -> None:
         self._y_true: list[int] = []
         self._y_pred: list[int] = []
-        self._correct = self._total = 0
+        self._correct = self._total = self._classes = 0
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
-        """mo: scores (B, classes); gt: labels (B,)."""
+        """mo: scores (B, classes); gt: labels (B,). UserError for scores that are not finite."""
+        check_scores(mo)
+        self._classes = max(self._classes, mo.shape[1])
         pred, true = mo.argmax(1).tolist(), gt.tolist()
         self._correct += sum(p == t for p, t in zip(pred, true, strict=True))
         self._total += len(true)
@@ -66,17 +77,27 @@ class Classification(EvaluatorBase):
             results["perclass_accuracy"] = self._per_class(true, pred)
         if self.cfg.TEST.COMPUTE_CMAT and is_main():
             path = osp.join(self.cfg.OUTPUT_DIR, "cmat.pt")
-            torch.save(torch.from_numpy(confusion_matrix(true, pred, normalize="true")), path)
+            matrix = confusion_matrix(true, pred, labels=self._labels(), normalize="true")
+            torch.save(torch.from_numpy(matrix), path)
             print(f"Confusion matrix is saved to {path}")
         return results
 
+    def _labels(self) -> range:
+        """Of all classes, those without images included."""
+        known = len(self._lab2cname or {})
+        return range(max(self._classes, known, max(self._y_true, default=-1) + 1))
+
     def _per_class(self, true: np.ndarray, pred: np.ndarray) -> float:
+        """Mean accuracy over the classes that have images; the others are told, too."""
         print("=> per-class result")
         accuracies = []
-        for label in np.unique(true):
+        for label in self._labels():
             hits = pred[true == label] == label
+            name = (self._lab2cname or {}).get(label, "")
+            if not len(hits):
+                print(f"* class: {label} ({name})\ttotal: 0\tcorrect: 0\tacc: none, without images")
+                continue
             accuracies.append(100.0 * float(hits.mean()))
-            name = (self._lab2cname or {}).get(int(label), "")
             print(f"* class: {label} ({name})\ttotal: {len(hits):,}\tcorrect: {hits.sum():,}\tacc: {accuracies[-1]:.1f}%")
         mean = float(np.mean(accuracies)) if accuracies else 0.0
         print(f"* average: {mean:.1f}%")
@@ -138,6 +159,8 @@ class GroupClassification(Classification):
         for group, value in accuracy.items():
             self.groups[self.name(*group)] = {"label": group[0], "domain": group[1], "total": total[group], "correct": correct[group], "accuracy": value}
             print(f"* group: {self.name(*group)}\ttotal: {total[group]:,}\tcorrect: {correct[group]:,}\tacc: {value:.1f}%")
+        for group in sorted(self._train_counts.keys() - accuracy.keys()):
+            print(f"* group: {self.name(*group)}\ttotal: 0\tcorrect: 0\tacc: none, without images")
         return results
 
     def details(self) -> dict:

@@ -116,7 +116,7 @@ class Backbone(nn.Module):
         for row, name in zip(tokens, told, strict=True):
             inside = row[1 + learned:int(row.argmax())]
             if new := [word for word in self._unlearned_words(inside) if word not in self._named]:
-                affected.setdefault(name, new)
+                affected.setdefault(name, []).extend(new)
         words = list(dict.fromkeys(word for new in affected.values() for word in new))
         if words:
             self._named.update(words)

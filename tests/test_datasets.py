@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_run import make_cfg
+from tiny_run import CLASSES as TINY_CLASSES
+from tiny_run import PARTS, make_cfg, write_table
 
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UserError, set_random_seed
@@ -28,24 +29,35 @@ class Miniature(CoOpDataset):
     remedy = "python -m datasets.prepare mini"
 
 
+@DATASET_REGISTRY.register()
+class MiniatureTarget(Miniature):
+    """The same classes in another folder: a target domain."""
+
+    folder = "mini_target"
+
+
 @pytest.fixture
 def mini(tmp_path):
     """Five classes; 6 training, 5 validation and 2 test images of each."""
+    return paint(tmp_path, Miniature.folder)
+
+
+def paint(home: Path, name: str) -> Path:
     split, counts = {}, {"train": 6, "val": 5, "test": 2}
     for part, number in counts.items():
         split[part] = []
-        for label, name in enumerate(CLASSES):
+        for label, classname in enumerate(CLASSES):
             for i in range(number):
-                path = tmp_path / "data/mini/images" / name / f"{part}{i}.png"
+                path = home / "data" / name / "images" / classname / f"{part}{i}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.new("RGB", (8, 8), (label * 40, i * 40, 0)).save(path)
-                split[part].append([f"{name}/{path.name}", label, name])
-    write(tmp_path, split)
-    return tmp_path
+                split[part].append([f"{classname}/{path.name}", label, classname])
+    write(home, split, name)
+    return home
 
 
-def write(folder: Path, split) -> None:
-    (folder / "data/mini/split_zhou_Miniature.json").write_text(split if isinstance(split, str) else json.dumps(split))
+def write(folder: Path, split, name: str = Miniature.folder) -> None:
+    (folder / "data" / name / Miniature.split_file).write_text(split if isinstance(split, str) else json.dumps(split))
 
 
 def load(folder: Path, *options):
@@ -132,6 +144,33 @@ def test_fewer_images_than_shots_are_all_used_and_said_once(mini, capsys):
     assert capsys.readouterr().out.count(said) == 1
     load(mini, "DATASET.NUM_SHOTS", 16)  # out of the cache
     assert capsys.readouterr().out.count(said) == 1
+
+
+@pytest.mark.parametrize("shots, each", [(2, 2), (16, 6), (-1, 6)])
+@pytest.mark.parametrize("subset, classes", [("all", CLASSES), ("base", CLASSES[:3])])
+def test_a_target_gives_as_many_training_images_as_the_source_and_no_labels(mini, shots, each, subset, classes):
+    """Another data set is the target, or one domain of a table is."""
+    paint(mini, MiniatureTarget.folder)
+    options = ("DATASET.NUM_SHOTS", shots, "DATASET.SUBSAMPLE_CLASSES", subset)
+    data = load(mini, *options, "DATASET.TARGET", "MiniatureTarget")
+    seen = Counter(Path(item.impath).parent.name for item in data.train_u)
+    assert seen == dict.fromkeys(classes, each)
+    assert all("/mini_target/" in item.impath and Path(item.impath).name.startswith("train") for item in data.train_u)
+    assert {(item.label, item.classname) for item in data.train_u} == {(-1, "")}
+
+
+@pytest.mark.parametrize("shots, each", [(2, 2), (16, PARTS["train"]), (-1, PARTS["train"])])
+def test_a_target_domain_of_a_table_is_drawn_from_its_training_part(tmp_path, shots, each):
+    write_table(tmp_path)
+    cfg = make_cfg(tmp_path, "CoOp", "DATASET.NAME", "CSV", "DATASET.FOLDER", "own", "DATASET.NUM_SHOTS", shots,
+                   "DATASET.SOURCE_DOMAINS", ("photo",), "DATASET.TARGET_DOMAINS", ("sketch",))
+    set_random_seed(1)
+    data = DATASET_REGISTRY.get("CSV")(cfg)
+    for items, start in ((data.train_u, "sketch-train-"), (data.train_x, "photo-train-")):
+        assert all(Path(item.impath).name.startswith(start) for item in items)
+        assert Counter(Path(item.impath).parent.name for item in items) == dict.fromkeys(TINY_CLASSES, each)
+    assert all(Path(item.impath).name.startswith("photo-val-") for item in data.val)
+    assert all(Path(item.impath).name.startswith("sketch-test-") for item in data.test)
 
 
 def change_row(index, value):

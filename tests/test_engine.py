@@ -28,6 +28,7 @@ from dassl.evaluation import EVALUATOR_REGISTRY, Classification, build_evaluator
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import Registry, UserError, load_checkpoint, read_image, save_checkpoint, set_random_seed, setup_logger
+from dassl.utils.tools import atomic_write
 
 CKPT = "output/prompt_learner/model.pth.tar-2"
 
@@ -275,6 +276,26 @@ def test_disk_full_while_saving_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     assert (tmp_path / CKPT).read_bytes() == before and len(list((tmp_path / CKPT).parent.iterdir())) == 2
 
 
+def test_a_file_is_whole_or_as_before_at_any_moment(tmp_path):
+    """Also the first time, when there is nothing to keep."""
+    path = tmp_path / "file"
+
+    def interrupted(file):
+        file.write(b"half")
+        file.flush()
+        seen.append(path.read_bytes() if path.exists() else None)
+        raise KeyboardInterrupt
+
+    for before in (None, b"whole"):
+        if before:
+            atomic_write(str(path), lambda file: file.write(b"whole"))
+        seen = []
+        with pytest.raises(KeyboardInterrupt):
+            atomic_write(str(path), interrupted)
+        assert seen == [before] and (path.read_bytes() if path.exists() else None) == before
+    assert [found.name for found in tmp_path.iterdir()] == ["file"]
+
+
 def test_non_finite_loss_stops_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path, "CoOp", "OPTIM.MAX_EPOCH", 3, "TRAIN.CHECKPOINT_FREQ", 1)
     terms = type(trainer).loss_terms
@@ -315,6 +336,16 @@ def test_best_val_is_kept_and_deployed_and_a_missing_validation_set_is_no_obstac
     assert best["epoch"] == 2 and best["val_result"] == 75.0
     assert torch.equal(best["state_dict"]["ctx"], trainer.model.ctx)
     assert "Deploy the model with the best val performance" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("scores, epoch", [([75.0, 75.0, 50.0], 1), ([50.0, 75.0, 75.0], 2), ([10.0, 20.0, 30.0], 3)])
+def test_of_equally_good_epochs_the_first_is_the_best(tmp_path, monkeypatch, scores, epoch):
+    trainer = make_trainer(tmp_path, "CoOp", "TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", 3)
+    trainer.val_loader, values, plain = trainer.test_loader, iter(scores), type(trainer).test
+    monkeypatch.setattr(type(trainer), "test", lambda self, split=None: next(values) if split == "val" else plain(self, split))
+    trainer.train()
+    best = state_of(tmp_path / "output/prompt_learner/model-best.pth.tar")
+    assert best["epoch"] == epoch and best["val_result"] == max(scores) == trainer.best_result
 
 
 def test_a_finished_run_that_is_started_again_still_knows_its_epochs(tmp_path):

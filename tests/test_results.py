@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -421,6 +423,51 @@ def test_a_report_page_holds_everything_in_one_file(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert page.main([str(tmp_path / "empty"), "--out", str(tmp_path / "x.html")]) == 2
     assert "holds no finished runs" in capsys.readouterr().err and not (tmp_path / "x.html").exists()
+
+
+class Page(HTMLParser):
+    """What a browser makes of a page: the tags, the text, and what stands for pictures."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.texts, self.pictures = Counter(), [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags[tag] += 1
+        if tag == "img":
+            self.pictures.append(dict(attributes)["alt"])
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def test_nothing_in_a_report_page_is_taken_for_html(tmp_path):
+    """Names of folders, trainers and configs, values, notes, numbers and titles of pictures."""
+    from tools import report as page
+    evil = "<b>x&amp;'\"<script>alert(1)<"
+    assert Page(page.table([evil], [[evil]])).tags == {"div": 1, "table": 1, "tr": 2, "th": 1, "td": 1}
+    for column in ("base", "data set"):
+        for gain in (False, True):
+            found = Page(page.cell(evil, column, gain))
+            assert found.tags == {"td": 1} and "".join(found.texts) == evil
+    tags = []
+    for number, name in enumerate(("x", evil)):
+        runs = tmp_path / str(number) / "runs"
+        for trainer in ("CoOp", "CraftCoOp"):
+            config = {"OPTIM": {"LR": name}, "TRAINER": {"NAME": trainer}}
+            path = write(runs, "train_base", name, trainer, 1, 80.0, config=config)
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"device": name, "versions": {name: name}, "started": name}))
+            path.parent.parent.rename(path.parent.parent.with_name(f"c{name}"))
+        write(runs, "train_base", name, "CoOp", 2, 80.0).write_text("{")  # a note with the path
+        drawn = tmp_path / str(number) / f"{name}.png"
+        Image.new("RGB", (3, 2)).save(drawn)
+        out = tmp_path / f"{number}.html"
+        assert page.main([str(runs), "--out", str(out), "--figures", str(drawn)]) == 0
+        found = Page(out.read_text())
+        tags.append(found.tags)
+        assert "".join(found.texts).count(name) >= 8 and found.pictures == ["Base to new classes", name]
+    assert tags[0] == tags[1]
 
 
 def test_shots_that_no_run_has(runs, capsys):

@@ -35,6 +35,7 @@ MARK, ERRORS, RESULTS = "sweep.json", "stderr.txt", "results.json"
 INTERRUPTED, BUSY, LOST = 130, 75, -1000  # exit codes: Ctrl-C; another process runs this job; the worker itself is gone
 READY = "ready"  # a worker's first word
 BAD_INPUT = 2  # what train.py ends with after a sentence to the user: trying again is of no use
+NO_WORD = "ended without a word: the machine stopped, or job and sweep were killed"
 TEMPORARY = "craft-sweep"  # begins the names of temporary folders
 GRACE_S = 10  # for a job to clean up after Ctrl-C
 BUSY_S = 3  # between looks at a job that another sweep runs
@@ -123,7 +124,7 @@ def state_of(job: Job, output: str, wanted: str, live: Callable[[], dict | None]
     if state == "failed":
         return "failed", left.get("error", "")
     if state == "running":
-        return "failed", "ended without a word: the machine stopped, or job and sweep were killed"
+        return "failed", NO_WORD
     return "missing", "stopped before its end" if state == "stopped" else ""
 
 

@@ -27,17 +27,21 @@ def run_hash(cfg) -> str:
     return config_hash(cfg, _nodes(cfg))
 
 
+def stored_settings(config: dict) -> dict[str, tuple]:
+    """{key: (what counts, what the configuration says)} of `run_settings` of a stored configuration ("config" of a results.json).
+
+    The two differ for a file that is there: its content counts. Raises AttributeError, KeyError or TypeError for what is no whole configuration.
+    """
+    return {key: (value, functools.reduce(operator.getitem, key.split("."), config)) for key, value in run_settings(CfgNode(config)).items()}
+
+
 def differences(stored: dict, cfg) -> list[tuple[str, object, object]]:
     """(key, value stored, value in `cfg`) of everything a run depends on in which a stored configuration differs from `cfg`.
 
     stored: "config" of a results.json or checkpoint. Files are compared by content and shown by name. A key that one of the two lacks
     has the value "absent" there. Raises AttributeError, KeyError or TypeError for what is no whole configuration.
     """
-    def values(tree: dict) -> dict[str, tuple]:
-        """{key: (what counts, what the configuration says)}."""
-        return {key: (value, functools.reduce(operator.getitem, key.split("."), tree)) for key, value in run_settings(CfgNode(tree)).items()}
-
-    there, here, absent = values(stored), values(json.loads(json.dumps(cfg_to_dict(cfg)))), ("absent", "absent")
+    there, here, absent = stored_settings(stored), stored_settings(json.loads(json.dumps(cfg_to_dict(cfg)))), ("absent", "absent")
     pairs = [(key, there.get(key, absent), here.get(key, absent)) for key in sorted(here.keys() | there.keys())]
     return [(key, theirs[1], ours[1]) for key, theirs, ours in pairs if theirs[0] != ours[0]]
 

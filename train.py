@@ -15,7 +15,8 @@ import datasets
 import trainers
 from dassl import distributed, strict_yaml
 from dassl.config import get_cfg_default, merge_from_dict, merge_from_list
-from dassl.engine import build_trainer, difference, differences, in_words, run_hash
+from dassl.engine import build_trainer, difference, differences, in_words, run_hash, settings_hash
+from dassl.identity import of_settings, same_run
 from dassl.utils import UserError, collect_env_info, read_json, set_random_seed, setup_logger
 
 # Flag -> config key.
@@ -106,15 +107,15 @@ def is_done(cfg, args: argparse.Namespace) -> bool:
         return False
     try:
         found = read_json(path)
-        return bool(found["complete"]) and found["config_hash"] == run_hash(cfg) and found["loaded"] == loaded_from(args, cfg)
+        return bool(found["complete"]) and same_run(found["config_hash"], run_hash(cfg)) and found["loaded"] == loaded_from(args, cfg)
     except (UserError, KeyError, TypeError):
         return False
 
 
 def other_run(found: dict, cfg, loaded: dict | None) -> str:
     """How the run that left the results `found` differs from one of `cfg` that tests the model `loaded` (None: trains); "" if it does not."""
-    if found.get("config_hash") != run_hash(cfg):
-        return difference(found.get("config"), cfg)
+    if not same_run(found.get("config_hash"), run_hash(cfg)):
+        return difference(found, cfg)
     if found.get("loaded") != loaded:
         there, here = ("a training" if model is None else f"a test of {_model(model)}" for model in (found.get("loaded"), loaded))
         return f"{there} there, {here} here"
@@ -157,7 +158,7 @@ def check_model(cfg, model_dir: str) -> None:
     try:
         different, stored = differences(found["config"], cfg), CfgNode(found["config"])
         weights = stored.MODEL.BACKBONE.NAME
-        replaced = osp.isfile(weights) and found.get("config_hash") != run_hash(stored)
+        replaced = osp.isfile(weights) and of_settings(found["config_hash"]) != settings_hash(stored)
     except (AttributeError, KeyError, TypeError):
         return  # of an older version
     if replaced:

@@ -20,6 +20,11 @@ class CSV(OwnDataset):
     TARGET_DOMAINS only those are tested, and their training images are the unlabelled ones.
     """
 
+    @classmethod
+    def sources_of_split(cls, cfg, home):
+        name = cfg.DATASET.get("CSV", "images.csv")
+        return {f"table '{name}'": osp.join(home, name)}
+
     def partition(self) -> Split:
         self.path = osp.join(self.dataset_dir, self.csv)
         table = self._table()

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from dassl.identity import same_run
 from tools.inputs import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,7 +110,7 @@ def state_of(job: Job, output: str, wanted: str, live: Callable[[], dict | None]
     if not found and (folder / RESULTS).exists():
         return "failed", f"'{folder / RESULTS}' is not what a run writes: restore or delete it"
     known = loads or not job.trained  # a test of a training that is not done has no model yet
-    if found and (found.get("config_hash") != wanted or known and found.get("loaded") != loads):
+    if found and (not same_run(found.get("config_hash"), wanted) or known and found.get("loaded") != loads):
         return "other", ""
     if found.get("complete") and known:
         trained = Path(output, job.trained, RESULTS)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dassl.identity import changes
 from tools.inputs import InputError
 
 CELL = r"shots_(?P<shots>\d+|all)/(?P<trainer>[^/]+)/(?P<config>[^/]+)/seed(?P<seed>-?\d+)/results\.json$"
@@ -33,7 +34,7 @@ class Row:
     shots: str
     values: dict[str, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
     runs: list[dict] = field(default_factory=list)  # what of each results.json proves the numbers
-    settings: dict[str, dict] = field(default_factory=dict)  # {column: configuration of its first run}
+    first: dict[str, dict] = field(default_factory=dict)  # {column: results.json of its first run}
     tested: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))  # {column: numbers of test images of its runs}
     targets: frozenset[str] = frozenset()  # columns that the column "average" is over
     members: frozenset[str] = frozenset()  # data sets that a row of averages is over
@@ -157,28 +158,36 @@ def settings(config: dict) -> dict[str, tuple]:
     return {key: pair for key, pair in found.items() if key != "SEED"}
 
 
-def comparable(config: dict) -> str:
-    """The same for configurations that differ only in what no result depends on, and in the seed."""
-    return json.dumps({key: counts for key, (counts, _) in settings(config).items()}, sort_keys=True)
+def comparable(run: dict) -> str:
+    """The same for the results of runs that differ only in what no result depends on, and in the seed; files of the data set left aside."""
+    return json.dumps({key: counts for key, (counts, _) in settings(run["config"]).items()}, sort_keys=True)
 
 
-def text_of(config: dict) -> str:
-    """All of a configuration but for what differs between the seeds of a cell in any case."""
-    return json.dumps({key: value for key, value in config.items() if key not in ("SEED", "OUTPUT_DIR")}, sort_keys=True)
+def data_of(run: dict) -> dict[str, str]:
+    """{what: SHA-256} of the files of the data set as the run found them; few-shot picks are each seed's own. {} of older versions' results."""
+    return {what: content for what, content in (run.get("data") or {}).items() if not what.startswith("index file")}
 
 
-def kinds(configs: Iterable[tuple[Path, dict]]) -> list[tuple[Path, dict]]:
-    """Of (path, configuration) pairs the first of each that is another configuration."""
-    found: dict[str, tuple[Path, dict]] = {}
-    for path, config in configs:
-        found.setdefault(comparable(config), (path, config))
-    return list(found.values())
+def text_of(run: dict) -> str:
+    """All that a run depends on but for what differs between the seeds of a cell in any case."""
+    config = {key: value for key, value in run["config"].items() if key not in ("SEED", "OUTPUT_DIR")}
+    return json.dumps([config, data_of(run)], sort_keys=True)
+
+
+def kinds(runs: Iterable[tuple[Path, dict]]) -> list[tuple[Path, dict]]:
+    """Of (path, results) pairs the first of each other configuration, or of other files of the data set, where these are known."""
+    found: dict[tuple[str, str], tuple[Path, dict]] = {}
+    for path, run in runs:
+        found.setdefault((comparable(run), json.dumps(data_of(run), sort_keys=True)), (path, run))
+    known = {config for (config, _), (_, run) in found.items() if data_of(run)}
+    return [(path, run) for (config, _), (path, run) in found.items() if data_of(run) or config not in known]
 
 
 def unequal(one: dict, other: dict) -> list[str]:
-    """Keys in which two configurations are not `comparable`, sorted."""
-    ours, theirs = settings(one), settings(other)
-    return sorted(key for key in ours.keys() | theirs.keys() if ours.get(key, (None,))[0] != theirs.get(key, (None,))[0])
+    """Keys and files of the data set in which the results of two runs differ, as far as both are known."""
+    ours, theirs = settings(one["config"]), settings(other["config"])
+    keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key, (None,))[0] != theirs.get(key, (None,))[0])
+    return keys + changes(data_of(one), data_of(other))
 
 
 def flat(tree: dict, prefix: str = "") -> dict:
@@ -195,12 +204,14 @@ OWN = ("TRAINER.NAME", "TRAINER.CRAFT.")
 def unlike(row: Row, baseline: Row) -> list[str]:
     """Settings in which two rows differ though they should not: "KEY is 1, that of the baseline 2"."""
     found = {}
-    for column in row.settings.keys() & baseline.settings.keys():
-        pair = row.settings[column], baseline.settings[column]
-        ours, theirs = map(flat, pair)
+    for column in row.first.keys() & baseline.first.keys():
+        pair = row.first[column], baseline.first[column]
+        ours, theirs = (flat(run["config"]) for run in pair)
         keys = {key for key in ours.keys() & theirs.keys() if key.startswith(SHARED) and not key.startswith(OWN) and ours[key] != theirs[key]}
         for key in keys and keys.intersection(unequal(*pair)):
             found[key] = f"{key} is {ours[key]}, that of the baseline {theirs[key]}"
+        ours, theirs = map(data_of, pair)
+        found |= {what: f"the {what} is not the baseline's" for what in ours.keys() & theirs.keys() if ours[what] != theirs[what]}
     return [found[key] for key in sorted(found)]
 
 
@@ -222,7 +233,7 @@ def baseline_key(protocol: Protocol, row: Row) -> tuple[str, str, str, str] | No
 
 # What results.json has of what is read here: kinds of the values, which but for the first three may be absent or null.
 KINDS = {"complete": bool, "metrics": dict, "config": dict, "loaded": dict, "loaded.model_dir": str, "loaded.epoch": int, "epochs": int, "seed": int,
-         "wall_time_s": (int, float), "started": str, "finished": str, "versions": dict, "config_hash": str, "config.TRAIN": dict, "config.DATASET": dict,
+         "wall_time_s": (int, float), "started": str, "finished": str, "versions": dict, "config_hash": str, "data": dict, "config.TRAIN": dict, "config.DATASET": dict,
          "config.TRAINER": dict, "config.TRAINER.NAME": str}
 
 
@@ -289,7 +300,7 @@ def collect(protocol: Protocol, folders: Iterable[Path], shots: str | None = Non
     """(rows in the order of a table, what is wrong with the folders in sentences). Raises InputError for what is no folder."""
     rows: dict[tuple, Row] = {}
     problems: list[str] = []
-    configs: dict[tuple, dict[str, tuple[Path, dict]]] = defaultdict(dict)
+    texts: dict[tuple, dict[str, tuple[Path, dict]]] = defaultdict(dict)
     epochs: dict[tuple, dict[bool, set]] = defaultdict(lambda: defaultdict(set))  # (row, seed): tests of a model or not: epochs of the model
     for folder, path in run_files(folders):
         match = match_of(protocol, folder, path)
@@ -320,8 +331,8 @@ def collect(protocol: Protocol, folders: Iterable[Path], shots: str | None = Non
             row.values[column][seed] = value
             if isinstance(total, int):
                 row.tested[column].add(total)
-            configs[(*key, column)].setdefault(text_of(found["config"]), (path, found["config"]))
-            row.settings.setdefault(column, found["config"])
+            texts[(*key, column)].setdefault(text_of(found), (path, found))
+            row.first.setdefault(column, found)
         if loaded is None:
             epochs[key, seed][False].add(None if found.get("deployed") == "best_val" else found.get("epochs"))
         elif loaded.get("model_dir"):
@@ -333,8 +344,8 @@ def collect(protocol: Protocol, folders: Iterable[Path], shots: str | None = Non
         rows = {key: row for key, row in rows.items() if set(row.values) - {"source"}}
     for row in rows.values():
         row.targets = frozenset(column for other in rows.values() if other.dataset == row.dataset for column in other.values) - {"source"}
-    for (dataset, trainer, config, _, column), texts in configs.items():
-        if len(texts) > 1 and len(different := kinds(texts.values())) > 1:
+    for (dataset, trainer, config, _, column), own in texts.items():
+        if len(own) > 1 and len(different := kinds(own.values())) > 1:
             (path, one), (other_path, other) = different[:2]
             problems.append(f"{trainer}/{config} on {dataset} ({column}) mixes {len(different)} configurations, e.g. '{path}' and '{other_path}' "
                             f"({', '.join(unequal(one, other))}): do not trust its mean")

@@ -18,7 +18,7 @@ import yaml
 
 from tools import inputs, launchers, plots, results
 from tools.inputs import InputError
-from tools.protocols import PROTOCOLS, Protocol, comparable, match_of, read_run, run_files, settings
+from tools.protocols import PROTOCOLS, Protocol, comparable, data_of, match_of, read_run, run_files, settings
 
 TITLES = {"base2new": "Base to new classes", "xd": "Cross-dataset", "dg": "Domain generalisation", "ood": "Out of distribution",
           "group": "Group robustness", "few_shot": "Few-shot", "ablation": "Ablation"}
@@ -107,7 +107,7 @@ def configurations(protocol: Protocol, runs: dict[Path, Run]) -> str:
         match, run = match_of(protocol, found.top, found.path), found.results
         if match is None:
             continue
-        key = match[0].strip("/").rpartition("/seed")[0], comparable(run["config"])
+        key = match[0].strip("/").rpartition("/seed")[0], comparable(run) + str(data_of(run))
         seeds[key].append(int(match["seed"]))
         if key in texts:
             continue

@@ -138,6 +138,65 @@ def test_few_shot_cache_of_other_labels_is_drawn_again(mini):
     assert set(Counter(item.label for item in load(mini, "DATASET.NUM_SHOTS", 2).train_x).values()) == {2}
 
 
+def test_rows_that_share_a_path_come_out_of_the_cache_as_they_were_drawn(mini):
+    """One picture in two classes."""
+    split = split_of(mini)
+    shared = [row[0] for row in split["train"] if row[1] == 0]
+    split["train"] = [row for row in split["train"] if row[1] != 1] + [[path, 1, CLASSES[1]] for path in shared]
+    write(mini, split)
+    drawn, cached = (load(mini, "DATASET.NUM_SHOTS", 4) for _ in range(2))
+    assert drawn.train_x == cached.train_x and drawn.val == cached.val
+    assert {item.impath for item in cached.train_x if item.label == 0} & {item.impath for item in cached.train_x if item.label == 1}
+    assert Counter(item.label for item in cached.train_x) == dict.fromkeys(range(5), 4)
+
+
+def test_few_shot_cache_is_of_this_list_whatever_stands_in_its_rows(mini, capsys):
+    """Order, class names and values that look like others when they are put together."""
+    def draws():
+        capsys.readouterr()
+        load(mini, "DATASET.NUM_SHOTS", 2)
+        return "Creating a 2-shot dataset" in capsys.readouterr().out
+
+    def change(edit):
+        split = split_of(mini)
+        edit(split)
+        write(mini, split)
+
+    def rename(split):
+        for part in split.values():
+            for row in part:
+                row[2] = "ant 0" if row[1] == 0 else row[2]
+
+    assert draws() and not draws()
+    for edit in (rename, lambda split: split["train"].reverse(), lambda split: split["val"].append(split["val"].pop(0)),
+                 lambda split: split["train"].insert(0, split["val"].pop(0))):
+        change(edit)
+        assert draws() and not draws()
+
+
+def picks_of(mini, part_rows):
+    folder = mini / "picks" / Miniature.config_name()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "shot_1-seed_1.json").write_text(json.dumps({
+        part: {"data": [{"impath": f"/x/mini/images/{path}", "label": label} for path, label in rows]} for part, rows in part_rows.items()}))
+    return "DATASET.NUM_SHOTS", 1, "DATASET.INDICES", str(mini / "picks")
+
+
+def test_an_index_file_means_the_row_of_its_label(mini):
+    split = split_of(mini)
+    split["train"].append(["ant/train0.png", 1, CLASSES[1]])
+    write(mini, split)
+    rows = [("ant/train0.png", label) for label in (0, 1)] + [(f"{name}/train0.png", None) for name in CLASSES[2:]]
+    data = load(mini, *picks_of(mini, {"train": rows, "val": []}))
+    assert [(item.label, item.classname) for item in data.train_x] == list(enumerate(CLASSES))
+    rows[0] = ("ant/train0.png", None)
+    with pytest.raises(UserError, match=r"names 'images/ant/train0.png', which the split lists 2 times, in different classes or domains: take"):
+        load(mini, *picks_of(mini, {"train": rows, "val": []}))
+    # Another content, other picks.
+    rows[:1] = [("ant/train3.png", None)]
+    assert load(mini, *picks_of(mini, {"train": rows, "val": []})).train_x[0].impath.endswith("ant/train3.png")
+
+
 def test_fewer_images_than_shots_are_all_used_and_said_once(mini, capsys):
     assert len(load(mini, "DATASET.NUM_SHOTS", 16).train_x) == 30
     said = "5 class(es) have fewer than 16 images: all that they have are used"

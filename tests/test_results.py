@@ -213,6 +213,33 @@ def test_a_gain_between_other_options_of_the_structure_is_named(tmp_path, capsys
     assert "not CRAFT's alone" not in said(TRAINER__CRAFT__LAMBDA_STATIC=9.0, TRAINER__VPT__N_CTX_VISION=3, LOG__WANDB=True)
 
 
+def on_data(tmp_path, data, trainer="CoOp", seed=1, **changes):
+    """A run that found the data set's files with these contents; None: of an older version, which did not look."""
+    path = write(tmp_path, "train_base", "openmoji", trainer, seed, 80.0, config=whole(trainer, seed, **changes))
+    if data is not None:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"data": data}))
+    return path
+
+
+def test_seeds_on_other_lists_of_images_are_told(tmp_path, capsys):
+    split, picks = "split file 'x.json'", "index file of DATASET.INDICES"
+    first = on_data(tmp_path, {split: "1", picks: "7"}, seed=1)
+    for seed, data in ((2, {split: "1", picks: "8"}), (3, None)):
+        on_data(tmp_path, data, seed=seed)
+        assert "mixes" not in report(capsys, "base2new", tmp_path)[0]
+    last = on_data(tmp_path, {split: "2", picks: "9"}, seed=4, LOG__WANDB=True)
+    text = report(capsys, "base2new", tmp_path)[0]
+    assert f"mixes 2 configurations, e.g. '{first}' and '{last}' ({split}): do not trust its mean\n" in text
+
+
+def test_a_gain_on_another_split_is_named(tmp_path, capsys):
+    split = "split file 'x.json'"
+    on_data(tmp_path, {split: "1"})
+    for other, told in (("1", False), (None, False), ("2", True)):
+        on_data(tmp_path, {split: other, f"{split} of DATASET.TARGET": "3"} if other else None, "CraftCoOp")
+        assert (f"not CRAFT's alone: the {split} is not the baseline's\n" in report(capsys, "base2new", tmp_path)[0]) is told
+
+
 def test_tables_of_equal_seeds_need_no_torch(tmp_path):
     for trainer in ("CoOp", "CraftCoOp"):
         for seed in (1, 2):

@@ -122,6 +122,30 @@ def test_anchors_are_the_class_means_of_the_runs_own_images(tmp_path, capsys):
     assert "4 classes" in (out := capsys.readouterr().out) and "(cache miss" in out
 
 
+def test_anchors_follow_the_options_given(tmp_path, monkeypatch):
+    from trainers.craft import plugin
+    given, make = [], plugin.image_anchors
+    monkeypatch.setattr(plugin, "image_anchors", lambda description, batches, *rest: given.append(rest) or make(description, batches, *rest))
+    make_trainer(tmp_path, "CraftCoOp", "TRAINER.CRAFT.ANCHORS_PER_CLASS", 2, "TRAINER.CRAFT.KMEANS_SEED", 5)
+    assert given == [(2, 5, str(tmp_path / "data/noise/.anchors"))]
+
+
+def test_views_follow_the_seed_and_all_that_draws_depend_on(tmp_path, monkeypatch):
+    from trainers import base
+    given, encode = [], base.encoded_views
+    monkeypatch.setattr(base, "encoded_views", lambda number, batches, seed, description, *rest: given.append((number, seed, description)) or encode(
+        number, batches, seed, description, *rest))
+    views = []
+    for options in (("SEED", 1), ("SEED", 2), ("SEED", -1), ("DATALOADER.TEST.BATCH_SIZE", 5)):
+        trainer = make_trainer(tmp_path, "CoOp", "TRAINER.CACHED_VIEWS", 2, *options)
+        trainer.encode_training_images_once()
+        views.append(trainer.train_loader_x.dataset.views)
+    assert [(number, seed) for number, seed, _ in given] == [(2, 1), (2, 2), (2, 0), (2, 1)]
+    assert [(description["workers"], description["batch"]) for *_, description in given] == [(0, 3)] * 3 + [(0, 5)]
+    assert not any(torch.equal(views[0], other) for other in views[1:3])
+    assert len(list((tmp_path / "data/noise/.views").iterdir())) == 4
+
+
 def test_a_checkpoint_is_the_baselines(tmp_path):
     craft = trained(tmp_path, "CraftCoOp")
     saved = torch.load(tmp_path / "output" / "prompt_learner" / "model.pth.tar-2", weights_only=True)

@@ -13,10 +13,10 @@ from PIL import Image
 from tiny_run import CLASSES as TINY_CLASSES
 from tiny_run import PARTS, make_cfg, write_table
 
-from dassl.data.datasets import DATASET_REGISTRY
+from dassl.data.datasets import DATASET_REGISTRY, Datum
 from dassl.utils import UserError, set_random_seed
 from datasets import openmoji, prepare
-from datasets.base import CoOpDataset, read_split
+from datasets.base import CoOpDataset, read_split, subsample_classes
 from tools import make_icon_table
 
 CLASSES = ("ant", "bee", "cat", "dog", "elk")
@@ -83,6 +83,12 @@ def test_halves_are_cut_in_label_order_and_renumbered(mini, subset, names):
     for items in (data.train_x, data.val, data.test):
         assert {(item.label, item.classname) for item in items} == set(enumerate(names))
         assert all(item.classname == Path(item.impath).parent.name for item in items)
+
+
+def test_halves_keep_everything_but_the_labels():
+    items = [Datum(impath=f"{label}-{domain}", label=label, domain=domain, classname=f"class {label}") for label in range(3) for domain in range(2)]
+    (base,), (new,) = subsample_classes("base", items), subsample_classes("new", items)
+    assert base == items[:4] and new == [Datum(impath=f"2-{domain}", label=0, domain=domain, classname="class 2") for domain in range(2)]
 
 
 def slow_draw(rows, shots):
@@ -192,9 +198,12 @@ def test_an_index_file_means_the_row_of_its_label(mini):
     rows[0] = ("ant/train0.png", None)
     with pytest.raises(UserError, match=r"names 'images/ant/train0.png', which the split lists 2 times, in different classes or domains: take"):
         load(mini, *picks_of(mini, {"train": rows, "val": []}))
-    # Another content, other picks.
+    # Another content, other picks; of the target nothing is picked by the file, which is the source's.
     rows[:1] = [("ant/train3.png", None)]
-    assert load(mini, *picks_of(mini, {"train": rows, "val": []})).train_x[0].impath.endswith("ant/train3.png")
+    paint(mini, MiniatureTarget.folder)
+    data = load(mini, *picks_of(mini, {"train": rows, "val": [("ant/val3.png", 0)]}), "DATASET.TARGET", "MiniatureTarget")
+    assert data.train_x[0].impath.endswith("ant/train3.png") and [Path(item.impath).name for item in data.val] == ["val3.png"]
+    assert Counter(Path(item.impath).parent.name for item in data.train_u) == dict.fromkeys(CLASSES, 1)
 
 
 def test_fewer_images_than_shots_are_all_used_and_said_once(mini, capsys):

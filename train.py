@@ -15,8 +15,8 @@ import datasets
 import trainers
 from dassl import distributed, strict_yaml
 from dassl.config import get_cfg_default, merge_from_dict, merge_from_list
-from dassl.engine import build_trainer, difference, differences, in_words, run_hash, settings_hash
-from dassl.identity import of_settings, same_run
+from dassl.engine import build_trainer, data_hashes, difference, differences, in_words, run_hash, settings_hash
+from dassl.identity import changes, of_settings, same_run
 from dassl.utils import UserError, collect_env_info, read_json, set_random_seed, setup_logger
 
 # Flag -> config key.
@@ -168,6 +168,15 @@ def check_model(cfg, model_dir: str) -> None:
                  and (key != "MODEL.BACKBONE.NAME" or _comparable(theirs, ours))]
     if different:
         raise UserError(f"the model in '{model_dir}' was trained with other settings ({in_words(different)}): give the test those of the training")
+    if (stored.DATASET.NAME, stored.DATASET.get("FOLDER", "")) == (cfg.DATASET.NAME, cfg.DATASET.get("FOLDER", "")):
+        for what in changed_lists(found.get("data"), cfg):
+            sys.stdout.write(f"Warning: the {what} changed since the model in '{model_dir}' was trained: images that it learned may be tested now\n")
+
+
+def changed_lists(data: object, cfg) -> list[str]:
+    """What a training, with this `data` in its results.json, and a test of `cfg` both read of a data set, and is no longer the same."""
+    here = data_hashes(cfg)
+    return [what for what in changes(data, here) if what in data and what in here and not what.startswith("index file")]
 
 
 def run(args: argparse.Namespace) -> None:

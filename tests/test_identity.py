@@ -215,6 +215,14 @@ def test_done_and_refused_by_the_content_of_the_split(mini, capsys):
     assert code == 2 and f"'{results}' holds results of another run (the split file 'split_zhou_Miniature.json' changed since): move" in err
     code, _, err = run("OPTIM.LR", "0.5")
     assert "another run (OPTIM.LR is 0.0003 there and 0.5 here; the split file 'split_zhou_Miniature.json' changed since): move" in err
+    # A model that learned from other lists is tested, with a word.
+    test = ["--eval-only", "--model-dir", str(mini / "out"), "--load-epoch", "1", "--output-dir", str(mini / "tested")]
+    said = f"Warning: the split file 'split_zhou_Miniature.json' changed since the model in '{mini / 'out'}' was trained: images that it learned may be tested"
+    assert train.main(train.parse_args(arguments(mini, *test))) == 0 and said in capsys.readouterr().out
+    write(mini, text)
+    test[-1] += "_again"
+    assert train.main(train.parse_args(arguments(mini, *test))) == 0 and "changed since" not in capsys.readouterr().out
+    changed_split(mini)
     results.unlink()
     code, _, err = run()
     assert code == 2 and "model.pth.tar-1' is of a run with another configuration (the split file 'split_zhou_Miniature.json' changed since): choose" in err

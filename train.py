@@ -15,7 +15,8 @@ import datasets
 import trainers
 from dassl import distributed, strict_yaml
 from dassl.config import get_cfg_default, merge_from_dict, merge_from_list
-from dassl.engine import build_trainer, difference, differences, in_words, run_hash
+from dassl.engine import build_trainer, data_hashes, difference, differences, in_words, run_hash, settings_hash
+from dassl.identity import changes, of_settings, same_run
 from dassl.utils import UserError, collect_env_info, read_json, set_random_seed, setup_logger
 from datasets.files import is_utf8, print_any_name, shown
 from trainers.backbone import as_read
@@ -108,15 +109,15 @@ def is_done(cfg, args: argparse.Namespace) -> bool:
         return False
     try:
         found = read_json(path)
-        return bool(found["complete"]) and found["config_hash"] == run_hash(cfg) and found["loaded"] == loaded_from(args, cfg)
+        return bool(found["complete"]) and same_run(found["config_hash"], run_hash(cfg)) and found["loaded"] == loaded_from(args, cfg)
     except (UserError, KeyError, TypeError):
         return False
 
 
 def other_run(found: dict, cfg, loaded: dict | None) -> str:
     """How the run that left the results `found` differs from one of `cfg` that tests the model `loaded` (None: trains); "" if it does not."""
-    if found.get("config_hash") != run_hash(cfg):
-        return difference(found.get("config"), cfg)
+    if not same_run(found.get("config_hash"), run_hash(cfg)):
+        return difference(found, cfg)
     if found.get("loaded") != loaded:
         there, here = ("a training" if model is None else f"a test of {_model(model)}" for model in (found.get("loaded"), loaded))
         return f"{there} there, {here} here"
@@ -161,7 +162,7 @@ def check_model(cfg, model_dir: str) -> None:
     try:
         different, stored = differences(found["config"], cfg), CfgNode(found["config"])
         weights = stored.MODEL.BACKBONE.NAME
-        replaced = osp.isfile(weights) and found.get("config_hash") != run_hash(stored)
+        replaced = osp.isfile(weights) and of_settings(found["config_hash"]) != settings_hash(stored)
     except (AttributeError, KeyError, TypeError):
         return  # of an older version
     if replaced:
@@ -171,6 +172,15 @@ def check_model(cfg, model_dir: str) -> None:
                  and (key != "MODEL.BACKBONE.NAME" or _comparable(theirs, ours))]
     if different:
         raise UserError(f"the model in '{model_dir}' was trained with other settings ({in_words(different)}): give the test those of the training")
+    if (stored.DATASET.NAME, stored.DATASET.get("FOLDER", "")) == (cfg.DATASET.NAME, cfg.DATASET.get("FOLDER", "")):
+        for what in changed_lists(found.get("data"), cfg):
+            sys.stdout.write(f"Warning: the {what} changed since the model in '{model_dir}' was trained: images that it learned may be tested now\n")
+
+
+def changed_lists(data: object, cfg) -> list[str]:
+    """What a training, with this `data` in its results.json, and a test of `cfg` both read of a data set, and is no longer the same."""
+    here = data_hashes(cfg)
+    return [what for what in changes(data, here) if what in data and what in here and not what.startswith("index file")]
 
 
 def warn_of_classes(trainer, model_dir: str) -> None:

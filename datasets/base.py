@@ -7,6 +7,7 @@ have a fourth value, the domain. Without that file a data set's `partition` make
 """
 
 import hashlib
+import json
 import math
 import os
 import os.path as osp
@@ -211,6 +212,15 @@ def labelled_like(source: Sequence[Datum], target: Sequence[Datum]) -> list[Datu
     return [Datum(impath=item.impath, label=labels[item.classname], domain=item.domain, classname=item.classname) for item in target]
 
 
+def without_target(cfg, name: str):
+    """The configuration of a run on the data set `name`, the target of this one."""
+    told = cfg.clone()
+    told.defrost()
+    told.DATASET.NAME, told.DATASET.TARGET, told.DATASET.INDICES = name, "", ""
+    told.DATASET.SOURCE_DOMAINS = told.DATASET.TARGET_DOMAINS = ()  # of the source
+    return told
+
+
 def offers(given: Path, source: Source) -> bool:
     """Whether a file or folder that the user has can stand for `source`; what it cannot is downloaded."""
     if given.is_file():
@@ -227,6 +237,8 @@ class CoOpDataset(DatasetBase):
     sources, mirror: what it is made of, and an archive of all of it (`datasets.prepare`). manual: what only a person can fetch,
     in three lines.
 
+    lists: files that `partition` reads, below `folder`; none: it goes by the names of the images.
+
     Options (config node DATASET): NUM_SHOTS, SUBSAMPLE_CLASSES, TEMPLATE (instead of the data set's own), INDICES (a folder
     with published few-shot picks, `<INDICES>/<config name>/shot_<k>-seed_<s>.json`).
     """
@@ -235,6 +247,7 @@ class CoOpDataset(DatasetBase):
     image_folder = "images"
     split_file = ""
     split_md5 = ""
+    lists: Sequence[str] = ()
     few_shot_folder = "split_fewshot"
     templates: Sequence[str] = ("a photo of a {}.",)
     corrections: Mapping[str, str] = {}
@@ -294,6 +307,42 @@ class CoOpDataset(DatasetBase):
     @classmethod
     def how_to_get(cls, root: str) -> str:
         return f"run `{cls.remedy or f'python -m datasets.prepare {cls.__name__}'} --root {root}`"
+
+    # What decides which images are in which part and class: train.py takes a run on other content for another run.
+
+    @classmethod
+    def content(cls, cfg) -> dict[str, str]:
+        """{what it is, in words: path} of the files that decide it, there or not; of a folder the names of its images count."""
+        home = osp.join(osp.abspath(osp.expanduser(cfg.DATASET.ROOT)), cls.home(cfg))
+        found = cls.sources_of_split(cfg, home)
+        if (indices := cfg.DATASET.get("INDICES", "")) and cfg.DATASET.NUM_SHOTS >= 1:
+            found["index file of DATASET.INDICES"] = cls.index_file(cfg, indices)
+        target = DATASET_REGISTRY.get(name) if (name := cfg.DATASET.get("TARGET", "")) and name in DATASET_REGISTRY else None
+        if hasattr(target, "content"):
+            found |= {f"{what} of DATASET.TARGET": path for what, path in target.content(without_target(cfg, name)).items()}
+        return found
+
+    @classmethod
+    def home(cls, cfg) -> str:
+        """The data set's folder, below DATASET.ROOT."""
+        return cls.folder
+
+    @classmethod
+    def sources_of_split(cls, cfg, home: str) -> dict[str, str]:
+        """The part of `content` that is in the data set's own folder `home`."""
+        path = osp.join(home, cls.split_file)
+        found = {f"split file '{cls.split_file}'": path} if cls.split_file else {}
+        if found and osp.isfile(path):
+            return found
+        return found | ({f"list '{name}'": osp.join(home, name) for name in cls.lists} or {"names of the images": osp.join(home, cls.image_folder)})
+
+    @staticmethod
+    def image_names(folder: str) -> list[str]:
+        return list_images(folder)
+
+    @classmethod
+    def index_file(cls, cfg, indices: str) -> str:
+        return osp.join(osp.expanduser(indices), cls.config_name(), f"shot_{cfg.DATASET.NUM_SHOTS}-seed_{cfg.SEED}.json")
 
     @classmethod
     def prepare(cls, root: str, given: Path | None = None, progress: bool = True) -> dict[str, int]:
@@ -378,11 +427,7 @@ class CoOpDataset(DatasetBase):
         if not name and apart is None:
             return []
         if name:
-            told = cfg.clone()
-            told.defrost()
-            told.DATASET.NAME, told.DATASET.TARGET, told.DATASET.INDICES = name, "", ""
-            told.DATASET.SOURCE_DOMAINS = told.DATASET.TARGET_DOMAINS = ()  # of the source
-            items = DATASET_REGISTRY.get(name)(told).train_x
+            items = DATASET_REGISTRY.get(name)(without_target(cfg, name)).train_x
         else:
             name = f"{cfg.DATASET.NAME} ({', '.join(cfg.DATASET.TARGET_DOMAINS)})"
             items = [item for item in apart if item.classname in classes]
@@ -417,33 +462,34 @@ class CoOpDataset(DatasetBase):
         """
         shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
         if indices := cfg.DATASET.get("INDICES", ""):
-            folder = osp.join(osp.expanduser(indices), self.config_name())
-            path = osp.join(folder, f"shot_{shots}-seed_{seed}.json")
+            path = self.index_file(cfg, indices)
             picks = self._picks(path, train, val)
             check_picks(path, picks[0], subsample_classes(cfg.DATASET.SUBSAMPLE_CLASSES, train)[0])
             return picks
-        drawn_from = "\n".join(f"{self._relative(item)} {item.label} {item.classname} {item.domain}" for item in (*train, *val))
-        checksum = hashlib.sha256(drawn_from.encode("utf-8", "surrogateescape")).hexdigest()  # names of files need not be UTF-8
+        drawn_from = [[[self._relative(item), item.label, item.classname, item.domain] for item in part] for part in (train, val)]
+        checksum = hashlib.sha256(json.dumps(drawn_from).encode()).hexdigest()
         cache = osp.join(self.dataset_dir, self.few_shot_folder, f"shot_{shots}-seed_{seed}.json")
         if seed >= 0 and osp.isfile(cache):
             try:
                 found = read_json(cache)
                 if found.get("drawn_from_sha256") == checksum:
-                    known = {self._relative(item): item for item in (*train, *val)}
-                    picks = [[known[path] for path in found[part]] for part in ("train", "val")]
+                    picks = [[items[place] for place in found["places"][part]] for part, items in (("train", train), ("val", val))]
                     if short := sum(count < shots for count in Counter(item.label for item in picks[0]).values()):
                         print(f"{short} class(es) have fewer than {shots} images: all that they have are used")
                     return picks[0], picks[1] if self.few_shot_val else val
-            except (UserError, AttributeError, KeyError, TypeError):
+            except (UserError, AttributeError, KeyError, TypeError, IndexError):
                 print(f"The few-shot cache '{cache}' is not readable: it is drawn again")
+        # By place in the lists, since two rows may have one path, in other classes or domains, too. The paths are for people.
+        places = {part: {id(item): place for place, item in enumerate(items)} for part, items in (("train", train), ("val", val))}
         state = random.getstate()
         train = self.generate_fewshot_dataset(train, num_shots=shots)
         if self.few_shot_val:
             val = self.generate_fewshot_dataset(val, num_shots=min(shots, 4))
         random.setstate(state)
         if seed >= 0:
-            picks = {"drawn_from_sha256": checksum, "train": [self._relative(item) for item in train],
-                     "val": [self._relative(item) for item in val] if self.few_shot_val else []}
+            drawn = {"train": train, "val": val if self.few_shot_val else []}
+            picks = {"drawn_from_sha256": checksum, **{part: [self._relative(item) for item in items] for part, items in drawn.items()},
+                     "places": {part: [places[part][id(item)] for item in items] for part, items in drawn.items()}}
             try:
                 write_json(picks, cache)
             except (UserError, OSError) as error:
@@ -463,15 +509,31 @@ class CoOpDataset(DatasetBase):
             raise UserError(f"DATASET.INDICES: '{path}' does not exist: correct the folder, or take the key out to draw the images here")
         found, parts = read_json(path), []
         for part, items in (("train", train), ("val", val)):
-            known = {osp.relpath(item.impath, self.dataset_dir).replace(os.sep, "/"): item for item in items}
+            known: dict[str, list[Datum]] = defaultdict(list)
+            for item in items:
+                known[osp.relpath(item.impath, self.dataset_dir).replace(os.sep, "/")].append(item)
             try:
                 names = [entry["impath"].replace("\\", "/").rpartition(f"/{self.folder}/")[2] for entry in found[part]["data"]]
+                labels = [entry.get("label") for entry in found[part]["data"]]
+                labels = [label if isinstance(label, int) else None for label in labels]
             except (KeyError, TypeError, AttributeError):
                 raise UserError(f"'{path}' is not an index file of few-shot picks ({part}: data: impath): correct DATASET.INDICES") from None
             if missing := [name for name in names if name not in known]:
                 raise UserError(f"'{path}' names {len(missing)} image(s) that are not in the {part} part of {type(self).__name__}, first "
                                 f"{', '.join(missing[:3])}: use the published split file, or take DATASET.INDICES out")
-            if again := len(names) - len(set(names)):
+            pairs = list(dict.fromkeys(zip(names, labels, strict=True)))
+            if again := len(names) - len(pairs):
                 print(f"'{path}' names {again} image(s) of the {part} part more than once: each is taken once")
-            parts.append([known[name] for name in dict.fromkeys(names)])
+            parts.append([_with_label(path, name, known[name], label) for name, label in pairs])
         return parts[0], parts[1] if self.few_shot_val else val
+
+
+def _with_label(path: str, name: str, items: Sequence[Datum], label: object) -> Datum:
+    """Of the images of one path the one that an index file means, by its label. Raises UserError where that does not tell."""
+    if len(set(items)) == 1:
+        return items[0]
+    found = {item for item in items if item.label == label}
+    if len(found) != 1:
+        raise UserError(f"'{path}' names '{name}', which the split lists {len(items)} times, in different classes or domains: take all but one of these rows "
+                        "out of the split, or DATASET.INDICES out")
+    return found.pop()

@@ -26,6 +26,7 @@ class CelebA(GroupDataset):
     image_folder = IMAGES
     templates = ("A photo of a celebrity with {}.",)
     class_names, domain_names = ("dark hair", "blond hair"), ("female", "male")
+    lists = tuple(f"{name}.{form}" for name in (ATTRIBUTES, PARTITION) for form in ("csv", "txt"))
     classes, images = 2, (162770, 19867, 19962)
     # Google Drive ids and checksums are torchvision's.
     sources = (Source(f"{IMAGES}.zip", ("gdrive:0B7EVK8r0v71pZjFTYXZWM3FlRnM",), md5="00d2c5bc6d35e252742224ab0c1e8fcb", unpack={IMAGES: IMAGES}),

@@ -49,6 +49,11 @@ class CSV(OwnDataset):
     chooses_domains = True
     repair = "correct the table or put the pictures there"
 
+    @classmethod
+    def sources_of_split(cls, cfg, home):
+        name = cfg.DATASET.get("CSV", "images.csv")
+        return {f"table '{name}'": osp.join(home, name)}
+
     def split_name(self) -> str:
         return f"the table '{self.path}'"
 

@@ -13,6 +13,7 @@ from datasets.sources import VGG, copy_of
 class FGVCAircraft(CoOpDataset):
     folder = "fgvc_aircraft"
     templates = ("a photo of a {}, a type of aircraft.",)
+    lists = ("variants.txt", *(f"images_variant_{part}.txt" for part in PARTS))
     classes, images = 100, (3334, 3333, 3333)
     sources = (Source("fgvc-aircraft-2013b.tar.gz", (VGG + "fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",),
                       unpack={f"fgvc-aircraft-2013b/data/{name}": name

@@ -53,6 +53,10 @@ class OwnDataset(CoOpDataset):
         super().__init__(cfg)
 
     @classmethod
+    def home(cls, cfg) -> str:
+        return osp.expanduser(cfg.DATASET.get("FOLDER", ""))
+
+    @classmethod
     def how_to_get(cls, root: str) -> str:
         return PLACE
 
@@ -97,6 +101,10 @@ class ImageFolder(OwnDataset):
     the class name is the folder's. Without train/ each class is split 50% / 20% / 30%; without
     val/ a fifth of train/ is taken; without test/ the test part is val/.
     """
+
+    @classmethod
+    def sources_of_split(cls, cfg, home):
+        return {"list 'classnames.txt'": osp.join(home, "classnames.txt"), **super().sources_of_split(cfg, home)}
 
     def partition(self) -> Split:
         self.left_out: Counter = Counter()

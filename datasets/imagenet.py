@@ -16,6 +16,12 @@ class ImageNetFolders(CoOpDataset):
 
     few_shot_val = False
 
+    @classmethod
+    def sources_of_split(cls, cfg, home):
+        """classnames.txt; of the variants the names of the images too, of which ImageNet itself has too many to look at for every run."""
+        found = {"list 'classnames.txt'": osp.join(home, "classnames.txt")}
+        return found if cls.images[0] else found | super().sources_of_split(cfg, home)
+
     def split(self, cfg) -> Split:
         """The folders as they are; nothing names an image that could be missing, so nothing is looked up a second time."""
         return self.partition()

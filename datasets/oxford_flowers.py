@@ -15,6 +15,7 @@ class OxfordFlowers(CoOpDataset):
     image_folder = "jpg"
     split_file = "split_zhou_OxfordFlowers.json"
     split_md5 = "cfeaf0508c398ca993bf48ca5f034569"
+    lists = ("imagelabels.mat", "cat_to_name.json")
     templates = ("a photo of a {}, a type of flower.",)
     classes, images = 102, (4093, 1633, 2463)
     sources = (Source("102flowers.tgz", (VGG + "flowers/102/102flowers.tgz",), md5="52808999861908f626f3c1f4e79d11fa", unpack={"jpg": "jpg"}),

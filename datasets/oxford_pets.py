@@ -14,6 +14,7 @@ class OxfordPets(CoOpDataset):
     folder = "oxford_pets"
     split_file = "split_zhou_OxfordPets.json"
     split_md5 = "fadad0caba06c4d0d2baf192015f50b4"
+    lists = ("annotations/trainval.txt", "annotations/test.txt")
     templates = ("a photo of a {}, a type of pet.",)
     classes, images = 37, (2944, 736, 3669)
     sources = (Source("images.tar.gz", (VGG + "pets/data/images.tar.gz",), md5="5c4f3ee8e5d25df40f4fd59a7f44e54c", unpack={"images": "images"}),

@@ -16,6 +16,7 @@ class StanfordCars(CoOpDataset):
     image_folder = ""
     split_file = "split_zhou_StanfordCars.json"
     split_md5 = "91255fab2e15280e6d9d9d24cc87efdb"
+    lists = ("devkit/cars_meta.mat", "devkit/cars_train_annos.mat", "cars_test_annos_withlabels.mat")
     classes, images = 196, (6509, 1635, 8041)
     sources = (Source("cars_train.tgz", (STANFORD + "car196/cars_train.tgz",), unpack={"cars_train": "cars_train"}),
                Source("cars_test.tgz", (STANFORD + "car196/cars_test.tgz",), unpack={"cars_test": "cars_test"}),

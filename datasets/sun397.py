@@ -16,6 +16,7 @@ class SUN397(CoOpDataset):
     folder = "sun397"
     image_folder = "SUN397"
     split_file = "split_zhou_SUN397.json"
+    lists = ("ClassName.txt", "Training_01.txt", "Testing_01.txt")
     classes, images = 397, (15880, 3970, 19850)
     sources = (Source("SUN397.tar.gz", (PRINCETON + "SUN397.tar.gz",), md5="8ca2778205c41d23104230ba66911c7a", unpack={"SUN397": "SUN397"}),
                Source("Partitions.zip", (PRINCETON + "download/Partitions.zip",),

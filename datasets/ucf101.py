@@ -17,6 +17,7 @@ class UCF101(CoOpDataset):
     split_file = "split_zhou_UCF101.json"
     split_md5 = "3a70ae2e43036a21111f3692a43fc839"
     templates = ("a photo of a person doing {}.",)
+    lists = tuple(f"ucfTrainTestlist/{name}.txt" for name in ("classInd", "trainlist01", "testlist01"))
     classes, images = 101, (7639, 1898, 3783)
     sources = (Source("UCF-101-midframes.zip", ("gdrive:10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O",), unpack={"UCF-101-midframes": "UCF-101-midframes"}),
                split_list(split_file, "1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y", split_md5))

@@ -26,6 +26,7 @@ class Waterbirds(GroupDataset):
     templates = ("This is a picture of a {}.",)
     class_names, domain_names = ("landbird", "waterbird"), ("land", "water")
     adjusted_average = True
+    lists = ("metadata.csv",)
     classes, images = 2, (4795, 1199, 5794)
     sources = (Source(f"{folder}.tar.gz", (f"https://nlp.stanford.edu/data/dro/{folder}.tar.gz", f"https://downloads.cs.stanford.edu/nlp/data/dro/{folder}.tar.gz"),
                       unpack={folder: ""}),)

@@ -142,6 +142,17 @@ def test_a_damaged_file_is_replaced(setting, damage):
     assert setting.computed == 2
 
 
+def test_a_file_of_other_anchors_under_this_name_is_replaced(setting):
+    """A copy by hand, say: classes and shapes fit, and only the key in the file tells."""
+    first = setting.build()
+    (name,) = os.listdir(setting.folder)
+    setting.build(seed=1)
+    (other,) = set(os.listdir(setting.folder)) - {name}
+    stored = torch.load(os.path.join(setting.folder, other))
+    torch.save(stored | {"features": stored["features"].flip(0)}, os.path.join(setting.folder, name))
+    assert torch.equal(setting.build().features, first.features) and setting.computed == 3
+
+
 def test_a_folder_that_cannot_be_written_is_done_without(setting, tmp_path):
     (tmp_path / "file").write_text("in the way")
     setting.folder = str(tmp_path / "file" / "anchors")

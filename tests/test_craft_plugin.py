@@ -5,11 +5,13 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_run import CLASSES, TRAIN, make_trainer
+from tiny_run import CLASSES, PARTS, TRAIN, make_trainer, write_table
 from torchvision.transforms import Compose, RandomResizedCrop, ToTensor
 
 from dassl.utils import UserError, read_image
+from trainers.base import Features
 from trainers.craft.losses import static_alignment, stochastic_alignment
+from trainers.craft.mmd import group_mmd2, mmd2, relative
 
 OFF = ("TRAINER.CRAFT.LAMBDA_STATIC", 0.0, "TRAINER.CRAFT.LAMBDA_STOCHASTIC", 0.0)
 
@@ -120,6 +122,30 @@ def test_anchors_are_the_class_means_of_the_runs_own_images(tmp_path, capsys):
     assert "4 classes" in (out := capsys.readouterr().out) and "(cache miss" in out
 
 
+def test_anchors_follow_the_options_given(tmp_path, monkeypatch):
+    from trainers.craft import plugin
+    given, make = [], plugin.image_anchors
+    monkeypatch.setattr(plugin, "image_anchors", lambda description, batches, *rest: given.append(rest) or make(description, batches, *rest))
+    make_trainer(tmp_path, "CraftCoOp", "TRAINER.CRAFT.ANCHORS_PER_CLASS", 2, "TRAINER.CRAFT.KMEANS_SEED", 5)
+    assert given == [(2, 5, str(tmp_path / "data/noise/.anchors"))]
+
+
+def test_views_follow_the_seed_and_all_that_draws_depend_on(tmp_path, monkeypatch):
+    from trainers import base
+    given, encode = [], base.encoded_views
+    monkeypatch.setattr(base, "encoded_views", lambda number, batches, seed, description, *rest: given.append((number, seed, description)) or encode(
+        number, batches, seed, description, *rest))
+    views = []
+    for options in (("SEED", 1), ("SEED", 2), ("SEED", -1), ("DATALOADER.TEST.BATCH_SIZE", 5)):
+        trainer = make_trainer(tmp_path, "CoOp", "TRAINER.CACHED_VIEWS", 2, *options)
+        trainer.encode_training_images_once()
+        views.append(trainer.train_loader_x.dataset.views)
+    assert [(number, seed) for number, seed, _ in given] == [(2, 1), (2, 2), (2, 0), (2, 1)]
+    assert [(description["workers"], description["batch"]) for *_, description in given] == [(0, 3)] * 3 + [(0, 5)]
+    assert not any(torch.equal(views[0], other) for other in views[1:3])
+    assert len(list((tmp_path / "data/noise/.views").iterdir())) == 4
+
+
 def test_a_checkpoint_is_the_baselines(tmp_path):
     craft = trained(tmp_path, "CraftCoOp")
     saved = torch.load(tmp_path / "output" / "prompt_learner" / "model.pth.tar-2", weights_only=True)
@@ -163,3 +189,83 @@ def test_mixed_precision(tmp_path):
 def test_wrong_options(tmp_path, key, value, message):
     with pytest.raises(UserError, match=f"^{message}$"):
         make_trainer(tmp_path, "CraftCoOp", f"TRAINER.CRAFT.{key}", value)
+
+
+# MMD between two domains of a table with several pictures of a class in every part
+
+SHIFTED = ("DATASET.NAME", "CSV", "DATASET.FOLDER", "own", "DATALOADER.TRAIN_X.BATCH_SIZE", 6)
+TO_SKETCHES = (*SHIFTED, "DATASET.SOURCE_DOMAINS", ("photo",), "DATASET.TARGET_DOMAINS", ("sketch",))
+MMD_OPTIONS = [
+    {"ESTIMATOR": "unbiased", "BANDWIDTH": "fixed", "SIGMAS": [0.3, 1.5], "SPACE": "probability"},
+    {"ESTIMATOR": "unbiased", "BANDWIDTH": "median", "MULTIPLIERS": [0.5, 3.0], "SPACE": "anchor"},
+    {"ESTIMATOR": "biased", "BANDWIDTH": "fixed", "SIGMAS": [0.2], "SPACE": "feature"},
+]
+
+
+def shifted(folder, domains, options, *more):
+    write_table(folder)
+    data = SHIFTED if domains == "group" else TO_SKETCHES
+    keys = (word for name, value in options.items() for word in (f"TRAINER.CRAFT.MMD.{name}", value))
+    return make_trainer(folder, "CraftMaPLe", *data, "TRAINER.CRAFT.MMD.DOMAINS", domains, *keys, *more)
+
+
+@pytest.mark.parametrize("options", MMD_OPTIONS)
+@pytest.mark.parametrize("domains", ["unlabelled", "group"])
+def test_craft_mmd_is_its_weight_times_the_discrepancy_with_the_options_given(tmp_path, domains, options):
+    weight = 0.3
+    trainer = shifted(tmp_path, domains, options, *OFF, "TRAINER.CRAFT.LAMBDA_MMD", weight)
+    trainer.set_model_mode("train")
+    trainer.batch_idx, trainer.num_batches = 0, 100
+    # Of a class and domain two pictures each, so that every group is large enough for the unbiased estimator.
+    items = [item for item in trainer.dm.dataset.train_x if item.label < 2 and item.impath.endswith(("0.png", "1.png"))]
+    pictures, labels, domain = (torch.stack([trainer.dm.tfm_test(read_image(item.impath)) for item in items]),
+                                *(torch.tensor([getattr(item, name) for item in items]) for name in ("label", "domain")))
+    target = next(iter(trainer.train_loader_u))["img"] if domains == "unlabelled" else None
+    given = {"estimator": options["ESTIMATOR"], "bandwidth": options["BANDWIDTH"], "sigmas": options.get("SIGMAS", [1.0]),
+             "multipliers": options.get("MULTIPLIERS", [0.25, 0.5, 1, 2, 4])}
+    with torch.no_grad():
+        text = trainer.text_features()
+        own, other = (None if images is None else relative(trainer.image_features(images), text, trainer.backbone.scale, options["SPACE"])
+                      for images in (pictures, target))
+        expected = group_mmd2(own, labels, domain, **given) if domains == "group" else mmd2(own, other, **given)
+    batch = {"img": pictures, "label": labels, "domain": domain}
+    summary = trainer.forward_backward(batch, None if target is None else {"img": target})
+    assert abs(expected.item()) > 1e-5
+    assert summary["craft_mmd"] == pytest.approx(weight * expected.item(), rel=1e-4)
+    assert summary["loss"] == pytest.approx(summary["cross_entropy"] + summary["craft_mmd"], rel=1e-5)
+
+
+@pytest.mark.parametrize("domains", ["unlabelled", "group"])
+def test_mmd_has_the_gradients_of_its_values_through_both_samples_and_the_texts(tmp_path, domains):
+    """By finite differences, which a sample that is held constant would not pass."""
+    trainer = shifted(tmp_path, domains, {"BANDWIDTH": "fixed", "SIGMAS": [0.5]}, *OFF, "TRAINER.CRAFT.LAMBDA_MMD", 1.0)
+    labels = torch.tensor([0, 0, 1, 1, 0, 1])
+    trainer._domains = torch.tensor([0, 1, 0, 1, 1, 0])
+    trainer.image_features = lambda images: images  # features stand for their images
+    generator = torch.Generator().manual_seed(0)
+    image, target, text = (F.normalize(torch.randn(count, 8, generator=generator, dtype=torch.double), dim=1).requires_grad_()
+                           for count in (6, 4, len(CLASSES)))
+
+    def value(image, target, text):
+        trainer._unlabelled = target
+        return trainer._discrepancy(Features(image, text, torch.tensor(5.0)), labels)
+
+    samples = (image, target, text) if domains == "unlabelled" else (image, target.detach(), text)
+    assert torch.autograd.gradcheck(value, samples)
+    gradients = torch.autograd.grad(value(*samples), [sample for sample in samples if sample.requires_grad])
+    assert all(gradient.abs().max() > 1e-4 for gradient in gradients)
+
+
+def test_anchors_and_steps_see_training_images_alone(tmp_path, capsys):
+    """Validation and test images are there, too, and the target has pictures of its own."""
+    trainer = shifted(tmp_path, "unlabelled", {}, "TRAINER.CRAFT.LAMBDA_MMD", 1.0, "DATASET.NUM_SHOTS", 2)
+    assert f"static image anchors of {len(CLASSES)} classes from {2 * len(CLASSES)} images" in capsys.readouterr().out
+    data = trainer.dm.dataset
+    assert len(data.val) == PARTS["val"] * len(CLASSES) and len(data.test) == PARTS["test"] * len(CLASSES)
+    for label in range(len(CLASSES)):
+        pictures = torch.stack([trainer.dm.tfm_test(read_image(item.impath)) for item in data.train_x if item.label == label])
+        mean = trainer.backbone.encode_images(pictures).mean(0)
+        assert torch.allclose(trainer.anchors.features[label], mean / mean.norm(), atol=1e-5)
+    for loader, part in ((trainer.train_loader_x, "photo-train-"), (trainer.train_loader_u, "sketch-train-")):
+        seen = {path for batch in loader for path in batch["impath"]}
+        assert len(seen) == 2 * len(CLASSES) and all(part in path for path in seen)

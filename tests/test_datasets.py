@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_run import make_cfg
+from tiny_run import CLASSES as TINY_CLASSES
+from tiny_run import PARTS, make_cfg, write_table
 
-from dassl.data.datasets import DATASET_REGISTRY
+from dassl.data.datasets import DATASET_REGISTRY, Datum
 from dassl.utils import UserError, set_random_seed
 from datasets import openmoji, prepare
-from datasets.base import CoOpDataset, read_split
+from datasets.base import CoOpDataset, read_split, subsample_classes
 from tools import make_icon_table
 
 CLASSES = ("ant", "bee", "cat", "dog", "elk")
@@ -28,24 +29,35 @@ class Miniature(CoOpDataset):
     remedy = "python -m datasets.prepare mini"
 
 
+@DATASET_REGISTRY.register()
+class MiniatureTarget(Miniature):
+    """The same classes in another folder: a target domain."""
+
+    folder = "mini_target"
+
+
 @pytest.fixture
 def mini(tmp_path):
     """Five classes; 6 training, 5 validation and 2 test images of each."""
+    return paint(tmp_path, Miniature.folder)
+
+
+def paint(home: Path, name: str) -> Path:
     split, counts = {}, {"train": 6, "val": 5, "test": 2}
     for part, number in counts.items():
         split[part] = []
-        for label, name in enumerate(CLASSES):
+        for label, classname in enumerate(CLASSES):
             for i in range(number):
-                path = tmp_path / "data/mini/images" / name / f"{part}{i}.png"
+                path = home / "data" / name / "images" / classname / f"{part}{i}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.new("RGB", (8, 8), (label * 40, i * 40, 0)).save(path)
-                split[part].append([f"{name}/{path.name}", label, name])
-    write(tmp_path, split)
-    return tmp_path
+                split[part].append([f"{classname}/{path.name}", label, classname])
+    write(home, split, name)
+    return home
 
 
-def write(folder: Path, split) -> None:
-    (folder / "data/mini/split_zhou_Miniature.json").write_text(split if isinstance(split, str) else json.dumps(split))
+def write(folder: Path, split, name: str = Miniature.folder) -> None:
+    (folder / "data" / name / Miniature.split_file).write_text(split if isinstance(split, str) else json.dumps(split))
 
 
 def load(folder: Path, *options):
@@ -71,6 +83,12 @@ def test_halves_are_cut_in_label_order_and_renumbered(mini, subset, names):
     for items in (data.train_x, data.val, data.test):
         assert {(item.label, item.classname) for item in items} == set(enumerate(names))
         assert all(item.classname == Path(item.impath).parent.name for item in items)
+
+
+def test_halves_keep_everything_but_the_labels():
+    items = [Datum(impath=f"{label}-{domain}", label=label, domain=domain, classname=f"class {label}") for label in range(3) for domain in range(2)]
+    (base,), (new,) = subsample_classes("base", items), subsample_classes("new", items)
+    assert base == items[:4] and new == [Datum(impath=f"2-{domain}", label=0, domain=domain, classname="class 2") for domain in range(2)]
 
 
 def slow_draw(rows, shots):
@@ -126,12 +144,101 @@ def test_few_shot_cache_of_other_labels_is_drawn_again(mini):
     assert set(Counter(item.label for item in load(mini, "DATASET.NUM_SHOTS", 2).train_x).values()) == {2}
 
 
+def test_rows_that_share_a_path_come_out_of_the_cache_as_they_were_drawn(mini):
+    """One picture in two classes."""
+    split = split_of(mini)
+    shared = [row[0] for row in split["train"] if row[1] == 0]
+    split["train"] = [row for row in split["train"] if row[1] != 1] + [[path, 1, CLASSES[1]] for path in shared]
+    write(mini, split)
+    drawn, cached = (load(mini, "DATASET.NUM_SHOTS", 4) for _ in range(2))
+    assert drawn.train_x == cached.train_x and drawn.val == cached.val
+    assert {item.impath for item in cached.train_x if item.label == 0} & {item.impath for item in cached.train_x if item.label == 1}
+    assert Counter(item.label for item in cached.train_x) == dict.fromkeys(range(5), 4)
+
+
+def test_few_shot_cache_is_of_this_list_whatever_stands_in_its_rows(mini, capsys):
+    """Order, class names and values that look like others when they are put together."""
+    def draws():
+        capsys.readouterr()
+        load(mini, "DATASET.NUM_SHOTS", 2)
+        return "Creating a 2-shot dataset" in capsys.readouterr().out
+
+    def change(edit):
+        split = split_of(mini)
+        edit(split)
+        write(mini, split)
+
+    def rename(split):
+        for part in split.values():
+            for row in part:
+                row[2] = "ant 0" if row[1] == 0 else row[2]
+
+    assert draws() and not draws()
+    for edit in (rename, lambda split: split["train"].reverse(), lambda split: split["val"].append(split["val"].pop(0)),
+                 lambda split: split["train"].insert(0, split["val"].pop(0))):
+        change(edit)
+        assert draws() and not draws()
+
+
+def picks_of(mini, part_rows):
+    folder = mini / "picks" / Miniature.config_name()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "shot_1-seed_1.json").write_text(json.dumps({
+        part: {"data": [{"impath": f"/x/mini/images/{path}", "label": label} for path, label in rows]} for part, rows in part_rows.items()}))
+    return "DATASET.NUM_SHOTS", 1, "DATASET.INDICES", str(mini / "picks")
+
+
+def test_an_index_file_means_the_row_of_its_label(mini):
+    split = split_of(mini)
+    split["train"].append(["ant/train0.png", 1, CLASSES[1]])
+    write(mini, split)
+    rows = [("ant/train0.png", label) for label in (0, 1)] + [(f"{name}/train0.png", None) for name in CLASSES[2:]]
+    data = load(mini, *picks_of(mini, {"train": rows, "val": []}))
+    assert [(item.label, item.classname) for item in data.train_x] == list(enumerate(CLASSES))
+    rows[0] = ("ant/train0.png", None)
+    with pytest.raises(UserError, match=r"names 'images/ant/train0.png', which the split lists 2 times, in different classes or domains: take"):
+        load(mini, *picks_of(mini, {"train": rows, "val": []}))
+    # Another content, other picks; of the target nothing is picked by the file, which is the source's.
+    rows[:1] = [("ant/train3.png", None)]
+    paint(mini, MiniatureTarget.folder)
+    data = load(mini, *picks_of(mini, {"train": rows, "val": [("ant/val3.png", 0)]}), "DATASET.TARGET", "MiniatureTarget")
+    assert data.train_x[0].impath.endswith("ant/train3.png") and [Path(item.impath).name for item in data.val] == ["val3.png"]
+    assert Counter(Path(item.impath).parent.name for item in data.train_u) == dict.fromkeys(CLASSES, 1)
+
+
 def test_fewer_images_than_shots_are_all_used_and_said_once(mini, capsys):
     assert len(load(mini, "DATASET.NUM_SHOTS", 16).train_x) == 30
     said = "5 class(es) have fewer than 16 images: all that they have are used"
     assert capsys.readouterr().out.count(said) == 1
     load(mini, "DATASET.NUM_SHOTS", 16)  # out of the cache
     assert capsys.readouterr().out.count(said) == 1
+
+
+@pytest.mark.parametrize("shots, each", [(2, 2), (16, 6), (-1, 6)])
+@pytest.mark.parametrize("subset, classes", [("all", CLASSES), ("base", CLASSES[:3])])
+def test_a_target_gives_as_many_training_images_as_the_source_and_no_labels(mini, shots, each, subset, classes):
+    """Another data set is the target, or one domain of a table is."""
+    paint(mini, MiniatureTarget.folder)
+    options = ("DATASET.NUM_SHOTS", shots, "DATASET.SUBSAMPLE_CLASSES", subset)
+    data = load(mini, *options, "DATASET.TARGET", "MiniatureTarget")
+    seen = Counter(Path(item.impath).parent.name for item in data.train_u)
+    assert seen == dict.fromkeys(classes, each)
+    assert all("/mini_target/" in item.impath and Path(item.impath).name.startswith("train") for item in data.train_u)
+    assert {(item.label, item.classname) for item in data.train_u} == {(-1, "")}
+
+
+@pytest.mark.parametrize("shots, each", [(2, 2), (16, PARTS["train"]), (-1, PARTS["train"])])
+def test_a_target_domain_of_a_table_is_drawn_from_its_training_part(tmp_path, shots, each):
+    write_table(tmp_path)
+    cfg = make_cfg(tmp_path, "CoOp", "DATASET.NAME", "CSV", "DATASET.FOLDER", "own", "DATASET.NUM_SHOTS", shots,
+                   "DATASET.SOURCE_DOMAINS", ("photo",), "DATASET.TARGET_DOMAINS", ("sketch",))
+    set_random_seed(1)
+    data = DATASET_REGISTRY.get("CSV")(cfg)
+    for items, start in ((data.train_u, "sketch-train-"), (data.train_x, "photo-train-")):
+        assert all(Path(item.impath).name.startswith(start) for item in items)
+        assert Counter(Path(item.impath).parent.name for item in items) == dict.fromkeys(TINY_CLASSES, each)
+    assert all(Path(item.impath).name.startswith("photo-val-") for item in data.val)
+    assert all(Path(item.impath).name.startswith("sketch-test-") for item in data.test)
 
 
 def change_row(index, value):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_run import TinyNoise, make_cfg, make_trainer
+from tiny_run import TinyNoise, make_cfg, make_trainer, write_table
 
 import train
 from dassl.config import get_cfg_default, merge_from_list
@@ -31,6 +31,7 @@ from dassl.evaluation import EVALUATOR_REGISTRY, Classification, build_evaluator
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import Registry, UserError, load_checkpoint, read_image, save_checkpoint, set_random_seed, setup_logger
+from dassl.utils.tools import atomic_write
 
 CKPT = "output/prompt_learner/model.pth.tar-2"
 
@@ -293,6 +294,26 @@ def test_disk_full_while_saving_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     assert (tmp_path / CKPT).read_bytes() == before and len(list((tmp_path / CKPT).parent.iterdir())) == 2
 
 
+def test_a_file_is_whole_or_as_before_at_any_moment(tmp_path):
+    """Also the first time, when there is nothing to keep."""
+    path = tmp_path / "file"
+
+    def interrupted(file):
+        file.write(b"half")
+        file.flush()
+        seen.append(path.read_bytes() if path.exists() else None)
+        raise KeyboardInterrupt
+
+    for before in (None, b"whole"):
+        if before:
+            atomic_write(str(path), lambda file: file.write(b"whole"))
+        seen = []
+        with pytest.raises(KeyboardInterrupt):
+            atomic_write(str(path), interrupted)
+        assert seen == [before] and (path.read_bytes() if path.exists() else None) == before
+    assert [found.name for found in tmp_path.iterdir()] == ["file"]
+
+
 def test_non_finite_loss_stops_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path, "CoOp", "OPTIM.MAX_EPOCH", 3, "TRAIN.CHECKPOINT_FREQ", 1)
     terms = type(trainer).loss_terms
@@ -333,6 +354,66 @@ def test_best_val_is_kept_and_deployed_and_a_missing_validation_set_is_no_obstac
     assert best["epoch"] == 2 and best["val_result"] == 75.0
     assert torch.equal(best["state_dict"]["ctx"], trainer.model.ctx)
     assert "Deploy the model with the best val performance" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("scores, epoch", [([75.0, 75.0, 50.0], 1), ([50.0, 75.0, 75.0], 2), ([10.0, 20.0, 30.0], 3)])
+def test_of_equally_good_epochs_the_first_is_the_best(tmp_path, monkeypatch, scores, epoch):
+    trainer = make_trainer(tmp_path, "CoOp", "TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", 3)
+    trainer.val_loader, values, plain = trainer.test_loader, iter(scores), type(trainer).test
+    monkeypatch.setattr(type(trainer), "test", lambda self, split=None: next(values) if split == "val" else plain(self, split))
+    trainer.train()
+    best = state_of(tmp_path / "output/prompt_learner/model-best.pth.tar")
+    assert best["epoch"] == epoch and best["val_result"] == max(scores) == trainer.best_result
+
+
+def test_checkpoints_are_of_every_second_epoch_and_the_last(tmp_path):
+    make_trainer(tmp_path, "CoOp", "TRAIN.CHECKPOINT_FREQ", 2, "OPTIM.MAX_EPOCH", 5).train()
+    assert sorted(path.name for path in (tmp_path / "output/prompt_learner").glob("model.*")) == [f"model.pth.tar-{epoch}" for epoch in (2, 4, 5)]
+
+
+def test_the_part_that_is_tested_is_that_of_the_configuration(tmp_path):
+    write_table(tmp_path)
+    trainer = make_trainer(tmp_path, "CoOp", "DATASET.NAME", "CSV", "DATASET.FOLDER", "own", "TEST.SPLIT", "val")
+    trainer.test()
+    metrics = results_of(tmp_path)["metrics"]
+    assert metrics.keys() == {"val"} and metrics["val"]["total"] == len(trainer.dm.dataset.val) != len(trainer.dm.dataset.test)
+    trainer.test("test")
+    metrics = results_of(tmp_path)["metrics"]  # of one run, both stay
+    assert metrics.keys() == {"val", "test"} and metrics["test"]["total"] == len(trainer.dm.dataset.test)
+    for loader, part in ((trainer.val_loader, "-val-"), (trainer.test_loader, "-test-"), (trainer.train_loader_x, "-train-")):
+        assert all(part in path for batch in loader for path in batch["impath"])
+
+
+@pytest.mark.parametrize(("key", "value"), [("config_hash", "other"), ("loaded", {"model_dir": "elsewhere", "epoch": 1})])
+def test_numbers_of_another_run_do_not_get_into_the_results(tmp_path, key, value):
+    make_trainer(tmp_path, "CoOp").test()
+    path = tmp_path / "output/results.json"
+    found = results_of(tmp_path)
+    for change, parts in (({}, {"val", "test"}), ({key: value}, {"test"})):
+        path.write_text(json.dumps(found | {"metrics": {"val": {"accuracy": 99.0}}} | change))
+        make_trainer(tmp_path, "CoOp").test()
+        assert results_of(tmp_path)["metrics"].keys() == parts
+
+
+def test_seconds_of_the_parts_of_a_run_add_up(tmp_path):
+    options = ("TRAIN.CHECKPOINT_FREQ", 1, "OPTIM.MAX_EPOCH", 2)
+    make_trainer(tmp_path, "CoOp", *options).train()
+    (tmp_path / CKPT).unlink()
+    path = tmp_path / "output/prompt_learner/model.pth.tar-1"
+    (path.parent / "checkpoint").write_text(f"{path.name}\n")
+    torch.save(state_of(path) | {"seconds": 1000.0}, path)
+    make_trainer(tmp_path, "CoOp", *options).train()
+    assert 1000 < results_of(tmp_path)["wall_time_s"] < 1500 and 1000 < state_of(tmp_path / CKPT)["seconds"] < 1500
+
+
+def test_the_time_left_is_that_of_the_steps_left(tmp_path, monkeypatch):
+    from dassl.engine import trainer as engine
+    left, average = [], engine.AverageMeter
+    monkeypatch.setattr(engine, "AverageMeter", type("Second", (average,), {"avg": property(lambda self: 1.0, lambda self, value: None)}))
+    monkeypatch.setattr(engine, "eta_text", lambda seconds: left.append(round(seconds)) or "")
+    trainer = make_trainer(tmp_path, "CoOp", "OPTIM.MAX_EPOCH", 2, "TEST.NO_TEST", True)
+    trainer.train()
+    assert len(trainer.train_loader_x) == 3 and left[:6] == [5, 4, 3, 2, 1, 0]
 
 
 def test_a_finished_run_that_is_started_again_still_knows_its_epochs(tmp_path):

@@ -1,17 +1,25 @@
 """The collector against hand-computed tables."""
 
 import csv
+import html
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
+import datasets
+import trainers
+from dassl.config import cfg_to_dict, get_cfg_default, merge_from_list
 from tools import parse_test_res, plots, protocols, results
 
 BASE, NEW = {1: 80.0, 2: 82.0, 3: 84.0}, {1: 60.0, 2: 64.0, 3: 62.0}
@@ -149,6 +157,98 @@ def test_incomplete_unreadable_and_mixed_runs_are_named(runs, capsys):
     assert "CoOp/openmoji on openmoji (base) mixes 2 configurations" in text
 
 
+def whole(trainer, seed, **changes):
+    """The configuration of a run of train.py; `changes` are {KEY with __ for a dot: value}."""
+    cfg = get_cfg_default()
+    trainers.extend_cfg(cfg)
+    datasets.extend_cfg(cfg)
+    merge_from_list(cfg, ["SEED", seed, "TRAINER.NAME", trainer, "DATASET.NAME", "OpenMoji", "OUTPUT_DIR", f"out/{seed}"])
+    merge_from_list(cfg, [word for key, value in changes.items() for word in (key.replace("__", "."), value)])
+    return cfg_to_dict(cfg)
+
+
+@pytest.mark.parametrize("changes", [
+    {"LOG__WANDB": True, "LOG__WANDB_PROJECT": "mine"}, {"TRAINER__VPT__N_CTX_VISION": 99, "TRAINER__CRAFT__LAMBDA_MMD": 3.0},
+    {"USE_CUDA": False, "VERBOSE": False, "RESUME": "elsewhere", "EVAL_ONLY": True}, {"TRAIN__PRINT_FREQ": 1, "TRAIN__CHECKPOINT_FREQ": 7, "DATASET__ROOT": "~/data"},
+])
+def test_seeds_that_differ_in_what_no_result_depends_on_are_one_configuration(tmp_path, capsys, changes):
+    from tools import report as page
+    write(tmp_path, "train_base", "openmoji", "CoOp", 1, 80.0, config=whole("CoOp", 1))
+    write(tmp_path, "train_base", "openmoji", "CoOp", 2, 82.0, config=whole("CoOp", 2, **changes))
+    text, lines = report(capsys, "base2new", tmp_path)
+    assert "mixes" not in text and lines[2][4] == "81.00 ± 1.41"
+    assert page.main([str(tmp_path), "--out", str(tmp_path / "page.html")]) == 0
+    text = (tmp_path / "page.html").read_text()
+    assert "seeds 1, 2</summary>" in text and "LAMBDA_MMD" not in text and "WANDB" not in text and "VPT" not in text
+
+
+@pytest.mark.parametrize("changes", [{"TRAINER__COOP__N_CTX": 3}, {"OPTIM__LR": 0.5}, {"DATALOADER__NUM_WORKERS": 1}, {"TRAINER__CACHED_VIEWS": 2}])
+def test_seeds_that_differ_in_what_counts_are_two_configurations(tmp_path, capsys, changes):
+    first = write(tmp_path, "train_base", "openmoji", "CoOp", 1, 80.0, config=whole("CoOp", 1))
+    second = write(tmp_path, "train_base", "openmoji", "CoOp", 2, 82.0, config=whole("CoOp", 2, **changes, LOG__WANDB=True))
+    (key,) = changes
+    assert (f"note: CoOp/openmoji on openmoji (base) mixes 2 configurations, e.g. '{first}' and '{second}' ({key.replace('__', '.')}): "
+            "do not trust its mean\n") in report(capsys, "base2new", tmp_path)[0]
+
+
+def test_weights_are_one_configuration_by_their_content(tmp_path, capsys):
+    for name, content in (("a.pt", b"x"), ("b.pt", b"x"), ("c.pt", b"y")):
+        (tmp_path / name).write_bytes(content)
+
+    def said(other):
+        for seed, name in ((1, "a.pt"), (2, other)):
+            write(tmp_path, "train_base", "openmoji", "CoOp", seed, 80.0, config=whole("CoOp", seed, MODEL__BACKBONE__NAME=str(tmp_path / name)))
+        return "mixes" in report(capsys, "base2new", tmp_path)[0]
+
+    assert said("c.pt") and not said("b.pt")
+
+
+def test_a_gain_between_other_options_of_the_structure_is_named(tmp_path, capsys):
+    def said(**changes):
+        write(tmp_path, "train_base", "openmoji", "CoOp", 1, 80.0, config=whole("CoOp", 1))
+        write(tmp_path, "train_base", "openmoji", "CraftCoOp", 1, 81.0, config=whole("CraftCoOp", 1, **changes))
+        return report(capsys, "base2new", tmp_path)[0]
+
+    assert "not CRAFT's alone: TRAINER.COOP.N_CTX is 3, that of the baseline 16\n" in said(TRAINER__COOP__N_CTX=3)
+    assert "not CRAFT's alone" not in said(TRAINER__CRAFT__LAMBDA_STATIC=9.0, TRAINER__VPT__N_CTX_VISION=3, LOG__WANDB=True)
+
+
+def on_data(tmp_path, data, trainer="CoOp", seed=1, **changes):
+    """A run that found the data set's files with these contents; None: of an older version, which did not look."""
+    path = write(tmp_path, "train_base", "openmoji", trainer, seed, 80.0, config=whole(trainer, seed, **changes))
+    if data is not None:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"data": data}))
+    return path
+
+
+def test_seeds_on_other_lists_of_images_are_told(tmp_path, capsys):
+    split, picks = "split file 'x.json'", "index file of DATASET.INDICES"
+    first = on_data(tmp_path, {split: "1", picks: "7"}, seed=1)
+    for seed, data in ((2, {split: "1", picks: "8"}), (3, None)):
+        on_data(tmp_path, data, seed=seed)
+        assert "mixes" not in report(capsys, "base2new", tmp_path)[0]
+    last = on_data(tmp_path, {split: "2", picks: "9"}, seed=4, LOG__WANDB=True)
+    text = report(capsys, "base2new", tmp_path)[0]
+    assert f"mixes 2 configurations, e.g. '{first}' and '{last}' ({split}): do not trust its mean\n" in text
+
+
+def test_a_gain_on_another_split_is_named(tmp_path, capsys):
+    split = "split file 'x.json'"
+    on_data(tmp_path, {split: "1"})
+    for other, told in (("1", False), (None, False), ("2", True)):
+        on_data(tmp_path, {split: other, f"{split} of DATASET.TARGET": "3"} if other else None, "CraftCoOp")
+        assert (f"not CRAFT's alone: the {split} is not the baseline's\n" in report(capsys, "base2new", tmp_path)[0]) is told
+
+
+def test_tables_of_equal_seeds_need_no_torch(tmp_path):
+    for trainer in ("CoOp", "CraftCoOp"):
+        for seed in (1, 2):
+            write(tmp_path, "train_base", "openmoji", trainer, seed, 80.0, config=whole(trainer, seed))
+    code = f"import sys; from tools import results; results.main(['base2new', {str(tmp_path)!r}]); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(results.__file__).parent.parent)
+    assert done.returncode == 0 and "80.00 ± 0.00" in done.stdout
+
+
 def test_nothing_found(tmp_path, capsys):
     assert results.main(["base2new", str(tmp_path)]) == 2
     assert "no results.json of base2new runs below" in capsys.readouterr().err
@@ -172,9 +272,19 @@ def test_logs_are_read_as_the_coop_world_does(tmp_path, capsys):
         folder.mkdir(parents=True)
         (folder / "log.txt").write_text(f"=> result\n* accuracy: 10.0%\nFinish training\n=> result\n* total: 8\n* accuracy: {value}%\n")
     assert parse_test_res.main([str(tmp_path / "run")]) == 0
-    assert "* accuracy: 82.00% +- 2.83%" in capsys.readouterr().out
+    assert "* accuracy: 82.00% +- 2.00%" in capsys.readouterr().out  # numpy.std of 80 and 84
     assert parse_test_res.main([str(tmp_path), "--multi-exp", "--ci95"]) == 0
-    assert "+- 3.92%" in capsys.readouterr().out
+    assert "+- 2.77%" in capsys.readouterr().out  # 1.96 * 2 / sqrt(2)
+    for name in ("seed3", "seed4", ".hidden"):
+        (tmp_path / "run" / name).mkdir()
+    (tmp_path / "run/seed4/log.txt").write_text("=> result\n* accuracy: 70.0%\n")  # stopped while training
+    assert parse_test_res.main([str(tmp_path / "run")]) == 0
+    out, err = capsys.readouterr()
+    assert "over 2 run(s)" in out and err.splitlines() == [
+        f"note: '{tmp_path / 'run/seed3/log.txt'}' does not count: it does not exist",
+        f"note: '{tmp_path / 'run/seed4/log.txt'}' does not count: it holds no '* accuracy' after training; for test runs give --test-log"]
+    shutil.rmtree(tmp_path / "run/seed3")
+    shutil.rmtree(tmp_path / "run/seed4")
     (tmp_path / "run/seed1/log.txt").write_text("=> result\n* accuracy: 70.0%\n")
     (tmp_path / "run/seed2/log.txt").write_text("=> result\n* accuracy: 72.0%\n")
     assert parse_test_res.main([str(tmp_path / "run")]) == 2
@@ -221,6 +331,62 @@ def test_published_averages_stand_beside_an_average_of_the_same_data_sets(tmp_pa
     _, lines = report(capsys, "xd", tmp_path)
     published = {line[1]: line[lines[0].index("average")] for line in lines if "(published)" in line[1]}
     assert published == {"CoOp (published)": "63.88", "CoCoOp (published)": "65.74", "MaPLe (published)": "66.30", "PromptSRC (published)": "65.81"}
+
+
+def ran_on(folder, part, dataset, total, trainer="CoOp", seed=1):
+    """A run on a part of a data set that tested so many images."""
+    path = write(folder, part, dataset, trainer, seed, 80.0)
+    found = json.loads(path.read_text())
+    found["metrics"]["test"]["total"] = total
+    path.write_text(json.dumps(found))
+
+
+def test_published_numbers_do_not_stand_beside_another_test_set(tmp_path, capsys):
+    """A miniature, a part of the pictures, a split of one's own."""
+    def published(protocol="base2new"):
+        text, lines = report(capsys, protocol, tmp_path)
+        return text, [(line[0], line[1], *line[4:]) for line in lines if "(published)" in line[1]]
+
+    for dataset, base, new in (("dtd", 48, 46), ("eurosat", 4200, 3900)):
+        ran_on(tmp_path, "train_base", dataset, base)
+        ran_on(tmp_path, "test_new", dataset, new)
+    text, lines = published()
+    assert {line[0] for line in lines} == {"eurosat"}
+    said = "published numbers do not stand beside dtd: our runs tested {} images, and the published test set has 1,692"
+    assert f"note: {said.format(94)}\n" in text and text.count("do not stand beside") == 1
+    for base, new, beside in ((864, 828, True), (864, 827, False), (864, 829, False), (864, None, True), (48, None, False), (2000, None, False)):
+        shutil.rmtree(tmp_path / "test_new/dtd", ignore_errors=True)
+        ran_on(tmp_path, "train_base", "dtd", base)
+        if new:
+            ran_on(tmp_path, "test_new", "dtd", new)
+        text, lines = published()
+        assert ({line[0] for line in lines} == {"dtd", "eurosat"}) is beside, (base, new)
+        assert (said.format(f"{base + (new or 0):,}") in text) is not beside
+    # Columns are data sets.
+    for place, total in (("imagenet/CoOp/vit_b16_16shots", 50000), ("evaluation/CoOp/vit_b16_16shots/dtd", 94), ("evaluation/CoOp/vit_b16_16shots/eurosat", 8100)):
+        put(tmp_path / place / "seed1", {"accuracy": 70.0, "total": total})
+    text, lines = published("xd")
+    assert lines[0][2] != results.MISSING and lines[0][3] == results.MISSING and lines[0][4] != results.MISSING
+    assert said.format(94) in text
+
+
+def test_published_averages_do_not_stand_beside_an_average_with_a_miniature(tmp_path, capsys):
+    sets = ["imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft", "sun397", "dtd", "eurosat", "ucf101"]
+    for name in sets:
+        for part in ("train_base", "test_new"):
+            ran_on(tmp_path, part, name, 40) if name == "sun397" else write(tmp_path, part, name, "CoOp", 1, 90.0)
+    text, lines = report(capsys, "base2new", tmp_path)
+    assert {line[0] for line in lines if "(published)" in line[1]} == set(sets) - {"sun397"}
+    assert "published numbers do not stand beside sun397: our runs tested 80 images, and the published test set has 19,850\n" in text
+
+
+def test_runs_on_different_numbers_of_images_are_named(tmp_path, capsys):
+    ran_on(tmp_path, "train_base", "own", 50)
+    ran_on(tmp_path, "train_base", "own", 60, trainer="CraftCoOp")
+    ran_on(tmp_path, "test_new", "own", 50)
+    text, _ = report(capsys, "base2new", tmp_path)
+    assert ("note: own (base) was tested on different numbers of images (50 by CoOp/openmoji, 60 by CraftCoOp/openmoji): do not compare them\n") in text
+    assert "own (new)" not in text
 
 
 def test_averages_over_different_data_sets_are_told_apart_and_not_paired(runs, capsys):
@@ -421,6 +587,100 @@ def test_a_report_page_holds_everything_in_one_file(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert page.main([str(tmp_path / "empty"), "--out", str(tmp_path / "x.html")]) == 2
     assert "holds no finished runs" in capsys.readouterr().err and not (tmp_path / "x.html").exists()
+
+
+class Page(HTMLParser):
+    """What a browser makes of a page: the tags, the text, and what stands for pictures."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.texts, self.pictures = Counter(), [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags[tag] += 1
+        if tag == "img":
+            self.pictures.append(dict(attributes)["alt"])
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def test_nothing_in_a_report_page_is_taken_for_html(tmp_path):
+    """Names of folders, trainers and configs, values, notes, numbers and titles of pictures."""
+    from tools import report as page
+    evil = "<b>x&amp;'\"<script>alert(1)<"
+    assert Page(page.table([evil], [[evil]])).tags == {"div": 1, "table": 1, "tr": 2, "th": 1, "td": 1}
+    for column in ("base", "data set"):
+        for gain in (False, True):
+            found = Page(page.cell(evil, column, gain))
+            assert found.tags == {"td": 1} and "".join(found.texts) == evil
+    tags = []
+    for number, name in enumerate(("x", evil)):
+        runs = tmp_path / str(number) / "runs"
+        for trainer in ("CoOp", "CraftCoOp"):
+            config = {"OPTIM": {"LR": name}, "TRAINER": {"NAME": trainer}}
+            path = write(runs, "train_base", name, trainer, 1, 80.0, config=config)
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"device": name, "versions": {name: name}, "started": name}))
+            path.parent.parent.rename(path.parent.parent.with_name(f"c{name}"))
+        write(runs, "train_base", name, "CoOp", 2, 80.0).write_text("{")  # a note with the path
+        drawn = tmp_path / str(number) / f"{name}.png"
+        Image.new("RGB", (3, 2)).save(drawn)
+        out = tmp_path / f"{number}.html"
+        assert page.main([str(runs), "--out", str(out), "--figures", str(drawn)]) == 0
+        found = Page(out.read_text())
+        tags.append(found.tags)
+        assert "".join(found.texts).count(name) >= 8 and found.pictures == ["Base to new classes", name]
+    assert tags[0] == tags[1]
+
+
+@pytest.mark.parametrize(("trainer", "option", "others"), [
+    ("ZeroshotCLIP2", ("TRAINER.ZSCLIP2.TEMPLATES", "eighty"), ("COOP", "CRAFT")),
+    ("ZeroshotCLIP", None, ("ZSCLIP2", "COOP", "CRAFT")),
+    ("CraftPromptSRC", ("TRAINER.CRAFT.TEXT_SAMPLES", "template"), ("COOP", "ZSCLIP2")),
+    ("CraftPromptSRC", ("TRAINER.PROMPTSRC.GPA_MEAN", 7), ("IVLP",)),
+])
+def test_the_report_shows_the_options_that_a_trainer_reads_and_no_others(tmp_path, trainer, option, others):
+    from tools import report as page
+    config = whole(trainer, 1, **({option[0].replace(".", "__"): option[1]} if option else {}))
+    write(tmp_path, "train_base", "openmoji", trainer, 1, 80.0, config=config)
+    assert page.main([str(tmp_path), "--out", str(tmp_path / "page.html")]) == 0
+    (text,) = re.findall("<pre>(.*?)</pre>", (tmp_path / "page.html").read_text(), re.DOTALL)
+    found = yaml.safe_load(html.unescape(text))
+    assert not set(others) & found["TRAINER"].keys() and "SEED" not in found and "OUTPUT_DIR" not in found and found["OPTIM"]["MAX_EPOCH"] == 10
+    if option:
+        _, node, key = option[0].split(".")
+        assert found["TRAINER"][node][key] == option[1]
+
+
+def test_failed_jobs_are_in_the_report(runs, tmp_path, capsys):
+    """Those that a sweep marked and that nobody has run since."""
+    from tools import launchers
+    from tools import report as page
+    places = {name: tmp_path / "test_new/openmoji/shots_8/VPT/openmoji" / name for name in ("seed1", "seed2", "seed3", "seed4", "seed5", "<seed6>")}
+    done = {"complete": True, "metrics": {"test": {"accuracy": 1.0}}, "config": {}}
+    launchers.mark(places["seed1"], "failed", error="out of <b>memory</b>", attempts=2)
+    launchers.mark(places["seed2"], "running", pid=1, host="x", slurm="")  # nobody holds its lock
+    launchers.mark(places["seed3"], "stopped", slurm="")
+    launchers.mark(places["seed4"], "failed", error="since run by hand")
+    (places["seed4"] / "results.json").write_text(json.dumps(done))
+    launchers.mark(places["seed5"], "queued", slurm="12")
+    launchers.mark(places["<seed6>"], "failed")
+    assert page.main([str(tmp_path), "--out", str(tmp_path / "page.html")]) == 0
+    text = (tmp_path / "page.html").read_text()
+    below = "test_new/openmoji/shots_8/VPT/openmoji/"
+    failed = text[text.index("<h2 id=failed>"):text.index("<h2 id=how>")]
+    assert f'<td class="text">{below}seed1</td><td class="text">out of &lt;b&gt;memory&lt;/b&gt;</td>' in failed and "3 jobs of sweeps" in failed
+    assert f"{below}seed2</td>" in failed and failed.count("ended without a word") == 2 and f"{below}&lt;seed6&gt;</td>" in failed
+    assert not [name for name in ("seed3", "seed4", "seed5") if f"{below}{name}" in failed] and "<a href='#failed'>" in text
+    # Where everything failed, that is what there is to show.
+    alone = tmp_path / "alone"
+    launchers.mark(alone / "base2new/train_base/openmoji/shots_8/CoOp/openmoji/seed1", "failed", error="no space")
+    assert page.main([str(alone), "--out", str(tmp_path / "alone.html")]) == 0 and "no space" in (tmp_path / "alone.html").read_text()
+    shutil.rmtree(alone)
+    alone.mkdir()
+    assert page.main([str(runs / "train_base"), "--out", str(tmp_path / "none.html")]) == 0
+    assert "Failed jobs" not in (tmp_path / "none.html").read_text()
 
 
 def test_shots_that_no_run_has(runs, capsys):

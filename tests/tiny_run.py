@@ -45,6 +45,30 @@ class TinyNoise(DatasetBase):
         return path
 
 
+PARTS = {"train": 5, "val": 2, "test": 3}  # pictures per class and domain of `write_table`
+DOMAINS = ("photo", "sketch")
+
+
+def write_table(home: Path, name: str = "own") -> Path:
+    """A data set for DATASET.NAME CSV in `home`/data/`name`: each class has pictures of two domains in every part.
+
+    The file names tell class, domain and part: <class>/<domain>-<part>-<number>.png.
+    """
+    folder, lines = home / "data" / name, ["path,classname,split,domain"]
+    for label, classname in enumerate(CLASSES):
+        for shade, domain in enumerate(DOMAINS):
+            for part, number in PARTS.items():
+                for i in range(number):
+                    path = folder / classname / f"{domain}-{part}-{i}.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    noise = np.random.RandomState(1000 * label + 100 * shade + 10 * i + len(part))
+                    pixels = 40 * label + 50 * shade + noise.randint(0, 60, (32, 32, 3))
+                    Image.fromarray(pixels.astype(np.uint8)).save(path)
+                    lines.append(f"{classname}/{path.name},{classname},{part},{domain}")
+    (folder / "images.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
 def make_cfg(folder: Path, trainer: str, *options):
     """A frozen configuration; `options` are KEY, VALUE, ..."""
     weights = folder / "clip.pt"

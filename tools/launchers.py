@@ -28,6 +28,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from dassl.identity import same_run
 from tools.inputs import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +36,7 @@ MARK, ERRORS, RESULTS = "sweep.json", "stderr.txt", "results.json"
 INTERRUPTED, BUSY, LOST = 130, 75, -1000  # exit codes: Ctrl-C; another process runs this job; the worker itself is gone
 READY = "ready"  # a worker's first word
 BAD_INPUT = 2  # what train.py ends with after a sentence to the user: trying again is of no use
+NO_WORD = "ended without a word: the machine stopped, or job and sweep were killed"
 TEMPORARY = "craft-sweep"  # begins the names of temporary folders
 GRACE_S = 10  # for a job to clean up after Ctrl-C
 BUSY_S = 3  # between looks at a job that another sweep runs
@@ -108,7 +110,7 @@ def state_of(job: Job, output: str, wanted: str, live: Callable[[], dict | None]
     if not found and (folder / RESULTS).exists():
         return "failed", f"'{folder / RESULTS}' is not what a run writes: restore or delete it"
     known = loads or not job.trained  # a test of a training that is not done has no model yet
-    if found and (found.get("config_hash") != wanted or known and found.get("loaded") != loads):
+    if found and (not same_run(found.get("config_hash"), wanted) or known and found.get("loaded") != loads):
         return "other", ""
     if found.get("complete") and known:
         trained = Path(output, job.trained, RESULTS)
@@ -123,7 +125,7 @@ def state_of(job: Job, output: str, wanted: str, live: Callable[[], dict | None]
     if state == "failed":
         return "failed", left.get("error", "")
     if state == "running":
-        return "failed", "ended without a word: the machine stopped, or job and sweep were killed"
+        return "failed", NO_WORD
     return "missing", "stopped before its end" if state == "stopped" else ""
 
 

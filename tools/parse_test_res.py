@@ -1,7 +1,8 @@
 """Mean accuracy from the log files of CoOp-style runs, for those used to it: `python -m tools.parse_test_res DIRECTORY`.
 
-DIRECTORY holds one folder per seed with a log.txt (with --multi-exp: one folder per experiment, each with seeds).
-`tools.results` reads results.json and tells more.
+DIRECTORY holds one folder per seed with a log.txt (with --multi-exp: one folder per experiment, each with seeds). The spread is
+CoOp's: the standard deviation of the runs themselves (divided by n), while `tools.results`, which reads results.json and tells
+more, estimates that of all seeds (divided by n - 1).
 """
 
 import argparse
@@ -27,17 +28,21 @@ def read_log(path: Path, keyword: str, mark: str) -> float | None:
 
 def summarise(folder: Path, args: argparse.Namespace) -> float | None:
     """Print the folder's runs and their mean; returns the mean."""
-    values = []
-    for log in sorted(folder.glob("*/log.txt")):
-        value = read_log(log, args.keyword, "=> result" if args.test_log else "Finish training")
-        if value is not None:
-            values.append(value)
-            sys.stdout.write(f"file: {log}. {args.keyword}: {value:.2f}%\n")
+    values, without = [], []
+    for log in sorted(path / "log.txt" for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        value = read_log(log, args.keyword, "=> result" if args.test_log else "Finish training") if log.is_file() else None
+        if value is None:
+            without.append(log)
+            continue
+        values.append(value)
+        sys.stdout.write(f"file: {log}. {args.keyword}: {value:.2f}%\n")
+    lacking = f"'* {args.keyword}'{'' if args.test_log else ' after training; for test runs give --test-log'}"
     if not values:
-        sys.stderr.write(f"error: no log.txt below '{folder}' holds '* {args.keyword}'"
-                         f"{'' if args.test_log else ' after training; for test runs give --test-log'}\n")
+        sys.stderr.write(f"error: no log.txt below '{folder}' holds {lacking}\n")
         return None
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    for log in without:
+        sys.stderr.write(f"note: '{log}' does not count: it {f'holds no {lacking}' if log.is_file() else 'does not exist'}\n")
+    spread = statistics.pstdev(values)
     if args.ci95:
         spread *= 1.96 / len(values) ** 0.5
     mean = statistics.mean(values)
@@ -58,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--ci95", action="store_true", help="95%% confidence interval instead of the standard deviation")
+    parser.add_argument("--ci95", action="store_true", help="1.96 standard errors instead of the standard deviation")
     parser.add_argument("--test-log", action="store_true", help="logs of test runs (without training)")
     parser.add_argument("--multi-exp", action="store_true", help="several experiments below DIRECTORY")
     parser.add_argument("--keyword", default="accuracy")

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dassl.identity import changes
 from tools.inputs import InputError
 
-# Keys by which runs of one cell may differ.
-OWN_KEYS = ("SEED", "OUTPUT_DIR", "RESUME", "EVAL_ONLY", "VERBOSE", "USE_CUDA")
 CELL = r"shots_(?P<shots>\d+|all)/(?P<trainer>[^/]+)/(?P<config>[^/]+)/seed(?P<seed>-?\d+)/results\.json$"
 COOP_CELL = r"(?P<trainer>[^/]+)/(?P<config>[^/]+)_(?P<shots>\d+|all)shots/"
 IMAGENETS = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
@@ -35,7 +34,8 @@ class Row:
     shots: str
     values: dict[str, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
     runs: list[dict] = field(default_factory=list)  # what of each results.json proves the numbers
-    settings: dict[str, dict] = field(default_factory=dict)  # {column: configuration of its first run}
+    first: dict[str, dict] = field(default_factory=dict)  # {column: results.json of its first run}
+    tested: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))  # {column: numbers of test images of its runs}
     targets: frozenset[str] = frozenset()  # columns that the column "average" is over
     members: frozenset[str] = frozenset()  # data sets that a row of averages is over
     published: bool = False  # from a paper, without seeds
@@ -141,12 +141,53 @@ PROTOCOLS = {protocol.name: protocol for protocol in (
 )}
 
 
-def comparable(config: dict) -> str:
-    """The configuration without what may differ between the seeds of one cell: no result depends on it."""
-    kept = {key: value for key, value in config.items() if key not in OWN_KEYS}
-    kept["TRAIN"] = {key: value for key, value in (kept.get("TRAIN") or {}).items() if key not in ("PRINT_FREQ", "CHECKPOINT_FREQ")}
-    kept["DATASET"] = {key: value for key, value in (kept.get("DATASET") or {}).items() if key != "ROOT"}
-    return json.dumps(kept, sort_keys=True)
+def settings(config: dict) -> dict[str, tuple]:
+    """{KEY: (what counts, what the configuration says)} of what the seeds of one cell are to have in common.
+
+    That is what a run depends on, as train.py decides it, but for the seed. Where that cannot be told, everything counts.
+    """
+    # Not above: it takes torch, and most tables need it for nothing.
+    import trainers  # noqa: F401 - says which options a trainer reads
+    from dassl.config import NOT_HASHED
+    from dassl.engine import stored_settings
+
+    try:
+        found = stored_settings(config)
+    except (AttributeError, KeyError, TypeError, OSError):  # OSError: weights that may not be read
+        found = {key: (value, value) for key, value in flat(config).items() if key not in NOT_HASHED}
+    return {key: pair for key, pair in found.items() if key != "SEED"}
+
+
+def comparable(run: dict) -> str:
+    """The same for the results of runs that differ only in what no result depends on, and in the seed; files of the data set left aside."""
+    return json.dumps({key: counts for key, (counts, _) in settings(run["config"]).items()}, sort_keys=True)
+
+
+def data_of(run: dict) -> dict[str, str]:
+    """{what: SHA-256} of the files of the data set as the run found them; few-shot picks are each seed's own. {} of older versions' results."""
+    return {what: content for what, content in (run.get("data") or {}).items() if not what.startswith("index file")}
+
+
+def text_of(run: dict) -> str:
+    """All that a run depends on but for what differs between the seeds of a cell in any case."""
+    config = {key: value for key, value in run["config"].items() if key not in ("SEED", "OUTPUT_DIR")}
+    return json.dumps([config, data_of(run)], sort_keys=True)
+
+
+def kinds(runs: Iterable[tuple[Path, dict]]) -> list[tuple[Path, dict]]:
+    """Of (path, results) pairs the first of each other configuration, or of other files of the data set, where these are known."""
+    found: dict[tuple[str, str], tuple[Path, dict]] = {}
+    for path, run in runs:
+        found.setdefault((comparable(run), json.dumps(data_of(run), sort_keys=True)), (path, run))
+    known = {config for (config, _), (_, run) in found.items() if data_of(run)}
+    return [(path, run) for (config, _), (path, run) in found.items() if data_of(run) or config not in known]
+
+
+def unequal(one: dict, other: dict) -> list[str]:
+    """Keys and files of the data set in which the results of two runs differ, as far as both are known."""
+    ours, theirs = settings(one["config"]), settings(other["config"])
+    keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key, (None,))[0] != theirs.get(key, (None,))[0])
+    return keys + changes(data_of(one), data_of(other))
 
 
 def flat(tree: dict, prefix: str = "") -> dict:
@@ -156,16 +197,21 @@ def flat(tree: dict, prefix: str = "") -> dict:
 
 
 # What a baseline and what is built on it need to have in common, if a gain is to be CRAFT's.
-SHARED = ("OPTIM.", "MODEL.", "INPUT.", "DATALOADER.TRAIN_X.", "TEST.FINAL_MODEL")
+SHARED = ("OPTIM.", "MODEL.", "INPUT.", "DATALOADER.TRAIN_X.", "TEST.FINAL_MODEL", "TRAINER.")
+OWN = ("TRAINER.NAME", "TRAINER.CRAFT.")
 
 
 def unlike(row: Row, baseline: Row) -> list[str]:
     """Settings in which two rows differ though they should not: "KEY is 1, that of the baseline 2"."""
     found = {}
-    for column in row.settings.keys() & baseline.settings.keys():
-        ours, theirs = flat(row.settings[column]), flat(baseline.settings[column])
-        found |= {key: f"{key} is {ours[key]}, that of the baseline {theirs[key]}" for key in ours.keys() & theirs.keys()
-                  if key.startswith(SHARED) and ours[key] != theirs[key]}
+    for column in row.first.keys() & baseline.first.keys():
+        pair = row.first[column], baseline.first[column]
+        ours, theirs = (flat(run["config"]) for run in pair)
+        keys = {key for key in ours.keys() & theirs.keys() if key.startswith(SHARED) and not key.startswith(OWN) and ours[key] != theirs[key]}
+        for key in keys and keys.intersection(unequal(*pair)):
+            found[key] = f"{key} is {ours[key]}, that of the baseline {theirs[key]}"
+        ours, theirs = map(data_of, pair)
+        found |= {what: f"the {what} is not the baseline's" for what in ours.keys() & theirs.keys() if ours[what] != theirs[what]}
     return [found[key] for key in sorted(found)]
 
 
@@ -187,7 +233,7 @@ def baseline_key(protocol: Protocol, row: Row) -> tuple[str, str, str, str] | No
 
 # What results.json has of what is read here: kinds of the values, which but for the first three may be absent or null.
 KINDS = {"complete": bool, "metrics": dict, "config": dict, "loaded": dict, "loaded.model_dir": str, "loaded.epoch": int, "epochs": int, "seed": int,
-         "wall_time_s": (int, float), "started": str, "finished": str, "versions": dict, "config_hash": str, "config.TRAIN": dict, "config.DATASET": dict,
+         "wall_time_s": (int, float), "started": str, "finished": str, "versions": dict, "config_hash": str, "data": dict, "config.TRAIN": dict, "config.DATASET": dict,
          "config.TRAINER": dict, "config.TRAINER.NAME": str}
 
 
@@ -209,8 +255,8 @@ def _parsed(path: Path, time: int) -> dict:
     return found
 
 
-def run_files(folders: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
-    """(folder, results.json) of everything below the folders. Raises InputError for what is no folder."""
+def run_files(folders: Iterable[Path], name: str = "results.json") -> Iterator[tuple[Path, Path]]:
+    """(folder, file of this name) of everything below the folders. Raises InputError for what is no folder."""
     seen: set[str] = set()
     for folder in folders:
         if not folder.is_dir():
@@ -220,8 +266,8 @@ def run_files(folders: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
             real = os.path.realpath(top)
             if real in seen:  # links may go in circles, and folders overlap
                 below.clear()
-            elif "results.json" in files:
-                found.append(Path(top, "results.json"))
+            elif name in files:
+                found.append(Path(top, name))
             seen.add(real)
         for path in sorted(found):
             yield folder, path
@@ -254,7 +300,7 @@ def collect(protocol: Protocol, folders: Iterable[Path], shots: str | None = Non
     """(rows in the order of a table, what is wrong with the folders in sentences). Raises InputError for what is no folder."""
     rows: dict[tuple, Row] = {}
     problems: list[str] = []
-    configs: dict[tuple, dict[str, Path]] = defaultdict(dict)
+    texts: dict[tuple, dict[str, tuple[Path, dict]]] = defaultdict(dict)
     epochs: dict[tuple, dict[bool, set]] = defaultdict(lambda: defaultdict(set))  # (row, seed): tests of a model or not: epochs of the model
     for folder, path in run_files(folders):
         match = match_of(protocol, folder, path)
@@ -280,10 +326,13 @@ def collect(protocol: Protocol, folders: Iterable[Path], shots: str | None = Non
             problems.append(f"'{path}' is left out: seed {seed} of {row.name} on {row.dataset} ({', '.join(twice)}) is in another folder, too; "
                             "give one of them")
             continue
+        total = found["metrics"]["test"].get("total")
         for column, value in placed[1].items():
             row.values[column][seed] = value
-            configs[(*key, column)].setdefault(comparable(found["config"]), path)
-            row.settings.setdefault(column, found["config"])
+            if isinstance(total, int):
+                row.tested[column].add(total)
+            texts[(*key, column)].setdefault(text_of(found), (path, found))
+            row.first.setdefault(column, found)
         if loaded is None:
             epochs[key, seed][False].add(None if found.get("deployed") == "best_val" else found.get("epochs"))
         elif loaded.get("model_dir"):
@@ -295,15 +344,27 @@ def collect(protocol: Protocol, folders: Iterable[Path], shots: str | None = Non
         rows = {key: row for key, row in rows.items() if set(row.values) - {"source"}}
     for row in rows.values():
         row.targets = frozenset(column for other in rows.values() if other.dataset == row.dataset for column in other.values) - {"source"}
-    for (dataset, trainer, config, _, column), different in configs.items():
-        if len(different) > 1:
-            problems.append(f"{trainer}/{config} on {dataset} ({column}) mixes {len(different)} configurations, e.g. "
-                            f"{' and '.join(f'{chr(39)}{path}{chr(39)}' for path in list(different.values())[:2])}: do not trust its mean")
+    for (dataset, trainer, config, _, column), own in texts.items():
+        if len(own) > 1 and len(different := kinds(own.values())) > 1:
+            (path, one), (other_path, other) = different[:2]
+            problems.append(f"{trainer}/{config} on {dataset} ({column}) mixes {len(different)} configurations, e.g. '{path}' and '{other_path}' "
+                            f"({', '.join(unequal(one, other))}): do not trust its mean")
     for ((dataset, trainer, config, _), seed), found in epochs.items():
         if found[True] and len(every := found[True] | found[False]) > 1:
             names = " and ".join(sorted("the best" if epoch is None else str(epoch) for epoch in every))
             problems.append(f"{trainer}/{config} on {dataset}, seed {seed}, mixes tests of the model's epochs {names}: do not compare them")
-    return ordered(rows.values()), problems + lacking(rows.values())
+    return ordered(rows.values()), problems + uneven(rows.values()) + lacking(rows.values())
+
+
+def uneven(rows: Iterable[Row]) -> list[str]:
+    """Sentences on columns of a data set that were tested on different numbers of images."""
+    numbers: dict[tuple[str, str], dict[int, str]] = defaultdict(dict)
+    for row in ordered(rows):
+        for column, found in row.tested.items():
+            for number in sorted(found):
+                numbers[row.dataset, column].setdefault(number, row.name)
+    return [f"{dataset} ({column}) was tested on different numbers of images ({', '.join(f'{number:,} by {name}' for number, name in found.items())}): "
+            "do not compare them" for (dataset, column), found in numbers.items() if len(found) > 1]
 
 
 def lacking(rows: Iterable[Row]) -> list[str]:

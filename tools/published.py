@@ -6,6 +6,7 @@ Status "read": taken from the source itself; "unverified": from another paper's 
 import csv
 import functools
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from tools.protocols import Row
@@ -63,18 +64,85 @@ def _place(protocol: str, entry: dict[str, str], ours: list[Row], columns: list[
     return source.dataset, next((column for column in columns if plain(column) == name), None)
 
 
+@functools.cache
+def published_names() -> frozenset[str]:
+    """Plain names of the data sets that have published numbers."""
+    return frozenset(plain(entry["dataset"]) for entry in entries() if not is_average(entry["dataset"])) - {"source"}
+
+
+@functools.cache
+def test_images() -> dict[str, int]:
+    """{plain name of a published data set: images of its test part}."""
+    import datasets  # noqa: F401 - registers them; not above, since it takes torch
+    from dassl.data.datasets import DATASET_REGISTRY
+    from datasets.base import CoOpDataset
+
+    known = [found for _, found in DATASET_REGISTRY if isinstance(found, type) and issubclass(found, CoOpDataset)]
+    return {plain(found.config_name()): found.images[2] for found in known if found.images[2]}
+
+
+@dataclass(frozen=True)
+class OtherTest:
+    """A test of ours that is not the published one: on so many images of a data set whose published test part has `whole`."""
+
+    name: str
+    images: int
+    whole: int
+
+
+def other_tests(protocol: str, ours: list[Row]) -> dict[tuple[str, str], OtherTest]:
+    """Of {(data set, column): ...} those of `ours` that cannot stand beside published ones: tests on a miniature, a part, another split.
+
+    Of base and new classes the two together count. Where only one of them was tested, a quarter of all is enough, since the
+    published halves have 37% to 63%.
+    """
+    least: dict[str, dict[str, int]] = {}
+    for row in ours:
+        own = least.setdefault(row.dataset, {}) if plain(row.dataset) in published_names() else {}
+        for column, numbers in row.tested.items():
+            own[column] = min(numbers | {own[column]} if column in own else numbers)
+    found = {}
+    for dataset, numbers in least.items():
+        if protocol == "base2new" and numbers:
+            whole, total = test_images()[plain(dataset)], sum(numbers.values())
+            if total != whole if len(numbers) > 1 else not whole / 4 <= total <= whole:
+                found |= {(dataset, column): OtherTest(dataset, total, whole) for column in COLUMNS.values()}
+            continue
+        for column, number in numbers.items():
+            name = dataset if column == "source" else column
+            if plain(name) in published_names() and number != (whole := test_images()[plain(name)]):
+                found[dataset, column] = OtherTest(name, number, whole)
+    return found
+
+
 def rows(protocol: str, ours: list[Row], columns: list[str]) -> tuple[list[Row], list[str]]:
-    """Rows of published methods for the data sets, averages and columns of `ours`, and a footnote for each source. Empty for protocols without any."""
+    """Rows of published methods for the data sets, averages and columns of `ours`, and a footnote for each source. Empty for protocols without any.
+
+    Cells that our runs did not test on as many images as the published test set has are left out, which a sentence tells.
+    """
+    if protocol not in TASKS:
+        return [], []
     found: dict[tuple[str, str], Row] = {}
     notes: dict[tuple[str, str], int] = {}
-    for entry in entries() if protocol in TASKS else ():
+    other = other_tests(protocol, [row for row in ours if not row.members])
+    left_out: set[OtherTest] = set()
+    averages = {row.dataset: row.members for row in ours if row.members}
+    for entry in entries():
         if entry["task"] != TASKS[protocol] or entry["method"] not in METHODS:
             continue
         dataset, column = _place(protocol, entry, ours, columns)
         if dataset is None or column is None:
             continue
+        places = {(name, column) for name in averages.get(dataset, {dataset})}
+        if column == "average":
+            places = {place for place in other if place[0] == dataset and place[1] != "source"}
+        if unfit := places & other.keys():
+            left_out |= {other[place] for place in unfit}
+            continue
         number = notes.setdefault((entry["source"], entry["status"]), len(notes) + 1)
         row = found.setdefault((dataset, entry["method"]), Row(dataset, f"{entry['method']} (published)", "", "16", published=True))
         row.values[column][0] = float(entry["value"])
         row.config += f"[{number}]" if f"[{number}]" not in row.config else ""  # where a config stands in our rows, the footnotes in these
-    return list(found.values()), [f"[{number}] {source}: {NOTES.get(status, status)}" for (source, status), number in notes.items()]
+    sentences = [f"published numbers do not stand beside {test.name}: our runs tested {test.images:,} images, and the published test set has {test.whole:,}"
+                 for test in sorted(left_out, key=lambda test: test.name)]
+    return list(found.values()), sentences + [f"[{number}] {source}: {NOTES.get(status, status)}" for (source, status), number in notes.items()]

@@ -1,7 +1,7 @@
 """One page with everything that was run: `python -m tools.report OUTPUT ... [--out page.html] [--figures PNG ...]`.
 
-For each protocol with finished runs below the folders: table, gains over the baselines, picture; then pictures given with --figures, the
-configurations, versions, seeds and how long it took. The file needs nothing else, neither network nor other files.
+For each protocol with finished runs below the folders: table, gains over the baselines, picture; then the jobs of sweeps that failed, pictures
+given with --figures, the configurations, versions, seeds and how long it took. The file needs nothing else, neither network nor other files.
 """
 
 import argparse
@@ -16,9 +16,9 @@ from pathlib import Path
 
 import yaml
 
-from tools import inputs, plots, results
+from tools import inputs, launchers, plots, results
 from tools.inputs import InputError
-from tools.protocols import OWN_KEYS, PROTOCOLS, Protocol, comparable, flat, match_of, read_run, run_files
+from tools.protocols import PROTOCOLS, Protocol, comparable, data_of, match_of, read_run, run_files, settings
 
 TITLES = {"base2new": "Base to new classes", "xd": "Cross-dataset", "dg": "Domain generalisation", "ood": "Out of distribution",
           "group": "Group robustness", "few_shot": "Few-shot", "ablation": "Ablation"}
@@ -34,7 +34,7 @@ details .inside { margin-left: 1.2rem; } img { max-width: 100%; }
 """
 
 
-TEXT = ("data set", "trainer", "config", "")  # columns that hold no numbers
+TEXT = ("data set", "trainer", "config", "folder", "reason", "")  # columns that hold no numbers
 LOWER_IS_BETTER = ("gap",)
 
 
@@ -83,12 +83,9 @@ def runs_of(folders: list[Path]) -> dict[Path, Run]:
     return found
 
 
-def settings(run: dict) -> dict:
-    """{KEY: value} of a run's configuration, without what differs between seeds, and of TRAINER only what it reads."""
-    name = (run["config"].get("TRAINER") or {}).get("NAME") or ""
-    read = {key: value for key, value in (run["config"].get("TRAINER") or {}).items()
-            if not isinstance(value, dict) or key == name.removeprefix("Craft").upper() or key == "CRAFT" and name.startswith("Craft")}
-    return {key: value for key, value in flat(run["config"] | {"TRAINER": read}).items() if key not in (*OWN_KEYS, "VERSION")}
+def shown(run: Run) -> dict:
+    """{KEY: value} of what a run's results depend on, without the seed, as the configuration writes it."""
+    return {key: value for key, (_, value) in settings(run.results["config"]).items() if key != "VERSION"}
 
 
 def nested(flat: dict) -> dict:
@@ -110,20 +107,32 @@ def configurations(protocol: Protocol, runs: dict[Path, Run]) -> str:
         match, run = match_of(protocol, found.top, found.path), found.results
         if match is None:
             continue
-        key = match[0].strip("/").rpartition("/seed")[0], comparable(run["config"])
+        key = match[0].strip("/").rpartition("/seed")[0], comparable(run) + str(data_of(run))
         seeds[key].append(int(match["seed"]))
         if key in texts:
             continue
-        own, loaded, said = settings(run), run.get("loaded") or {}, ""
+        own, loaded, said = shown(found), run.get("loaded") or {}, ""
         trained = (folder / loaded["model_dir"]).resolve() if loaded.get("model_dir") else None
         if trained in runs:
-            before = settings(runs[trained].results)
+            before = shown(runs[trained])
             own = {key: value for key, value in own.items() if key not in before or before[key] != value}
             epoch = "the best epoch" if loaded.get("epoch") is None else f"epoch {loaded['epoch']}"
             said = f"# tests {epoch} of {loaded['model_dir'].strip('./').rpartition('/seed')[0]}; as there, but for\n"
         texts[key] = said + yaml.safe_dump(nested(own), sort_keys=True, default_flow_style=None, width=140)
     titles = {key: f"{key[0]}, seeds {', '.join(map(str, sorted(own)))}" for key, own in seeds.items()}
     return "\n".join(f"<details><summary>{html.escape(titles[key])}</summary><pre>{html.escape(text)}</pre></details>" for key, text in sorted(texts.items()))
+
+
+def failures(folders: list[Path]) -> list[list[str]]:
+    """[folder, reason] of the jobs of sweeps that failed and were not run again since."""
+    found = []
+    for top, path in run_files(folders, launchers.MARK):
+        left, folder = launchers.read(path), path.parent
+        if launchers.read(folder / launchers.RESULTS).get("complete") is True or launchers.locked(path):
+            continue
+        if left.get("state") == "failed" or left.get("state") == "running" and not left.get("slurm"):
+            found.append([folder.relative_to(top).as_posix(), str(left.get("error") or launchers.NO_WORD)])
+    return found
 
 
 def facts(runs: list[dict]) -> str:
@@ -160,12 +169,16 @@ def page(folders: list[Path], figures: list[Path]) -> str:
         parts.append(table(found.head, found.lines))
         parts += [f"<p class=note>{html.escape(note)}</p>" for note in found.notes]
         how.append(f"<details><summary>{TITLES[name]}</summary><div class=inside>{configurations(protocol, runs)}</div></details>")
-    if not parts:
+    failed = failures(folders)
+    if not parts and not failed:
         raise InputError(f"{', '.join(map(str, folders))} holds no finished runs of any protocol: run one of scripts/ first")
+    if failed:
+        parts.append(f"<h2 id=failed>Failed jobs</h2><p class=note>{len(failed):,} jobs of sweeps ended without results; nothing of them is in the "
+                     "tables.</p>" + table(["folder", "reason"], failed))
     if figures:
         parts.append("<h2 id=pictures>Pictures</h2>" + "".join(f"<h3>{html.escape(path.stem)}</h3>" + picture(path, path.stem) for path in figures))
     made = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    shown = [(name, TITLES[name]) for name in titles] + [("pictures", "Pictures")] * bool(figures) + [("how", "How it was run")]
+    shown = [(name, TITLES[name]) for name in titles] + [("failed", "Failed jobs")] * bool(failed) + [("pictures", "Pictures")] * bool(figures) + [("how", "How it was run")]
     links = " · ".join(f"<a href='#{name}'>{title}</a>" for name, title in shown)
     head = (f"<p class=note>Accuracies in percent, mean ± standard deviation over seeds; dots are seeds. {len(runs):,} runs, made into a page {made}.</p>"
             f"<p>{links}</p>")

@@ -23,6 +23,7 @@ from pathlib import Path
 import yaml
 
 from dassl import strict_yaml
+from dassl.identity import folders_below
 from tools import inputs, launchers
 from tools.inputs import InputError
 from tools.launchers import ROOT, Job
@@ -287,7 +288,7 @@ def _stat(path: str) -> list[int]:
 
 
 def _fingerprint(plan: Plan) -> str:
-    """Of all that hashes follow from but for weights: jobs, code and config files. Importing torch to compute them again takes seconds."""
+    """Of all that hashes follow from but for weights and data: jobs, code and config files. Importing torch to compute them again takes seconds."""
     files = sorted(str(path) for top in ("dassl", "trainers", "datasets", "configs") for path in (ROOT / top).rglob("*") if path.suffix in (".py", ".yaml"))
     state = [(path, _stat(path)) for path in (*files, str(ROOT / "train.py"))]
     return hashlib.sha256(repr((plan.jobs, state)).encode()).hexdigest()
@@ -300,17 +301,29 @@ def _cache(plan: Plan, output: str) -> Path:
 def known_hashes(plan: Plan, output: str) -> dict[str, str]:
     """{folder: hash} as computed before; {} if anything changed since then."""
     cache = launchers.read(_cache(plan, output))
-    same = cache.get("fingerprint") == _fingerprint(plan) and all(_stat(path) == state for path, state in cache.get("weights", {}).items())
+    same = cache.get("fingerprint") == _fingerprint(plan) and all(_stat(path) == state for path, state in cache.get("files", {}).items())
     return cache["hashes"] if same else {}
+
+
+def _looked_at(plan: Plan, found: dict[tuple, object]) -> set[str]:
+    """Weights, and files and folders of data sets, present or not, that hashes follow from."""
+    from dassl.engine import data_files
+
+    paths: set[str] = set()
+    for job in plan.jobs:
+        cfg = found[_key(job)]
+        cfg.SEED = job.seed
+        paths |= {cfg.MODEL.BACKBONE.NAME, cfg.MODEL.INIT_WEIGHTS, *data_files(cfg).values()}
+    return {path for path in paths if path} | {folder for path in paths if os.path.isdir(path) for folder in folders_below(path)}
 
 
 def keep_hashes(plan: Plan, output: str, found: dict[tuple, object], hashes: dict[str, str]) -> None:
     """For `known_hashes`; not being able to write costs only time."""
     from dassl.utils import UserError, write_json
 
-    weights = {path: _stat(path) for cfg in found.values() for path in (cfg.MODEL.BACKBONE.NAME, cfg.MODEL.INIT_WEIGHTS) if path}
+    files = {path: _stat(path) for path in _looked_at(plan, found)}
     try:
-        write_json({"fingerprint": _fingerprint(plan), "weights": weights, "hashes": hashes}, str(_cache(plan, output)))
+        write_json({"fingerprint": _fingerprint(plan), "files": files, "hashes": hashes}, str(_cache(plan, output)))
     except (UserError, OSError):
         pass
 

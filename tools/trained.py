@@ -20,7 +20,8 @@ import trainers
 from dassl.config import get_cfg_default, merge_from_dict
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.transforms import build_transform
-from dassl.engine import TRAINER_REGISTRY, run_hash
+from dassl.engine import TRAINER_REGISTRY, settings_hash
+from dassl.identity import of_settings
 from dassl.utils import UserError, read_json
 from datasets.files import is_utf8, read_lines, same_for_clip, stripped, text_for_clip
 from tools import inputs
@@ -107,7 +108,7 @@ def load(
             if line.startswith("Warning: "):
                 sys.stderr.write(f"{line}\n")
         trainer.backbone.say = functools.partial(print, file=sys.stderr)
-        here, there = _hash(results["config"], cfg.MODEL.BACKBONE.NAME), results.get("config_hash")
+        here, there = _hash(results["config"], cfg.MODEL.BACKBONE.NAME), of_settings(results.get("config_hash") or "")
         if here and there and here != there:
             print(f"note: '{cfg.MODEL.BACKBONE.NAME}' seems to be another CLIP than the run's (the configuration's hash is {here} with it, not "
                   f"{there}): results may differ")
@@ -145,14 +146,14 @@ def read(model_dir: str) -> tuple[dict, CfgNode]:
 
 
 def _hash(config: dict, weights: str) -> str | None:
-    """The run's hash, which covers the content of the CLIP file, as it would be with `weights`; None if the configuration is incomplete.
+    """The hash of the run's settings, which covers the content of the CLIP file, as it would be with `weights`; None if the configuration is incomplete.
 
     Of the stored configuration alone: options that came later are not in the run's hash.
     """
     stored = CfgNode(config)
     try:
         stored.MODEL.BACKBONE.NAME = weights
-        return run_hash(stored)
+        return settings_hash(stored)
     except (AttributeError, KeyError):
         return None
 

@@ -15,7 +15,7 @@ from dassl.utils.tools import UserError
 
 # Keys that change where or how fast a run happens, never its result: left out of the hash. (The number of workers does
 # change it: each worker has an augmentation stream of its own.)
-_NOT_HASHED = {"OUTPUT_DIR", "DATASET.ROOT", "RESUME", "EVAL_ONLY", "VERBOSE", "USE_CUDA", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "LOG.WANDB",
+NOT_HASHED = {"OUTPUT_DIR", "DATASET.ROOT", "RESUME", "EVAL_ONLY", "VERBOSE", "USE_CUDA", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "LOG.WANDB",
                "LOG.WANDB_PROJECT"}
 # Values with which a run is what it was before there was the key: not counted, so that hashes of
 # earlier runs stay.
@@ -153,7 +153,7 @@ def counted(cfg: CfgNode, nodes: Sequence[str] | None = None) -> dict:
     """
     skipped = () if nodes is None else tuple(f"TRAINER.{key}." for key, value in cfg.TRAINER.items()
                                              if isinstance(value, CfgNode) and key not in nodes)
-    flat = {key: _get(cfg, key) for key in _leaves(cfg) if key not in _NOT_HASHED and not key.startswith(skipped)}
+    flat = {key: _get(cfg, key) for key in _leaves(cfg) if key not in NOT_HASHED and not key.startswith(skipped)}
     flat = {key: value for key, value in flat.items() if value not in AS_BEFORE.get(key, ())}
     for key in _FILES:
         if content := _file_hash(flat[key]):

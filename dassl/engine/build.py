@@ -1,11 +1,14 @@
 import functools
 import json
 import operator
+import os.path as osp
 from collections.abc import Sequence
 
 from yacs.config import CfgNode
 
+from dassl import identity
 from dassl.config import AS_BEFORE, cfg_to_dict, config_hash, counted
+from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import Registry
 
 TRAINER_REGISTRY = Registry("TRAINER")
@@ -22,9 +25,43 @@ def run_settings(cfg) -> dict:
     return counted(cfg, _nodes(cfg))
 
 
-def run_hash(cfg) -> str:
-    """The hash of what a run of `cfg` depends on."""
+def settings_hash(cfg) -> str:
+    """The hash of what a run of `cfg` depends on but for its data."""
     return config_hash(cfg, _nodes(cfg))
+
+
+def run_hash(cfg, data: dict[str, str] | None = None) -> str:
+    """The hash of what a run of `cfg` depends on; `data` is `data_hashes(cfg)`, if it is known already. Compare two with `identity.same_run`."""
+    return identity.joined(settings_hash(cfg), data_hashes(cfg) if data is None else data)
+
+
+def data_files(cfg) -> dict[str, str]:
+    """{what it is, in words: file, or folder whose images' names count} of all that decides which images are in which part and class.
+
+    A data set names them in its class method `content(cfg)`; {} if it does not, as those written for upstream Dassl.
+    """
+    name = cfg.DATASET.NAME
+    content = getattr(DATASET_REGISTRY.get(name), "content", None) if name in DATASET_REGISTRY else None
+    return content(cfg) if content else {}
+
+
+def data_hashes(cfg) -> dict[str, str]:
+    """{what it is, in words: SHA-256} of those `data_files` that are there."""
+    found = {what: _content(cfg, path) for what, path in data_files(cfg).items()}
+    return {what: content for what, content in found.items() if content}
+
+
+def _content(cfg, path: str) -> str | None:
+    names = getattr(DATASET_REGISTRY.get(cfg.DATASET.NAME), "image_names", None)
+    return identity.names_hash(path, names) if names and osp.isdir(path) else identity.file_hash(path)
+
+
+def stored_settings(config: dict) -> dict[str, tuple]:
+    """{key: (what counts, what the configuration says)} of `run_settings` of a stored configuration ("config" of a results.json).
+
+    The two differ for a file that is there: its content counts. Raises AttributeError, KeyError or TypeError for what is no whole configuration.
+    """
+    return {key: (value, functools.reduce(operator.getitem, key.split("."), config)) for key, value in run_settings(CfgNode(config)).items()}
 
 
 def differences(stored: dict, cfg) -> list[tuple[str, object, object]]:
@@ -34,15 +71,11 @@ def differences(stored: dict, cfg) -> list[tuple[str, object, object]]:
     has the value "absent" there, or the first of AS_BEFORE that stands for it. Raises AttributeError,
     KeyError or TypeError for what is no whole configuration.
     """
-    def values(tree: dict) -> dict[str, tuple]:
-        """{key: (what counts, what the configuration says)}."""
-        return {key: (value, functools.reduce(operator.getitem, key.split("."), tree)) for key, value in run_settings(CfgNode(tree)).items()}
-
     def find(values: dict[str, tuple], key: str) -> tuple:
         default = AS_BEFORE.get(key, ("absent",))[0]
         return values.get(key, (default, default))
 
-    there, here = values(stored), values(json.loads(json.dumps(cfg_to_dict(cfg))))
+    there, here = stored_settings(stored), stored_settings(json.loads(json.dumps(cfg_to_dict(cfg))))
     pairs = [(key, find(there, key), find(here, key)) for key in sorted(here.keys() | there.keys())]
     return [(key, theirs[1], ours[1]) for key, theirs, ours in pairs if theirs[0] != ours[0]]
 
@@ -52,12 +85,15 @@ def in_words(found: list[tuple[str, object, object]]) -> str:
     return "; ".join(f"{key} is {theirs} there and {ours} here" for key, theirs, ours in found)
 
 
-def difference(stored: dict, cfg) -> str:
-    """`differences`, between configurations of different hashes, in words."""
+def difference(found: dict, cfg, data: dict[str, str] | None = None) -> str:
+    """How the run that left `found`, a results.json or checkpoint, differs from another one, of `cfg`, in words. `data` as for `run_hash`."""
     try:
-        return in_words(differences(stored, cfg)) or "the content of the weights file"
+        different = differences(found.get("config"), cfg)
     except (AttributeError, KeyError, TypeError):
         return "it holds no whole configuration"
+    changed = identity.changes(found.get("data"), data_hashes(cfg) if data is None else data)
+    said = [in_words(different)] * bool(different) + [f"the {what} changed since" for what in changed]
+    return "; ".join(said) or "the content of the weights file"
 
 
 def build_trainer(cfg):

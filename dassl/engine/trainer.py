@@ -17,8 +17,9 @@ from dassl import distributed
 from dassl.config import cfg_to_dict
 from dassl.data import DataManager
 from dassl.data.sharing import Rounds, share
-from dassl.engine.build import difference, run_hash
+from dassl.engine.build import data_hashes, difference, run_hash
 from dassl.evaluation import build_evaluator, check_scores
+from dassl.identity import same_run
 from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import AverageMeter, MetricMeter, UserError, count_num_param, mkdir_if_missing, read_json, save_checkpoint, tolist_if_not, write_json
@@ -173,7 +174,7 @@ class TrainerBase:
                      "optimizer": optim.state_dict() if optim is not None else None,
                      "scheduler": sched.state_dict() if sched is not None else None,
                      "val_result": None if val_result is None else float(val_result),
-                     "classnames": self._classnames(),
+                     "classnames": self._classnames(), "data": self._data(),
                      "rng": get_rng_state(), "config_hash": self._hash(), "config": cfg_to_dict(self.cfg) if "cfg" in self.__dict__ else None,
                      "best_result": float(self.__dict__.get("best_result", -math.inf)), "seconds": self._seconds(), "extra": self.extra_state()}
             save_checkpoint(state, osp.join(directory, name), is_best=is_best, model_name=model_name)
@@ -219,8 +220,9 @@ class TrainerBase:
         for name in names:
             path = osp.join(directory, name, candidates[0])
             checkpoint = load_checkpoint(path)
-            if checkpoint.get("config_hash", self._hash()) != self._hash():
-                raise UserError(f"checkpoint '{path}' is of a run with another configuration ({difference(checkpoint.get('config'), self.cfg)}): "
+            if not same_run(checkpoint.get("config_hash", self._hash()), self._hash()):
+                different = difference(checkpoint, self.cfg, self._data())
+                raise UserError(f"checkpoint '{path}' is of a run with another configuration ({different}): "
                                 "choose another --output-dir, or delete that folder to start anew")
             checkpoint = self.own_form(name, checkpoint, path)
             epoch = restore(checkpoint, path, self._models[name], self._optims[name], self._scheds[name])
@@ -243,8 +245,14 @@ class TrainerBase:
     def _hash(self) -> str:
         """Of the run; computed once, since it reads the weights file."""
         if "_run_hash" not in self.__dict__:
-            self._run_hash = run_hash(self.cfg) if "cfg" in self.__dict__ else ""
+            self._run_hash = run_hash(self.cfg, self._data()) if "cfg" in self.__dict__ else ""
         return self._run_hash
+
+    def _data(self) -> dict[str, str]:
+        """Of the data set's files, as they were when the run began."""
+        if "_data_hashes" not in self.__dict__:
+            self._data_hashes = data_hashes(self.cfg) if "cfg" in self.__dict__ else {}
+        return self._data_hashes
 
     # Log
 
@@ -364,6 +372,7 @@ class SimpleTrainer(TrainerBase):
         self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         self._born = time.time()
         self._training, self._deployed = False, None
+        self._data()
         with distributed.main_first():
             self.build_data_loader()
         self.build_model()
@@ -515,7 +524,7 @@ class SimpleTrainer(TrainerBase):
             "complete": not self._training, "trainer": cfg.TRAINER.NAME, "dataset": cfg.DATASET.NAME,
             "classnames": self._classnames(),
             "subsample_classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"), "shots": cfg.DATASET.NUM_SHOTS, "seed": cfg.SEED,
-            "config_hash": this, "loaded": loaded, "deployed": self._deployed, "metrics": known,
+            "config_hash": this, "data": self._data(), "loaded": loaded, "deployed": self._deployed, "metrics": known,
             "epochs": self.epoch + 1 if "time_start" in self.__dict__ else 0,
             "wall_time_s": round(self._seconds() if "time_start" in self.__dict__ else time.time() - self._born, 2),
             "peak_memory_mb": round(peak, 1), "versions": versions(), "device": str(self.device), "processes": distributed.world_size(),

@@ -1,0 +1,96 @@
+"""What makes a run another run, beyond its configuration: the content of the files that say which images are in which part and class.
+
+A hash of a run is that of its settings and, where the data set names such files and they are there, "-" and a hash of their content.
+Nothing here imports torch.
+"""
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+
+SEPARATOR = "-"
+
+
+def joined(settings: str, data: Mapping[str, str]) -> str:
+    """The hash of a run with this hash of its settings, on a data set with this content, {what: SHA-256}."""
+    if not data:
+        return settings
+    return settings + SEPARATOR + hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def of_settings(run: str) -> str:
+    """The part of a run's hash that follows from its settings."""
+    return run.partition(SEPARATOR)[0]
+
+
+def same_run(stored: object, wanted: str) -> bool:
+    """Whether two hashes are of one run. One without data, as older versions and data sets for upstream Dassl leave it, fits any data."""
+    if not isinstance(stored, str):
+        return False
+    (settings, _, data), (others, _, other_data) = stored.partition(SEPARATOR), wanted.partition(SEPARATOR)
+    return settings == others and (data == other_data or not data or not other_data)
+
+
+def changes(stored: object, data: Mapping[str, str]) -> list[str]:
+    """What of the data has another content than a run stored; nothing where one of the two is not known."""
+    if not isinstance(stored, Mapping) or not stored or not data:
+        return []
+    return sorted(what for what in {**stored, **data} if stored.get(what) != data.get(what))
+
+
+def file_hash(path: str) -> str | None:
+    """SHA-256 of a file's content; None if there is none to be read."""
+    try:
+        found = os.stat(path)
+        return _of_content(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns) if os.path.isfile(path) else None
+    except OSError:
+        return None
+
+
+@functools.lru_cache(4096)
+def _of_content(path: str, *state: int) -> str:
+    """A sweep asks for the same files once for each of a thousand runs."""
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def folders_below(path: str) -> list[str]:
+    """The folder and all below it that are not hidden, each once although links may go in circles; [] if there is none."""
+    seen, found = set(), []
+    for top, below, _ in os.walk(path, followlinks=True):
+        below[:] = [name for name in below if not name.startswith(".")]  # caches of runs
+        real = os.path.realpath(top)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        found.append(top)
+    return found
+
+
+def names_hash(path: str, names: Callable[[str], Iterable[str]]) -> str | None:
+    """SHA-256 of `names(path)`, the names of the images below a folder; None if there is no folder. Remembered while no folder changes."""
+    known = _listed.get(path)
+    if known and all(_changed(folder) == time for folder, time in known[0].items()):
+        return known[1]
+    if not os.path.isdir(path):
+        return None
+    times = {folder: _changed(folder) for folder in folders_below(path)}
+    text = json.dumps(sorted(names(path)))
+    _listed[path] = times, hashlib.sha256(text.encode()).hexdigest()
+    return _listed[path][1]
+
+
+_listed: dict[str, tuple[dict[str, int], str]] = {}
+
+
+def _changed(folder: str) -> int:
+    try:
+        return os.stat(folder).st_mtime_ns
+    except OSError:
+        return -1

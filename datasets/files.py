@@ -22,7 +22,8 @@ _BLANK = r"[\s\ufeff\u200b\u200e\u200f\u2060]"  # blanks, and signs without widt
 _ENDS = re.compile(rf"^{_BLANK}+|{_BLANK}+$")
 # What systems, archives and NAS devices add, in lower case. Hidden names are left out too.
 JUNK_FOLDERS = frozenset(
-    "@eadir|@tmp|@recycle|@recently-snapshot|@snapshot|#recycle|#snapshot|__macosx|__pycache__|"
+    "@eadir|@__thumb|@tmp|@recycle|@recently-snapshot|@snapshot|@sharebin|@transcode|#recycle|"
+    "#snapshot|~snapshot|thumbs|thumbnails|_thumbs|picasaoriginals|_vti_cnf|__macosx|__pycache__|"
     "$recycle.bin|recycler|system volume information|lost+found|lost.dir|found.000|"
     "network trash folder|temporary items".split("|")
 )

@@ -31,6 +31,8 @@ class OxfordFlowers(CoOpDataset):
         if not osp.isfile(path):
             raise UserError(f"'{path}' of data set OxfordFlowers does not exist: {self.how_to_get(self.root)}")
         names = read_json(path)
-        if missing := sorted({int(label) for label in labels} - {int(label) for label in names}):
+        if not isinstance(names, dict):
+            raise UserError(f"'{path}' is no list of names by label: prepare the data set again")
+        if missing := sorted({int(label) for label in labels} - {int(label) for label in names if label.isdecimal()}):
             raise UserError(f"'{path}' has no name for label {missing[0]}: prepare the data set again")
         return split_by_class([[f"image_{number:05d}.jpg", int(label) - 1, names[str(label)]] for number, label in enumerate(labels, 1)])

@@ -33,7 +33,7 @@ class OxfordPets(CoOpDataset):
             words = line.split()
             if line.startswith("#"):
                 continue
-            if len(words) != 4 or not words[1].isdigit() or "_" not in words[0]:
+            if len(words) != 4 or not words[1].isdecimal() or "_" not in words[0]:
                 raise UserError(f"'{path}' has the line '{line}': a line is an image, its class, species and breed; prepare the data set again")
             rows.append([f"{words[0]}.jpg", int(words[1]) - 1, words[0].rpartition("_")[0].lower()])
         return rows

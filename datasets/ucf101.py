@@ -25,7 +25,12 @@ class UCF101(CoOpDataset):
 
     def partition(self):
         lists = osp.join(self.dataset_dir, "ucfTrainTestlist")
-        labels = {name: int(number) - 1 for number, name in (line.split() for line in read_lines(osp.join(lists, "classInd.txt")))}
+        path, labels = osp.join(lists, "classInd.txt"), {}
+        for line in read_lines(path):
+            number, _, name = line.partition(" ")
+            if not number.isdecimal() or not name:
+                raise UserError(f"'{path}' has the line '{line}': a line is a number and an action; prepare the data set again")
+            labels[name] = int(number) - 1
         return split_off_val(self._listed(osp.join(lists, "trainlist01.txt"), labels), self._listed(osp.join(lists, "testlist01.txt"), labels))
 
     @staticmethod

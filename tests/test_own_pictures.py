@@ -17,7 +17,7 @@ import datasets
 import train
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import UserError, read_json, set_random_seed
+from dassl.utils import UserError, read_json, set_random_seed, write_json
 from datasets import files
 from datasets.base import CoOpDataset, split_off_val
 from datasets.imagefolder import part_of
@@ -466,6 +466,21 @@ def test_a_split_file_that_lists_a_file_twice_is_warned_of(tmp_path, capsys):
     assert "has 1 image(s) in both train and test, first dog/../dog/0.png" in said
 
 
+def test_an_index_file_that_lists_a_file_twice(tmp_path, capsys):
+    folders(tmp_path / "garden/images", "cat", "dog", number=2)
+    rows = [[f"{name}/0.png", label, name] for label, name in enumerate(("cat", "dog"))]
+    split = {"train": rows, "val": [], "test": rows}
+    write_json(split, str(tmp_path / "garden/split_zhou_Garden.json"))
+    picks = {"data": [{"impath": f"/x/garden/images/{row[0]}"} for row in (*rows, rows[0])]}
+    path = tmp_path / "indices/test_own_pictures/shot_1-seed_1.json"
+    write_json({"train": picks, "val": {"data": []}}, str(path))
+    options = ("DATASET.NUM_SHOTS", 1, "DATASET.INDICES", str(tmp_path / "indices"))
+    assert counts(load(tmp_path, *options, name="Garden")) == (2, 0, 2)
+    assert "names 1 image(s) of the train part more than once: each is taken once" in (
+        capsys.readouterr().out
+    )
+
+
 def test_links_do_not_make_pictures_two(tmp_path, capsys):
     home = folders(tmp_path / "own", "cat", "dog")
     os.symlink("0.png", home / "cat/again.png")
@@ -516,6 +531,7 @@ def test_a_test_folder_that_is_the_training_folder_is_warned_of(tmp_path, capsys
         "__MACOSX",
         "#recycle",
         "lost+found",
+        "Thumbnails",
         ".thumbnails",
         ".ipynb_checkpoints",
         "$RECYCLE.BIN",

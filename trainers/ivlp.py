@@ -49,16 +49,15 @@ class IVLP(PromptTrainer):
 
     def build_prompts(self) -> nn.Module:
         options, backbone = self.cfg.TRAINER[self.options], self.backbone
-        visual = not self.images_stay_frozen
-        contexts, width = options.N_CTX_TEXT, backbone.image.width
+        contexts, depth = options.N_CTX_TEXT, options.PROMPT_DEPTH_VISION
         backbone.text.check_depth(options.PROMPT_DEPTH_TEXT)
-        if visual:
-            backbone.image.check_depth(options.PROMPT_DEPTH_VISION)
+        if depth:
+            backbone.image.check_depth(depth)
         model = nn.Module()
         words = start_words(contexts, options.CTX_INIT)
         model.prompt_learner = Context(backbone, self.classnames, contexts, words)
-        if visual:
-            depth = options.PROMPT_DEPTH_VISION
+        if depth:
+            width = backbone.image.width
             model.image_encoder = DeepPrompts(options.N_CTX_VISION, width, depth, first=True)
         model.text_encoder = DeepPrompts(options.N_CTX_TEXT, backbone.text.width, options.PROMPT_DEPTH_TEXT, first=False)
         return model
@@ -70,6 +69,6 @@ class IVLP(PromptTrainer):
         return unit(self.backbone.text(*self.model.prompt_learner(), self.deep_text_prompts()))
 
     def image_features(self, images: Tensor) -> Tensor:
-        if self.images_stay_frozen:
+        if not self.cfg.TRAINER[self.options].PROMPT_DEPTH_VISION:
             return super().image_features(images)
         return unit(prompted_image(self.backbone, images, self.model.image_encoder))

@@ -3,6 +3,13 @@
 import importlib
 import pkgutil
 
+try:
+    import dassl.program as program
+except ModuleNotFoundError:  # upstream's Dassl
+    program = None
+if program:
+    program.while_importing(__name__)
+
 NOT_DATA_SETS = ("base", "check", "download", "errors", "prepare", "sources")
 
 for _module in pkgutil.iter_modules(__path__):

@@ -22,6 +22,7 @@ from dassl.config import get_cfg_default
 from dassl.utils import read_image
 from datasets.base import PARTS, CoOpDataset, UserError
 from datasets.prepare import find, prepared_classes
+from tools import inputs
 
 MINIATURE = "miniature.json"  # written by tools/miniatures.py: the numbers and split checksum to expect instead of the published ones
 
@@ -115,12 +116,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="data sets (default: all)")
     parser.add_argument("--root", default="data", help="folder of all data sets (default: data)")
     parser.add_argument("--images", action="store_true", help="read every image")
-    args = parser.parse_args(arguments)
-    try:
-        classes = [find(name) for name in args.names] or list(prepared_classes().values())
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+    return inputs.main(run, parser.parse_args(arguments), UserError)
+
+
+def run(args: argparse.Namespace) -> int:
+    """1 if a data set that is there, or was named, has a problem; else 0."""
+    classes = [find(name) for name in args.names] or list(prepared_classes().values())
     if not osp.isdir(osp.expanduser(args.root)):
         sys.stdout.write(f"'{args.root}' is no folder yet: the first `python -m datasets.prepare NAME --root {args.root}` makes it\n")
     reports = [examine(cls, args.root, args.images or bool(args.names)) for cls in classes]

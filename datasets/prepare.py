@@ -12,6 +12,7 @@ import datasets
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import CoOpDataset, UserError
 from datasets.imagefolder import OwnDataset
+from tools import inputs
 
 
 def prepared_classes() -> dict[str, type[CoOpDataset]]:
@@ -38,13 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", help="data set to prepare")
     parser.add_argument("--root", default="data", help="folder of all data sets (DATASET.ROOT; default: data)")
     parser.add_argument("--from", dest="given", type=Path, help="an archive or a folder that you have already")
-    args = parser.parse_args(arguments)
-    try:
-        counts = find(args.name).prepare(args.root, args.given)
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    for name, pictures in counts.items():
+    return inputs.main(run, parser.parse_args(arguments), UserError, interrupted="interrupted: run the same command again to go on")
+
+
+def run(args: argparse.Namespace) -> int:
+    for name, pictures in find(args.name).prepare(args.root, args.given).items():
         sys.stdout.write(f"{name}: {pictures:,} pictures under {args.root}\n")
     return 0
 

@@ -3,6 +3,7 @@
 import collections
 import os
 import os.path as osp
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import nn, optim
 from torch.optim import lr_scheduler
 
-from dassl.utils.tools import UserError, atomic_write, mkdir_if_missing
+from dassl.utils.tools import UserError, atomic_write, mkdir_if_missing, unreadable
 
 
 def _old_scalar(dtype: np.dtype, data: bytes) -> np.generic:
@@ -37,9 +38,9 @@ def load_checkpoint(fpath: str, where: str = "--model-dir, --load-epoch or RESUM
         raise UserError(f"checkpoint '{fpath}' does not exist: check {where}")
     try:
         found = torch.load(fpath, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
     except Exception as error:  # zip reader, unpickler and tensor storage each raise their own kind
+        if refused := unreadable(f"checkpoint '{fpath}'", error):
+            raise refused from None
         unsafe = "Unsupported global" in str(error) or "weights_only" in str(error) and "GLOBAL" in str(error)
         reason = "it holds objects other than weights" if unsafe else "it is truncated or not a checkpoint"
         raise UserError(f"checkpoint '{fpath}' cannot be read: {reason}; delete it or copy it again") from None
@@ -85,8 +86,7 @@ def load_state(model: nn.Module, state_dict: dict, fpath: str) -> None:
 
 def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer=None, scheduler=None) -> int:
     """Restore model, optimizer and scheduler from the checkpoint that `fdir`/checkpoint names -> epochs done."""
-    with open(osp.join(fdir, "checkpoint"), encoding="utf-8") as file:
-        path = osp.join(fdir, file.readline().strip())
+    path = osp.join(fdir, _named(osp.join(fdir, "checkpoint")))
     return restore(load_checkpoint(path), path, model, optimizer, scheduler)
 
 
@@ -131,16 +131,29 @@ def count_num_param(model: nn.Module | None = None, params: Iterable | None = No
 
 
 def newest_first(directory: str) -> list[str]:
-    """Checkpoint files of a model's folder, the most recent first: the one named in `checkpoint`, then by epoch."""
+    """Checkpoint files of a model's folder, the most recent first: the one named in `checkpoint`, then by epoch.
+
+    Raises UserError if the folder, or the file `checkpoint`, cannot be read.
+    """
     if not osp.isdir(directory):
         return []
-    numbered = {name: int(name.rpartition("-")[2]) for name in os.listdir(directory)
-                if name.startswith("model.pth.tar-") and name.rpartition("-")[2].isdigit()}
-    names = sorted(numbered, key=numbered.get, reverse=True)
+    try:
+        numbers = {name: name.rpartition("-")[2] for name in os.listdir(directory) if name.startswith("model.pth.tar-")}
+    except OSError as error:
+        raise unreadable(f"folder '{directory}'", error) or error from None
+    names = sorted((name for name, number in numbers.items() if re.fullmatch("[0-9]+", number)), key=lambda name: int(numbers[name]), reverse=True)
     if osp.isfile(named := osp.join(directory, "checkpoint")):
-        with open(named, encoding="utf-8") as file:
-            names.insert(0, file.readline().strip())
+        names.insert(0, _named(named))
     return [name for name in dict.fromkeys(names) if name and osp.isfile(osp.join(directory, name))]
+
+
+def _named(path: str) -> str:
+    """The checkpoint that the text file `checkpoint` names. Raises UserError if the file cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:  # what is no name is the name of no file
+            return file.readline(1000).strip()
+    except OSError as error:
+        raise unreadable(f"'{path}'", error) or error from None
 
 
 def _plain_names(state_dict: dict) -> dict:

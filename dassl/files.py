@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import functools
-import glob
 import hashlib
 import os
 import os.path as osp
@@ -108,15 +107,15 @@ def is_locked(folder: str) -> bool:
 
 
 @contextmanager
-def temporary(path: str, suffix: str = "") -> Iterator[IO[bytes]]:
+def temporary(path: str, suffix: str = "", tidy: bool = True) -> Iterator[IO[bytes]]:
     """An open temporary neighbour of `path`, which the body renames to it; else it is removed. The name ends in `suffix`.
 
     It is locked as long as it is open. So what killed processes left, which nobody locks, can be told from what
-    others write at this moment: the former is removed here.
+    others write at this moment: the former, of this `path`, is removed with `tidy`.
     """
     folder, name = osp.split(osp.abspath(path))
-    with suppress(OSError):
-        _remove_abandoned(folder, name, suffix)
+    if tidy:
+        remove_abandoned(folder, name)
     while True:
         file = open(osp.join(folder, f".{name}.{uuid.uuid4().hex}{suffix}"), "xb")
         with suppress(OSError):  # without locks nothing is removed either
@@ -132,10 +131,12 @@ def temporary(path: str, suffix: str = "") -> Iterator[IO[bytes]]:
             os.unlink(file.name)
 
 
-def _remove_abandoned(folder: str, name: str, suffix: str) -> None:
-    ours = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{32}}{re.escape(suffix)}")
-    for left in glob.iglob(osp.join(glob.escape(folder), f".{glob.escape(name)}.*")):
-        if ours.fullmatch(osp.basename(left)) and is_file(left):
+def remove_abandoned(folder: str, name: str = "") -> None:
+    """Remove temporary files of `name` (of any, without) that killed processes left in a folder. Does nothing where there are no locks."""
+    ours = re.compile(rf"\.{re.escape(name) or '.+'}\.[0-9a-f]{{32}}(\.\w+)?")
+    with suppress(OSError):
+        found = [osp.join(folder, entry) for entry in os.listdir(folder) if ours.fullmatch(entry)]
+        for left in filter(is_file, found):
             with suppress(OSError), open(left, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.unlink(left)

@@ -10,7 +10,7 @@ except ModuleNotFoundError:  # upstream's Dassl
 if program:
     program.while_importing(__name__)
 
-NOT_DATA_SETS = ("base", "check", "download", "errors", "prepare", "sources")
+NOT_DATA_SETS = ("base", "check", "download", "errors", "files", "prepare", "sources")
 
 for _module in pkgutil.iter_modules(__path__):
     if _module.name not in NOT_DATA_SETS:

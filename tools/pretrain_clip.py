@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import random
+import sys
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -22,6 +23,8 @@ import torch
 import torch.nn.functional as F
 from clip.model import CLIP
 from torch import Tensor, nn
+
+from tools import inputs
 
 log = logging.getLogger(__name__)
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)  # CLIP's pixel statistics
@@ -301,4 +304,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(inputs.main(lambda _: main() or 0, argparse.Namespace()))

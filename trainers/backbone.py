@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trainers.encoders import ImageEncoder, ResNetEncoder, TextEncoder, sub_weights
 from trainers.errors import UserError
+from trainers.files import unreadable
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # clip imports pkg_resources, which warns about its own end
@@ -150,7 +151,9 @@ def _read(path: str) -> dict[str, Tensor]:
     """Tensors by name. Tries plain weights first, then TorchScript, which is how OpenAI ships them."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001
+        if refused := unreadable(f"weights file '{path}'", error):
+            raise refused from None
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # TorchScript is deprecated

@@ -1,0 +1,17 @@
+"""Temporary files, and why the system refuses to read one: Dassl's own ways where it has them. Upstream's Dassl has not."""
+
+import uuid
+
+import dassl.utils
+
+try:
+    import dassl.files as files
+except ModuleNotFoundError:
+    files = None
+
+unreadable = getattr(dassl.utils, "unreadable", lambda what, error: None)
+
+
+def temporary(path: str):
+    """A context with an open neighbour of `path`, to be renamed to it; what killed processes left of theirs is removed."""
+    return files.temporary(path, ".part") if files else open(f"{path}.{uuid.uuid4().hex}.part", "xb")

@@ -235,7 +235,8 @@ PROGRAMS = ["train.py", *(f"-mtools.{path.stem}" for path in sorted((ROOT / "too
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_ctrl_c_during_imports_is_one_word(name, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(FINDER)
-    done = subprocess.run([sys.executable, name], cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    done = subprocess.run([sys.executable, name], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONWARNINGS": "ignore"},
                           preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
@@ -252,31 +253,29 @@ def test_importing_the_packages_leaves_ctrl_c_to_the_program_that_does(monkeypat
 # | head
 
 
-@pytest.fixture
-def unread(monkeypatch, capfd):
+@contextlib.contextmanager
+def unread():
     """A stdout whose reader has gone."""
     reading, writing = os.pipe()
     os.close(reading)
-    stream = os.fdopen(writing, "w")
-    monkeypatch.setattr(sys, "stdout", stream)
-    yield
-    with contextlib.suppress(OSError):
-        stream.close()
+    with os.fdopen(writing, "w") as stream, contextlib.redirect_stdout(stream):
+        yield
+        _restore()  # the log
 
 
-def test_output_that_nobody_reads_ends_a_run_without_traceback(files, unread, capfd):
-    code = train.main(train.parse_args(arguments(files)))
-    _restore()
-    assert code == 141
+def test_output_that_nobody_reads_ends_a_run_without_traceback(files, capfd):
+    with unread():
+        assert train.main(train.parse_args(arguments(files))) == 141
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("stopped, since nobody reads the output: run the same command again")
 
 
-def test_output_that_nobody_reads_ends_a_tool(unread, capfd):
+def test_output_that_nobody_reads_ends_a_tool(capfd):
     def run(args):
         sys.stdout.write("x" * 100_000)
 
-    assert inputs.main(run, None) == 141 and capfd.readouterr().err == ""
+    with unread():
+        assert inputs.main(run, None) == 141 and capfd.readouterr().err == ""
 
 
 def test_a_broken_pipe_of_another_kind_is_not_taken_for_it():

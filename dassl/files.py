@@ -152,7 +152,11 @@ def is_file(path: str) -> bool:
 
 def is_special(path: str) -> bool:
     """Whether it is there, and neither a file of bytes nor a folder: a pipe, a device."""
-    return osp.exists(path) and not is_file(path) and not osp.isdir(path)
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def shorten_tempdir() -> None:

@@ -24,7 +24,7 @@ from tiny_run import make_trainer
 import dassl.files as shared
 import train
 from dassl import distributed, program, strict_yaml
-from dassl.utils import UserError, load_checkpoint, read_json, save_checkpoint, scalars, write_json
+from dassl.utils import UserError, load_checkpoint, read_image, read_json, save_checkpoint, scalars, write_json
 from dassl.utils.logger import _restore
 from dassl.utils.tools import atomic_write, unreadable
 from dassl.utils.torchtools import newest_first
@@ -573,6 +573,9 @@ def test_pipes_where_files_are_expected_do_not_hang(tmp_path):
     assert in_time(lambda: launchers.read(path)) == {} and in_time(lambda: launchers.progress_of(tmp_path)) == ""
     job = launchers.Job(tmp_path.name, "d", "CoOp", "c", 1, ())
     assert in_time(lambda: launchers.state_of(job, str(tmp_path.parent), "h", dict))[0] == "failed"
+    os.mkfifo(tmp_path / "x.png")
+    assert "a pipe or a device" in str(in_time(lambda: read_image(str(tmp_path / "x.png"))))
+    assert in_time(lambda: parse_test_res.read_log(tmp_path / "log.txt", "accuracy", "=> result") or "nothing") == "nothing"
     with pytest.raises(inputs.InputError, match="--json is '/dev/null', a pipe or a device: give the name of a file"):
         inputs.check_name(Path("/dev/null"), "--json")
     with pytest.raises(UserError, match="'/dev/null' is a pipe or a device, and cannot be replaced"):

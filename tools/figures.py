@@ -55,7 +55,10 @@ def features(run: Path, root: str, name: str = "") -> SimpleNamespace:
     paths, names = [item.impath for item in data.test], list(data.classnames)
     file = run / f"features-{type(data).__name__}.safetensors"
     fresh = file.is_file() and file.stat().st_mtime_ns >= (run / "results.json").stat().st_mtime_ns  # a run that was repeated has another model
-    found = load_file(file) if fresh else {}
+    try:
+        found = load_file(file) if fresh else {}
+    except (SafetensorError, OSError):  # damaged, or not to be read: computed anew
+        found = {}
     labels = torch.tensor([item.label for item in data.test])
     if not found or not torch.equal(found["labels"], labels):
         trainer = trained.load(str(run), names)

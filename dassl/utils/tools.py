@@ -137,6 +137,8 @@ def read_image(path: str, draft: tuple[int, int] | None = None) -> Image.Image:
 
     With `draft` (height, width) a JPEG is decoded at a fraction of its size that is not below it. Raises UserError naming a missing or unreadable file.
     """
+    if files.is_special(path):
+        raise UserError(f"image '{path}' is a pipe or a device, not a file: take it away")
     try:
         with Image.open(path) as image:
             if draft is not None:

@@ -1,4 +1,4 @@
-"""Locks of files, temporary files, checksums of checkpoints: what several processes share. Quick to import."""
+"""Locks, temporary files, checksums of checkpoints: what processes share. Quick to import."""
 
 import errno
 import fcntl
@@ -30,10 +30,10 @@ class Busy(Exception):
 
 @contextmanager
 def folder_lock(folder: str) -> Iterator[bool]:
-    """Hold `folder`, which is there, for this process alone; it is let go of however the process ends, and leaves no file.
+    """Hold `folder`, which exists, for this process alone, at most until the process ends.
 
-    Yields False where the file system has no locks. Raises Busy, or OSError if no file can be made there.
-    The lock is one of the process (lockf): data loaders that outlive it for a moment do not keep it.
+    Yields False where the file system has no locks. Raises Busy, or OSError if no file can be made
+    there. The lock belongs to the process (lockf): workers that outlive it do not keep it.
     """
     path = osp.join(folder, LOCK)
     while True:
@@ -62,7 +62,7 @@ def folder_lock(folder: str) -> Iterator[bool]:
 
 
 def _take(file: IO[bytes]) -> bool:
-    """Lock the file; False if there are no locks. Raises BlockingIOError if another process holds it."""
+    """Lock the file; False if there are no locks. Raises BlockingIOError if it is locked."""
     for attempt in range(20):  # who only looks (`is_locked`) holds it for an instant
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -108,10 +108,10 @@ def is_locked(folder: str) -> bool:
 
 @contextmanager
 def temporary(path: str, suffix: str = "", tidy: bool = True) -> Iterator[IO[bytes]]:
-    """An open temporary neighbour of `path`, which the body renames to it; else it is removed. The name ends in `suffix`.
+    """An open temporary neighbour of `path`, which the body renames to it; else it is removed.
 
-    It is locked as long as it is open. So what killed processes left, which nobody locks, can be told from what
-    others write at this moment: the former, of this `path`, is removed with `tidy`.
+    Its name ends in `suffix`. It is locked as long as it is open: files that killed processes left
+    are locked by nobody, so that with `tidy` those for this `path` are removed, and no others.
     """
     folder, name = osp.split(osp.abspath(path))
     if tidy:
@@ -132,7 +132,10 @@ def temporary(path: str, suffix: str = "", tidy: bool = True) -> Iterator[IO[byt
 
 
 def remove_abandoned(folder: str, name: str = "") -> None:
-    """Remove temporary files of `name` (of any, without) that killed processes left in a folder. Does nothing where there are no locks."""
+    """Remove temporary files for `name` (without: for any) that killed processes left in a folder.
+
+    Does nothing where the file system has no locks.
+    """
     ours = re.compile(rf"\.{re.escape(name) or '.+'}\.[0-9a-f]{{32}}(\.\w+)?")
     with suppress(OSError):
         found = [osp.join(folder, entry) for entry in os.listdir(folder) if ours.fullmatch(entry)]
@@ -160,10 +163,16 @@ def is_special(path: str) -> bool:
 
 
 def shorten_tempdir() -> None:
-    """Put temporary files into /tmp, and say so, where the name of the usual folder is too long for the sockets that processes talk through."""
+    """Put temporary files into /tmp, and say so, if the usual name is too long for sockets."""
     folder = tempfile.gettempdir()
-    if len(os.fsencode(folder)) > 107 - len("/craft-sweep-12345678/listener-12345678") and os.access("/tmp", os.W_OK | os.X_OK):
-        print(f"Note: temporary files are put into /tmp, since '{folder}' (TMPDIR) is too long a name for sockets", file=sys.stderr)
+    if len(os.fsencode(folder)) > 107 - len(
+        "/craft-sweep-12345678/listener-12345678"
+    ) and os.access("/tmp", os.W_OK | os.X_OK):
+        print(
+            f"Note: temporary files are put into /tmp, since '{folder}' (TMPDIR) is too long a "
+            "name for sockets",
+            file=sys.stderr,
+        )
         tempfile.tempdir = "/tmp"
 
 
@@ -176,14 +185,25 @@ def checkpoint_name(epoch: int | None) -> str:
 
 
 def model_checksum(folder: str, epoch: int | None) -> str | None:
-    """Of the checkpoints of all models that a run left in its folder; None if there are none. Raises OSError for one that cannot be read."""
+    """Checksum of an epoch's checkpoints in a run's folder; None if there are none.
+
+    Raises OSError for a checkpoint that cannot be read.
+    """
     try:
         names = sorted(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return None
     paths = {name: osp.join(folder, name, checkpoint_name(epoch)) for name in names}
-    found = [f"{name} {_content(path, os.stat(path).st_size, os.stat(path).st_mtime_ns)}" for name, path in paths.items() if is_file(path)]
-    return hashlib.sha256("\n".join(found).encode(errors="surrogateescape")).hexdigest() if found else None
+    found = [
+        f"{name} {_content(path, os.stat(path).st_size, os.stat(path).st_mtime_ns)}"
+        for name, path in paths.items()
+        if is_file(path)
+    ]
+    return (
+        hashlib.sha256("\n".join(found).encode(errors="surrogateescape")).hexdigest()
+        if found
+        else None
+    )
 
 
 @functools.lru_cache(4096)
@@ -199,8 +219,8 @@ def _content(path: str, size: int, time: int) -> str:
 def same_model(results: dict, path: str, model_dir: str, epoch: int | None) -> bool:
     """Whether the results at `path`, of a test, are of the model that `model_dir` holds now.
 
-    By the checksum of the model that was tested. Results of older versions have none: they count if they are newer than
-    the model's own. Raises OSError for a checkpoint that cannot be read.
+    By the checksum of the model that was tested. Results of older versions have none: they count
+    if they are newer than the model's own. Raises OSError for a checkpoint that cannot be read.
     """
     if stored := results.get("model_sha256"):
         return stored == model_checksum(model_dir, epoch)

@@ -1,4 +1,4 @@
-"""How a program ends before its time: by Ctrl-C, or because nobody reads what it prints (`| head`). Quick to import."""
+"""How a program ends early: by Ctrl-C, or without a reader (`| head`). Quick to import."""
 
 import os
 import select
@@ -21,18 +21,22 @@ class _State:
 
 
 def while_importing(name: str) -> None:
-    """Call it before large imports: until `interruptible`, Ctrl-C ends the program at once, without a traceback.
+    """Call it before large imports: until `interruptible`, Ctrl-C ends the program at once.
 
     name: `__name__` of a script, or of the package of a program that `python -m` starts. Does
     nothing where the caller is only imported, e.g. by a test.
     """
-    started = name == "__main__" or sys.argv[0] == "-m" and any(f"{name}." in word for word in sys.orig_argv)
+    started = (
+        name == "__main__"
+        or sys.argv[0] == "-m"
+        and any(f"{name}." in word for word in sys.orig_argv)
+    )
     if started and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
 
 
 def _leave(*_) -> None:
-    """Not by an exception: libraries in the middle of their import turn one into whatever they like."""
+    """Not by an exception, which libraries in the middle of their import turn into others."""
     with suppress(Exception):
         sys.stdout.flush()
     with suppress(OSError):
@@ -54,16 +58,20 @@ def interruptible() -> Iterator[None]:
     """Inside, Ctrl-C raises KeyboardInterrupt, and is never lost.
 
     Destructors swallow an exception, and libraries turn it into one of their own (a full disk, a
-    dead worker): so `check`, and the end of the context, raise KeyboardInterrupt again. Forked workers
-    do not hear Ctrl-C: their parent does, and ends them. SIGTERM and SIGHUP are treated alike where
-    the caller lets them raise KeyboardInterrupt; what is ignored stays ignored.
+    dead worker). So `check`, and the end of the context, raise KeyboardInterrupt again. Forked
+    workers do not hear Ctrl-C: their parent does, and ends them. SIGTERM and SIGHUP are treated
+    alike where the caller lets them raise KeyboardInterrupt. An ignored signal stays ignored.
     """
     nested = _State.listener == os.getpid()
-    if nested or threading.current_thread() is not threading.main_thread():  # others cannot set handlers
+    if (
+        nested or threading.current_thread() is not threading.main_thread()
+    ):  # others cannot set handlers
         yield
         return
     known = (signal.default_int_handler, _leave, _raise)
-    before = {number: signal.getsignal(number) for number in _STOP if signal.getsignal(number) in known}
+    before = {
+        number: signal.getsignal(number) for number in _STOP if signal.getsignal(number) in known
+    }
     hook, owner = sys.unraisablehook, _State.listener
 
     def quiet(unraisable) -> None:
@@ -97,7 +105,7 @@ def check() -> None:
 
 
 def drop_unread() -> bool:
-    """Whether nobody reads stdout or stderr any more: what goes there goes nowhere from then on, without an error."""
+    """Whether stdout or stderr has lost its reader; from then on, what goes there goes nowhere."""
     gone = False
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -15,7 +15,7 @@ except ModuleNotFoundError:
 
 
 def temporary(path: Path):
-    """A context with an open neighbour of `path`, to be renamed to it; what killed processes left in that folder is removed, once."""
+    """A context with an open neighbour of `path`, to be renamed to it."""
     if not files:
         return open(path.with_suffix(f".{os.getpid()}.tmp"), "wb")
     _tidy(path.parent)
@@ -24,13 +24,13 @@ def temporary(path: Path):
 
 @functools.cache
 def _tidy(folder: Path) -> None:
-    """A folder of thousands of pictures is looked through once, not once for each of them."""
+    """Remove what killed processes left, once: a folder may get thousands of pictures."""
     files.remove_abandoned(str(folder))
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold a data set's folder, made if it is missing, for this process. Raises UserError if another one prepares it."""
+    """Hold a data set's folder, made if missing. Raises UserError if another one prepares it."""
     if not files:
         yield
         return
@@ -39,5 +39,7 @@ def alone(folder: Path) -> Iterator[None]:
         try:
             stack.enter_context(files.folder_lock(str(folder)))
         except files.Busy as error:
-            raise UserError(f"another program is preparing '{folder}' ({error}): wait for its end") from None
+            raise UserError(
+                f"another program is preparing '{folder}' ({error}): wait for its end"
+            ) from None
         yield

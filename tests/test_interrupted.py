@@ -1,4 +1,4 @@
-"""Interrupted, crowded, copied: Ctrl-C at any moment, two programs in one folder, what killed ones leave, files that cannot be read."""
+"""Interrupted, crowded, copied: Ctrl-C, two programs in one folder, files that cannot be read."""
 
 import builtins
 import contextlib
@@ -24,12 +24,32 @@ from tiny_run import make_trainer
 import dassl.files as shared
 import train
 from dassl import distributed, program, strict_yaml
-from dassl.utils import UserError, load_checkpoint, read_image, read_json, save_checkpoint, scalars, write_json
+from dassl.utils import (
+    UserError,
+    load_checkpoint,
+    read_image,
+    read_json,
+    save_checkpoint,
+    scalars,
+    write_json,
+)
 from dassl.utils.logger import _restore
 from dassl.utils.tools import atomic_write, unreadable
 from dassl.utils.torchtools import newest_first
 from datasets import check, openmoji, prepare
-from tools import export, figures, inputs, interpret, launchers, parse_test_res, predict, protocols, report, results, sweep
+from tools import (
+    export,
+    figures,
+    inputs,
+    interpret,
+    launchers,
+    parse_test_res,
+    predict,
+    protocols,
+    report,
+    results,
+    sweep,
+)
 from trainers.cache import TensorFile
 from trainers.coop import CoOp
 
@@ -49,7 +69,7 @@ def ctrl_c(*_, **__) -> None:
 
 
 class Falls:
-    """Ctrl-C arrives in its destructor, where Python swallows the exception, as in that of a loader with workers."""
+    """Ctrl-C arrives in its destructor, where Python swallows the exception, as in a loader's."""
 
     def __del__(self):
         ctrl_c()
@@ -112,7 +132,9 @@ def learned(folder: Path) -> dict:
 
 
 @pytest.mark.parametrize("moment", ["step", "destructor", "saving"])
-def test_an_interrupted_training_says_so_and_goes_on_to_the_same_bits(files, capfd, monkeypatch, moment):
+def test_an_interrupted_training_says_so_and_goes_on_to_the_same_bits(
+    files, capfd, monkeypatch, moment
+):
     step, save = CoOp.forward_backward, torch.save
 
     def interrupted_step(self, batch):
@@ -140,18 +162,31 @@ def test_an_interrupted_training_says_so_and_goes_on_to_the_same_bits(files, cap
 
     run = train.parse_args(arguments(files, *LONG))
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", interrupted_save) if moment == "saving" else patch.setattr(CoOp, "forward_backward", interrupted_step)
+        patch.setattr(torch, "save", interrupted_save) if moment == "saving" else patch.setattr(
+            CoOp, "forward_backward", interrupted_step
+        )
         assert train.main(run) == 130
     said = capfd.readouterr()
-    assert said.err == "interrupted: run the same command again to go on from the last checkpoint\n"
+    assert (
+        said.err == "interrupted: run the same command again to go on from the last checkpoint\n"
+    )
     assert "epoch [4/4]" not in said.out and not (files / "out/results.json").exists()
-    assert sorted(path.name for path in (files / "out/prompt_learner").iterdir()) == ["checkpoint", "model.pth.tar-1", "model.pth.tar-2"]
+    assert sorted(path.name for path in (files / "out/prompt_learner").iterdir()) == [
+        "checkpoint",
+        "model.pth.tar-1",
+        "model.pth.tar-2",
+    ]
     _restore()
     assert train.main(run) == 0 and "Resume from epoch 2" in capfd.readouterr().out
     _restore()
-    assert train.main(train.parse_args(arguments(files, *LONG, "OUTPUT_DIR", str(files / "whole")))) == 0
+    assert (
+        train.main(train.parse_args(arguments(files, *LONG, "OUTPUT_DIR", str(files / "whole"))))
+        == 0
+    )
     cut, whole = learned(files / "out"), learned(files / "whole")
-    assert torch.equal(cut["state_dict"]["ctx"], whole["state_dict"]["ctx"]) and torch.equal(cut["rng"]["torch"], whole["rng"]["torch"])
+    assert torch.equal(cut["state_dict"]["ctx"], whole["state_dict"]["ctx"]) and torch.equal(
+        cut["rng"]["torch"], whole["rng"]["torch"]
+    )
 
 
 def test_ctrl_c_while_loaders_with_workers_end(files, capfd, monkeypatch):
@@ -163,9 +198,15 @@ def test_ctrl_c_while_loaders_with_workers_end(files, capfd, monkeypatch):
             Falls()
 
     monkeypatch.setattr(CoOp, "run_epoch", run_epoch)
-    assert train.main(train.parse_args(arguments(files, *LONG, "DATALOADER.NUM_WORKERS", "2"))) == 130
+    assert (
+        train.main(train.parse_args(arguments(files, *LONG, "DATALOADER.NUM_WORKERS", "2"))) == 130
+    )
     said = capfd.readouterr()
-    assert "Traceback" not in said.err and said.err.startswith("interrupted: ") and "epoch [3/4]" not in said.out
+    assert (
+        "Traceback" not in said.err
+        and said.err.startswith("interrupted: ")
+        and "epoch [3/4]" not in said.out
+    )
 
 
 def test_a_trainer_without_train_py_does_not_call_ctrl_c_a_full_disk(tmp_path):
@@ -174,6 +215,7 @@ def test_a_trainer_without_train_py_does_not_call_ctrl_c_a_full_disk(tmp_path):
             ctrl_c()
         except KeyboardInterrupt:
             raise RuntimeError("unexpected pos 46 vs 0")  # noqa: B904 - as torch does
+
     with pytest.raises(KeyboardInterrupt):
         atomic_write(str(tmp_path / "x"), write)
     assert not list(tmp_path.iterdir())
@@ -181,7 +223,11 @@ def test_a_trainer_without_train_py_does_not_call_ctrl_c_a_full_disk(tmp_path):
 
 WORK = {  # program: (its main, arguments, what it calls first)
     "predict": (predict.main, ["--model-dir", "run", "x.png"], (predict, "find_images")),
-    "export": (export.main, ["--model-dir", "run", "x.safetensors"], (export.trained, "load_from")),
+    "export": (
+        export.main,
+        ["--model-dir", "run", "x.safetensors"],
+        (export.trained, "load_from"),
+    ),
     "interpret": (interpret.main, ["--model-dir", "run"], (interpret.trained, "load_from")),
     "figures": (figures.main, ["tsne", "run"], (figures.trained, "read")),
     "results": (results.main, ["base2new", "runs"], (results, "collect")),
@@ -202,7 +248,9 @@ def test_every_program_says_that_it_was_interrupted(name, tmp_path, monkeypatch,
     assert main(given) == 130
     os.chdir(here)  # a sweep goes elsewhere
     last = capfd.readouterr().err.strip().splitlines()[-1]
-    assert last.endswith("interrupted") or "interrupted: run the same command again to go on" in last
+    assert (
+        last.endswith("interrupted") or "interrupted: run the same command again to go on" in last
+    )
 
 
 def test_ctrl_c_while_a_tool_saves_leaves_nothing(tmp_path, monkeypatch, capfd):
@@ -228,16 +276,29 @@ class Finder:
             raise ImportError("what a library makes of Ctrl-C")
 sys.meta_path.insert(0, Finder)
 """
-PROGRAMS = ["train.py", *(f"-mtools.{path.stem}" for path in sorted((ROOT / "tools").glob("*.py")) if "__main__" in path.read_text()),
-            "-mdatasets.prepare", "-mdatasets.check"]
+PROGRAMS = [
+    "train.py",
+    *(
+        f"-mtools.{path.stem}"
+        for path in sorted((ROOT / "tools").glob("*.py"))
+        if "__main__" in path.read_text()
+    ),
+    "-mdatasets.prepare",
+    "-mdatasets.check",
+]
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_ctrl_c_during_imports_is_one_word(name, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(FINDER)
-    done = subprocess.run([sys.executable, name], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONWARNINGS": "ignore"},
-                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    done = subprocess.run(
+        [sys.executable, name],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONWARNINGS": "ignore"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
@@ -281,6 +342,7 @@ def test_output_that_nobody_reads_ends_a_tool(capfd):
 def test_a_broken_pipe_of_another_kind_is_not_taken_for_it():
     def run(args):
         raise BrokenPipeError
+
     with pytest.raises(BrokenPipeError):
         inputs.main(run, None)
 
@@ -290,7 +352,16 @@ def test_a_broken_pipe_of_another_kind_is_not_taken_for_it():
 
 def test_a_test_is_done_while_the_model_that_it_tested_is_there(files, capsys):
     assert train.main(train.parse_args(arguments(files))) == 0
-    flags = ["--eval-only", "--skip-done", "--model-dir", str(files / "out"), "--load-epoch", "2", "--output-dir", str(files / "new")]
+    flags = [
+        "--eval-only",
+        "--skip-done",
+        "--model-dir",
+        str(files / "out"),
+        "--load-epoch",
+        "2",
+        "--output-dir",
+        str(files / "new"),
+    ]
 
     def evaluate() -> bool:
         """Whether it was done already."""
@@ -301,7 +372,10 @@ def test_a_test_is_done_while_the_model_that_it_tested_is_there(files, capsys):
 
     assert not evaluate() and evaluate()
     trained, tested = files / "out/results.json", files / "new/results.json"
-    assert json.loads(trained.read_text())["model_sha256"] is None and len(json.loads(tested.read_text())["model_sha256"]) == 64
+    assert (
+        json.loads(trained.read_text())["model_sha256"] is None
+        and len(json.loads(tested.read_text())["model_sha256"]) == 64
+    )
     os.utime(trained, (time.time() + 5000,) * 2)  # a copy without times, a clock that is ahead
     assert evaluate()
     path = files / "out/prompt_learner/model.pth.tar-2"
@@ -310,7 +384,11 @@ def test_a_test_is_done_while_the_model_that_it_tested_is_there(files, capsys):
     torch.save(state, path)
     os.utime(trained, (0, 0))
     assert not evaluate() and evaluate()  # of another model, however old it looks
-    old = {key: value for key, value in json.loads(tested.read_text()).items() if key != "model_sha256"}
+    old = {
+        key: value
+        for key, value in json.loads(tested.read_text()).items()
+        if key != "model_sha256"
+    }
     tested.write_text(json.dumps(old))  # as an older version leaves it: by time
     assert evaluate()
     os.utime(trained, (time.time() + 5000,) * 2)
@@ -321,8 +399,16 @@ def test_a_sweep_tells_done_by_content_too(tmp_path):
     job = launchers.Job("test", "d", "CoOp", "c", 1, (), test=True, trained="training")
     model = tmp_path / "training/prompt_learner/model.pth.tar-3"
     save_checkpoint({"state_dict": {"ctx": torch.zeros(2)}, "epoch": 3}, str(model.parent))
-    write_json({"complete": True, "deployed": "last_step", "epochs": 3, "config_hash": "h"}, str(tmp_path / "training/results.json"))
-    done = {"complete": True, "config_hash": "h", "loaded": job.loads(str(tmp_path)), "model_sha256": shared.model_checksum(str(tmp_path / "training"), 3)}
+    write_json(
+        {"complete": True, "deployed": "last_step", "epochs": 3, "config_hash": "h"},
+        str(tmp_path / "training/results.json"),
+    )
+    done = {
+        "complete": True,
+        "config_hash": "h",
+        "loaded": job.loads(str(tmp_path)),
+        "model_sha256": shared.model_checksum(str(tmp_path / "training"), 3),
+    }
     write_json(done, str(tmp_path / "test/results.json"))
     os.utime(tmp_path / "test/results.json", (0, 0))
 
@@ -361,10 +447,16 @@ def test_two_runs_do_not_share_a_folder(files, capsys):
     with held(files / "out") as process:
         assert train.main(run) == 2
         said = capsys.readouterr().err
-        assert f"error: another run is writing to '{files / 'out'}' (process {process} on " in said and "wait for its end, or choose another" in said
+        assert (
+            f"error: another run is writing to '{files / 'out'}' (process {process} on " in said
+            and "wait for its end, or choose another" in said
+        )
         assert [path.name for path in (files / "out").iterdir()] == [".lock"]
         job = launchers.Job("out", "d", "CoOp", "c", 1, ())
-        assert launchers.state_of(job, str(files), "h", dict)[0] == "running" and launchers._claim(files / "out", "") is None
+        assert (
+            launchers.state_of(job, str(files), "h", dict)[0] == "running"
+            and launchers._claim(files / "out", "") is None
+        )
         (files / "out/.lock").write_bytes(bytes(range(256)))
         assert train.main(run) == 2 and "(another process): wait" in capsys.readouterr().err
     # A killed run's lock is free, and leaves nothing behind.
@@ -372,7 +464,7 @@ def test_two_runs_do_not_share_a_folder(files, capsys):
 
 
 def test_a_lock_that_is_let_go_of_meanwhile_is_taken_anew(tmp_path, monkeypatch):
-    """Its file is removed between its opening and its locking: the lock of a removed file would keep nobody out."""
+    """The lock of a file that was removed after its opening would keep nobody out."""
     take, calls = shared._take, []
 
     def removed_meanwhile(file):
@@ -383,23 +475,41 @@ def test_a_lock_that_is_let_go_of_meanwhile_is_taken_anew(tmp_path, monkeypatch)
 
     monkeypatch.setattr(shared, "_take", removed_meanwhile)
     with shared.folder_lock(str(tmp_path)) as locked:
-        assert locked and len(calls) == 2 and (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+        assert (
+            locked
+            and len(calls) == 2
+            and (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+        )
 
 
 def test_a_file_system_without_locks_is_said_and_no_obstacle(files, capsys, monkeypatch):
     def lockf(*_):
         raise OSError(errno.ENOLCK, "No locks available")
+
     monkeypatch.setattr(fcntl, "lockf", lockf)
     assert train.main(train.parse_args(arguments(files, "OPTIM.MAX_EPOCH", "1"))) == 0
-    assert f"Note: the file system of '{files / 'out'}' has no locks" in capsys.readouterr().out and not (files / "out/.lock").exists()
+    assert (
+        f"Note: the file system of '{files / 'out'}' has no locks" in capsys.readouterr().out
+        and not (files / "out/.lock").exists()
+    )
 
 
 def test_a_data_set_is_prepared_by_one_program_at_a_time(tmp_path):
     from datasets.download import Source, arrange
+
     (tmp_path / "labels.txt").write_text("x")
-    with held(tmp_path / "set"), pytest.raises(UserError, match=r"another program is preparing '.*set' \(process \d+ on .*\): wait for its end"):
+    with (
+        held(tmp_path / "set"),
+        pytest.raises(
+            UserError,
+            match=r"another program is preparing '.*set' \(process \d+ on .*\): wait for its end",
+        ),
+    ):
         arrange(Source("labels.txt"), tmp_path / "set", tmp_path / "labels.txt", False)
-    assert arrange(Source("labels.txt"), tmp_path / "set", tmp_path / "labels.txt", False) and not (tmp_path / "set/.lock").exists()
+    assert (
+        arrange(Source("labels.txt"), tmp_path / "set", tmp_path / "labels.txt", False)
+        and not (tmp_path / "set/.lock").exists()
+    )
 
 
 # Processes of torchrun
@@ -410,8 +520,15 @@ def test_processes_with_other_settings_are_refused(files, monkeypatch):
     cfg = train.setup_cfg(args)
     train.check_processes(cfg, args)
     for key, value in (("SEED", 2), ("OPTIM.LR", 0.3), ("--load-epoch", 7)):
-        monkeypatch.setattr(distributed, "gather_objects", lambda own, change={key: value}: [own, own, own | change])
-        with pytest.raises(UserError, match=rf"the processes of this run differ in {key} \(.* in the first, {value} in process 2\): start all of them"):
+        monkeypatch.setattr(
+            distributed,
+            "gather_objects",
+            lambda own, change={key: value}: [own, own, own | change],
+        )
+        with pytest.raises(
+            UserError,
+            match=rf"the processes of this run differ in {key} \(.* in the first, {value} in process 2\): start all of them",
+        ):
             train.check_processes(cfg, args)
 
 
@@ -419,10 +536,15 @@ def test_processes_with_other_data_are_refused(tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path, "CoOp")
     seen = []
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
-    monkeypatch.setattr(distributed, "gather_objects", lambda own: seen.append(own) or [seen[0], own])
+    monkeypatch.setattr(
+        distributed, "gather_objects", lambda own: seen.append(own) or [seen[0], own]
+    )
     trainer._check_same_data()
     trainer.dm.dataset.test.pop()
-    with pytest.raises(UserError, match=r"process 1 of this run reads other images or labels \(test\) than the first one: give all processes the same split"):
+    with pytest.raises(
+        UserError,
+        match=r"process 1 of this run reads other images or labels \(test\) than the first one: give all processes the same split",
+    ):
         trainer._check_same_data()
 
 
@@ -431,7 +553,10 @@ def test_processes_with_other_data_are_refused(tmp_path, monkeypatch):
 
 def test_what_a_killed_writer_left_is_removed_and_what_is_being_written_is_not(tmp_path):
     target = tmp_path / "results.json"
-    left, written, other = (tmp_path / f".{name}.{digit * 32}" for name, digit in (("results.json", "1"), ("results.json", "2"), ("other.json", "3")))
+    left, written, other = (
+        tmp_path / f".{name}.{digit * 32}"
+        for name, digit in (("results.json", "1"), ("results.json", "2"), ("other.json", "3"))
+    )
     for path in (left, written, other):
         path.write_text("half")
     with open(written) as file:
@@ -458,14 +583,22 @@ def test_a_temporary_file_that_is_removed_before_it_is_locked_is_made_again(tmp_
 
 def test_caches_and_pictures_are_tidied_too(tmp_path, monkeypatch):
     file = TensorFile(str(tmp_path), {"a": 1})
-    left = [tmp_path / f".{os.path.basename(file.path)}.{'a' * 32}.part", tmp_path / f".1F600.png.{'b' * 32}.tmp"]
+    left = [
+        tmp_path / f".{os.path.basename(file.path)}.{'a' * 32}.part",
+        tmp_path / f".1F600.png.{'b' * 32}.tmp",
+    ]
     for path in left:
         path.write_text("half")
     file.write({"x": torch.zeros(2)})
-    assert not left[0].exists() and left[1].exists() and file.read(lambda tensors: True) is not None
+    assert (
+        not left[0].exists() and left[1].exists() and file.read(lambda tensors: True) is not None
+    )
     from PIL import Image
+
     openmoji.write_picture(tmp_path / "1F601.png", lambda: Image.new("RGB", (2, 2)))
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["1F601.png", os.path.basename(file.path)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["1F601.png", os.path.basename(file.path)]
+    )
 
 
 # Files that cannot be read
@@ -473,7 +606,7 @@ def test_caches_and_pictures_are_tidied_too(tmp_path, monkeypatch):
 
 @pytest.fixture
 def refusing(monkeypatch):
-    """refusing(path, number): the system refuses to open it. (Tests may run as root, who may read everything.)"""
+    """refusing(path, number): the system refuses to open it. (Root may read everything.)"""
     plain = builtins.open
 
     def start(path, number):
@@ -481,35 +614,59 @@ def refusing(monkeypatch):
             if str(file) == str(path):
                 raise OSError(number, os.strerror(number), str(file))
             return plain(file, *args, **more)
+
         monkeypatch.setattr(builtins, "open", opened)
         monkeypatch.setattr("io.open", opened)
+
     return start
 
 
-@pytest.mark.parametrize(("number", "remedy"), [(errno.EACCES, "Permission denied): correct its rights"), (errno.EIO, "error): look after the disk"),
-                                                (errno.EMFILE, "Too many open files): allow a process more open files")])
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EACCES, "Permission denied): correct its rights"),
+        (errno.EIO, "error): look after the disk"),
+        (errno.EMFILE, "Too many open files): allow a process more open files"),
+    ],
+)
 def test_a_good_file_that_cannot_be_read_is_not_called_damaged(tmp_path, refusing, number, remedy):
     folder = tmp_path / "prompt_learner"
     save_checkpoint({"state_dict": {"ctx": torch.zeros(3)}, "epoch": 1}, str(folder))
     write_json({}, str(tmp_path / "results.json"))
     cache = TensorFile(str(tmp_path), {"a": 1})
     cache.write({"x": torch.zeros(2)})
-    for path, read in ((folder / "model.pth.tar-1", load_checkpoint), (tmp_path / "results.json", read_json), (folder / "checkpoint", None)):
+    for path, read in (
+        (folder / "model.pth.tar-1", load_checkpoint),
+        (tmp_path / "results.json", read_json),
+        (folder / "checkpoint", None),
+    ):
         refusing(path, number)
         with pytest.raises(UserError) as error:
             read(str(path)) if read else newest_first(str(folder))
         assert f"{path}' cannot be read (" in str(error.value) and remedy in str(error.value)
-        assert not {"delete", "truncated", "damaged", "restore"} & set(str(error.value).replace(";", " ").split())
+        assert not {"delete", "truncated", "damaged", "restore"} & set(
+            str(error.value).replace(";", " ").split()
+        )
     said = []
     refusing(cache.path, number)
-    assert cache.read(lambda tensors: True, said.append) is None and "damaged" not in said[0] and "cannot be read (" in said[0]
+    assert (
+        cache.read(lambda tensors: True, said.append) is None
+        and "damaged" not in said[0]
+        and "cannot be read (" in said[0]
+    )
 
 
 def test_too_little_memory_is_told_from_damage():
-    torch_says = RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+    torch_says = RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+    )
     for error in (MemoryError(), torch_says, OSError(errno.ENOMEM, "Cannot allocate memory")):
         assert "Cannot allocate memory): free memory" in str(unreadable("'x'", error))
-    for error in (RuntimeError("PytorchStreamReader failed"), OSError(errno.EINVAL, "Invalid argument"), ValueError()):
+    for error in (
+        RuntimeError("PytorchStreamReader failed"),
+        OSError(errno.EINVAL, "Invalid argument"),
+        ValueError(),
+    ):
         assert unreadable("'x'", error) is None
 
 
@@ -519,10 +676,16 @@ def test_a_sweep_and_tables_tell_rights_from_damage(tmp_path, refusing, monkeypa
     monkeypatch.setattr(Path, "read_bytes", lambda path: open(path, "rb").read())
     refusing(tmp_path / "job/results.json", errno.EACCES)
     state, note = launchers.state_of(job, str(tmp_path), "h", dict)
-    assert state == "failed" and note.endswith("results.json' cannot be read (Permission denied): correct its rights, or look after the disk")
+    assert state == "failed" and note.endswith(
+        "results.json' cannot be read (Permission denied): correct its rights, or look after the disk"
+    )
 
 
-@pytest.mark.parametrize("content", [b"[" * 200_000, bytes(range(256)) * 4, b"\xff\xfe{", b"1" * 5000, b"", b"{"], ids=len)
+@pytest.mark.parametrize(
+    "content",
+    [b"[" * 200_000, bytes(range(256)) * 4, b"\xff\xfe{", b"1" * 5000, b"", b"{"],
+    ids=len,
+)
 def test_random_bytes_in_small_files(tmp_path, content):
     path = tmp_path / "results.json"
     path.write_bytes(content)
@@ -537,7 +700,9 @@ def test_random_bytes_in_small_files(tmp_path, content):
     assert newest_first(str(tmp_path)) == ["model.pth.tar-1"]
     (tmp_path / "job").mkdir()
     (tmp_path / "job/sweep.json").write_bytes(content)
-    assert launchers.state_of(launchers.Job("job", "d", "CoOp", "c", 1, ()), str(tmp_path), "h", dict) == ("missing", "")
+    assert launchers.state_of(
+        launchers.Job("job", "d", "CoOp", "c", 1, ()), str(tmp_path), "h", dict
+    ) == ("missing", "")
 
 
 def test_yaml_that_python_cannot_hold_is_bad_yaml():
@@ -570,15 +735,30 @@ def test_pipes_where_files_are_expected_do_not_hang(tmp_path):
     assert "a pipe or a device" in str(in_time(lambda: read_json(str(path))))
     assert "a pipe or a device" in str(in_time(lambda: protocols.read_run(path)))
     assert "a pipe or a device" in str(in_time(lambda: write_json({}, str(path))))
-    assert in_time(lambda: launchers.read(path)) == {} and in_time(lambda: launchers.progress_of(tmp_path)) == ""
+    assert (
+        in_time(lambda: launchers.read(path)) == {}
+        and in_time(lambda: launchers.progress_of(tmp_path)) == ""
+    )
     job = launchers.Job(tmp_path.name, "d", "CoOp", "c", 1, ())
     assert in_time(lambda: launchers.state_of(job, str(tmp_path.parent), "h", dict))[0] == "failed"
     os.mkfifo(tmp_path / "x.png")
     assert "a pipe or a device" in str(in_time(lambda: read_image(str(tmp_path / "x.png"))))
-    assert in_time(lambda: parse_test_res.read_log(tmp_path / "log.txt", "accuracy", "=> result") or "nothing") == "nothing"
-    with pytest.raises(inputs.InputError, match="--json is '/dev/null', a pipe or a device: give the name of a file"):
+    assert (
+        in_time(
+            lambda: (
+                parse_test_res.read_log(tmp_path / "log.txt", "accuracy", "=> result") or "nothing"
+            )
+        )
+        == "nothing"
+    )
+    with pytest.raises(
+        inputs.InputError,
+        match="--json is '/dev/null', a pipe or a device: give the name of a file",
+    ):
         inputs.check_name(Path("/dev/null"), "--json")
-    with pytest.raises(UserError, match="'/dev/null' is a pipe or a device, and cannot be replaced"):
+    with pytest.raises(
+        UserError, match="'/dev/null' is a pipe or a device, and cannot be replaced"
+    ):
         write_json({}, "/dev/null")
 
 
@@ -588,19 +768,25 @@ def test_pipes_where_files_are_expected_do_not_hang(tmp_path):
 def test_a_disk_that_is_full_when_curves_begin_is_one_sentence(tmp_path, monkeypatch):
     def full(**_):
         raise OSError(errno.ENOSPC, "No space left on device")
+
     monkeypatch.setattr(scalars, "SummaryWriter", full)
     hook = threading.excepthook
-    with pytest.raises(UserError, match=r"cannot write the curves to '.*tensorboard' \(No space left on device\): free space"):
+    with pytest.raises(
+        UserError,
+        match=r"cannot write the curves to '.*tensorboard' \(No space left on device\): free space",
+    ):
         make_trainer(tmp_path, "CoOp").train()
     assert threading.excepthook is hook
 
 
 def test_the_thread_that_writes_curves_says_no_traceback(tmp_path, monkeypatch, capfd):
     from tensorboard.summary.writer.record_writer import RecordWriter
+
     log = scalars.ScalarLog(str(tmp_path))
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
+
     monkeypatch.setattr(RecordWriter, "write", full)
     with pytest.raises(UserError, match="cannot write the curves to"):
         for step in range(100):
@@ -624,20 +810,39 @@ def blamed(folder: Path, *options, change=None) -> str:
 def test_a_loss_that_is_not_finite_names_the_culprit(tmp_path):
     make_trainer(tmp_path, "CoOp")
     weights = torch.load(tmp_path / "clip.pt", weights_only=True)
-    for name, key, value in (("nan.pt", "visual.proj", float("nan")), ("steep.pt", "logit_scale", 1e3)):
+    for name, key, value in (
+        ("nan.pt", "visual.proj", float("nan")),
+        ("steep.pt", "logit_scale", 1e3),
+    ):
         torch.save(weights | {key: torch.full_like(weights[key], value)}, tmp_path / name)
     said = blamed(tmp_path, "MODEL.BACKBONE.NAME", str(tmp_path / "nan.pt"))
-    assert said.startswith(f"the loss is nan at epoch 1, batch 1, since the pretrained weights '{tmp_path / 'nan.pt'}' hold numbers that are not finite")
+    assert said.startswith(
+        f"the loss is nan at epoch 1, batch 1, since the pretrained weights '{tmp_path / 'nan.pt'}' hold numbers that are not finite"
+    )
     assert "LR" not in said and "checkpoint" not in said
     said = blamed(tmp_path, "MODEL.BACKBONE.NAME", str(tmp_path / "steep.pt"))
-    assert f"since exp(logit_scale) of the CLIP '{tmp_path / 'steep.pt'}' is not finite" in said and "checkpoint" not in said
+    assert (
+        f"since exp(logit_scale) of the CLIP '{tmp_path / 'steep.pt'}' is not finite" in said
+        and "checkpoint" not in said
+    )
     said = blamed(tmp_path, "INPUT.PIXEL_MEAN", [float("nan"), 0.0, 0.0])
-    assert "since the input made of the image '" in said and ".png' is not finite: look at that image, and at INPUT.PIXEL_STD" in said
+    assert (
+        "since the input made of the image '" in said
+        and ".png' is not finite: look at that image, and at INPUT.PIXEL_STD" in said
+    )
     torch.save({"ctx": torch.full((4, 64), float("inf"))}, tmp_path / "start.pt")
     said = blamed(tmp_path, "MODEL.INIT_WEIGHTS", str(tmp_path / "start.pt"))
     assert "since 'ctx' is not finite before the first step: correct MODEL.INIT_WEIGHTS" in said
-    said = blamed(tmp_path, change=lambda trainer: setattr(trainer, "loss_terms", lambda *_: {"own": trainer.model.ctx.sum() * float("inf")}))
-    assert "although weights, images and parameters are finite: use PREC fp32, or lower the weights of the loss terms" in said
+    said = blamed(
+        tmp_path,
+        change=lambda trainer: setattr(
+            trainer, "loss_terms", lambda *_: {"own": trainer.model.ctx.sum() * float("inf")}
+        ),
+    )
+    assert (
+        "although weights, images and parameters are finite: use PREC fp32, or lower the weights of the loss terms"
+        in said
+    )
     said = blamed(tmp_path, "OPTIM.LR", 1e38)
     assert said.endswith(": lower OPTIM.LR or use PREC fp32")  # there is no checkpoint
 
@@ -652,13 +857,19 @@ def test_lists_of_threads(monkeypatch):
         assert sweep.slots(1, False)[1] == 2
     for given in ("many", "0", "-1", "2.5"):
         monkeypatch.setenv("OMP_NUM_THREADS", given)
-        with pytest.raises(inputs.InputError, match=f"OMP_NUM_THREADS is '{given}': set it to a number of threads from 1, or unset it"):
+        with pytest.raises(
+            inputs.InputError,
+            match=f"OMP_NUM_THREADS is '{given}': set it to a number of threads from 1, or unset it",
+        ):
             sweep.slots(1, False)
 
 
 def test_a_folder_for_temporary_files_with_a_long_name(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("t" * 110)))
     shared.shorten_tempdir()
-    assert tempfile.tempdir == "/tmp" and "Note: temporary files are put into /tmp, since '" in capsys.readouterr().err
+    assert (
+        tempfile.tempdir == "/tmp"
+        and "Note: temporary files are put into /tmp, since '" in capsys.readouterr().err
+    )
     shared.shorten_tempdir()
     assert capsys.readouterr().err == ""

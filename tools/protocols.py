@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dassl import files
+from dassl.files import is_file
 from tools.inputs import InputError
 
 # Keys by which runs of one cell may differ.
@@ -200,7 +200,7 @@ def read_run(path: Path) -> dict:
 @functools.cache
 def _parsed(path: Path, time: int) -> dict:
     """A page with all protocols asks for each file many times."""
-    if not files.is_file(path):
+    if not is_file(path):
         raise ValueError("it is a pipe or a device")
     found = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict):

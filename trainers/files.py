@@ -1,4 +1,4 @@
-"""Temporary files, and why the system refuses to read one: Dassl's own ways where it has them. Upstream's Dassl has not."""
+"""Temporary files and refused ones: Dassl's own ways where it has them. Upstream's has not."""
 
 import uuid
 
@@ -13,5 +13,7 @@ unreadable = getattr(dassl.utils, "unreadable", lambda what, error: None)
 
 
 def temporary(path: str):
-    """A context with an open neighbour of `path`, to be renamed to it; what killed processes left of theirs is removed."""
-    return files.temporary(path, ".part") if files else open(f"{path}.{uuid.uuid4().hex}.part", "xb")
+    """A context with an open neighbour of `path`, to be renamed to it."""
+    return (
+        files.temporary(path, ".part") if files else open(f"{path}.{uuid.uuid4().hex}.part", "xb")
+    )

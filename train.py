@@ -1,11 +1,17 @@
 """One run: a configuration in; checkpoints, log.txt and results.json out. `python train.py --help` lists the flags."""
 
+from dassl import program
+
+program.while_importing(__name__)
+
 import argparse
 import functools
 import os
 import os.path as osp
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 import torch
 import yaml
@@ -13,11 +19,11 @@ from yacs.config import CfgNode
 
 import datasets
 import trainers
-from dassl import distributed, strict_yaml
+from dassl import distributed, files, strict_yaml
 from dassl.config import get_cfg_default, merge_from_dict, merge_from_list
-from dassl.engine import build_trainer, data_hashes, difference, differences, in_words, run_hash, settings_hash
+from dassl.engine import build_trainer, data_hashes, difference, differences, in_words, run_hash, run_settings, settings_hash
 from dassl.identity import changes, of_settings, same_run
-from dassl.utils import UserError, collect_env_info, read_json, set_random_seed, setup_logger
+from dassl.utils import UserError, collect_env_info, mkdir_if_missing, read_json, set_random_seed, setup_logger
 from datasets.files import is_utf8, print_any_name, shown
 from trainers.backbone import as_read
 
@@ -103,14 +109,15 @@ def loaded_from(args: argparse.Namespace, cfg) -> dict | None:
 
 
 def is_done(cfg, args: argparse.Namespace) -> bool:
-    """Whether OUTPUT_DIR holds the complete results of exactly this run, newer than those of the model it loads."""
-    path, trained = osp.join(cfg.OUTPUT_DIR, "results.json"), osp.join(args.model_dir, "results.json")
-    if not osp.isfile(path) or args.model_dir and osp.isfile(trained) and osp.getmtime(trained) > osp.getmtime(path):
-        return False
+    """Whether OUTPUT_DIR holds the complete results of exactly this run, and of the model that is there to be loaded now."""
+    path = osp.join(cfg.OUTPUT_DIR, "results.json")
     try:
         found = read_json(path)
-        return bool(found["complete"]) and same_run(found["config_hash"], run_hash(cfg)) and found["loaded"] == loaded_from(args, cfg)
-    except (UserError, KeyError, TypeError):
+        same = same_run(found["config_hash"], run_hash(cfg))
+        if not found["complete"] or not same or found["loaded"] != loaded_from(args, cfg):
+            return False
+        return not args.model_dir or files.same_model(found, path, args.model_dir, args.load_epoch)
+    except (UserError, OSError, KeyError, TypeError):
         return False
 
 
@@ -125,10 +132,12 @@ def other_run(found: dict, cfg, loaded: dict | None) -> str:
 
 
 def check_output(cfg, args: argparse.Namespace) -> None:
-    """Raise UserError if OUTPUT_DIR holds results of another run, which this run would overwrite, or is not UTF-8."""
+    """Raise UserError if OUTPUT_DIR already holds another run's results, which this run would overwrite, or none can be written."""
     if not is_utf8(cfg.OUTPUT_DIR):  # TensorBoard could not write there
         raise UserError(f"OUTPUT_DIR is '{shown(cfg.OUTPUT_DIR)}', which is not UTF-8: choose another --output-dir")
     path = osp.join(cfg.OUTPUT_DIR, "results.json")
+    if files.is_special(path):
+        raise UserError(f"'{path}' is a pipe or a device: move it away, or choose another --output-dir")
     if not osp.isfile(path):
         return
     found = read_json(path)
@@ -206,14 +215,53 @@ def warn_of_classes(trainer, model_dir: str) -> None:
                 return
 
 
+def check_processes(cfg, args: argparse.Namespace) -> None:
+    """Raise UserError if the processes of this run were not all started with the same settings. Paths may differ between machines."""
+    own = {**run_settings(cfg), "EVAL_ONLY": cfg.EVAL_ONLY, "USE_CUDA": cfg.USE_CUDA, "TRAIN.CHECKPOINT_FREQ": cfg.TRAIN.CHECKPOINT_FREQ,
+           "--load-epoch": args.load_epoch, "--no-train": args.no_train, "--skip-done": args.skip_done}
+    first, *others = distributed.gather_objects(own)
+    for number, other in enumerate(others, 1):
+        for key in sorted(first.keys() | other.keys()):
+            if first.get(key) != other.get(key):
+                raise UserError(f"the processes of this run differ in {key} ({first.get(key)} in the first, {other.get(key)} in process {number}): "
+                                "start all of them with the same command and the same files")
+
+
+@contextmanager
+def output_folder(folder: str) -> Iterator[None]:
+    """Hold OUTPUT_DIR, made if it is missing, for this run alone. Raises UserError if another run is at work there."""
+    if not distributed.is_main():  # the first process holds it for all
+        yield
+        return
+    mkdir_if_missing(folder)
+    with ExitStack() as stack:
+        try:
+            locked = stack.enter_context(files.folder_lock(folder or "."))
+        except files.Busy as error:
+            raise UserError(f"another run is writing to '{folder}' ({error}): wait for its end, or choose another --output-dir") from None
+        except OSError as error:
+            raise UserError(f"cannot write to the folder '{folder}' ({error.strerror}): correct its rights, or choose another --output-dir") from None
+        if not locked:
+            sys.stdout.write(f"Note: the file system of '{folder}' has no locks, so nothing keeps a second run out of this folder\n")
+        yield
+
+
 def run(args: argparse.Namespace) -> None:
     cfg = setup_cfg(args)
+    check_processes(cfg, args)
     if args.skip_done and is_done(cfg, args):
         sys.stdout.write(f"Done already: {cfg.OUTPUT_DIR}\n")
         return
-    check_output(cfg, args)
     if args.model_dir:
         check_model(cfg, args.model_dir)
+    files.shorten_tempdir()
+    with output_folder(cfg.OUTPUT_DIR):
+        check_output(cfg, args)
+        work(cfg, args)
+
+
+def work(cfg, args: argparse.Namespace) -> None:
+    """What a run does in its folder: train and test, or test the model of another run."""
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -230,6 +278,9 @@ def run(args: argparse.Namespace) -> None:
             f"--eval-only would test {cfg.TRAINER.NAME} without what it learns: name the folder of "
             "a training run with --model-dir, or leave --eval-only out to train"
         )
+    if args.model_dir:
+        with suppress(OSError):  # of which load_model says more
+            trainer.model_sha256 = files.model_checksum(args.model_dir, args.load_epoch)
     if args.model_dir or cfg.EVAL_ONLY:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
         warn_of_classes(trainer, args.model_dir)
@@ -240,25 +291,28 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """0, or 2 after one sentence about bad input. Of several processes that fail, one says why."""
+    """0; 2 after one sentence about bad input; 130 after Ctrl-C; 141 if nobody reads stdout. Of several processes that fail, one says why."""
     print_any_name()
     try:
-        distributed.start()
-        run(args)
-        distributed.stop()
+        with program.interruptible():
+            distributed.start()
+            run(args)
+            distributed.stop()
+            sys.stdout.flush()
         return 0
     except UserError as error:
-        if distributed.first_to_fail(sentence := f"error: {error}"):
-            sys.stderr.write(f"{sentence}\n")
-        return 2
+        code, sentence = 2, f"error: {error}"
     except KeyboardInterrupt:
-        if distributed.first_to_fail(sentence := "interrupted: run the same command again to go on from the last checkpoint"):
-            sys.stderr.write(f"{sentence}\n")
-        return 130
+        code, sentence = program.INTERRUPTED, "interrupted: run the same command again to go on from the last checkpoint"
     except Exception as error:
-        if distributed.first_to_fail(f"error: {type(error).__name__}: {error}"):
-            raise
-        return 1
+        if not isinstance(error, BrokenPipeError) or not program.drop_unread():
+            if distributed.first_to_fail(f"error: {type(error).__name__}: {error}"):
+                raise
+            return 1
+        code, sentence = program.UNREAD, "stopped, since nobody reads the output: run the same command again to go on from the last checkpoint"
+    if distributed.first_to_fail(sentence):
+        program.say(sentence)
+    return code
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -23,4 +23,11 @@ class _Loader(yaml.SafeLoader):
 
 def load(text: str | IO) -> Any:
     """What a YAML text or open file holds. Raises yaml.YAMLError for what is no YAML, and for a key given twice."""
-    return yaml.load(text, _Loader)
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError:
+        raise yaml.YAMLError("brackets or blocks are nested too deeply") from None
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, OverflowError, TypeError) as error:  # of a date that does not exist, a number without end, a list for a key
+        raise yaml.YAMLError(str(error)) from None

@@ -3,7 +3,14 @@
 import importlib
 import pkgutil
 
-NOT_DATA_SETS = ("base", "check", "download", "errors", "files", "prepare", "sources")
+try:
+    import dassl.program as program
+except ModuleNotFoundError:  # upstream's Dassl
+    program = None
+if program:
+    program.while_importing(__name__)
+
+NOT_DATA_SETS = ("base", "check", "download", "errors", "files", "locks", "prepare", "sources")
 
 for _module in pkgutil.iter_modules(__path__):
     if _module.name not in NOT_DATA_SETS:

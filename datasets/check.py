@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import hashlib
 import io
-import json
 import os.path as osp
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +18,11 @@ from tqdm import tqdm
 
 import datasets
 from dassl.config import get_cfg_default
-from dassl.utils import read_image
+from dassl.utils import read_image, read_json
 from datasets.base import PARTS, SAME_TEXT, CoOpDataset, UserError
 from datasets.files import print_any_name
 from datasets.prepare import find, prepared_classes
+from tools import inputs
 
 MINIATURE = "miniature.json"  # written by tools/miniatures.py: the numbers and split checksum to expect instead of the published ones
 
@@ -49,14 +49,24 @@ def examine(cls: type[CoOpDataset], root: str, images: bool = False, progress: b
         report.problems.append(f"absent: {cls.how_to_get(root)}")
         return report
     if (folder / MINIATURE).is_file():
-        told = json.loads((folder / MINIATURE).read_text()).get(cls.__name__, {})
-        expected, md5 = told.get("images", expected), told.get("split_md5", md5)
+        try:
+            told = read_json(str(folder / MINIATURE)).get(cls.__name__, {})
+            expected, md5 = dict(told.get("images", expected)), told.get("split_md5", md5)
+            sum(expected.values())
+        except (UserError, TypeError, ValueError, AttributeError) as error:
+            report.problems.append(f"'{folder / MINIATURE}' is not what tools.miniatures writes ({error}): make the miniature again")
+            return report
         report.name, report.expected = f"{report.name} (miniature)", sum(expected.values())
     split_file = folder / cls.split_file
     if cls.split_file:
         report.split = "generated"
         if split_file.is_file():
-            report.split = "there" if not md5 else "published" if hashlib.md5(split_file.read_bytes()).hexdigest() == md5 else "other"
+            try:
+                content = split_file.read_bytes()
+            except OSError as error:
+                report.problems.append(f"'{split_file}' cannot be read ({error.strerror}): correct its rights, or look after the disk")
+                return report
+            report.split = "there" if not md5 else "published" if hashlib.md5(content).hexdigest() == md5 else "other"
         if report.split == "other":
             report.problems.append(f"{cls.split_file} is not the published file (md5 {md5}): {cls.how_to_get(root)} after deleting it")
     cfg = get_cfg_default()
@@ -119,11 +129,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--images", action="store_true", help="read every image")
     args = parser.parse_args(arguments)
     print_any_name()
-    try:
-        classes = [find(name) for name in args.names] or list(prepared_classes().values())
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+    return inputs.main(run, args, UserError)
+
+
+def run(args: argparse.Namespace) -> int:
+    """1 if a data set that is there, or was named, has a problem; else 0."""
+    classes = [find(name) for name in args.names] or list(prepared_classes().values())
     if not osp.isdir(osp.expanduser(args.root)):
         sys.stdout.write(f"'{args.root}' is no folder yet: the first `python -m datasets.prepare NAME --root {args.root}` makes it\n")
     reports = [examine(cls, args.root, args.images or bool(args.names)) for cls in classes]

@@ -25,6 +25,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from datasets.errors import UserError
+from datasets.locks import alone
 
 CHUNK = 1 << 17
 TRIES = 4  # connections in a row that bring nothing new
@@ -98,31 +99,47 @@ def arrange(source: Source, folder: Path, given: Path | None = None, progress: b
     copied and kept. Raises UserError if the file cannot be had or is not the right one, for an archive that is broken, not safe
     to unpack or lacks a path, and if the disk does not take it.
     """
-    unpacking = folder / f".unpacking-{source.name}"
-    places = {source.name: source.name} if source.unpack is None else source.unpack
     with _disk(folder):
-        wanted = {inside: place for inside, place in places.items() if not _there(folder, place, source)}
+        wanted = _lacking(source, folder)
         if not wanted:
             return False
-        found = fetch(source, folder, progress) if given is None else _given(source, given, wanted, progress)
-        shutil.rmtree(unpacking, ignore_errors=True)  # of a run that was killed
-        try:
-            unpacking.mkdir(parents=True)
-            if isinstance(found, dict):
-                moves = _copy(found, unpacking, progress)
-            elif source.unpack is None:
-                moves = {found: source.name}
-            else:
-                moves = _unpacked(source, found, wanted, unpacking, progress)
-            for path, place in moves.items():
-                (folder / place).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(path, folder / place)
-        finally:
-            shutil.rmtree(unpacking, ignore_errors=True)
-        if given is None:
-            found.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                found.parent.rmdir()
+        found = None if given is None else _given(source, given, wanted, progress)
+        with alone(folder):
+            return _arrange(source, folder, found, progress)
+
+
+def _lacking(source: Source, folder: Path) -> dict[str, str]:
+    """{path in the archive: place} of what is not in its place."""
+    places = {source.name: source.name} if source.unpack is None else source.unpack
+    return {inside: place for inside, place in places.items() if not _there(folder, place, source)}
+
+
+def _arrange(source: Source, folder: Path, given: Path | dict[str, Path] | None, progress: bool) -> bool:
+    """`arrange`, without what another process has put in place meanwhile; `given`: what `_given` found."""
+    wanted, unpacking = _lacking(source, folder), folder / f".unpacking-{source.name}"
+    if not wanted:
+        return False
+    found = fetch(source, folder, progress) if given is None else given
+    if isinstance(found, dict):
+        found = {place: path for place, path in found.items() if place in wanted.values()}
+    shutil.rmtree(unpacking, ignore_errors=True)  # of a run that was killed
+    try:
+        unpacking.mkdir(parents=True)
+        if isinstance(found, dict):
+            moves = _copy(found, unpacking, progress)
+        elif source.unpack is None:
+            moves = {found: source.name}
+        else:
+            moves = _unpacked(source, found, wanted, unpacking, progress)
+        for path, place in moves.items():
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, folder / place)
+    finally:
+        shutil.rmtree(unpacking, ignore_errors=True)
+    if given is None:
+        found.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            found.parent.rmdir()
     return True
 
 

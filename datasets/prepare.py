@@ -13,6 +13,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import CoOpDataset, UserError
 from datasets.files import print_any_name
 from datasets.imagefolder import OwnDataset
+from tools import inputs
 
 
 def prepared_classes() -> dict[str, type[CoOpDataset]]:
@@ -41,12 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--from", dest="given", type=Path, help="an archive or a folder that you have already")
     args = parser.parse_args(arguments)
     print_any_name()
-    try:
-        counts = find(args.name).prepare(args.root, args.given)
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    for name, pictures in counts.items():
+    return inputs.main(run, args, UserError, interrupted="interrupted: run the same command again to go on")
+
+
+def run(args: argparse.Namespace) -> int:
+    for name, pictures in find(args.name).prepare(args.root, args.given).items():
         sys.stdout.write(f"{name}: {pictures:,} pictures under {args.root}\n")
     return 0
 

@@ -232,6 +232,25 @@ def test_the_error_of_all_processes_is_said_once(own):
     assert re.match(r"error: the loss is nan at epoch \d, batch \d: lower OPTIM.LR", said(done)[0])
 
 
+DIFFERENT = """
+    import os, sys
+    sys.path.insert(0, {root!r})
+    import train
+    args = train.parse_args()
+    args.seed += int(os.environ["RANK"])
+    sys.exit(train.main(args))
+"""
+
+
+@pytest.mark.slow
+def test_processes_of_different_seeds_are_refused(own):
+    (own / "different.py").write_text(textwrap.dedent(DIFFERENT).format(root=str(ROOT)))
+    done = torchrun(own / "different.py", *arguments(own, "different", "CoOp"))
+    assert done.returncode != 0 and not (own / "different").exists()
+    assert said(done) == ["error: the processes of this run differ in SEED (1 in the first, 2 in process 1): start all of them with the same command and the "
+                          "same files"]
+
+
 KILLED = """
     import os, signal, sys
     sys.path.insert(0, {root!r})

@@ -60,7 +60,10 @@ def features(run: Path, root: str, name: str = "") -> SimpleNamespace:
     paths, names = [item.impath for item in data.test], list(data.classnames)
     file = run / f"features-{type(data).__name__}.safetensors"
     fresh = file.is_file() and file.stat().st_mtime_ns >= (run / "results.json").stat().st_mtime_ns  # a run that was repeated has another model
-    found = load_file(file) if fresh else {}
+    try:
+        found = load_file(file) if fresh else {}
+    except (SafetensorError, OSError):  # damaged, or not to be read: computed anew
+        found = {}
     labels = torch.tensor([item.label for item in data.test])
     of = hashlib.sha256(json.dumps([paths, labels.tolist(), names]).encode()).digest()
     of = torch.frombuffer(bytearray(of), dtype=torch.uint8)

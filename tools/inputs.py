@@ -4,10 +4,10 @@ import argparse
 import io
 import os
 import sys
-import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
+
+from dassl import files, program
 
 
 class InputError(Exception):
@@ -20,40 +20,43 @@ def main(run: Callable[[argparse.Namespace], int], args: argparse.Namespace, *ki
         if isinstance(stream, io.TextIOWrapper):  # names of files need not be text
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = run(args)
-        sys.stdout.flush()
+        with program.interruptible():
+            code = run(args)
+            sys.stdout.flush()
         return code
     except (InputError, *kinds) as error:
-        sys.stderr.write(f"error: {error}\n")
+        program.say(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write(f"{interrupted}\n")
-        return 130
+        program.say(interrupted)
+        return program.INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
-        return 141  # what a shell makes of SIGPIPE
+        if not program.drop_unread():
+            raise
+        return program.UNREAD
 
 
 def write(path: Path, save: Callable[[Path], None] | str, option: str) -> None:
     """save(temporary neighbour of `path`, of the same suffix), or text, then rename it to `path`; folders are made. Raises InputError naming `option`."""
-    part = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
+    check_name(path, option)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(save, str):
-            part.write_text(save, encoding="utf-8", errors="backslashreplace")  # names of files need not be text
-        else:
-            save(part)
-        part.replace(path)
+        with files.temporary(str(path), path.suffix) as part:
+            if isinstance(save, str):
+                part.write(save.encode(errors="backslashreplace"))  # names of files need not be text
+                part.flush()
+            else:
+                save(Path(part.name))
+            os.replace(part.name, path)
     except OSError as error:
         raise InputError(f"'{path}' cannot be written ({error.strerror}): choose another {option}") from None
-    finally:
-        with suppress(OSError):  # where there is no folder, there is no file
-            part.unlink(missing_ok=True)
 
 
 def check_name(path: Path, option: str, suffixes: tuple[str, ...] = ()) -> None:
     """Raise InputError for what cannot be the name of a file to write, of one of the suffixes if any are given."""
     if not path.name or os.path.isdir(path):
         raise InputError(f"{option} is '{path}', a folder: give the name of a file")
+    if files.is_special(str(path)):
+        raise InputError(f"{option} is '{path}', a pipe or a device: give the name of a file")
     if suffixes and path.suffix.lower() not in suffixes:
         raise InputError(f"{option} is '{path}': give a name that ends in {', '.join(suffixes)}")

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from dassl import files
 from dassl.identity import same_run
 from tools.inputs import InputError
 
@@ -91,10 +92,20 @@ def final_model(folder: Path) -> dict | None:
 def read(path: Path) -> dict:
     """A JSON object; {} if there is none to be read."""
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(path.read_bytes()) if files.is_file(path) else {}
         return found if isinstance(found, dict) else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
+
+
+def _unreadable(path: Path) -> str:
+    """Why the system does not let a file be read; "" if it does."""
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        return f"'{path}' cannot be read ({error.strerror}): correct its rights, or look after the disk"
+    return ""
 
 
 # What is known of a job
@@ -103,23 +114,28 @@ def read(path: Path) -> dict:
 def state_of(job: Job, output: str, wanted: str, live: Callable[[], dict | None]) -> tuple[str, str]:
     """(done, running, queued, failed, missing or other; a note). `wanted` is its configuration's hash, `live` asks Slurm for its jobs.
 
-    Done takes complete results of exactly this configuration and model, newer than that model, as train.py --skip-done does.
+    Done takes complete results of exactly this configuration and of the model that is there now, as train.py --skip-done does.
     """
     folder = Path(output, job.folder)
     found, loads = read(folder / RESULTS), job.loads(output)
-    if not found and (folder / RESULTS).exists():
-        return "failed", f"'{folder / RESULTS}' is not what a run writes: restore or delete it"
+    if not found and os.path.exists(folder / RESULTS):
+        refused = _unreadable(folder / RESULTS) if files.is_file(folder / RESULTS) else ""
+        return "failed", refused or f"'{folder / RESULTS}' is not what a run writes: restore or delete it"
     known = loads or not job.trained  # a test of a training that is not done has no model yet
     if found and (not same_run(found.get("config_hash"), wanted) or known and found.get("loaded") != loads):
         return "other", ""
     if found.get("complete") and known:
-        trained = Path(output, job.trained, RESULTS)
-        if not job.trained or trained.stat().st_mtime <= (folder / RESULTS).stat().st_mtime:
-            return "done", ""
+        try:
+            if not job.trained or files.same_model(found, str(folder / RESULTS), str(Path(output, job.trained)), loads["epoch"]):
+                return "done", ""
+        except OSError as error:
+            return "failed", f"'{error.filename}' cannot be read ({error.strerror}): correct its rights, or look after the disk"
     left = read(folder / MARK)
-    state, number = left.get("state", "missing"), left.get("slurm", "")
+    state, number = left.get("state", "missing"), str(left.get("slurm", ""))
     if state != "missing" and locked(folder / MARK):
         return "running", f"process {left.get('pid', '?')} on {left.get('host', '?')}"
+    if files.is_locked(str(folder)):
+        return "running", "a train.py of its own"
     if number and state in ("queued", "running", "stopped") and ((alive := live()) is None or number in alive):
         return "running" if state == "running" else "queued", f"Slurm job {number}"  # one that was stopped by preemption waits for its next turn
     if state == "failed":
@@ -131,6 +147,8 @@ def state_of(job: Job, output: str, wanted: str, live: Callable[[], dict | None]
 
 def locked(path: Path) -> bool:
     """Whether a living process runs the job with this mark."""
+    if not files.is_file(path):
+        return False
     with suppress(OSError), open(path, "rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -239,8 +257,10 @@ def _die_with_parent() -> None:
 
 
 def _claim(folder: Path, slurm: str):
-    """The job's mark, locked until this process ends; None if another process has it."""
+    """The job's mark, locked until this process ends; None if another process has it, or train.py was started there by hand."""
     folder.mkdir(parents=True, exist_ok=True)
+    if files.is_locked(str(folder)):
+        return None
     file = open(folder / MARK, "a+")
     for _ in range(20):  # who only looks (`locked`) holds it for an instant
         try:
@@ -363,6 +383,8 @@ class View:
 
 def progress_of(folder: Path) -> str:
     """How far the run is, by the last line of its log that says so."""
+    if not files.is_file(folder / "log.txt"):
+        return ""
     with suppress(OSError), open(folder / "log.txt", "rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 2000))
         found = re.findall(r"^(\w+ \[\d+/\d+\]).*?eta (\S+)", file.read().decode(errors="replace"), re.MULTILINE)
@@ -408,6 +430,7 @@ class Workers:
         import submitit
 
         self._place, self._threads = (root, output), str(threads)
+        files.shorten_tempdir()
         _tidy()
         self._folder = tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}-", ignore_cleanup_errors=True)
         self._lock = open(f"{self._folder.name}/new", "wb")

@@ -8,6 +8,7 @@ import argparse
 import io
 import json
 import re
+import sys
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 from datasets.openmoji import BUNDLED, PICTURE_SIZE, emoji_table, render_svg
+from tools import inputs
 from tools.pretrain_data import EMOJIBASE, concepts, fetch, slug
 
 SETS = {"emojione": "@iconify-json/emojione@1.2"}
@@ -60,4 +62,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(inputs.main(lambda _: main() or 0, argparse.Namespace()))

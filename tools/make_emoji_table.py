@@ -10,8 +10,11 @@ import csv
 import hashlib
 import json
 import re
+import sys
 from collections import defaultdict
 from pathlib import Path
+
+from tools import inputs
 
 TABLE = Path(__file__).resolve().parent.parent / "datasets" / "emoji.csv"
 COLUMNS = ("hexcode", "name", "family", "class", "split")
@@ -88,4 +91,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(inputs.main(lambda _: main() or 0, argparse.Namespace()))

@@ -10,10 +10,12 @@ import gzip
 import hashlib
 import json
 import re
+import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
 from datasets.icons import TABLE
+from tools import inputs
 from tools.pretrain_data import fetch
 
 SETS = {"icon-park": "Apache-2.0", "solar": "CC BY 4.0", "iconoir": "MIT", "streamline-ultimate-color": "CC BY 4.0"}
@@ -102,4 +104,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(inputs.main(lambda _: main() or 0, argparse.Namespace()))

@@ -25,6 +25,7 @@ from datasets.check import MINIATURE
 from datasets.imagenet import ImageNet, ImageNetTest
 from datasets.imagenetv2 import ImageNetV2
 from datasets.prepare import find, prepared_classes
+from tools import inputs
 
 PER_CLASS = {"train": 5, "val": 1, "test": 2}  # pictures; where the official files know training and validation together, 6 and 2
 MODES = ("RGB", "RGB", "RGB", "L", "RGB", "CMYK")
@@ -225,14 +226,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", help="data set, or all")
     parser.add_argument("--root", required=True, type=Path)
     parser.add_argument("--no-split", dest="split", action="store_false")
-    args = parser.parse_args(arguments)
-    try:
-        chosen = [cls for cls in prepared_classes().values() if cls.classes] if args.name == "all" else [find(args.name)]
-        for cls in tqdm(chosen, desc="miniatures"):
-            make(cls, args.root, args.split)
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+    return inputs.main(run, parser.parse_args(arguments), UserError)
+
+
+def run(args: argparse.Namespace) -> int:
+    chosen = [cls for cls in prepared_classes().values() if cls.classes] if args.name == "all" else [find(args.name)]
+    for cls in tqdm(chosen, desc="miniatures"):
+        make(cls, args.root, args.split)
     return 0
 
 

@@ -11,6 +11,7 @@ import statistics
 import sys
 from pathlib import Path
 
+from dassl import files
 from tools import inputs
 from tools.inputs import InputError
 
@@ -18,7 +19,13 @@ from tools.inputs import InputError
 def read_log(path: Path, keyword: str, mark: str) -> float | None:
     """The last `* keyword: x%` after the line `mark`; None if the log has none."""
     found, seen = None, False
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    if not files.is_file(path):
+        return None
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read ({error.strerror}): correct its rights, or look after the disk") from None
+    for line in text.splitlines():
         seen |= line.strip() == mark
         match = re.match(rf"\* {re.escape(keyword)}: ([-.\deE+]+)%", line.strip())
         if match and seen:

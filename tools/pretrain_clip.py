@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import random
+import sys
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -24,6 +25,7 @@ from clip.model import CLIP
 from torch import Tensor, nn
 
 from dassl.utils import load_checkpoint
+from tools import inputs
 
 log = logging.getLogger(__name__)
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)  # CLIP's pixel statistics
@@ -303,4 +305,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(inputs.main(lambda _: main() or 0, argparse.Namespace()))

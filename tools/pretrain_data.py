@@ -15,7 +15,9 @@ import csv
 import json
 import logging
 import re
+import signal
 import subprocess
+import sys
 import tarfile
 import unicodedata
 from concurrent.futures import ProcessPoolExecutor
@@ -27,6 +29,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from datasets.openmoji import line_drawing, render_svg, svg_folder
+from tools import inputs
 from tools.make_emoji_table import CLASSES, TABLE
 
 log = logging.getLogger(__name__)
@@ -201,7 +204,8 @@ def main() -> None:
     table, names = concepts(fetch(EMOJIBASE, packages))
     work = jobs(packages, table, names) + icon_jobs(packages, table, names)
     pictures, index = [], []
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:  # a fork inherits the locks of threads that torch started
+    # A fork inherits the locks of threads that torch started. Ctrl-C ends this process, and with it the others.
+    with ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
         tasks = ((f"{artist}/{concept}", drawings) for artist, concept, drawings in work)
         for (artist, concept, _), (_, rendered) in zip(work, tqdm(pool.map(render_all, tasks, chunksize=32), total=len(work), mininterval=5)):
             for style, picture in enumerate(rendered):
@@ -219,4 +223,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(inputs.main(lambda _: main() or 0, argparse.Namespace()))

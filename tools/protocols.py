@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dassl.files import is_file
 from dassl.identity import changes
 from tools.inputs import InputError
 
@@ -245,6 +246,8 @@ def read_run(path: Path) -> dict:
 @functools.cache
 def _parsed(path: Path, time: int) -> dict:
     """A page with all protocols asks for each file many times."""
+    if not is_file(path):
+        raise ValueError("it is a pipe or a device")
     found = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise ValueError("it holds no object")
@@ -309,7 +312,10 @@ def collect(protocol: Protocol, folders: Iterable[Path], shots: str | None = Non
         try:
             found = read_run(path)
             placed = protocol.place(match, found["metrics"]["test"]) if found["complete"] else ()
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        except OSError as error:
+            problems.append(f"'{path}' cannot be read ({error.strerror}): correct its rights, or look after the disk")
+            continue
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             said = f"lacks {error}" if isinstance(error, KeyError) else f"is not readable as results ({error})"
             problems.append(f"'{path}' {said}: run it again")
             continue

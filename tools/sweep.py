@@ -393,7 +393,11 @@ def slots(jobs: int | None, use_cuda: bool) -> tuple[list[str], int]:
     if count:
         names = list(filter(None, os.environ.get("CUDA_VISIBLE_DEVICES", "").split(","))) or [str(number) for number in range(count)]
         devices = [names[number % count] for number in range(jobs or count)]
-    return devices, int(os.environ.get("OMP_NUM_THREADS") or max(1, cores // len(devices)))
+    given = os.environ.get("OMP_NUM_THREADS", "").strip()
+    threads = re.fullmatch(r"0*([1-9]\d*)(\s*,.*)?", given)  # OpenMP takes a list: how many threads on each level of nesting
+    if given and not threads:
+        raise InputError(f"OMP_NUM_THREADS is '{given}': set it to a number of threads from 1, or unset it")
+    return devices, int(threads[1]) if threads else max(1, cores // len(devices))
 
 
 @contextmanager
@@ -467,8 +471,7 @@ def sweep(args: argparse.Namespace) -> int:
         return 0
     if any(state != "done" for state, _ in states.values()):
         configure()
-        with stoppable():
-            launch(args, plan, found, states)
+        launch(args, plan, found, states)
         states = survey(plan, args.output, hashes)
     open_jobs = {folder: note for folder, (state, note) in states.items() if state != "done"}
     sys.stdout.write("".join(f"{states[folder][0]}: {folder}{f': {note}' if note else ''}\n" for folder, note in open_jobs.items()))
@@ -489,7 +492,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", default=os.environ.get("DATA") or str(ROOT / "data"), metavar="DATA", help="folder of the data sets (default $DATA or data)")
     parser.add_argument("--output", default=str(ROOT / "output"), metavar="DIR", help="where results go (default output)")
     parser.add_argument("pairs", nargs="*", metavar="KEY VALUE", help="config keys for every run; slurm.OPTION VALUE for Slurm")
-    return inputs.main(sweep, parser.parse_intermixed_args(arguments), interrupted="interrupted: run the same command again to go on")
+    with stoppable():
+        return inputs.main(sweep, parser.parse_intermixed_args(arguments), interrupted="interrupted: run the same command again to go on")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trainers.encoders import ACTIVATIONS, ImageEncoder, ResNetEncoder, TextEncoder, sub_weights
 from trainers.errors import UserError
-from trainers.files import read_tensors
+from trainers.files import read_tensors, unreadable
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # clip imports pkg_resources, which warns about its own end
@@ -302,10 +302,9 @@ def _read(path: str) -> dict[str, Tensor]:
     """
     try:
         content = _run(path) if _sha256(path) in OPENAI else read_tensors(path)
-    except OSError as error:
-        raise UserError(f"'{path}' cannot be read ({error.strerror or error}): mend that, or give "
-                        "MODEL.BACKBONE.NAME another file") from None
-    except Exception:  # noqa: BLE001 - damaged archives fail in many ways
+    except Exception as error:  # noqa: BLE001 - damaged archives fail in many ways
+        if refused := unreadable(f"weights file '{path}'", error):
+            raise refused from None
         raise UserError(f"'{path}' is neither a file of CLIP weights nor a TorchScript archive, or is damaged: "
                         "fetch it again or give MODEL.BACKBONE.NAME another") from None
     return _weights(content)

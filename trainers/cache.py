@@ -5,7 +5,6 @@ import json
 import os
 import random
 import re
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trainers.errors import UserError
-from trainers.files import read_tensors
+from trainers.files import read_tensors, temporary, unreadable
 
 VERSION = 2  # of what determines the numbers; a change makes every cache file a miss
 
@@ -71,7 +70,10 @@ class TensorFile:
         try:
             stored = read_tensors(self.path)
             good = stored["key"] == self.key and whole(stored)
-        except Exception:  # noqa: BLE001 - a damaged archive can fail in any way, and all of them mean the same
+        except Exception as error:  # noqa: BLE001 - a damaged archive can fail in any way, and all of them mean the same
+            if refused := unreadable(f"cache file '{self.path}'", error):
+                say(f"The {refused}; its content is made again")
+                return None
             good = False
         if not good:
             say(f"The cache file '{self.path}' is damaged: making it again")
@@ -82,13 +84,11 @@ class TensorFile:
         """Atomically: several runs may share the folder."""
         if not self.path:
             return
-        temporary = f"{self.path}.{uuid.uuid4().hex}.part"
         try:
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
-            with open(temporary, "xb") as file:
+            with temporary(self.path) as file:
                 torch.save({**tensors, "key": self.key}, file)
-            os.replace(temporary, self.path)
+                file.flush()
+                os.replace(file.name, self.path)
         except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
-            if os.path.exists(temporary):
-                os.unlink(temporary)
             say(f"Nothing can be cached in '{os.path.dirname(self.path)}' ({str(error).splitlines()[0]}): going on without")

@@ -1,13 +1,26 @@
-"""Reading files of tensors: with dassl's reader, or torch's restricted one on upstream Dassl."""
+"""Files: with dassl's own ways of reading and writing, or plain ones on upstream Dassl."""
 
+import uuid
 from typing import Any
 
 import torch
 
+import dassl.utils
+
 try:
+    import dassl.files as files
     import dassl.utils.tensorfile as reader
 except ModuleNotFoundError:
-    reader = None
+    files = reader = None
+
+unreadable = getattr(dassl.utils, "unreadable", lambda what, error: None)
+
+
+def temporary(path: str):
+    """A context with an open neighbour of `path`, to be renamed to it."""
+    return (
+        files.temporary(path, ".part") if files else open(f"{path}.{uuid.uuid4().hex}.part", "xb")
+    )
 
 
 def read_tensors(path: str) -> Any:

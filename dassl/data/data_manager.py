@@ -1,6 +1,7 @@
 """Loaders of a run: training (labelled and unlabelled), validation, test."""
 
 import random
+import signal
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -19,7 +20,11 @@ _said: set[str] = set()  # kinds of PICTURE_NOTES, since the last DataManager wa
 
 
 def _seed_worker(_: int) -> None:
-    """Python's and numpy's generators of a worker follow torch's, which differs between workers and epochs."""
+    """Python's and numpy's generators of a worker follow torch's, which differs between workers and epochs.
+
+    Ctrl-C is the main process's business, which ends its workers.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     seed = torch.initial_seed() % 2**32
     random.seed(seed)
     np.random.seed(seed)

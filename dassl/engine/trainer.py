@@ -1,6 +1,7 @@
 """The training loop: hooks that trainers fill, checkpoints, and what a finished run leaves behind."""
 
 import datetime
+import hashlib
 import math
 import os.path as osp
 import resource
@@ -13,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter  # noqa: F401 - forks import it from here
 
-from dassl import distributed
+from dassl import distributed, files, program
 from dassl.config import cfg_to_dict
 from dassl.data import DataManager
 from dassl.data.sharing import Rounds, share
+from dassl.engine import blame
 from dassl.engine.build import data_hashes, difference, run_hash
 from dassl.evaluation import build_evaluator, check_scores
 from dassl.identity import same_run
@@ -85,6 +87,7 @@ class TrainerBase:
         self._writer: ScalarLog | None = None
         self.start_epoch = self.epoch = self.batch_idx = 0
         self._seconds_before = 0.0  # of the runs that this one continues
+        self._batch: tuple = ()  # of the step that is being made
 
     # Models
 
@@ -125,10 +128,9 @@ class TrainerBase:
         return self._optims[name].param_groups[0]["lr"]
 
     def detect_anomaly(self, loss: Tensor) -> None:
-        """Raises UserError if the loss is not finite."""
+        """Raises UserError if the loss is not finite, with the culprit: weights, images, or the steps made."""
         if not torch.isfinite(loss).all():
-            raise UserError(f"the loss is {loss.detach().float().mean().item()} at epoch {self.epoch + 1}, batch {self.batch_idx + 1}: lower "
-                            "OPTIM.LR or use PREC fp32; the last checkpoint is from before")
+            raise UserError(f"the loss is {loss.detach().float().mean().item()} at epoch {self.epoch + 1}, batch {self.batch_idx + 1}{blame.reason(self)}")
 
     def model_zero_grad(self, names: str | list[str] | None = None) -> None:
         """Clear the gradients of the models with an optimiser."""
@@ -166,8 +168,7 @@ class TrainerBase:
         for name in self.get_model_names():
             for key, value in self._models[name].named_parameters():
                 if not torch.isfinite(value).all():
-                    raise UserError(f"'{key}' is not finite after epoch {epoch + 1}: lower OPTIM.LR or use PREC fp32; the last checkpoint is "
-                                    "from before")
+                    raise UserError(f"'{key}' is not finite after epoch {epoch + 1}: {blame.steps(self)}")
         for name in self.get_model_names() if distributed.is_main() else ():
             optim, sched = self._optims[name], self._scheds[name]
             state = {"state_dict": self._models[name].state_dict(), "epoch": epoch + 1,
@@ -192,9 +193,8 @@ class TrainerBase:
         if not directory:
             print("Note that load_model() is skipped as no pretrained model is given")
             return
-        file = "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
         for name in self.get_model_names():
-            path = osp.join(directory, name, file)
+            path = osp.join(directory, name, files.checkpoint_name(epoch))
             checkpoint = load_checkpoint(path)
             load_state(self._models[name], checkpoint["state_dict"], path)
             print(f"Load {path} to {name} (epoch={checkpoint['epoch']}, val_result={checkpoint.get('val_result')})")
@@ -290,10 +290,12 @@ class TrainerBase:
                 distributed.separate_random_states()
                 self.before_epoch()
                 self.run_epoch()
+                program.check()
                 self.after_epoch()
             self.after_train()
-        except KeyboardInterrupt:
-            self._writer = None  # closing it waits for TensorBoard's thread, which the interrupt may have left waiting for ever
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or program.interrupted():
+                self._writer = None  # closing it waits for TensorBoard's thread, which the interrupt may have left waiting for ever
             raise
         finally:
             self.close_writer()
@@ -375,6 +377,7 @@ class SimpleTrainer(TrainerBase):
         self._data()
         with distributed.main_first():
             self.build_data_loader()
+        self._check_same_data()
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
         if hasattr(self.evaluator, "use_dataset"):
@@ -393,6 +396,19 @@ class SimpleTrainer(TrainerBase):
         self.val_loader, self.test_loader = dm.val_loader, dm.test_loader
         self.num_classes, self.num_source_domains, self.lab2cname = dm.num_classes, dm.num_source_domains, dm.lab2cname
         self.dm = dm
+
+    def _check_same_data(self) -> None:
+        """Raise UserError if the processes of this run do not see the same images, labels and classes; roots may differ between machines."""
+        data = getattr(self.__dict__.get("dm"), "dataset", None)
+        own, root = {}, osp.abspath(osp.expanduser(self.cfg.DATASET.ROOT or "."))
+        for part in ("train_x", "train_u", "val", "test") if distributed.world_size() > 1 else ():
+            items = [(osp.relpath(item.impath, root), item.label, item.domain, item.classname) for item in getattr(data, part, None) or ()]
+            own[part] = hashlib.sha256(repr(items).encode(errors="surrogateescape")).hexdigest()
+        first, *others = distributed.gather_objects(own)
+        for number, other in enumerate(others, 1):
+            if different := [part for part in first if first[part] != other[part]]:
+                raise UserError(f"process {number} of this run reads other images or labels ({', '.join(different)}) than the first one: give all processes "
+                                "the same split files and images under DATASET.ROOT")
 
     def build_model(self) -> None:
         """A SimpleNet; prompt learners override this."""
@@ -480,6 +496,7 @@ class SimpleTrainer(TrainerBase):
         print(f"Evaluate on the *{split}* set")
         more = ("domain",) if getattr(self.evaluator, "wants_domain", False) else ()
         for batch in track(self._rounds(loader), split):
+            program.check()
             found = None
             if batch is not None:
                 image, label = self.parse_batch_test(batch)
@@ -509,10 +526,11 @@ class SimpleTrainer(TrainerBase):
         if not self.output_dir or not distributed.is_main():
             return
         path, cfg = osp.join(self.output_dir, RESULTS), self.cfg
-        this, loaded = self._hash(), self.__dict__.get("loaded")
+        this, loaded, model = self._hash(), self.__dict__.get("loaded"), self.__dict__.get("model_sha256")
         before = read_json(path) if osp.isfile(path) else {}
         before = before if isinstance(before, dict) else {}
-        known = before.get("metrics", {}) if (before.get("config_hash"), before.get("loaded")) == (this, loaded) else {}
+        same = (before.get("config_hash"), before.get("loaded"), before.get("model_sha256")) == (this, loaded, model)
+        known = before.get("metrics", {}) if same else {}
         if split is not None:
             known[split] = {**{name: float(value) for name, value in metrics.items()},
                             "total": getattr(self.evaluator, "_total", None), "correct": getattr(self.evaluator, "_correct", None),
@@ -524,7 +542,7 @@ class SimpleTrainer(TrainerBase):
             "complete": not self._training, "trainer": cfg.TRAINER.NAME, "dataset": cfg.DATASET.NAME,
             "classnames": self._classnames(),
             "subsample_classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"), "shots": cfg.DATASET.NUM_SHOTS, "seed": cfg.SEED,
-            "config_hash": this, "data": self._data(), "loaded": loaded, "deployed": self._deployed, "metrics": known,
+            "config_hash": this, "data": self._data(), "loaded": loaded, "model_sha256": model, "deployed": self._deployed, "metrics": known,
             "epochs": self.epoch + 1 if "time_start" in self.__dict__ else 0,
             "wall_time_s": round(self._seconds() if "time_start" in self.__dict__ else time.time() - self._born, 2),
             "peak_memory_mb": round(peak, 1), "versions": versions(), "device": str(self.device), "processes": distributed.world_size(),
@@ -539,7 +557,8 @@ class SimpleTrainer(TrainerBase):
         end = time.time()
         with progress_bar(count, f"epoch {self.epoch + 1}/{self.max_epoch}") as bar:
             for self.batch_idx in range(count):
-                batch = next(batches)
+                program.check()
+                batch = self._batch = next(batches)
                 data_time.update(time.time() - end)
                 summary = self.forward_backward(*batch)
                 batch_time.update(time.time() - end)
@@ -556,6 +575,7 @@ class SimpleTrainer(TrainerBase):
                     self.write_scalar(f"train/{name}", meter.val, step)
                 self.write_scalar("train/lr", self.get_current_lr(), step)
                 end = time.time()
+        self._batch = ()
 
     def model_inference(self, input: Tensor) -> Tensor:
         return self.model(input)

@@ -12,6 +12,7 @@ from dassl.utils.tools import (
                                read_json,
                                set_random_seed,
                                tolist_if_not,
+                               unreadable,
                                write_json,
 )
 from dassl.utils.torchtools import count_num_param, load_checkpoint, load_pretrained_weights, resume_from_checkpoint, save_checkpoint
@@ -19,4 +20,4 @@ from dassl.utils.torchtools import count_num_param, load_checkpoint, load_pretra
 __all__ = ["AverageMeter", "Logger", "MetricMeter", "Registry", "UserError", "check_availability", "check_isfile",
            "collect_env_info", "count_num_param", "download_url", "listdir_nohidden", "load_checkpoint",
            "load_pretrained_weights", "mkdir_if_missing", "read_image", "read_json", "resume_from_checkpoint",
-           "save_checkpoint", "set_random_seed", "setup_logger", "tolist_if_not", "write_json"]
+           "save_checkpoint", "set_random_seed", "setup_logger", "tolist_if_not", "unreadable", "write_json"]

@@ -1,5 +1,9 @@
 """Curves of a run: TensorBoard always, Weights & Biases if the configuration asks for it."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch.utils.tensorboard import SummaryWriter
 
 from dassl.utils.tools import UserError
@@ -9,7 +13,7 @@ class ScalarLog:
     """Writes scalars to TensorBoard's files in `log_dir` and, with LOG.WANDB, to a W&B run of project LOG.WANDB_PROJECT.
 
     The account is whatever `wandb login` or WANDB_API_KEY says; WANDB_MODE=offline writes to the disk only. Raises UserError if
-    W&B is asked for and not installed, or does not start.
+    W&B is asked for and not installed, or does not start, and where a file cannot be written.
     """
 
     def __init__(self, log_dir: str, options=None, config: dict | None = None):
@@ -24,14 +28,34 @@ class ScalarLog:
             except Exception as error:  # wandb raises a dozen kinds
                 raise UserError(f"LOG.WANDB is True but wandb does not start ({' '.join(str(error).split())}): run `wandb login`, set "
                                 "WANDB_MODE=offline, or LOG.WANDB False") from None
-        self._board = SummaryWriter(log_dir=log_dir)
+        self._folder, self._hook = log_dir, threading.excepthook
+        threading.excepthook = self._quiet
+        with self._refusals():
+            self._board = SummaryWriter(log_dir=log_dir)
+
+    def _quiet(self, error: threading.ExceptHookArgs) -> None:
+        """TensorBoard writes in a thread, whose error comes again, as an exception, when the next number is written."""
+        if not (issubclass(error.exc_type, OSError) and type(error.thread).__module__.startswith("tensorboard.")):
+            self._hook(error)
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            threading.excepthook = self._hook
+            raise UserError(f"cannot write the curves to '{self._folder}' ({error.strerror or error}): free space, correct the rights, or choose "
+                            "another OUTPUT_DIR") from None
 
     def add_scalar(self, tag: str, value: float, global_step: int | None = None) -> None:
-        self._board.add_scalar(tag, value, global_step)
+        with self._refusals():
+            self._board.add_scalar(tag, value, global_step)
         if self._wandb is not None:
             self._wandb.log({tag: value} if global_step is None else {tag: value, "step": global_step})
 
     def close(self) -> None:
-        self._board.close()
+        with self._refusals():
+            self._board.close()
+        threading.excepthook = self._hook
         if self._wandb is not None:
             self._wandb.finish()

@@ -1,14 +1,15 @@
 """Files, images, seeds: what everything else leans on."""
 
+import errno
 import json
 import math
 import os
 import os.path as osp
 import platform
 import random
+import re
 import urllib.error
 import urllib.request
-import uuid
 import warnings
 from collections.abc import Callable
 from importlib import metadata
@@ -17,6 +18,8 @@ from typing import IO, Any
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
+
+from dassl import files
 
 
 class UserError(Exception):
@@ -53,44 +56,74 @@ def tolist_if_not(x: Any) -> list:
     return x if isinstance(x, list) else [x]
 
 
+_NO_MEMORY = re.compile("(?i)can(?:'t|not) allocate memory|out of memory|unable to mmap")
+_REMEDIES = {errno.EACCES: "correct its rights", errno.EPERM: "correct its rights", errno.ENOMEM: "free memory, or use a machine with more",
+             errno.EMFILE: "allow a process more open files (ulimit -n)", errno.ENFILE: "close other programs",
+             errno.ELOOP: "correct the links, which go in a circle", errno.EISDIR: "move that folder away", errno.ENOTDIR: "correct the path"}
+
+
+def _refused(error: BaseException | None) -> int:
+    """The errno with which the system refused to read a file; 0 if `error` may be the file's own fault."""
+    while error is not None:
+        if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):  # torch says so in a RuntimeError
+            return errno.ENOMEM
+        # A damaged file can ask for places that it lacks, which is EINVAL.
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.EINVAL):
+            return error.errno
+        error = error.__cause__ or error.__context__
+    return 0
+
+
+def unreadable(what: str, error: BaseException) -> UserError | None:
+    """The sentence about a file that cannot be read for want of rights, memory or handles; None if it may be damaged.
+
+    A good file must not be called damaged. what: e.g. "checkpoint 'path'".
+    """
+    number = _refused(error)
+    remedy = _REMEDIES.get(number, "look after the disk or the network, then try again")
+    return UserError(f"{what} cannot be read ({os.strerror(number)}): {remedy}") if number else None
+
+
 def atomic_write(path: str, write: Callable[[IO[bytes]], Any]) -> None:
     """Call `write(file)` on a temporary neighbour of `path`, force it to disk, then rename it to `path`.
 
     A crash at any moment leaves either the old file or the new one. Raises UserError if the system refuses
     (disk full, not allowed); the old file is then intact.
     """
-    folder = osp.dirname(osp.abspath(path))
-    temporary = osp.join(folder, f".{osp.basename(path)}.{uuid.uuid4().hex}")
+    if files.is_special(path):
+        raise UserError(f"'{path}' is a pipe or a device, and cannot be replaced by a file: choose another name")
     try:
-        with open(temporary, "xb") as file:
+        with files.temporary(path) as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-        directory = os.open(folder, os.O_RDONLY)
+            os.replace(file.name, path)
+        directory = os.open(osp.dirname(osp.abspath(path)), os.O_RDONLY)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
-    except BaseException as error:
-        if osp.exists(temporary):
-            os.unlink(temporary)
+    except (OSError, RuntimeError) as error:
         # torch reports a failed write as RuntimeError; the cause, if known, is chained to it.
-        cause = error.__context__ if isinstance(error.__context__, OSError) else error
-        if isinstance(error, (OSError, RuntimeError)):
-            reason = getattr(cause, "strerror", None) or str(cause).strip().splitlines()[0]
-            raise UserError(f"cannot write '{path}' ({reason}): free space or choose another OUTPUT_DIR; "
-                            f"an earlier '{osp.basename(path)}' is intact") from None
-        raise
+        cause = error.__context__ if isinstance(error.__context__, (OSError, KeyboardInterrupt)) else error
+        if isinstance(cause, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        reason = getattr(cause, "strerror", None) or str(cause).strip().splitlines()[0]
+        raise UserError(f"cannot write '{path}' ({reason}): free space or choose another OUTPUT_DIR; "
+                        f"an earlier '{osp.basename(path)}' is intact") from None
 
 
 def read_json(fpath: str) -> Any:
-    """Parsed JSON, with or without byte order mark. Raises FileNotFoundError, or UserError naming a file that is not JSON."""
-    with open(fpath, encoding="utf-8-sig") as file:
-        try:
+    """Parsed JSON, with or without byte order mark. Raises FileNotFoundError, or UserError naming a file that is not JSON or cannot be read."""
+    if files.is_special(fpath):
+        raise UserError(f"'{fpath}' is a pipe or a device, not a file: move it away")
+    try:
+        with open(fpath, encoding="utf-8-sig") as file:
             return json.load(file)
-        except ValueError as error:  # bad JSON and bad UTF-8 alike
-            raise UserError(f"'{fpath}' is not valid JSON ({error}): restore or delete it") from None
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError, MemoryError) as error:  # bad JSON and bad UTF-8; brackets within brackets
+        raise unreadable(f"'{fpath}'", error) or UserError(f"'{fpath}' is not valid JSON ({error}): restore or delete it") from None
 
 
 def write_json(obj: Any, fpath: str) -> None:
@@ -129,6 +162,8 @@ def read_image(path: str, draft: tuple[int, int] | None = None, transparency: st
     """
     out = "take it out of the data set"
     remedy = f"restore it or {out}"
+    if files.is_special(path):
+        raise UserError(f"image '{path}' is a pipe or a device, not a file: take it away")
     try:
         with Image.open(path) as image:
             if draft is not None:
@@ -150,9 +185,8 @@ def read_image(path: str, draft: tuple[int, int] | None = None, transparency: st
         raise UserError(f"image '{path}' does not fit into memory: free some, or make it "
                         "smaller") from None
     except Exception as error:  # PIL raises a dozen kinds, OSError and SyntaxError among them
-        if getattr(error, "errno", None):  # the system's refusal says nothing against the file
-            raise UserError(f"image '{path}' cannot be read ({error.strerror}): mend that, the file "
-                            "itself may be good") from None
+        if refused := unreadable(f"image '{path}'", error):
+            raise refused from None
         reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error).rstrip(".")
         raise UserError(f"image '{path}' cannot be read ({reason}): {remedy}") from None
 

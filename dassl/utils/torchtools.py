@@ -2,6 +2,7 @@
 
 import os
 import os.path as osp
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from numbers import Number
@@ -11,7 +12,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from dassl.utils.tensorfile import Opaque, Unreadable, read_file, unread
-from dassl.utils.tools import UserError, atomic_write, mkdir_if_missing
+from dassl.utils.tools import UserError, atomic_write, mkdir_if_missing, unreadable
 
 
 def load_checkpoint(fpath: str, where: str = "--model-dir, --load-epoch or RESUME") -> dict:
@@ -25,15 +26,10 @@ def load_checkpoint(fpath: str, where: str = "--model-dir, --load-epoch or RESUM
         raise UserError(f"checkpoint '{fpath}' does not exist: check {where}")
     try:
         found, skipped = read_file(fpath)
-    except Unreadable:
-        raise UserError(f"checkpoint '{fpath}' cannot be read: it is truncated or not a checkpoint; "
-                        "delete it or copy it again") from None
-    except OSError as error:
-        raise UserError(f"checkpoint '{fpath}' cannot be read ({error.strerror or error}): "
-                        "mend that and run the same command again") from None
-    except MemoryError:
-        raise UserError(f"checkpoint '{fpath}' cannot be read (out of memory): close other programs "
-                        "or use a machine with more memory") from None
+    except (Unreadable, OSError, MemoryError) as error:
+        raise unreadable(f"checkpoint '{fpath}'", error) or UserError(
+            f"checkpoint '{fpath}' cannot be read: it is truncated or not a checkpoint; "
+            "delete it or copy it again") from None
     weights = found.get("state_dict", found) if isinstance(found, dict) else None
     named = isinstance(weights, dict) and all(isinstance(name, str) for name in weights)
     if not named or not all(isinstance(value, torch.Tensor) for value in weights.values()):
@@ -91,8 +87,7 @@ def load_state(model: nn.Module, state_dict: dict, fpath: str) -> None:
 
 def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer=None, scheduler=None) -> int:
     """Restore model, optimizer and scheduler from the checkpoint that `fdir`/checkpoint names -> epochs done."""
-    with open(osp.join(fdir, "checkpoint"), encoding="utf-8") as file:
-        path = osp.join(fdir, file.readline().strip())
+    path = osp.join(fdir, _named(osp.join(fdir, "checkpoint")))
     return restore(load_checkpoint(path), path, model, optimizer, scheduler)
 
 
@@ -167,16 +162,29 @@ def count_num_param(model: nn.Module | None = None, params: Iterable | None = No
 
 
 def newest_first(directory: str) -> list[str]:
-    """Checkpoint files of a model's folder, the most recent first: the one named in `checkpoint`, then by epoch."""
+    """Checkpoint files of a model's folder, the most recent first: the one named in `checkpoint`, then by epoch.
+
+    Raises UserError if the folder, or the file `checkpoint`, cannot be read.
+    """
     if not osp.isdir(directory):
         return []
-    numbered = {name: int(name.rpartition("-")[2]) for name in os.listdir(directory)
-                if name.startswith("model.pth.tar-") and name.rpartition("-")[2].isdigit()}
-    names = sorted(numbered, key=numbered.get, reverse=True)
+    try:
+        numbers = {name: name.rpartition("-")[2] for name in os.listdir(directory) if name.startswith("model.pth.tar-")}
+    except OSError as error:
+        raise unreadable(f"folder '{directory}'", error) or error from None
+    names = sorted((name for name, number in numbers.items() if re.fullmatch("[0-9]+", number)), key=lambda name: int(numbers[name]), reverse=True)
     if osp.isfile(named := osp.join(directory, "checkpoint")):
-        with open(named, encoding="utf-8") as file:
-            names.insert(0, file.readline().strip())
+        names.insert(0, _named(named))
     return [name for name in dict.fromkeys(names) if name and osp.isfile(osp.join(directory, name))]
+
+
+def _named(path: str) -> str:
+    """The checkpoint that the text file `checkpoint` names. Raises UserError if the file cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:  # what is no name is the name of no file
+            return file.readline(1000).strip()
+    except OSError as error:
+        raise unreadable(f"'{path}'", error) or error from None
 
 
 def _plain_names(state_dict: dict) -> dict:

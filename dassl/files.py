@@ -1,0 +1,228 @@
+"""Locks, temporary files, checksums of checkpoints: what processes share. Quick to import."""
+
+import errno
+import fcntl
+import functools
+import hashlib
+import os
+import os.path as osp
+import re
+import socket
+import stat
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO
+
+LOCK = ".lock"  # in the output folder of a run, while it runs
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+class Busy(Exception):
+    """Another process holds the lock; the message says which, as far as is known."""
+
+
+# The lock of a folder
+
+
+@contextmanager
+def folder_lock(folder: str) -> Iterator[bool]:
+    """Hold `folder`, which exists, for this process alone, at most until the process ends.
+
+    Yields False where the file system has no locks. Raises Busy, or OSError if no file can be made
+    there. The lock belongs to the process (lockf): workers that outlive it do not keep it.
+    """
+    path = osp.join(folder, LOCK)
+    while True:
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        try:
+            works = _take(file)
+        except BlockingIOError:
+            with file:
+                raise Busy(_holder(file)) from None
+        # Who held it before may have removed the file since it was opened here.
+        if not works or _is(file, path):
+            break
+        file.close()
+    try:
+        if works:
+            with suppress(OSError):  # a full disk: the words are for people only
+                file.truncate()
+                file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+                file.flush()
+        yield works
+    finally:
+        with suppress(OSError):
+            os.unlink(path)
+        with suppress(OSError):
+            file.close()
+
+
+def _take(file: IO[bytes]) -> bool:
+    """Lock the file; False if there are no locks. Raises BlockingIOError if it is locked."""
+    for attempt in range(20):  # who only looks (`is_locked`) holds it for an instant
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return False
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            if attempt < 19:
+                time.sleep(0.02)
+    raise BlockingIOError
+
+
+def _is(file: IO[bytes], path: str) -> bool:
+    """Whether the open file is the one at `path` now."""
+    try:
+        return osp.samestat(os.fstat(file.fileno()), os.stat(path))
+    except OSError:
+        return False
+
+
+def _holder(file: IO[bytes]) -> str:
+    found = re.match(rb"process \d+ on [\w.-]+", file.read(200))
+    return found[0].decode() if found else "another process"
+
+
+def is_locked(folder: str) -> bool:
+    """Whether a living process, another than this one, holds the lock of `folder`."""
+    path = osp.join(folder, LOCK)
+    if not is_file(path):
+        return False
+    with suppress(OSError), open(path, "rb") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in (errno.EACCES, errno.EAGAIN)
+    return False
+
+
+# Temporary files
+
+
+@contextmanager
+def temporary(path: str, suffix: str = "", tidy: bool = True) -> Iterator[IO[bytes]]:
+    """An open temporary neighbour of `path`, which the body renames to it; else it is removed.
+
+    Its name ends in `suffix`. It is locked as long as it is open: files that killed processes left
+    are locked by nobody, so that with `tidy` those for this `path` are removed, and no others.
+    """
+    folder, name = osp.split(osp.abspath(path))
+    if tidy:
+        remove_abandoned(folder, name)
+    while True:
+        file = open(osp.join(folder, f".{name}.{uuid.uuid4().hex}{suffix}"), "xb")
+        with suppress(OSError):  # without locks nothing is removed either
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(file.fileno()).st_nlink:
+            break
+        file.close()  # removed between its making and its locking
+    try:
+        with file:
+            yield file
+    finally:
+        with suppress(OSError):
+            os.unlink(file.name)
+
+
+def remove_abandoned(folder: str, name: str = "") -> None:
+    """Remove temporary files for `name` (without: for any) that killed processes left in a folder.
+
+    Does nothing where the file system has no locks.
+    """
+    ours = re.compile(rf"\.{re.escape(name) or '.+'}\.[0-9a-f]{{32}}(\.\w+)?")
+    with suppress(OSError):
+        found = [osp.join(folder, entry) for entry in os.listdir(folder) if ours.fullmatch(entry)]
+        for left in filter(is_file, found):
+            with suppress(OSError), open(left, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(left)
+
+
+def is_file(path: str) -> bool:
+    """Whether it is a file of bytes: reading a pipe would wait for ever."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def is_special(path: str) -> bool:
+    """Whether it is there, and neither a file of bytes nor a folder: a pipe, a device."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def shorten_tempdir() -> None:
+    """Put temporary files into /tmp, and say so, if the usual name is too long for sockets."""
+    folder = tempfile.gettempdir()
+    if len(os.fsencode(folder)) > 107 - len(
+        "/craft-sweep-12345678/listener-12345678"
+    ) and os.access("/tmp", os.W_OK | os.X_OK):
+        print(
+            f"Note: temporary files are put into /tmp, since '{folder}' (TMPDIR) is too long a "
+            "name for sockets",
+            file=sys.stderr,
+        )
+        tempfile.tempdir = "/tmp"
+
+
+# Checkpoints
+
+
+def checkpoint_name(epoch: int | None) -> str:
+    """The file of an epoch, counted from 1; None: of the best one."""
+    return "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
+
+
+def model_checksum(folder: str, epoch: int | None) -> str | None:
+    """Checksum of an epoch's checkpoints in a run's folder; None if there are none.
+
+    Raises OSError for a checkpoint that cannot be read.
+    """
+    try:
+        names = sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    paths = {name: osp.join(folder, name, checkpoint_name(epoch)) for name in names}
+    found = [
+        f"{name} {_content(path, os.stat(path).st_size, os.stat(path).st_mtime_ns)}"
+        for name, path in paths.items()
+        if is_file(path)
+    ]
+    return (
+        hashlib.sha256("\n".join(found).encode(errors="surrogateescape")).hexdigest()
+        if found
+        else None
+    )
+
+
+@functools.lru_cache(4096)
+def _content(path: str, size: int, time: int) -> str:
+    """A sweep asks for the same model once for each of its tests."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def same_model(results: dict, path: str, model_dir: str, epoch: int | None) -> bool:
+    """Whether the results at `path`, of a test, are of the model that `model_dir` holds now.
+
+    By the checksum of the model that was tested. Results of older versions have none: they count
+    if they are newer than the model's own. Raises OSError for a checkpoint that cannot be read.
+    """
+    if stored := results.get("model_sha256"):
+        return stored == model_checksum(model_dir, epoch)
+    trained = osp.join(model_dir, "results.json")
+    return not is_file(trained) or osp.getmtime(trained) <= osp.getmtime(path)

@@ -511,10 +511,10 @@ class CoOpDataset(DatasetBase):
 
 def _with_label(path: str, name: str, items: Sequence[Datum], label: object) -> Datum:
     """Of the rows of one path the one that an index file means by its label. Raises UserError if none or several."""
-    if len(set(items)) == 1:
-        return items[0]
-    found = {item for item in items if item.label == label}
+    found = {(item.label, item.domain, item.classname): item for item in items}
+    if len(found) > 1:
+        found = {row: item for row, item in found.items() if item.label == label}
     if len(found) != 1:
         raise UserError(f"'{path}' names '{name}', which the split lists {len(items)} times, in different classes or "
                         "domains: take all but one of these rows out of the split, or DATASET.INDICES out")
-    return found.pop()
+    return next(iter(found.values()))

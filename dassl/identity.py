@@ -1,7 +1,7 @@
-"""What makes a run another run, beyond its configuration: the content of the files that say which images are in which part and class.
+"""What makes a run another run beyond its configuration: the lists of images that it read.
 
-A hash of a run is that of its settings and, where the data set names such files and they are there, "-" and a hash of their content.
-Nothing here imports torch.
+The hash of a run is that of its settings and, where the data set names files that decide which images
+are in which part and class, "-" and a hash of their content. Nothing here imports torch.
 """
 
 import functools
@@ -14,10 +14,11 @@ SEPARATOR = "-"
 
 
 def joined(settings: str, data: Mapping[str, str]) -> str:
-    """The hash of a run with this hash of its settings, on a data set with this content, {what: SHA-256}."""
+    """The hash of a run with this hash of its settings, on data of this content, {what: SHA-256}."""
     if not data:
         return settings
-    return settings + SEPARATOR + hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:8]
+    text = json.dumps(data, sort_keys=True)
+    return settings + SEPARATOR + hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def of_settings(run: str) -> str:
@@ -26,15 +27,16 @@ def of_settings(run: str) -> str:
 
 
 def same_run(stored: object, wanted: str) -> bool:
-    """Whether two hashes are of one run. One without data, as older versions and data sets for upstream Dassl leave it, fits any data."""
+    """Whether two hashes are of one run. A hash without data, as older versions wrote it, fits any data."""
     if not isinstance(stored, str):
         return False
-    (settings, _, data), (others, _, other_data) = stored.partition(SEPARATOR), wanted.partition(SEPARATOR)
-    return settings == others and (data == other_data or not data or not other_data)
+    settings, _, data = stored.partition(SEPARATOR)
+    other_settings, _, other_data = wanted.partition(SEPARATOR)
+    return settings == other_settings and (data == other_data or not data or not other_data)
 
 
 def changes(stored: object, data: Mapping[str, str]) -> list[str]:
-    """What of the data has another content than a run stored; nothing where one of the two is not known."""
+    """What of `data` has another content than `stored`; nothing where one of the two is not known."""
     if not isinstance(stored, Mapping) or not stored or not data:
         return []
     return sorted(what for what in {**stored, **data} if stored.get(what) != data.get(what))
@@ -42,9 +44,11 @@ def changes(stored: object, data: Mapping[str, str]) -> list[str]:
 
 def file_hash(path: str) -> str | None:
     """SHA-256 of a file's content; None if there is none to be read."""
+    if not os.path.isfile(path):
+        return None
     try:
         found = os.stat(path)
-        return _of_content(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns) if os.path.isfile(path) else None
+        return _of_content(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     except OSError:
         return None
 
@@ -60,7 +64,7 @@ def _of_content(path: str, *state: int) -> str:
 
 
 def folders_below(path: str) -> list[str]:
-    """The folder and all below it that are not hidden, each once although links may go in circles; [] if there is none."""
+    """The folder and all below it but hidden ones, each once though links may go in circles."""
     seen, found = set(), []
     for top, below, _ in os.walk(path, followlinks=True):
         below[:] = [name for name in below if not name.startswith(".")]  # caches of runs
@@ -74,7 +78,10 @@ def folders_below(path: str) -> list[str]:
 
 
 def names_hash(path: str, names: Callable[[str], Iterable[str]]) -> str | None:
-    """SHA-256 of `names(path)`, the names of the images below a folder; None if there is no folder. Remembered while no folder changes."""
+    """SHA-256 of `names(path)`, the names of the images below a folder; None if there is no folder.
+
+    Remembered until one of the folders changes.
+    """
     known = _listed.get(path)
     if known and all(_changed(folder) == time for folder, time in known[0].items()):
         return known[1]

@@ -308,18 +308,23 @@ class CoOpDataset(DatasetBase):
     def how_to_get(cls, root: str) -> str:
         return f"run `{cls.remedy or f'python -m datasets.prepare {cls.__name__}'} --root {root}`"
 
-    # What decides which images are in which part and class: train.py takes a run on other content for another run.
+    # What decides which images are in which part and class. A run on other content is another run.
 
     @classmethod
     def content(cls, cfg) -> dict[str, str]:
-        """{what it is, in words: path} of the files that decide it, there or not; of a folder the names of its images count."""
+        """{what it is, in words: path} of what decides it, whether it is there or not.
+
+        Of a folder the names of its images count (`image_names`).
+        """
         home = osp.join(osp.abspath(osp.expanduser(cfg.DATASET.ROOT)), cls.home(cfg))
         found = cls.sources_of_split(cfg, home)
         if (indices := cfg.DATASET.get("INDICES", "")) and cfg.DATASET.NUM_SHOTS >= 1:
             found["index file of DATASET.INDICES"] = cls.index_file(cfg, indices)
-        target = DATASET_REGISTRY.get(name) if (name := cfg.DATASET.get("TARGET", "")) and name in DATASET_REGISTRY else None
+        name = cfg.DATASET.get("TARGET", "")
+        target = DATASET_REGISTRY.get(name) if name and name in DATASET_REGISTRY else None
         if hasattr(target, "content"):
-            found |= {f"{what} of DATASET.TARGET": path for what, path in target.content(without_target(cfg, name)).items()}
+            theirs = target.content(without_target(cfg, name))
+            found |= {f"{what} of DATASET.TARGET": path for what, path in theirs.items()}
         return found
 
     @classmethod
@@ -334,7 +339,9 @@ class CoOpDataset(DatasetBase):
         found = {f"split file '{cls.split_file}'": path} if cls.split_file else {}
         if found and osp.isfile(path):
             return found
-        return found | ({f"list '{name}'": osp.join(home, name) for name in cls.lists} or {"names of the images": osp.join(home, cls.image_folder)})
+        if cls.lists:
+            return found | {f"list '{name}'": osp.join(home, name) for name in cls.lists}
+        return found | {"names of the images": osp.join(home, cls.image_folder)}
 
     @staticmethod
     def image_names(folder: str) -> list[str]:
@@ -342,7 +349,8 @@ class CoOpDataset(DatasetBase):
 
     @classmethod
     def index_file(cls, cfg, indices: str) -> str:
-        return osp.join(osp.expanduser(indices), cls.config_name(), f"shot_{cfg.DATASET.NUM_SHOTS}-seed_{cfg.SEED}.json")
+        file = f"shot_{cfg.DATASET.NUM_SHOTS}-seed_{cfg.SEED}.json"
+        return osp.join(osp.expanduser(indices), cls.config_name(), file)
 
     @classmethod
     def prepare(cls, root: str, given: Path | None = None, progress: bool = True) -> dict[str, int]:
@@ -473,14 +481,16 @@ class CoOpDataset(DatasetBase):
             try:
                 found = read_json(cache)
                 if found.get("drawn_from_sha256") == checksum:
-                    picks = [[items[place] for place in found["places"][part]] for part, items in (("train", train), ("val", val))]
+                    picks = [[items[place] for place in found["places"][part]]
+                             for part, items in (("train", train), ("val", val))]
                     if short := sum(count < shots for count in Counter(item.label for item in picks[0]).values()):
                         print(f"{short} class(es) have fewer than {shots} images: all that they have are used")
                     return picks[0], picks[1] if self.few_shot_val else val
             except (UserError, AttributeError, KeyError, TypeError, IndexError):
                 print(f"The few-shot cache '{cache}' is not readable: it is drawn again")
-        # By place in the lists, since two rows may have one path, in other classes or domains, too. The paths are for people.
-        places = {part: {id(item): place for place, item in enumerate(items)} for part, items in (("train", train), ("val", val))}
+        # By place in the lists, since rows of other classes may share a path. The paths are for people.
+        places = {part: {id(item): place for place, item in enumerate(items)}
+                  for part, items in (("train", train), ("val", val))}
         state = random.getstate()
         train = self.generate_fewshot_dataset(train, num_shots=shots)
         if self.few_shot_val:
@@ -488,7 +498,8 @@ class CoOpDataset(DatasetBase):
         random.setstate(state)
         if seed >= 0:
             drawn = {"train": train, "val": val if self.few_shot_val else []}
-            picks = {"drawn_from_sha256": checksum, **{part: [self._relative(item) for item in items] for part, items in drawn.items()},
+            picks = {"drawn_from_sha256": checksum,
+                     **{part: [self._relative(item) for item in items] for part, items in drawn.items()},
                      "places": {part: [places[part][id(item)] for item in items] for part, items in drawn.items()}}
             try:
                 write_json(picks, cache)
@@ -529,11 +540,11 @@ class CoOpDataset(DatasetBase):
 
 
 def _with_label(path: str, name: str, items: Sequence[Datum], label: object) -> Datum:
-    """Of the images of one path the one that an index file means, by its label. Raises UserError where that does not tell."""
-    if len(set(items)) == 1:
-        return items[0]
-    found = {item for item in items if item.label == label}
+    """Of the rows of one path the one that an index file means by its label. Raises UserError if none or several."""
+    found = {(item.label, item.domain, item.classname): item for item in items}
+    if len(found) > 1:
+        found = {row: item for row, item in found.items() if item.label == label}
     if len(found) != 1:
-        raise UserError(f"'{path}' names '{name}', which the split lists {len(items)} times, in different classes or domains: take all but one of these rows "
-                        "out of the split, or DATASET.INDICES out")
-    return found.pop()
+        raise UserError(f"'{path}' names '{name}', which the split lists {len(items)} times, in different classes or "
+                        "domains: take all but one of these rows out of the split, or DATASET.INDICES out")
+    return next(iter(found.values()))

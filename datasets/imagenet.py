@@ -18,7 +18,7 @@ class ImageNetFolders(CoOpDataset):
 
     @classmethod
     def sources_of_split(cls, cfg, home):
-        """classnames.txt; of the variants the names of the images too, of which ImageNet itself has too many to look at for every run."""
+        """classnames.txt, and the names of the images, of which ImageNet itself has too many to list for every run."""
         found = {"list 'classnames.txt'": osp.join(home, "classnames.txt")}
         return found if cls.images[0] else found | super().sources_of_split(cfg, home)
 

@@ -160,12 +160,18 @@ def settings(config: dict) -> dict[str, tuple]:
 
 
 def comparable(run: dict) -> str:
-    """The same for the results of runs that differ only in what no result depends on, and in the seed; files of the data set left aside."""
+    """The same text for runs that differ in nothing that a result depends on but seed and data.
+
+    run: what its results.json holds, as below.
+    """
     return json.dumps({key: counts for key, (counts, _) in settings(run["config"]).items()}, sort_keys=True)
 
 
 def data_of(run: dict) -> dict[str, str]:
-    """{what: SHA-256} of the files of the data set as the run found them; few-shot picks are each seed's own. {} of older versions' results."""
+    """{what: SHA-256} of the files of the data set as the run found them; {} of older versions' results.
+
+    Without the index file of few-shot picks, of which each seed has its own.
+    """
     return {what: content for what, content in (run.get("data") or {}).items() if not what.startswith("index file")}
 
 
@@ -176,7 +182,7 @@ def text_of(run: dict) -> str:
 
 
 def kinds(runs: Iterable[tuple[Path, dict]]) -> list[tuple[Path, dict]]:
-    """Of (path, results) pairs the first of each other configuration, or of other files of the data set, where these are known."""
+    """Of (path, run) pairs the first of each configuration, and of each content of the data set's files, if known."""
     found: dict[tuple[str, str], tuple[Path, dict]] = {}
     for path, run in runs:
         found.setdefault((comparable(run), json.dumps(data_of(run), sort_keys=True)), (path, run))
@@ -187,7 +193,9 @@ def kinds(runs: Iterable[tuple[Path, dict]]) -> list[tuple[Path, dict]]:
 def unequal(one: dict, other: dict) -> list[str]:
     """Keys and files of the data set in which the results of two runs differ, as far as both are known."""
     ours, theirs = settings(one["config"]), settings(other["config"])
-    keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key, (None,))[0] != theirs.get(key, (None,))[0])
+    nothing = (None, None)
+    keys = sorted(key for key in ours.keys() | theirs.keys()
+                  if ours.get(key, nothing)[0] != theirs.get(key, nothing)[0])
     return keys + changes(data_of(one), data_of(other))
 
 
@@ -208,11 +216,13 @@ def unlike(row: Row, baseline: Row) -> list[str]:
     for column in row.first.keys() & baseline.first.keys():
         pair = row.first[column], baseline.first[column]
         ours, theirs = (flat(run["config"]) for run in pair)
-        keys = {key for key in ours.keys() & theirs.keys() if key.startswith(SHARED) and not key.startswith(OWN) and ours[key] != theirs[key]}
+        keys = {key for key in ours.keys() & theirs.keys()
+                if key.startswith(SHARED) and not key.startswith(OWN) and ours[key] != theirs[key]}
         for key in keys and keys.intersection(unequal(*pair)):
             found[key] = f"{key} is {ours[key]}, that of the baseline {theirs[key]}"
         ours, theirs = map(data_of, pair)
-        found |= {what: f"the {what} is not the baseline's" for what in ours.keys() & theirs.keys() if ours[what] != theirs[what]}
+        found |= {what: f"the {what} is not the baseline's"
+                  for what in ours.keys() & theirs.keys() if ours[what] != theirs[what]}
     return [found[key] for key in sorted(found)]
 
 
@@ -353,8 +363,8 @@ def collect(protocol: Protocol, folders: Iterable[Path], shots: str | None = Non
     for (dataset, trainer, config, _, column), own in texts.items():
         if len(own) > 1 and len(different := kinds(own.values())) > 1:
             (path, one), (other_path, other) = different[:2]
-            problems.append(f"{trainer}/{config} on {dataset} ({column}) mixes {len(different)} configurations, e.g. '{path}' and '{other_path}' "
-                            f"({', '.join(unequal(one, other))}): do not trust its mean")
+            problems.append(f"{trainer}/{config} on {dataset} ({column}) mixes {len(different)} configurations, e.g. '{path}' and "
+                            f"'{other_path}' ({', '.join(unequal(one, other))}): do not trust its mean")
     for ((dataset, trainer, config, _), seed), found in epochs.items():
         if found[True] and len(every := found[True] | found[False]) > 1:
             names = " and ".join(sorted("the best" if epoch is None else str(epoch) for epoch in every))
@@ -369,8 +379,12 @@ def uneven(rows: Iterable[Row]) -> list[str]:
         for column, found in row.tested.items():
             for number in sorted(found):
                 numbers[row.dataset, column].setdefault(number, row.name)
-    return [f"{dataset} ({column}) was tested on different numbers of images ({', '.join(f'{number:,} by {name}' for number, name in found.items())}): "
-            "do not compare them" for (dataset, column), found in numbers.items() if len(found) > 1]
+    sentences = []
+    for (dataset, column), found in numbers.items():
+        if len(found) > 1:
+            counts = ", ".join(f"{number:,} by {name}" for number, name in found.items())
+            sentences.append(f"{dataset} ({column}) was tested on different numbers of images ({counts}): do not compare them")
+    return sentences
 
 
 def lacking(rows: Iterable[Row]) -> list[str]:

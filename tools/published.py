@@ -83,7 +83,7 @@ def test_images() -> dict[str, int]:
 
 @dataclass(frozen=True)
 class OtherTest:
-    """A test of ours that is not the published one: on so many images of a data set whose published test part has `whole`."""
+    """A test of ours on `images` images of a data set whose published test part has `whole`."""
 
     name: str
     images: int
@@ -91,10 +91,10 @@ class OtherTest:
 
 
 def other_tests(protocol: str, ours: list[Row]) -> dict[tuple[str, str], OtherTest]:
-    """Of {(data set, column): ...} those of `ours` that cannot stand beside published ones: tests on a miniature, a part, another split.
+    """{(data set, column): test} of what cannot stand beside published numbers: a miniature, a part, another split.
 
-    Of base and new classes the two together count. Where only one of them was tested, a quarter of all is enough, since the
-    published halves have 37% to 63%.
+    Of base and new classes the two together count. Where only one of them was tested, a quarter of all is
+    enough, since the published halves have 37% to 63%.
     """
     least: dict[str, dict[str, int]] = {}
     for row in ours:
@@ -118,7 +118,7 @@ def other_tests(protocol: str, ours: list[Row]) -> dict[tuple[str, str], OtherTe
 def rows(protocol: str, ours: list[Row], columns: list[str]) -> tuple[list[Row], list[str]]:
     """Rows of published methods for the data sets, averages and columns of `ours`, and a footnote for each source. Empty for protocols without any.
 
-    Cells that our runs did not test on as many images as the published test set has are left out, which a sentence tells.
+    Cells of other tests (`other_tests`) are left out, which a sentence tells.
     """
     if protocol not in TASKS:
         return [], []
@@ -143,6 +143,7 @@ def rows(protocol: str, ours: list[Row], columns: list[str]) -> tuple[list[Row],
         row = found.setdefault((dataset, entry["method"]), Row(dataset, f"{entry['method']} (published)", "", "16", published=True))
         row.values[column][0] = float(entry["value"])
         row.config += f"[{number}]" if f"[{number}]" not in row.config else ""  # where a config stands in our rows, the footnotes in these
-    sentences = [f"published numbers do not stand beside {test.name}: our runs tested {test.images:,} images, and the published test set has {test.whole:,}"
+    sentences = [f"published numbers do not stand beside {test.name}: our runs tested {test.images:,} images, "
+                 f"and the published test set has {test.whole:,}"
                  for test in sorted(left_out, key=lambda test: test.name)]
     return list(found.values()), sentences + [f"[{number}] {source}: {NOTES.get(status, status)}" for (source, status), number in notes.items()]

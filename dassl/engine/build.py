@@ -31,17 +31,22 @@ def settings_hash(cfg) -> str:
 
 
 def run_hash(cfg, data: dict[str, str] | None = None) -> str:
-    """The hash of what a run of `cfg` depends on; `data` is `data_hashes(cfg)`, if it is known already. Compare two with `identity.same_run`."""
+    """The hash of what a run of `cfg` depends on. Compare two hashes with `identity.same_run`.
+
+    data: `data_hashes(cfg)`, if it is known already.
+    """
     return identity.joined(settings_hash(cfg), data_hashes(cfg) if data is None else data)
 
 
 def data_files(cfg) -> dict[str, str]:
-    """{what it is, in words: file, or folder whose images' names count} of all that decides which images are in which part and class.
+    """{what it is, in words: path} of all that decides which images are in which part and class.
 
-    A data set names them in its class method `content(cfg)`; {} if it does not, as those written for upstream Dassl.
+    Of a folder the names of its images count. A data set tells in its class method `content(cfg)`; {} for one
+    without, as those written for upstream Dassl are.
     """
-    name = cfg.DATASET.NAME
-    content = getattr(DATASET_REGISTRY.get(name), "content", None) if name in DATASET_REGISTRY else None
+    if cfg.DATASET.NAME not in DATASET_REGISTRY:
+        return {}
+    content = getattr(DATASET_REGISTRY.get(cfg.DATASET.NAME), "content", None)
     return content(cfg) if content else {}
 
 
@@ -53,15 +58,19 @@ def data_hashes(cfg) -> dict[str, str]:
 
 def _content(cfg, path: str) -> str | None:
     names = getattr(DATASET_REGISTRY.get(cfg.DATASET.NAME), "image_names", None)
-    return identity.names_hash(path, names) if names and osp.isdir(path) else identity.file_hash(path)
+    if names and osp.isdir(path):
+        return identity.names_hash(path, names)
+    return identity.file_hash(path)
 
 
 def stored_settings(config: dict) -> dict[str, tuple]:
-    """{key: (what counts, what the configuration says)} of `run_settings` of a stored configuration ("config" of a results.json).
+    """`run_settings` of a stored configuration: {key: (what counts, what the configuration says)}.
 
-    The two differ for a file that is there: its content counts. Raises AttributeError, KeyError or TypeError for what is no whole configuration.
+    config: "config" of a results.json. The two differ for a file that is there: its content counts. Raises
+    AttributeError, KeyError or TypeError for what is no whole configuration.
     """
-    return {key: (value, functools.reduce(operator.getitem, key.split("."), config)) for key, value in run_settings(CfgNode(config)).items()}
+    return {key: (value, functools.reduce(operator.getitem, key.split("."), config))
+            for key, value in run_settings(CfgNode(config)).items()}
 
 
 def differences(stored: dict, cfg) -> list[tuple[str, object, object]]:
@@ -86,13 +95,17 @@ def in_words(found: list[tuple[str, object, object]]) -> str:
 
 
 def difference(found: dict, cfg, data: dict[str, str] | None = None) -> str:
-    """How the run that left `found`, a results.json or checkpoint, differs from another one, of `cfg`, in words. `data` as for `run_hash`."""
+    """How the run that left `found`, a results.json or checkpoint, differs from a run of `cfg`, in words.
+
+    data: as for `run_hash`.
+    """
     try:
         different = differences(found.get("config"), cfg)
     except (AttributeError, KeyError, TypeError):
         return "it holds no whole configuration"
     changed = identity.changes(found.get("data"), data_hashes(cfg) if data is None else data)
-    said = [in_words(different)] * bool(different) + [f"the {what} changed since" for what in changed]
+    said = [in_words(different)] if different else []
+    said += [f"the {what} changed since" for what in changed]
     return "; ".join(said) or "the content of the weights file"
 
 

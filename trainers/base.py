@@ -45,13 +45,6 @@ def check_option(cfg, key: str, allowed: Sequence) -> None:
         raise UserError(f"{key} is '{value}': choose one of {', '.join(map(str, allowed))}")
 
 
-def check_least(cfg, key: str, least: int = 1) -> None:
-    """Raise UserError unless the value of `key`, a dotted path in `cfg`, is `least` or more."""
-    value = value_of(cfg, key)
-    if value < least:
-        raise UserError(f"{key} is {value}: set it to {least} or more")
-
-
 @dataclass
 class Features:
     """Unit-norm features of a step in float32 and CLIP's inverse temperature (a scalar).
@@ -87,7 +80,6 @@ class PromptTrainer(TrainerX):
     """
 
     options = ""
-    counts: tuple[str, ...] = ()  # keys of its node that have to be 1 or more
     model_name = "prompt_learner"
 
     # What a method overrides
@@ -240,11 +232,10 @@ class PromptTrainer(TrainerX):
     _cached_text: Tensor | None = None
 
     def check_cfg(self, cfg) -> None:
-        check_least(cfg, "TRAINER.CACHED_VIEWS", 0)
+        if cfg.INPUT.NO_TRANSFORM:
+            raise UserError("INPUT.NO_TRANSFORM is True, but CLIP reads pictures of one size as numbers: set it to False")
         if not self.options:
             return
-        for name in self.counts:
-            check_least(cfg, f"TRAINER.{self.options}.{name}")
         key = f"TRAINER.{self.options}.PREC"
         check_option(cfg, key, PRECISIONS)
         if cfg.TRAINER[self.options].PREC == "fp16" and not (cfg.USE_CUDA and torch.cuda.is_available()):

@@ -10,20 +10,23 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import Features
-from trainers.errors import UserError
 from trainers.ivlp import IVLP, ivlp_options
+from trainers.options import rules
 from trainers.parallel import gather
 from trainers.templates import SIXTY
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Add TRAINER.PROMPTSRC, with the published names and defaults."""
-    cfg.TRAINER.PROMPTSRC = CfgNode({
+    rules.declare(cfg, "TRAINER.PROMPTSRC", {
         **ivlp_options(4),
-        "TEXT_LOSS_WEIGHT": 25.0,  # of the L1 distance of text features to frozen CLIP's
-        "IMAGE_LOSS_WEIGHT": 10.0,  # of the L1 distance of image features to frozen CLIP's
-        "GPA_MEAN": 15.0,  # epoch whose prompts count most in the average over epochs
-        "GPA_STD": 1.0,  # epochs
+        # of the L1 distance of text features to frozen CLIP's
+        "TEXT_LOSS_WEIGHT": rules.key(25.0, rules.number(0)),
+        # of the L1 distance of image features to frozen CLIP's
+        "IMAGE_LOSS_WEIGHT": rules.key(10.0, rules.number(0)),
+        # epoch whose prompts count most in the average over epochs
+        "GPA_MEAN": rules.key(15.0, rules.number(-1e6, 1e6)),
+        "GPA_STD": rules.key(1.0, rules.positive("set it to a positive number of epochs")),
     })
 
 
@@ -39,11 +42,6 @@ class PromptSRC(IVLP):
     """IVLP with self-consistency terms; the final prompts are a Gaussian-weighted average over the epochs."""
 
     options = "PROMPTSRC"
-
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        if cfg.TRAINER.PROMPTSRC.GPA_STD <= 0:
-            raise UserError(f"TRAINER.PROMPTSRC.GPA_STD is {cfg.TRAINER.PROMPTSRC.GPA_STD}: set it to a positive number of epochs")
 
     @cached_property
     def frozen_text(self) -> Tensor:

@@ -301,7 +301,7 @@ class CoOpDataset(DatasetBase):
                     break
         images = list_images(str(folder / cls.image_folder))
         if not images:
-            raise UserError("\n".join(cls.manual) or f"'{folder / cls.image_folder}' holds no images: delete '{folder}' and prepare {cls.__name__} again")
+            raise UserError(*cls.manual or [f"'{folder / cls.image_folder}' holds no images: delete '{folder}' and prepare {cls.__name__} again"])
         return {cls.__name__: len(images)}
 
     @classmethod

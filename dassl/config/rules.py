@@ -7,21 +7,18 @@ type: truth values, whole numbers, finite numbers and texts are told apart. `che
 """
 
 import copy
-import difflib
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from yacs.config import CfgNode
 
-from dassl.utils.tools import UserError
+from dassl.utils.registry import did_you_mean
+from dassl.utils.tools import CONTROL, UserError
 
 MOST_WHOLE = 2**31 - 1  # what every library that counts can count to
 MOST_NUMBER = 1e30  # single precision, in which models learn, ends soon after
-# Control characters, and those that separate lines or turn the direction of the text around them.
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
@@ -232,13 +229,6 @@ def _of_type(default: Any) -> Rule | None:
     """The rule of a default that was declared without one."""
     rules = {bool: Flag, int: Whole, float: Number, str: Text}
     return rules[type(default)]() if type(default) in rules else None
-
-
-def did_you_mean(value: Any, known: Sequence[str]) -> str:
-    """'did you mean 'x'? ', or nothing if nothing known is near."""
-    lowered = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(str(value).lower(), lowered, 1, 0.5)
-    return f"did you mean '{lowered[close[0]]}'? " if close else ""
 
 
 def check_value(name: str, value: Any, where: str = "") -> None:

@@ -2,6 +2,7 @@
 
 import atexit
 import datetime
+import io
 import os
 import os.path as osp
 import re
@@ -14,9 +15,11 @@ from typing import IO
 from tqdm import tqdm
 
 from dassl import distributed
-from dassl.utils.tools import UserError, mkdir_if_missing
+from dassl.utils.tools import CONTROL, UserError, escaped, mkdir_if_missing
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+# What a terminal would obey, but for colours, tabs and ends of lines: of the program itself no line has any.
+_OBEYED = re.compile(r"(\x1b\[[0-9;]*m|[\t\n\r])|" + CONTROL.pattern)
 _SILENCE_S = 30  # a log without a terminal hears from a long evaluation this often
 
 
@@ -24,7 +27,7 @@ class _LogFile:
     """A file that keeps only the final state of each line: progress bars redraw theirs with carriage returns."""
 
     def __init__(self, path: str):
-        self._path, self._file = path, open(path, "a", encoding="utf-8")  # appending, so that no process of a run overwrites what another has written
+        self._path, self._file = path, open(path, "a", encoding="utf-8", errors="backslashreplace")  # appending, so that no process of a run overwrites what another has written
         self._pending: dict[int, str] = {}  # per stream, so that a bar on stderr does not cut a line of stdout
 
     def write(self, stream: int, text: str) -> None:
@@ -61,14 +64,16 @@ class _LogFile:
 
 
 class Logger:
-    """A stream that also writes to a log file; everything else behaves as the stream it wraps."""
+    """A stream that also writes to a log file; everything else behaves as the stream it wraps. Control characters are escaped."""
 
     def __init__(self, stream: IO[str], log: _LogFile):
         self._stream, self._log = stream, log
 
     def write(self, text: str) -> int:
-        self._log.write(id(self), text)
-        return self._stream.write(text)
+        harmless = _OBEYED.sub(lambda found: found[1] or escaped(found[0]), text)
+        self._log.write(id(self), harmless)
+        self._stream.write(harmless)
+        return len(text)
 
     def __getattr__(self, name: str):
         return getattr(self._stream, name)
@@ -87,6 +92,13 @@ def _restore() -> None:
 atexit.register(_restore)
 
 
+def any_text_can_be_written() -> None:
+    """From now on stdout and stderr escape what their encoding lacks: class names need not be ASCII, nor names of files UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def setup_logger(output: str | None = None) -> None:
     """Copy stdout and stderr to `output` (a .txt or .log file) or `output`/log.txt from now on; None does nothing.
 
@@ -96,6 +108,7 @@ def setup_logger(output: str | None = None) -> None:
     if output is None:
         return
     _restore()
+    any_text_can_be_written()
     path = output if output.endswith((".txt", ".log")) else osp.join(output, "log.txt")
     mkdir_if_missing(osp.dirname(path))
     try:

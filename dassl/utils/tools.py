@@ -5,6 +5,7 @@ import os
 import os.path as osp
 import platform
 import random
+import re
 import urllib.error
 import urllib.request
 import uuid
@@ -18,12 +19,25 @@ import torch
 from PIL import Image
 
 
-class UserError(Exception):
-    """Bad input. The message is one sentence: the culprit (file or key) and the remedy."""
+# Control characters, and those that separate lines or turn the direction of the text around them: names of files and classes may have them.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
-    def __init__(self, message: str = ""):
+
+def escaped(text: str) -> str:
+    """`text` on one line, with control characters as Python writes them."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+class UserError(Exception):
+    """Bad input. The message is one sentence: the culprit (file or key) and the remedy; further lines are further arguments.
+
+    Control characters of names in it are escaped: they could change the terminal, or forge lines of the log.
+    """
+
+    def __init__(self, message: str = "", *more: str):
         # A worker process of a DataLoader wraps the sentence into its traceback.
-        super().__init__(message.strip().splitlines()[-1].rpartition("UserError: ")[2] if "Traceback" in message else message)
+        message = message.strip().splitlines()[-1].rpartition("UserError: ")[2] if "Traceback" in message else message
+        super().__init__("\n".join(map(escaped, (message, *more))))
 
 
 def mkdir_if_missing(dirname: str) -> None:

@@ -255,8 +255,8 @@ class CoOpDataset(DatasetBase):
             if not osp.isdir(needed):
                 raise UserError(f"folder '{needed}' of data set {type(self).__name__} does not exist: {self.how_to_get(cfg.DATASET.ROOT)}")
         if template := cfg.DATASET.get("TEMPLATE", ""):
-            if template.count("{}") != 1:
-                raise UserError(f"DATASET.TEMPLATE is '{template}': write one {{}} where the class name goes")
+            if not template.count("{}") == template.count("{") == template.count("}") == 1:
+                raise UserError(f"DATASET.TEMPLATE is '{template}': write one {{}} where the class name goes, and no other braces")
             self.templates = (template,)
         split = self.split(cfg)
         train, val, test = ([self._datum(row) for row in split[part]] for part in PARTS)

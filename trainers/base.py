@@ -31,18 +31,16 @@ TOKEN_BUFFERS = ("token_prefix", "token_suffix")
 FROZEN_PARTS = ("image_encoder.", "text_encoder.", "logit_scale", "prompt_learner.ZS_image_encoder.")
 
 
-def value_of(cfg, key: str):
-    """The value of `key`, a dotted path in `cfg`."""
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
+def filled(templates: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Every template filled with every name, which may have braces of its own: the first template's texts first.
 
-
-def check_option(cfg, key: str, allowed: Sequence) -> None:
-    """Raise UserError unless the value of `key`, a dotted path in `cfg`, is one of `allowed`."""
-    value = value_of(cfg, key)
-    if value not in allowed:
-        raise UserError(f"{key} is '{value}': choose one of {', '.join(map(str, allowed))}")
+    Raises UserError for a template without exactly one {}, or with other braces.
+    """
+    for template in templates:
+        if not template.count("{}") == template.count("{") == template.count("}") == 1:
+            raise UserError(f"the template '{template}' needs one {{}} where the class name goes, and no other braces: correct the data "
+                            "set's templates, or set DATASET.TEMPLATE")
+    return [template.replace("{}", name) for template in templates for name in names]
 
 
 @dataclass
@@ -130,11 +128,11 @@ class PromptTrainer(TrainerX):
 
     def class_texts(self) -> list[str]:
         """The data set's first template, filled with each class name."""
-        return [self.template.format(name) for name in self.classnames]
+        return filled([self.template], self.classnames)
 
     def ensemble_features(self, templates: Sequence[str], at_length_1: bool = True) -> Tensor:
         """Unit-norm mean (C, D) over templates of frozen CLIP's text features, each at length 1 or as it was encoded."""
-        texts = [template.format(name) for template in templates for name in self.classnames]
+        texts = filled(templates, self.classnames)
         return unit(self.backbone.encode_texts(texts, at_length_1).unflatten(0, (len(templates), -1)).mean(0))
 
     def template_features(self, labels: Tensor) -> Tensor:
@@ -236,9 +234,10 @@ class PromptTrainer(TrainerX):
             raise UserError("INPUT.NO_TRANSFORM is True, but CLIP reads pictures of one size as numbers: set it to False")
         if not self.options:
             return
-        key = f"TRAINER.{self.options}.PREC"
-        check_option(cfg, key, PRECISIONS)
-        if cfg.TRAINER[self.options].PREC == "fp16" and not (cfg.USE_CUDA and torch.cuda.is_available()):
+        key, precision = f"TRAINER.{self.options}.PREC", cfg.TRAINER[self.options].PREC
+        if precision not in PRECISIONS:  # of a method that declares no rules
+            raise UserError(f"{key} is '{precision}': choose one of {', '.join(PRECISIONS)}")
+        if precision == "fp16" and not (cfg.USE_CUDA and torch.cuda.is_available()):
             raise UserError(f"{key} fp16 needs a CUDA device: set {key} to fp32 or amp")
 
     def build_backbone(self) -> None:

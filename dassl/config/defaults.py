@@ -41,7 +41,7 @@ _TRAIN_LOADER = {
 
 DEFAULTS = {
     "VERSION": key(1, one_of(1)),
-    "OUTPUT_DIR": key("./output", path()),
+    "OUTPUT_DIR": key("./output", path(utf8=True)),
     "RESUME": key("", path()),  # folder of an earlier run to continue; OUTPUT_DIR itself is always looked at
     "EVAL_ONLY": False,  # True: a test only (train.py --eval-only): what only training needs is not made
     "SEED": key(-1, whole(most=2**63 - 1)),  # negative: not seeded

@@ -113,15 +113,25 @@ class Text(Rule):
 class Path(Text):
     """The path of a file or folder, or a name that could be one; `~` is the home folder."""
 
+    utf8: bool = False  # whether a library writes there that takes no other names
+
     def fits(self, value: Any) -> bool:
-        return super().fits(value) and value not in ("None", "null") and not value.startswith("~")
+        if not super().fits(value) or self.utf8 and value != _as_utf8(value):
+            return False
+        return value not in ("None", "null") and not value.startswith("~")
 
     def advice(self, value: Any) -> str:
         if value in ("None", "null"):
             return f"leave it empty, or write ./{value} for a path of that name"
         if isinstance(value, str) and value.startswith("~"):
             return "no home folder is known for it, write the path out"
+        if isinstance(value, str) and value != _as_utf8(value):
+            return "TensorBoard writes to UTF-8 names only, rename that folder or choose another"
         return super().advice(value)
+
+
+def _as_utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 @dataclass(frozen=True)

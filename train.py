@@ -17,10 +17,10 @@ from dassl import distributed, strict_yaml
 from dassl.config import get_cfg_default, merge_from_dict, merge_from_list
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, build_trainer, difference, differences, in_words, run_hash
+from dassl.printable import CONTROL
 from dassl.utils import UserError, check_availability, collect_env_info, read_json, set_random_seed, setup_logger
 from dassl.utils.logger import any_text_can_be_written
 from dassl.utils.registry import did_you_mean
-from dassl.utils.tools import CONTROL
 
 # Flag -> config key.
 FLAGS = {"root": "DATASET.ROOT", "output_dir": "OUTPUT_DIR", "resume": "RESUME", "seed": "SEED", "eval_only": "EVAL_ONLY",

@@ -113,7 +113,7 @@ def table(reports: list[Report]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m datasets.check", formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="data sets (default: all)")
-    parser.add_argument("--root", default="data", help="folder of all data sets (default: data)")
+    parser.add_argument("--root", type=osp.expanduser, default="data", help="folder of all data sets (default: data)")
     parser.add_argument("--images", action="store_true", help="read every image")
     args = parser.parse_args(arguments)
     try:

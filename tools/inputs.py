@@ -6,12 +6,19 @@ import os
 import sys
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
+
+from dassl.printable import Harmless, escaped, harmless
 
 
 class InputError(Exception):
     """Bad input. The message is one sentence: the culprit and the remedy."""
+
+
+def path(text: str) -> Path:
+    """A path of the command line; `~` is the home folder."""
+    return Path(os.path.expanduser(text))
 
 
 def main(run: Callable[[argparse.Namespace], int], args: argparse.Namespace, *kinds: type[Exception], interrupted: str = "interrupted") -> int:
@@ -20,11 +27,12 @@ def main(run: Callable[[argparse.Namespace], int], args: argparse.Namespace, *ki
         if isinstance(stream, io.TextIOWrapper):  # names of files need not be text
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = run(args)
+        with redirect_stdout(Harmless(sys.stdout)), redirect_stderr(Harmless(sys.stderr)):
+            code = run(args)
         sys.stdout.flush()
         return code
     except (InputError, *kinds) as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {escaped(str(error))}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write(f"{interrupted}\n")
@@ -40,7 +48,7 @@ def write(path: Path, save: Callable[[Path], None] | str, option: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(save, str):
-            part.write_text(save, encoding="utf-8", errors="backslashreplace")  # names of files need not be text
+            part.write_text(harmless(save), encoding="utf-8", errors="backslashreplace")  # names of files need not be text
         else:
             save(part)
         part.replace(path)

@@ -13,6 +13,8 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+from tools import inputs
+
 TABLE = Path(__file__).resolve().parent.parent / "datasets" / "emoji.csv"
 COLUMNS = ("hexcode", "name", "family", "class", "split")
 
@@ -77,7 +79,7 @@ def rows(emojibase: Path) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--emojibase", type=Path, required=True, help="folder of the unpacked emojibase-data package")
+    parser.add_argument("--emojibase", type=inputs.path, required=True, help="folder of the unpacked emojibase-data package")
     table = rows(parser.parse_args().emojibase)
     with open(TABLE, "w", newline="") as handle:
         writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")

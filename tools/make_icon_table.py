@@ -11,9 +11,9 @@ import hashlib
 import json
 import re
 from collections import Counter, defaultdict
-from pathlib import Path
 
 from datasets.icons import TABLE
+from tools import inputs
 from tools.pretrain_data import fetch
 
 SETS = {"icon-park": "Apache-2.0", "solar": "CC BY 4.0", "iconoir": "MIT", "streamline-ultimate-color": "CC BY 4.0"}
@@ -67,7 +67,7 @@ def family(name: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--packages", type=Path, required=True, help="folder of the npm packages")
+    parser.add_argument("--packages", type=inputs.path, required=True, help="folder of the npm packages")
     packages = parser.parse_args().packages
     class_of = {category: name for name, categories in CLASSES.items() for category in categories.split(", ")}
     members: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))

@@ -25,6 +25,7 @@ from datasets.check import MINIATURE
 from datasets.imagenet import ImageNet, ImageNetTest
 from datasets.imagenetv2 import ImageNetV2
 from datasets.prepare import find, prepared_classes
+from tools import inputs
 
 PER_CLASS = {"train": 5, "val": 1, "test": 2}  # pictures; where the official files know training and validation together, 6 and 2
 MODES = ("RGB", "RGB", "RGB", "L", "RGB", "CMYK")
@@ -223,7 +224,7 @@ def make(cls: type[CoOpDataset], root: Path, split: bool = True) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tools.miniatures", formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="data set, or all")
-    parser.add_argument("--root", required=True, type=Path)
+    parser.add_argument("--root", required=True, type=inputs.path)
     parser.add_argument("--no-split", dest="split", action="store_false")
     args = parser.parse_args(arguments)
     try:

@@ -20,6 +20,7 @@ from dassl.config import get_cfg_default, merge_from_dict
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY, run_hash
+from dassl.printable import CONTROL
 from dassl.utils import UserError, read_json
 from tools import inputs
 from trainers.base import PromptTrainer
@@ -27,13 +28,13 @@ from trainers.base import PromptTrainer
 
 def add_arguments(parser: argparse.ArgumentParser, classes: bool = True) -> None:
     """The arguments that `load_from` reads."""
-    parser.add_argument("--model-dir", required=True, metavar="DIR", help="folder of a finished run: it holds results.json and the checkpoint")
+    parser.add_argument("--model-dir", type=osp.expanduser, required=True, metavar="DIR", help="folder of a finished run: it holds results.json and the checkpoint")
     parser.add_argument("--load-epoch", type=int, metavar="N", help="epoch to load; without it the model that the run tested")
-    parser.add_argument("--weights", default="", metavar="BACKBONE", help="the run's CLIP, if it is no longer where the run found it")
+    parser.add_argument("--weights", type=osp.expanduser, default="", metavar="BACKBONE", help="the run's CLIP, if it is no longer where the run found it")
     if classes:
         names = parser.add_mutually_exclusive_group()
         names.add_argument("--classes", metavar='"cat,dog"', help="class names instead of those of the training")
-        names.add_argument("--classes-file", metavar="FILE", help="the same, one name a line")
+        names.add_argument("--classes-file", type=osp.expanduser, metavar="FILE", help="the same, one name a line")
 
 
 def load_from(args: argparse.Namespace) -> PromptTrainer:
@@ -59,6 +60,8 @@ def class_names(args: argparse.Namespace) -> list[str] | None:
     where = "--classes" if path is None else f"--classes-file '{path}'"
     if not names:
         raise UserError(f"{where} holds no class name: give one or more")
+    if odd := next((name for name in names if CONTROL.search(name)), None):
+        raise UserError(f"{where} has the class name {odd!r} with control characters: correct it")
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"{where} names '{twice}' twice: give every class once")
     return names

@@ -14,8 +14,9 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from dassl.printable import CONTROL
 from dassl.utils.registry import did_you_mean
-from dassl.utils.tools import CONTROL, UserError
+from dassl.utils.tools import UserError
 
 MOST_WHOLE = 2**31 - 1  # what every library that counts can count to
 MOST_NUMBER = 1e30  # single precision, in which models learn, ends soon after

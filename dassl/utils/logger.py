@@ -15,11 +15,10 @@ from typing import IO
 from tqdm import tqdm
 
 from dassl import distributed
-from dassl.utils.tools import CONTROL, UserError, escaped, mkdir_if_missing
+from dassl.printable import Harmless, harmless
+from dassl.utils.tools import UserError, mkdir_if_missing
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-# What a terminal would obey, but for colours, tabs and ends of lines: of the program itself no line has any.
-_OBEYED = re.compile(r"(\x1b\[[0-9;]*m|[\t\n\r])|" + CONTROL.pattern)
 _SILENCE_S = 30  # a log without a terminal hears from a long evaluation this often
 
 
@@ -63,20 +62,16 @@ class _LogFile:
             self._give_up()
 
 
-class Logger:
-    """A stream that also writes to a log file; everything else behaves as the stream it wraps. Control characters are escaped."""
+class Logger(Harmless):
+    """A stream that also writes to a log file."""
 
     def __init__(self, stream: IO[str], log: _LogFile):
-        self._stream, self._log = stream, log
+        super().__init__(stream)
+        self._log = log
 
     def write(self, text: str) -> int:
-        harmless = _OBEYED.sub(lambda found: found[1] or escaped(found[0]), text)
-        self._log.write(id(self), harmless)
-        self._stream.write(harmless)
-        return len(text)
-
-    def __getattr__(self, name: str):
-        return getattr(self._stream, name)
+        self._log.write(id(self), harmless(text))
+        return super().write(text)
 
 
 _open: list = []  # [log file, stdout before, stderr before]

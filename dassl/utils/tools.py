@@ -5,7 +5,6 @@ import os
 import os.path as osp
 import platform
 import random
-import re
 import urllib.error
 import urllib.request
 import uuid
@@ -18,14 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-
-# Control characters, and those that separate lines or turn the direction of the text around them: names of files and classes may have them.
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-
-
-def escaped(text: str) -> str:
-    """`text` on one line, with control characters as Python writes them."""
-    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+from dassl.printable import escaped
 
 
 class UserError(Exception):

@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dassl.printable import CONTROL
 from dassl.utils import UserError, check_availability, download_url
-from dassl.utils.tools import CONTROL
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+import torch
 
 import datasets
 import train
@@ -13,6 +14,7 @@ import trainers
 from dassl import strict_yaml
 from dassl.config import cfg_to_dict, closest, get_cfg_default, merge_from_dict, merge_from_list, rules
 from dassl.engine.trainer import check_basics
+from dassl.optim import build_optimizer
 from dassl.utils import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -134,10 +136,23 @@ def test_values_that_do_not_go_together(case):
         check_basics(cfg)
 
 
+def test_staged_rates_reach_every_parameter_and_name_parts_that_are_there():
+    cfg = defaults()
+    merge_from_list(cfg, ["OPTIM.STAGED_LR", "True", "OPTIM.NEW_LAYERS", "('head',)", "OPTIM.LR", "0.5", "OPTIM.BASE_LR_MULT", "0.5"])
+    model = torch.nn.Module()
+    model.own, model.body, model.head = torch.nn.Parameter(torch.zeros(2)), torch.nn.Linear(2, 3), torch.nn.Linear(3, 4)
+    rates = {parameter: group["lr"] for group in build_optimizer(model, cfg.OPTIM).param_groups for parameter in group["params"]}
+    assert {name: rates[parameter] for name, parameter in model.named_parameters()} == {
+        "own": 0.25, "body.weight": 0.25, "body.bias": 0.25, "head.weight": 0.5, "head.bias": 0.5}
+    merge_from_list(cfg, ["OPTIM.NEW_LAYERS", "('heads',)"])
+    with pytest.raises(UserError, match="OPTIM.NEW_LAYERS names 'heads': the model's parts are body, head"):
+        build_optimizer(model, cfg.OPTIM)
+
+
 EARLY = {
     "OPTIM.NAME": ("sdg", "did you mean 'sgd'?"), "OPTIM.LR_SCHEDULER": ("cosin", "choose one of single_step"),
     "OPTIM.WARMUP_TYPE": ("fast", "choose one of constant, linear"), "DATALOADER.TRAIN_X.SAMPLER": ("RandomSample", "did you mean 'RandomSampler'?"),
-    "TEST.EVALUATOR": ("Clasification", "choose one of Classification"), "INPUT.INTERPOLATION": ("cubic", "choose one of bilinear"),
+    "DATALOADER.TEST.SAMPLER": ("RandomClassSampler", "choose one of SequentialSampler, RandomSampler"), "TEST.EVALUATOR": ("Clasification", "choose one of Classification"), "INPUT.INTERPOLATION": ("cubic", "choose one of bilinear"),
     "INPUT.TRANSFORMS": ("('normalise',)", "give a list of some of random_resized_crop"), "TRAINER.COOP.PREC": ("fp64", "choose one of fp32"),
     "DATASET.SUBSAMPLE_CLASSES": ("novel", "choose one of all, base, new"), "VERSION": ("2", "choose one of 1"),
     "OPTIM.LR": ("1e300", r"set it to a number from 0 to 1e\+30"), "INPUT.GB_K": ("4", "set it to an odd whole number from 1"),

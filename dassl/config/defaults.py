@@ -98,7 +98,8 @@ DEFAULTS = {
         "PERSISTENT_WORKERS": False,  # True: training workers live on between epochs: faster epochs, but a resumed run draws other augmentations
         "TRAIN_X": dict(_TRAIN_LOADER),
         "TRAIN_U": {"SAME_AS_X": True, **_TRAIN_LOADER},
-        "TEST": {"SAMPLER": key("SequentialSampler", _SAMPLERS), "BATCH_SIZE": key(32, whole(1))},
+        # a test counts every image once
+        "TEST": {"SAMPLER": key("SequentialSampler", one_of("SequentialSampler", "RandomSampler")), "BATCH_SIZE": key(32, whole(1))},
     },
     "MODEL": {
         "INIT_WEIGHTS": key("", path()),

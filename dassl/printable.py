@@ -1,4 +1,7 @@
-"""Names of files and classes may hold what a terminal obeys; nothing here needs torch, which takes seconds to import."""
+"""Names of files and classes may hold what a terminal obeys: it is escaped here.
+
+Nothing here needs torch, which takes seconds to import.
+"""
 
 import re
 from typing import IO
@@ -15,12 +18,12 @@ def escaped(text: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """Lines of a program, which may be coloured, with every other control character escaped: none of them is the program's own."""
+    """Lines of a program, with every control character escaped but colours, tabs and ends of lines."""
     return _OBEYED.sub(lambda found: found[1] or escaped(found[0]), text)
 
 
 class Harmless:
-    """A stream on which no text can change the terminal; everything else behaves as the stream it wraps."""
+    """A stream on which no text can change the terminal; all else is as of the stream it wraps."""
 
     def __init__(self, stream: IO[str]):
         self._stream = stream

@@ -1,4 +1,7 @@
-"""How trainers declare options: a default and what it may be, once (`dassl.config.rules`). Upstream Dassl has no rules: defaults are left."""
+"""How trainers declare options: a default and what a key may hold, once (`dassl.config.rules`).
+
+Upstream Dassl has no rules: there only the defaults are left.
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,14 +1,25 @@
-"""Every key that the engine knows: its default and what it may be. Trainers add their own nodes under TRAINER."""
+"""Every key that the engine knows: its default and what it may hold. Trainers add nodes of their own."""
 
 from collections.abc import Callable
 from importlib import import_module
 
-from dassl.config.rules import Key, Several, key, number, one_of, path, positive, several, text, whole
+from dassl.config.rules import (
+    Key,
+    Several,
+    key,
+    number,
+    one_of,
+    path,
+    positive,
+    several,
+    text,
+    whole,
+)
 from dassl.utils.registry import Registry
 
 
 def _listed(module: str, name: str) -> Callable[[], list[str]]:
-    """The names in a list, dict or registry of another module, asked for when needed: some modules import this one."""
+    """The names in a list, dict or registry of another module, asked for when they are needed."""
     def names() -> list[str]:
         found = getattr(import_module(module), name)
         return found.registered_names() if isinstance(found, Registry) else list(found)
@@ -54,7 +65,8 @@ DEFAULTS = {
     "INPUT": {
         "SIZE": key((224, 224), several(
             whole(1), "give height and width, two whole numbers from 1, such as (224, 224)", 2)),
-        "INTERPOLATION": key("bilinear", one_of(_listed("dassl.data.transforms.transforms", "INTERPOLATION_MODES"))),
+        "INTERPOLATION": key("bilinear", one_of(
+            _listed("dassl.data.transforms.transforms", "INTERPOLATION_MODES"))),
         "TRANSFORMS": key((), _transforms()),
         "NO_TRANSFORM": False,
         "PIXEL_MEAN": key([0.485, 0.456, 0.406], several(
@@ -63,7 +75,8 @@ DEFAULTS = {
             positive(), "give three positive numbers, for red, green and blue", 3)),
         "CROP_PADDING": key(4, whole(0, 4096)),
         "RRCROP_SCALE": key((0.08, 1.0), several(
-            number(1e-6, 1), "give the least and the greatest share of the area to keep, above 0 and up to 1",
+            number(1e-6, 1),
+            "give the least and the greatest share of the area to keep, above 0 and up to 1",
             2, rising=True)),
         "CUTOUT_N": key(1, whole(1)),
         "CUTOUT_LEN": key(16, whole(2)),
@@ -99,14 +112,18 @@ DEFAULTS = {
         "TRAIN_X": dict(_TRAIN_LOADER),
         "TRAIN_U": {"SAME_AS_X": True, **_TRAIN_LOADER},
         # a test counts every image once
-        "TEST": {"SAMPLER": key("SequentialSampler", one_of("SequentialSampler", "RandomSampler")), "BATCH_SIZE": key(32, whole(1))},
+        "TEST": {
+            "SAMPLER": key("SequentialSampler", one_of("SequentialSampler", "RandomSampler")),
+            "BATCH_SIZE": key(32, whole(1)),
+        },
     },
     "MODEL": {
         "INIT_WEIGHTS": key("", path()),
         "BACKBONE": {"NAME": key("", path()), "PRETRAINED": True},
         "HEAD": {
             "NAME": key("", one_of(_listed("dassl.modeling", "HEAD_REGISTRY"), empty=True)),
-            "HIDDEN_LAYERS": key((), several(whole(1), "give whole numbers from 1, such as (512, 256)")),
+            "HIDDEN_LAYERS": key((), several(
+                whole(1), "give whole numbers from 1, such as (512, 256)")),
             "ACTIVATION": key("relu", one_of("relu", "leaky_relu", "gelu", "tanh")),
             "BN": True,
             "DROPOUT": key(0.0, number(0, 1)),
@@ -127,7 +144,8 @@ DEFAULTS = {
         "BASE_LR_MULT": key(0.1, number(0)),
         "LR_SCHEDULER": key("single_step", one_of(_listed("dassl.optim.lr_scheduler", "AVAI_SCHEDS"))),
         "STEPSIZE": key((-1,), several(  # epochs; -1 = MAX_EPOCH
-            whole(1, besides=-1), "give one or more epochs from 1, the earlier ones first, or (-1,)", least=1, rising=True)),
+            whole(1, besides=-1), "give one or more epochs from 1, the earlier ones first, or (-1,)",
+            least=1, rising=True)),
         "GAMMA": key(0.1, number(0)),
         "MAX_EPOCH": key(10, whole(1)),
         "WARMUP_EPOCH": key(-1, whole(-1)),
@@ -139,7 +157,8 @@ DEFAULTS = {
     "TRAIN": {
         "CHECKPOINT_FREQ": key(0, whole(0)),  # epochs; 0 = only after the last one
         "PRINT_FREQ": key(10, whole(1)),  # batches
-        "COUNT_ITER": key("train_x", one_of("train_x", "train_u", "smaller_one")),  # length of an epoch of TrainerXU
+        # length of an epoch of TrainerXU
+        "COUNT_ITER": key("train_x", one_of("train_x", "train_u", "smaller_one")),
     },
     "TEST": {
         "EVALUATOR": key("Classification", one_of(_listed("dassl.evaluation", "EVALUATOR_REGISTRY"))),

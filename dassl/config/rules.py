@@ -1,9 +1,13 @@
-"""What a key of the configuration may hold: declared once, beside the key's default, and checked before anything is read.
+"""What a key of the configuration may hold: declared once, beside its default, and checked early.
 
-    declare(cfg, "TRAINER.MINE", {"N_CTX": key(16, whole(1)), "MODE": key("fast", one_of("fast", "exact"))})
+    declare(cfg, "TRAINER.MINE", {
+        "N_CTX": key(16, whole(1)),
+        "MODE": key("fast", one_of("fast", "exact")),
+    })
 
-adds keys with their defaults to a configuration and remembers their rules by dotted name. A default without a rule takes the rule of its
-type: truth values, whole numbers, finite numbers and texts are told apart. `check` looks at a whole configuration.
+adds keys with their defaults to a configuration and keeps their rules by dotted name. A default
+without a rule takes that of its type: truth values, whole numbers, finite numbers and texts are
+told apart. `check` looks at a whole configuration.
 """
 
 import copy
@@ -24,7 +28,7 @@ MOST_NUMBER = 1e30  # single precision, in which models learn, ends soon after
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value may be. A subclass says whether a value `fits` and, where it does not, which `advice` ends the sentence."""
+    """What a value may be: whether it `fits` and, where it does not, which `advice` ends the sentence."""
 
     def fits(self, value: Any) -> bool:
         raise NotImplementedError
@@ -83,16 +87,20 @@ class Whole(Rule):
     def fits(self, value: Any) -> bool:
         if type(value) is not int:
             return False
-        return value == self.besides or self.least <= value <= self.most and (value % 2 == 1 or not self.odd)
+        inside = self.least <= value <= self.most
+        return value == self.besides or inside and (value % 2 == 1 or not self.odd)
 
     def advice(self, value: Any) -> str:
         besides = "" if self.besides is None else f"{self.besides} or "
         kind = "an odd whole number" if self.odd else "a whole number"
-        if type(value) is int and value > self.most or self.most < MOST_WHOLE and self.least > -MOST_WHOLE:
+        bounded = self.most < MOST_WHOLE and self.least > -MOST_WHOLE
+        if type(value) is int and value > self.most or bounded:
             return f"set it to {besides}{kind} from {self.least} to {self.most}"
         if self.least == -MOST_WHOLE:
             return f"set it to {besides}{kind}"
-        return f"set it to {besides}{self.least} or more" if not self.odd else f"set it to {kind} from {self.least}"
+        if self.odd:
+            return f"set it to {kind} from {self.least}"
+        return f"set it to {besides}{self.least} or more"
 
 
 @dataclass(frozen=True)
@@ -102,12 +110,15 @@ class Text(Rule):
     empty: bool = True
 
     def fits(self, value: Any) -> bool:
-        return isinstance(value, str) and not CONTROL.search(value) and bool(self.empty or value.strip())
+        if not isinstance(value, str) or CONTROL.search(value):
+            return False
+        return self.empty or bool(value.strip())
 
     def advice(self, value: Any) -> str:
         if isinstance(value, str) and CONTROL.search(value):
             return "write it on one line, without control characters"
-        return f"write a text{', or two quotes for an empty one' if self.empty else ' that is not empty'}"
+        more = ", or two quotes for an empty one" if self.empty else " that is not empty"
+        return f"write a text{more}"
 
 
 @dataclass(frozen=True)
@@ -140,7 +151,9 @@ class Template(Text):
     """A text with one {} where the class name goes, or empty."""
 
     def fits(self, value: Any) -> bool:
-        return super().fits(value) and (value == "" or value.count("{}") == value.count("{") == value.count("}") == 1)
+        if not super().fits(value):
+            return False
+        return value == "" or value.count("{}") == value.count("{") == value.count("}") == 1
 
     def advice(self, value: Any) -> str:
         if isinstance(value, str) and not CONTROL.search(value):
@@ -150,7 +163,7 @@ class Template(Text):
 
 @dataclass(frozen=True)
 class OneOf(Text):
-    """One of the texts of `choices`, which may be a function that tells them when they are needed."""
+    """One of `choices`, which may be a function that tells them when they are needed."""
 
     choices: Sequence | Callable[[], Iterable] = ()
     empty: bool = False
@@ -159,7 +172,9 @@ class OneOf(Text):
         return list(self.choices() if callable(self.choices) else self.choices)
 
     def fits(self, value: Any) -> bool:
-        return self.empty and value == "" or any(type(value) is type(choice) and value == choice for choice in self.known())
+        if self.empty and value == "":
+            return True
+        return any(type(value) is type(choice) and value == choice for choice in self.known())
 
     def advice(self, value: Any) -> str:
         known = [str(choice) for choice in self.known()]
@@ -169,7 +184,7 @@ class OneOf(Text):
 
 @dataclass(frozen=True)
 class Several(Rule):
-    """A list or tuple of values that fit `item`: `count` of them, or if that is None, at least `least`."""
+    """A list or tuple of values that fit `item`: `count` of them, or without `count` at least `least`."""
 
     item: Rule
     words: str | Callable[[], str]
@@ -218,7 +233,10 @@ RULES: dict[str, Rule] = {}  # by dotted name
 
 
 def declare(cfg: CfgNode, node: str, options: Mapping) -> None:
-    """Add `options`, {name: Key, plain default, or a dict of these}, to the group `node` of `cfg`, a dotted path, and keep their rules."""
+    """Add `options` to the group `node`, a dotted path in `cfg`, and keep their rules.
+
+    options: {name: Key, plain default, or a dict of these}.
+    """
     for part in filter(None, node.split(".")):
         cfg = cfg.setdefault(part, CfgNode())
     _fill(cfg, f"{node}." if node else "", options)
@@ -243,7 +261,10 @@ def _of_type(default: Any) -> Rule | None:
 
 
 def check_value(name: str, value: Any, where: str = "") -> None:
-    """Raise UserError, naming the key, if it has a rule that the value does not fit. `where`: the file that it is in, in brackets."""
+    """Raise UserError, naming the key, if it has a rule that the value does not fit.
+
+    where: " (in 'FILE')", if the value is from a file.
+    """
     rule = RULES.get(name)
     if rule is not None and not rule.fits(value):
         raise UserError(f"{name}{where} is {shown(value)}: {rule.advice(value)}")

@@ -21,10 +21,13 @@ import datasets
 import trainers
 from dassl import distributed, files, strict_yaml
 from dassl.config import get_cfg_default, merge_from_dict, merge_from_list
-from dassl.engine import build_trainer, data_hashes, difference, differences, in_words, run_hash, run_settings, settings_hash
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.engine import TRAINER_REGISTRY, build_trainer, data_hashes, difference, differences, in_words, run_hash, run_settings, settings_hash
 from dassl.identity import changes, of_settings, same_run
-from dassl.utils import UserError, collect_env_info, mkdir_if_missing, read_json, set_random_seed, setup_logger
-from datasets.files import is_utf8, print_any_name, shown
+from dassl.printable import CONTROL, any_text_can_be_written
+from dassl.utils import UserError, check_availability, collect_env_info, mkdir_if_missing, read_json, set_random_seed, setup_logger
+from dassl.utils.registry import did_you_mean
+from datasets.files import is_utf8, shown
 from trainers.backbone import as_read
 
 # Flag -> config key.
@@ -37,7 +40,7 @@ FLAGS = {"root": "DATASET.ROOT", "output_dir": "OUTPUT_DIR", "resume": "RESUME",
 def _parsed(path: str, time: int):
     """What a YAML file holds. A sweep reads the same few files for each of a thousand runs."""
     with open(path, encoding="utf-8") as file:
-        return strict_yaml.load(file) or {}
+        return strict_yaml.load(file, scalars=True) or {}
 
 
 def read_config(path: str) -> list[tuple[str, dict]]:
@@ -49,20 +52,39 @@ def read_config(path: str) -> list[tuple[str, dict]]:
     while path:
         if any(path == seen for seen, _ in found):
             raise UserError(f"config file '{path}' includes itself through BASE: break the circle")
+        named = f", the BASE of '{found[0][0]}'," if found else ""
         try:
             tree = _parsed(path, os.stat(path).st_mtime_ns)
         except OSError as error:
-            raise UserError(f"config file '{path}' cannot be read ({error.strerror}): check --config-file, "
-                            "--dataset-config-file or BASE") from None
+            raise UserError(f"config file '{path}'{named} cannot be read ({error.strerror}): {_which_there_are(path)}") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"config file '{path}' is not valid YAML: {' '.join(str(error).split())}") from None
         if not isinstance(tree, dict):
             raise UserError(f"config file '{path}' holds no 'KEY: value' pairs")
         tree = dict(tree)
         base = tree.pop("BASE", "")
+        if not isinstance(base, str):
+            shown = base.text if isinstance(base, strict_yaml.Scalar) else "no text"
+            raise UserError(f"BASE (in '{path}') is {shown}: name the config file to start from, relative to this one")
         found.insert(0, (path, tree))
-        path = osp.normpath(osp.join(osp.dirname(path), base)) if base else ""
+        path = osp.normpath(osp.join(osp.dirname(path), osp.expanduser(base))) if base else ""
     return found
+
+
+def _which_there_are(path: str) -> str:
+    """What to do about a config file that is not there: the names in its folder or, if that is missing, those beside it."""
+    folder, wanted = (path, "") if osp.isdir(path) else osp.split(path)
+    if not osp.isdir(folder or "."):
+        folder, wanted = osp.split(folder)
+    try:
+        entries = list(os.scandir(folder or "."))
+    except OSError:
+        return "correct the path"
+    names = sorted(osp.splitext(entry.name)[0] for entry in entries if entry.name.endswith(".yaml"))
+    names = names or sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        return "correct the path"
+    return f"{did_you_mean(osp.splitext(wanted)[0], names)}in '{folder or '.'}' there are {', '.join(names)}"
 
 
 def reset_cfg(cfg, args: argparse.Namespace) -> None:
@@ -80,6 +102,9 @@ def extend_cfg(cfg) -> None:
 
 def setup_cfg(args: argparse.Namespace):
     """Frozen configuration: defaults < data set config < trainer configs, in order < flags < KEY VALUE pairs."""
+    for word in (args.dataset_config_file, *args.config_file, args.model_dir):
+        if CONTROL.search(word):
+            raise UserError(f"the path {word!r} has control characters: rename the file or folder")
     cfg = get_cfg_default()
     extend_cfg(cfg)
     asked_for_cuda = False
@@ -93,10 +118,14 @@ def setup_cfg(args: argparse.Namespace):
     if asked_for_cuda and cfg.USE_CUDA and not torch.cuda.is_available():
         raise UserError("USE_CUDA is True but torch finds no CUDA device: set USE_CUDA False to run on the CPU, or install a "
                         "torch build and driver for your GPU")
-    for key, hint in (("TRAINER.NAME", "--trainer"), ("DATASET.NAME", "--dataset-config-file")):
-        node, leaf = key.split(".")
-        if not cfg[node][leaf]:
+    for key, value, hint in (("TRAINER.NAME", cfg.TRAINER.NAME, "--trainer"), ("OUTPUT_DIR", cfg.OUTPUT_DIR, "--output-dir"),
+                             ("DATASET.NAME", cfg.DATASET.NAME, "--dataset-config-file")):
+        if not value:
             raise UserError(f"{key} is not set: give {hint}")
+    check_availability(cfg.TRAINER.NAME, TRAINER_REGISTRY.registered_names(), "trainer")
+    check_availability(cfg.DATASET.NAME, DATASET_REGISTRY.registered_names(), "dataset")
+    if cfg.DATASET.TARGET:
+        check_availability(cfg.DATASET.TARGET, DATASET_REGISTRY.registered_names(), "data set")
     cfg.freeze()
     return cfg
 
@@ -292,7 +321,7 @@ def work(cfg, args: argparse.Namespace) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """0; 2 after one sentence about bad input; 130 after Ctrl-C; 141 if nobody reads stdout. Of several processes that fail, one says why."""
-    print_any_name()
+    any_text_can_be_written()
     try:
         with program.interruptible():
             distributed.start()
@@ -324,13 +353,13 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--source-domains", nargs="+")
     parser.add_argument("--target-domains", nargs="+")
     parser.add_argument("--transforms", nargs="+", help="data augmentation (INPUT.TRANSFORMS)")
-    parser.add_argument("--config-file", action="append", default=[], help="trainer config; may be repeated, merged in order")
-    parser.add_argument("--dataset-config-file", default="", help="data set config")
+    parser.add_argument("--config-file", type=osp.expanduser, action="append", default=[], help="trainer config; may be repeated, merged in order")
+    parser.add_argument("--dataset-config-file", type=osp.expanduser, default="", help="data set config")
     parser.add_argument("--trainer", help="TRAINER.NAME")
     parser.add_argument("--backbone", help="name of an OpenAI CLIP or path of a weights file (MODEL.BACKBONE.NAME)")
     parser.add_argument("--head", help="MODEL.HEAD.NAME")
     parser.add_argument("--eval-only", action="store_true", default=None, help="test only (EVAL_ONLY)")
-    parser.add_argument("--model-dir", default="", help="load the model of this run's folder")
+    parser.add_argument("--model-dir", type=osp.expanduser, default="", help="load the model of this run's folder")
     parser.add_argument("--load-epoch", type=int, help="epoch to load; without it the best one")
     parser.add_argument("--no-train", action="store_true", help="do not train")
     parser.add_argument("--skip-done", action="store_true", help="do nothing if the output folder holds this very run, complete")

@@ -1,6 +1,7 @@
 """YAML files whose keys are each given once; nothing here needs torch, which takes seconds to import."""
 
 from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import IO, Any
 
 import yaml
@@ -21,10 +22,37 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load(text: str | IO) -> Any:
-    """What a YAML text or open file holds. Raises yaml.YAMLError for what is no YAML, and for a key given twice."""
+@dataclass(frozen=True)
+class Scalar:
+    """What YAML takes for a number, truth value, date or nothing, and the text that stands in the file: 1_0 is 10, and no is False."""
+
+    value: Any
+    text: str
+
+
+class _TextLoader(_Loader):
+    """A reader who expects text wants `no`, 010 or 12:30 as they were written; what is meant is not known here."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        found = super().construct_mapping(node, deep)
+        return {key.text if isinstance(key, Scalar) else key: value for key, value in found.items()}
+
+
+def _with_text(loader: _TextLoader, node: yaml.ScalarNode) -> Scalar:
+    return Scalar(_Loader.yaml_constructors[node.tag](loader, node), node.value)
+
+
+for _kind in ("null", "bool", "int", "float", "timestamp"):
+    _TextLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _with_text)
+
+
+def load(text: str | IO, scalars: bool = False) -> Any:
+    """What a YAML text or open file holds; with `scalars`, what is not text there is a Scalar.
+
+    Raises yaml.YAMLError for what is no YAML, and for a key given twice.
+    """
     try:
-        return yaml.load(text, _Loader)
+        return yaml.load(text, _TextLoader if scalars else _Loader)
     except RecursionError:
         raise yaml.YAMLError("brackets or blocks are nested too deeply") from None
     except UnicodeDecodeError:

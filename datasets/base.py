@@ -271,8 +271,8 @@ class CoOpDataset(DatasetBase):
             if not osp.isdir(needed):
                 raise UserError(f"folder '{needed}' of data set {type(self).__name__} does not exist: {self.how_to_get(cfg.DATASET.ROOT)}")
         if template := cfg.DATASET.get("TEMPLATE", ""):
-            if template.count("{}") != 1:
-                raise UserError(f"DATASET.TEMPLATE is '{template}': write one {{}} where the class name goes")
+            if not template.count("{}") == template.count("{") == template.count("}") == 1:
+                raise UserError(f"DATASET.TEMPLATE is '{template}': write one {{}} where the class name goes, and no other braces")
             self.templates = (template,)
         split = self.split(cfg)
         train, val, test = ([self._datum(row) for row in split[part]] for part in PARTS)
@@ -378,7 +378,7 @@ class CoOpDataset(DatasetBase):
                     break
         images = list_images(str(folder / cls.image_folder))
         if not images:
-            raise UserError("\n".join(cls.manual) or f"'{folder / cls.image_folder}' holds no images: delete '{folder}' and prepare {cls.__name__} again")
+            raise UserError(*cls.manual or [f"'{folder / cls.image_folder}' holds no images: delete '{folder}' and prepare {cls.__name__} again"])
         return {cls.__name__: len(images)}
 
     @classmethod

@@ -20,7 +20,6 @@ import datasets
 from dassl.config import get_cfg_default
 from dassl.utils import read_image, read_json
 from datasets.base import PARTS, SAME_TEXT, CoOpDataset, UserError
-from datasets.files import print_any_name
 from datasets.prepare import find, prepared_classes
 from tools import inputs
 
@@ -125,11 +124,9 @@ def table(reports: list[Report]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m datasets.check", formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="data sets (default: all)")
-    parser.add_argument("--root", default="data", help="folder of all data sets (default: data)")
+    parser.add_argument("--root", type=osp.expanduser, default="data", help="folder of all data sets (default: data)")
     parser.add_argument("--images", action="store_true", help="read every image")
-    args = parser.parse_args(arguments)
-    print_any_name()
-    return inputs.main(run, args, UserError)
+    return inputs.main(run, parser.parse_args(arguments), UserError)
 
 
 def run(args: argparse.Namespace) -> int:

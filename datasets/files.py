@@ -2,12 +2,10 @@
 
 import csv
 import html
-import io
 import os
 import os.path as osp
 import re
 import stat
-import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -57,13 +55,6 @@ def shown(text: str) -> str:
     if len(text) > 200:
         return f"{shown(text[:60])}..."
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def print_any_name() -> None:
-    """From now on print \\xe9 instead of failing where the terminal cannot show a sign."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def is_utf8(text: str) -> bool:

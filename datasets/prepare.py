@@ -5,13 +5,14 @@ NAME is that of a config or of a class (oxford_pets, OxfordPets). Files are down
 """
 
 import argparse
+import difflib
+import os
 import sys
 from pathlib import Path
 
 import datasets
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import CoOpDataset, UserError
-from datasets.files import print_any_name
 from datasets.imagefolder import OwnDataset
 from tools import inputs
 
@@ -29,20 +30,20 @@ def find(name: str) -> type[CoOpDataset]:
     def plain(text: str) -> str:
         return text.lower().replace("-", "").replace("_", "")
 
-    for cls in classes.values():
-        if plain(name) in {plain(cls.__name__), plain(cls.config_name()), plain(cls.folder)}:
-            return cls
-    raise UserError(f"unknown data set '{name}': known ones are {', '.join(sorted(classes))}")
+    spellings = {plain(text): cls for cls in reversed(classes.values()) for text in (cls.folder, cls.config_name(), cls.__name__)}
+    if plain(name) in spellings:
+        return spellings[plain(name)]
+    close = difflib.get_close_matches(plain(name), spellings, 1, 0.5)
+    hint = f"did you mean '{spellings[close[0]].__name__}'? " if close else ""
+    raise UserError(f"unknown data set '{name}': {hint}known ones are {', '.join(sorted(classes))}")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m datasets.prepare", formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="data set to prepare")
-    parser.add_argument("--root", default="data", help="folder of all data sets (DATASET.ROOT; default: data)")
-    parser.add_argument("--from", dest="given", type=Path, help="an archive or a folder that you have already")
-    args = parser.parse_args(arguments)
-    print_any_name()
-    return inputs.main(run, args, UserError, interrupted="interrupted: run the same command again to go on")
+    parser.add_argument("--root", type=os.path.expanduser, default="data", help="folder of all data sets (DATASET.ROOT; default: data)")
+    parser.add_argument("--from", dest="given", type=lambda text: Path(os.path.expanduser(text)), help="an archive or a folder that you have already")
+    return inputs.main(run, parser.parse_args(arguments), UserError, interrupted="interrupted: run the same command again to go on")
 
 
 def run(args: argparse.Namespace) -> int:

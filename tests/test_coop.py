@@ -220,6 +220,24 @@ def test_wrong_options(tmp_path, key, value, message):
         make_trainer(tmp_path, "CoOp", key, value)
 
 
+def test_class_names_may_have_braces_and_templates_only_one_pair(tmp_path):
+    trainer = make_trainer(tmp_path, "ZeroshotCLIP", "DATASET.TEMPLATE", "a {}!")
+    trainer.dm.dataset.templates, trainer.dm.dataset._classnames = ("a {}!",), ["{}", "{x}_{0}"]
+    assert trainer.class_texts() == ["a {}!", "a {x} {0}!"]
+    assert trainer.ensemble_features(["a {}.", "the {}."]).shape == (2, 32)
+    for template in ("a {} of {x}", "a {{}}", "a {0}", "a"):
+        with pytest.raises(UserError, match=f"the template '{template}' needs one {{}} where the class name goes".replace("{", r"\{")):
+            trainer.ensemble_features(["a {}.", template])
+        trainer.dm.dataset.templates = (template,)
+        with pytest.raises(UserError, match="needs one {} where the class name goes, and no other braces: correct the data set's"):
+            trainer.class_texts()
+
+
+def test_pictures_without_a_transform_are_refused(tmp_path):
+    with pytest.raises(UserError, match="INPUT.NO_TRANSFORM is True, but CLIP reads pictures of one size as numbers: set it to False"):
+        make_trainer(tmp_path, "CoOp", "INPUT.NO_TRANSFORM", True)
+
+
 def test_mixed_precision_on_a_cpu_is_close(tmp_path):
     full, mixed = (make_trainer(tmp_path, "CoOp", "TRAINER.COOP.PREC", precision) for precision in ("fp32", "amp"))
     pictures = some_images(full)

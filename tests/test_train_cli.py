@@ -127,6 +127,50 @@ def test_bad_yaml_and_circular_includes_are_named(files):
         config(files, trainer="")
 
 
+@pytest.mark.parametrize(("flag", "path", "message"), [
+    ("--config-file", "CoOp/vit_b61.yaml", "did you mean 'vit_b16'? in '{configs}/CoOp' there are openmoji, rn101, rn101_ep50, "),
+    ("--config-file", "Coop/vit_b16.yaml", "did you mean 'CoOp'? in '{configs}' there are CoCoOp, CoOp, "),
+    ("--config-file", "CoOp", "(Is a directory): in '{configs}/CoOp' there are openmoji, rn101, "),
+    ("--dataset-config-file", "../datasets/openmojis.yaml", "did you mean 'openmoji'? in '{configs}/../datasets' there are caltech101, "),
+    ("--config-file", "none/none/none.yaml", "(No such file or directory): correct the path"),
+])
+def test_a_config_that_is_not_there_is_looked_for_among_those_that_are(files, flag, path, message):
+    with pytest.raises(UserError) as caught:
+        config(files, flag, str(ROOT / "configs/trainers" / path))
+    assert message.format(configs=ROOT / "configs/trainers") in str(caught.value)
+
+
+def test_a_base_that_is_not_there_names_the_file_that_asks_for_it(files):
+    (files / "bad.yaml").write_text("BASE: trainers.yaml\n")
+    with pytest.raises(UserError) as caught:
+        config(files, config="bad.yaml")
+    assert (f"config file '{files / 'trainers.yaml'}', the BASE of '{files / 'bad.yaml'}', cannot be read (No such file or directory): "
+            f"did you mean 'trainer'? in '{files}' there are bad, craft, data, trainer") == str(caught.value)
+    for text in ("5", "[a]", "null"):
+        (files / "bad.yaml").write_text(f"BASE: {text}\n")
+        with pytest.raises(UserError, match=r"BASE \(in '.*bad.yaml'\) is (5|no text|null): name the config file to start from"):
+            config(files, config="bad.yaml")
+
+
+def test_the_home_folder_in_every_path(files, monkeypatch):
+    monkeypatch.setenv("HOME", str(files))
+    (files / "craft.yaml").write_text("BASE: ~/trainer.yaml\nOUTPUT_DIR: ~/there\nDATASET: {INDICES: ~/picks, FOLDER: ~}\n")
+    args = train.parse_args(["--root", "~/data", "--seed", "1", "--trainer", "CoOp", "--dataset-config-file", "~/data.yaml", "--config-file", "~/craft.yaml",
+                             "--model-dir", "~/out", "--resume", "~/old", "--backbone", "~/clip.pt", "DATASET.CSV", "~/x.csv", "MODEL.INIT_WEIGHTS", "~/w.pt"])
+    cfg = train.setup_cfg(args)
+    found = (cfg.DATASET.ROOT, cfg.OUTPUT_DIR, cfg.DATASET.INDICES, cfg.DATASET.CSV, cfg.MODEL.INIT_WEIGHTS, cfg.RESUME, cfg.MODEL.BACKBONE.NAME, args.model_dir)
+    assert found == tuple(str(files / name) for name in ("data", "there", "picks", "x.csv", "w.pt", "old", "clip.pt", "out"))
+    assert cfg.DATASET.FOLDER == str(files) and cfg.OPTIM.LR == 0.1  # of the BASE
+
+
+def test_names_that_nothing_is_registered_under_are_refused_before_the_output_folder_is_made(files):
+    for key, value, near in (("TRAINER.NAME", "coop", "'CoOp'"), ("DATASET.NAME", "openmoji", "'OpenMoji'"), ("DATASET.TARGET", "OpenMojiLin", "'OpenMojiLine'")):
+        with pytest.raises(UserError, match=f"unknown .* '{value}': did you mean {near}. known ones are "):
+            config(files, key, value)
+    with pytest.raises(UserError, match="OUTPUT_DIR is not set: give --output-dir"):
+        config(files, "OUTPUT_DIR", "")
+
+
 @pytest.mark.slow
 def test_train_then_skip_then_test_on_new_classes(files, capsys):
     assert train.main(train.parse_args(arguments(files, "--skip-done"))) == 0

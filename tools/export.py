@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="python -m tools.export")
-    parser.add_argument("out", metavar=f"OUT{SUFFIX}")
+    parser.add_argument("out", type=osp.expanduser, metavar=f"OUT{SUFFIX}")
     trained.add_arguments(parser)
     return trained.main(run, parser.parse_args(arguments))
 

@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -236,9 +237,9 @@ KINDS = {function.__name__: function for function in (tsne, ablation, channels, 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="python -m tools.figures")
     parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    parser.add_argument("--out", type=Path, help="name of the picture without suffix (default: output/figures/KIND)")
-    parser.add_argument("--root", default="", help="folder of the data sets, if it is no longer where the run found it")
+    parser.add_argument("runs", nargs="+", type=inputs.path, metavar="RUN")
+    parser.add_argument("--out", type=inputs.path, help="name of the picture without suffix (default: output/figures/KIND)")
+    parser.add_argument("--root", type=os.path.expanduser, default="", help="folder of the data sets, if it is no longer where the run found it")
     parser.add_argument("--target", default="", help="registered name of another data set to look at, e.g. OpenMojiLine")
     parser.add_argument("--classes", type=int, default=2, help="tsne: so many classes that the first run confuses most")
     parser.add_argument("--names", nargs="+", help="tsne: these classes")

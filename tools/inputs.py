@@ -1,31 +1,35 @@
 """What all command-line tools do about bad input: one sentence, exit code 2. Nothing here imports torch."""
 
 import argparse
-import io
 import os
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from dassl import files, program
+from dassl.printable import Harmless, any_text_can_be_written, escaped, harmless
 
 
 class InputError(Exception):
     """Bad input. The message is one sentence: the culprit and the remedy."""
 
 
+def path(text: str) -> Path:
+    """A path of the command line; `~` is the home folder."""
+    return Path(os.path.expanduser(text))
+
+
 def main(run: Callable[[argparse.Namespace], int], args: argparse.Namespace, *kinds: type[Exception], interrupted: str = "interrupted") -> int:
     """run(args); 2 after the sentence of an InputError or one of `kinds`; 130 after Ctrl-C; 141 if nobody reads on (`| head`)."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names of files need not be text
-            stream.reconfigure(errors="backslashreplace")
+    any_text_can_be_written()
     try:
-        with program.interruptible():
+        with program.interruptible(), redirect_stdout(Harmless(sys.stdout)), redirect_stderr(Harmless(sys.stderr)):
             code = run(args)
             sys.stdout.flush()
         return code
     except (InputError, *kinds) as error:
-        program.say(f"error: {error}")
+        program.say(f"error: {escaped(str(error))}")
         return 2
     except KeyboardInterrupt:
         program.say(interrupted)
@@ -43,7 +47,7 @@ def write(path: Path, save: Callable[[Path], None] | str, option: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.temporary(str(path), path.suffix) as part:
             if isinstance(save, str):
-                part.write(save.encode(errors="backslashreplace"))  # names of files need not be text
+                part.write(harmless(save).encode(errors="backslashreplace"))  # names of files need not be text
                 part.flush()
             else:
                 save(Path(part.name))

@@ -5,6 +5,7 @@ as in CoOp's interpret_prompt.py (Zhou et al., IJCV 2022, arXiv 2109.01134). A t
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="python -m tools.interpret")
     trained.add_arguments(parser, classes=False)
     parser.add_argument("--top", type=int, default=5, help="how many words to show")
-    parser.add_argument("--json", metavar="FILE", help="write the same there")
+    parser.add_argument("--json", type=os.path.expanduser, metavar="FILE", help="write the same there")
     return trained.main(run, parser.parse_args(arguments))
 
 

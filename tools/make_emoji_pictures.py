@@ -39,7 +39,7 @@ def names_of(packages: Path) -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--packages", type=Path, required=True)
+    parser.add_argument("--packages", type=inputs.path, required=True)
     packages = parser.parse_args().packages
     names, wanted = names_of(packages), {row["hexcode"] for row in emoji_table()}
     BUNDLED.mkdir(parents=True, exist_ok=True)

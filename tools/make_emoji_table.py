@@ -80,7 +80,7 @@ def rows(emojibase: Path) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--emojibase", type=Path, required=True, help="folder of the unpacked emojibase-data package")
+    parser.add_argument("--emojibase", type=inputs.path, required=True, help="folder of the unpacked emojibase-data package")
     table = rows(parser.parse_args().emojibase)
     with open(TABLE, "w", newline="") as handle:
         writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")

@@ -12,7 +12,6 @@ import json
 import re
 import sys
 from collections import Counter, defaultdict
-from pathlib import Path
 
 from datasets.icons import TABLE
 from tools import inputs
@@ -69,7 +68,7 @@ def family(name: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--packages", type=Path, required=True, help="folder of the npm packages")
+    parser.add_argument("--packages", type=inputs.path, required=True, help="folder of the npm packages")
     packages = parser.parse_args().packages
     class_of = {category: name for name, categories in CLASSES.items() for category in categories.split(", ")}
     members: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))

@@ -224,7 +224,7 @@ def make(cls: type[CoOpDataset], root: Path, split: bool = True) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tools.miniatures", formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="data set, or all")
-    parser.add_argument("--root", required=True, type=Path)
+    parser.add_argument("--root", required=True, type=inputs.path)
     parser.add_argument("--no-split", dest="split", action="store_false")
     return inputs.main(run, parser.parse_args(arguments), UserError)
 

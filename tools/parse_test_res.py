@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("directory", type=Path)
+    parser.add_argument("directory", type=inputs.path)
     parser.add_argument("--ci95", action="store_true", help="1.96 standard errors instead of the standard deviation")
     parser.add_argument("--test-log", action="store_true", help="logs of test runs (without training)")
     parser.add_argument("--multi-exp", action="store_true", help="several experiments below DIRECTORY")

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from dassl.data.data_manager import DatasetWrapper, Loader
 from dassl.data.datasets import Datum
 from dassl.evaluation import check_scores
+from dassl.printable import escaped
 from dassl.utils import UserError, write_json
 from dassl.utils.logger import progress_bar
 from datasets.files import list_images, say_left_out
@@ -101,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         values, labels = row.topk(min(args.top, len(names)))
         top = [{"class": names[label], "probability": value} for value, label in zip(values.tolist(), labels.tolist(), strict=True)]
         found.append({"image": path, "top": top})
-        tqdm.write("\n".join([path, *(f"  {one['probability']:7.2%}  {one['class']}" for one in top)]))
+        tqdm.write("\n".join([escaped(path), *(f"  {one['probability']:7.2%}  {one['class']}" for one in top)]))
     if args.json:
         write_json({"model_dir": args.model_dir, "trainer": trainer.cfg.TRAINER.NAME, "classnames": names, "images": found, "skipped": skipped}, args.json)
     if skipped:
@@ -111,10 +112,10 @@ def run(args: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="python -m tools.predict")
-    parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER")
+    parser.add_argument("images", type=osp.expanduser, nargs="+", metavar="IMAGE_OR_FOLDER")
     trained.add_arguments(parser)
     parser.add_argument("--top", type=int, default=5, help="how many classes to show")
-    parser.add_argument("--json", metavar="FILE", help="write the same there")
+    parser.add_argument("--json", type=osp.expanduser, metavar="FILE", help="write the same there")
     return trained.main(run, parser.parse_args(arguments))
 
 

@@ -221,11 +221,11 @@ def save(model: CLIP, vocabulary: Vocabulary, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bank", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--init", type=Path, help="weights to go on from, as written by --out")
+    parser.add_argument("--bank", type=inputs.path, required=True)
+    parser.add_argument("--out", type=inputs.path, required=True)
+    parser.add_argument("--init", type=inputs.path, help="weights to go on from, as written by --out")
     parser.add_argument("--minutes", type=float, default=90)
-    parser.add_argument("--data", type=Path, help="DATASET.ROOT with openmoji/, to watch the validation splits")
+    parser.add_argument("--data", type=inputs.path, help="DATASET.ROOT with openmoji/, to watch the validation splits")
     parser.add_argument("--image", type=int, default=64)
     parser.add_argument("--patch", type=int, default=8)
     parser.add_argument("--vision-width", type=int, default=160)

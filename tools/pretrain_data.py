@@ -194,8 +194,8 @@ def rendered_pictures(packages: Path, table: dict) -> list[tuple[str, np.ndarray
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--packages", type=Path, help="folder of the npm packages (default: OUT/packages)")
+    parser.add_argument("--out", type=inputs.path, required=True)
+    parser.add_argument("--packages", type=inputs.path, help="folder of the npm packages (default: OUT/packages)")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
     packages = args.packages or args.out / "packages"

@@ -200,9 +200,9 @@ def run(args: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="python -m tools.report")
-    parser.add_argument("folders", nargs="+", type=Path, metavar="OUTPUT")
-    parser.add_argument("--out", type=Path, default=Path("output/report.html"))
-    parser.add_argument("--figures", nargs="*", type=Path, default=[], metavar="PNG", help="pictures of tools.figures")
+    parser.add_argument("folders", nargs="+", type=inputs.path, metavar="OUTPUT")
+    parser.add_argument("--out", type=inputs.path, default=Path("output/report.html"))
+    parser.add_argument("--figures", nargs="*", type=inputs.path, default=[], metavar="PNG", help="pictures of tools.figures")
     return inputs.main(run, parser.parse_args(arguments))
 
 

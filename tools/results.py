@@ -279,10 +279,10 @@ def report(args: argparse.Namespace) -> int:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="python -m tools.results")
     parser.add_argument("protocol", choices=PROTOCOLS)
-    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("folders", nargs="+", type=inputs.path)
     parser.add_argument("--shots", help="only runs with so many shots")
-    parser.add_argument("--out", type=Path, help="write NAME.md, .csv, .tex, .json and NAME_runs.csv")
-    parser.add_argument("--plot", type=Path, help="write a picture")
+    parser.add_argument("--out", type=inputs.path, help="write NAME.md, .csv, .tex, .json and NAME_runs.csv")
+    parser.add_argument("--plot", type=inputs.path, help="write a picture")
     parser.add_argument("--ours", action="store_true", help="without the published numbers on the same data sets")
     return inputs.main(report, parser.parse_args(arguments))
 

@@ -483,14 +483,14 @@ def main(arguments: list[str] | None = None) -> int:
     """0: nothing failed; 1: jobs failed; 2: bad input, in one sentence; 130: Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="python -m tools.sweep",
                                      allow_abbrev=False)
-    parser.add_argument("plan", metavar="PLAN.yaml", help="e.g. configs/sweeps/openmoji.yaml")
+    parser.add_argument("plan", type=os.path.expanduser, metavar="PLAN.yaml", help="e.g. configs/sweeps/openmoji.yaml")
     parser.add_argument("--list", action="store_true", help="show which jobs are done, running, failed, missing (the default; wins over --launch)")
     parser.add_argument("--launch", choices=("local", "slurm"), help="run what is not done: on this machine, or by Slurm")
     parser.add_argument("--jobs", type=int, metavar="N", help="so many at a time on this machine (default: one per GPU; without GPU one per core, up to 4)")
     parser.add_argument("--retries", type=int, default=1, metavar="R", help="try a job that failed again, so many times (default 1)")
     parser.add_argument("--detach", action="store_true", help="slurm: do not wait for the jobs")
-    parser.add_argument("--root", default=os.environ.get("DATA") or str(ROOT / "data"), metavar="DATA", help="folder of the data sets (default $DATA or data)")
-    parser.add_argument("--output", default=str(ROOT / "output"), metavar="DIR", help="where results go (default output)")
+    parser.add_argument("--root", type=os.path.expanduser, default=os.environ.get("DATA") or str(ROOT / "data"), metavar="DATA", help="folder of the data sets (default $DATA or data)")
+    parser.add_argument("--output", type=os.path.expanduser, default=str(ROOT / "output"), metavar="DIR", help="where results go (default output)")
     parser.add_argument("pairs", nargs="*", metavar="KEY VALUE", help="config keys for every run; slurm.OPTION VALUE for Slurm")
     with stoppable():
         return inputs.main(sweep, parser.parse_intermixed_args(arguments), interrupted="interrupted: run the same command again to go on")

@@ -22,6 +22,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY, settings_hash
 from dassl.identity import of_settings
+from dassl.printable import CONTROL
 from dassl.utils import UserError, read_json
 from datasets.files import is_utf8, read_lines, same_for_clip, stripped, text_for_clip
 from tools import inputs
@@ -31,13 +32,13 @@ from trainers.base import PromptTrainer
 
 def add_arguments(parser: argparse.ArgumentParser, classes: bool = True) -> None:
     """The arguments that `load_from` reads."""
-    parser.add_argument("--model-dir", required=True, metavar="DIR", help="folder of a finished run: it holds results.json and the checkpoint")
+    parser.add_argument("--model-dir", type=osp.expanduser, required=True, metavar="DIR", help="folder of a finished run: it holds results.json and the checkpoint")
     parser.add_argument("--load-epoch", type=int, metavar="N", help="epoch to load; without it the model that the run tested")
-    parser.add_argument("--weights", default="", metavar="BACKBONE", help="the run's CLIP, if it is no longer where the run found it")
+    parser.add_argument("--weights", type=osp.expanduser, default="", metavar="BACKBONE", help="the run's CLIP, if it is no longer where the run found it")
     if classes:
         names = parser.add_mutually_exclusive_group()
         names.add_argument("--classes", metavar='"cat,dog"', help="class names instead of those of the training")
-        names.add_argument("--classes-file", metavar="FILE", help="the same, one name a line")
+        names.add_argument("--classes-file", type=osp.expanduser, metavar="FILE", help="the same, one name a line")
 
 
 def load_from(args: argparse.Namespace) -> PromptTrainer:
@@ -64,6 +65,8 @@ def class_names(args: argparse.Namespace) -> list[str] | None:
         raise UserError(f"{where} has the blank name '{blank[0]}': take it out")
     if not is_utf8("".join(names)):
         raise UserError(f"{where} has a name that is not UTF-8 text: correct it")
+    if odd := next((name for name in names if CONTROL.search(name)), None):
+        raise UserError(f"{where} has the class name {odd!r} with control characters: correct it")
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"{where} names '{twice}' twice: give every class once")
     if same := same_for_clip(names):

@@ -20,7 +20,7 @@ from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, load_checkpoint, load_pretrained_weights, read_json
-from trainers.backbone import ACTIVATION_CHOICES, PRECISIONS, as_read, load_backbone, unit
+from trainers.backbone import PRECISIONS, as_read, load_backbone, unit
 from trainers.cache import describe, plain_repr, rng_untouched
 from trainers.errors import UserError
 from trainers.parallel import average_gradients, gather
@@ -33,25 +33,16 @@ BUFFERS = (*TOKEN_BUFFERS, "running_mean", "running_var", "num_batches_tracked")
 FROZEN_PARTS = ("image_encoder.", "text_encoder.", "logit_scale", "prompt_learner.ZS_image_encoder.")
 
 
-def value_of(cfg, key: str):
-    """The value of `key`, a dotted path in `cfg`."""
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
+def filled(templates: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Every template filled with every name, which may have braces of its own: the first template's texts first.
 
-
-def check_option(cfg, key: str, allowed: Sequence) -> None:
-    """Raise UserError unless the value of `key`, a dotted path in `cfg`, is one of `allowed`."""
-    value = value_of(cfg, key)
-    if value not in allowed:
-        raise UserError(f"{key} is '{value}': choose one of {', '.join(map(str, allowed))}")
-
-
-def check_least(cfg, key: str, least: int = 1) -> None:
-    """Raise UserError unless the value of `key`, a dotted path in `cfg`, is `least` or more."""
-    value = value_of(cfg, key)
-    if value < least:
-        raise UserError(f"{key} is {value}: set it to {least} or more")
+    Raises UserError for a template without exactly one {}, or with other braces.
+    """
+    for template in templates:
+        if not template.count("{}") == template.count("{") == template.count("}") == 1:
+            raise UserError(f"the template '{template}' needs one {{}} where the class name goes, and no other braces: correct the data "
+                            "set's templates, or set DATASET.TEMPLATE")
+    return [template.replace("{}", name) for template in templates for name in names]
 
 
 @dataclass
@@ -89,7 +80,6 @@ class PromptTrainer(TrainerX):
     """
 
     options = ""
-    counts: tuple[str, ...] = ()  # keys of its node that have to be 1 or more
     model_name = "prompt_learner"
 
     # What a method overrides
@@ -141,7 +131,7 @@ class PromptTrainer(TrainerX):
     def class_texts(self) -> list[str]:
         """The data set's first template, filled with each class name."""
         self._warn_of_templates([self.template])
-        return [self.template.format(name) for name in self.classnames]
+        return filled([self.template], self.classnames)
 
     def _warn_of_templates(self, templates: Sequence[str]) -> None:
         """Name those with words that CLIP has never learned, rather than each text made of them."""
@@ -150,7 +140,7 @@ class PromptTrainer(TrainerX):
     def ensemble_features(self, templates: Sequence[str], at_length_1: bool = True) -> Tensor:
         """Unit-norm mean (C, D) over templates of frozen CLIP's text features, each at length 1 or as it was encoded."""
         self._warn_of_templates(templates)
-        texts = [template.format(name) for template in templates for name in self.classnames]
+        texts = filled(templates, self.classnames)
         return unit(self.backbone.encode_texts(texts, at_length_1).unflatten(0, (len(templates), -1)).mean(0))
 
     def template_features(self, labels: Tensor) -> Tensor:
@@ -272,20 +262,18 @@ class PromptTrainer(TrainerX):
     _cached_text: Tensor | None = None
 
     def check_cfg(self, cfg) -> None:
-        check_least(cfg, "TRAINER.CACHED_VIEWS", 0)
-        if "ACTIVATION" in cfg.MODEL.BACKBONE:
-            check_option(cfg, "MODEL.BACKBONE.ACTIVATION", ACTIVATION_CHOICES)
+        if cfg.INPUT.NO_TRANSFORM:
+            raise UserError("INPUT.NO_TRANSFORM is True, but CLIP reads pictures of one size as numbers: set it to False")
         if not self.options:
             return
         one_view = type(self).parse_batch_train is PromptTrainer.parse_batch_train
         if one_view and (views := cfg.DATALOADER.K_TRANSFORMS) != 1:
             raise UserError(f"DATALOADER.K_TRANSFORMS is {views}, but {cfg.TRAINER.NAME} trains on one "
                             "view of an image: set it to 1")
-        for name in self.counts:
-            check_least(cfg, f"TRAINER.{self.options}.{name}")
-        key = f"TRAINER.{self.options}.PREC"
-        check_option(cfg, key, PRECISIONS)
-        if cfg.TRAINER[self.options].PREC == "fp16" and not (cfg.USE_CUDA and torch.cuda.is_available()):
+        key, precision = f"TRAINER.{self.options}.PREC", cfg.TRAINER[self.options].PREC
+        if precision not in PRECISIONS:  # of a method that declares no rules
+            raise UserError(f"{key} is '{precision}': choose one of {', '.join(PRECISIONS)}")
+        if precision == "fp16" and not (cfg.USE_CUDA and torch.cuda.is_available()):
             raise UserError(f"{key} fp16 needs a CUDA device: set {key} to fp32 or amp")
 
     def build_backbone(self) -> None:

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from trainers.backbone import Backbone, unit
-from trainers.base import Features, PromptTrainer, check_least
+from trainers.backbone import PRECISIONS, Backbone, unit
+from trainers.base import Features, PromptTrainer
+from trainers.options import rules
 from trainers.prompts import Context, count_context
 
 REDUCTION = 16  # of the meta network's hidden layer, as published
@@ -17,11 +18,12 @@ REDUCTION = 16  # of the meta network's hidden layer, as published
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Add TRAINER.COCOOP, with CoCoOp's names and defaults."""
-    cfg.TRAINER.COCOOP = CfgNode({
-        "N_CTX": 16,  # context vectors
+    rules.declare(cfg, "TRAINER.COCOOP", {
+        "N_CTX": rules.key(16, rules.whole(1)),  # context vectors
         "CTX_INIT": "",  # words to start from; their number then is the number of context vectors
-        "PREC": "fp16",  # fp32, fp16, amp
-        "EVAL_MEMORY_MB": 256,  # of a layer's largest tensor in evaluation, which decides how many images run at once
+        "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
+        # of a layer's largest tensor in evaluation, which decides how many images run at once
+        "EVAL_MEMORY_MB": rules.key(256, rules.whole(1)),
     })
 
 
@@ -44,12 +46,6 @@ class CoCoOp(PromptTrainer):
     """Learns a context and how to shift it by the image: every image has class texts of its own."""
 
     options = "COCOOP"
-    counts = ("EVAL_MEMORY_MB",)
-
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        if not cfg.TRAINER.COCOOP.CTX_INIT:
-            check_least(cfg, "TRAINER.COCOOP.N_CTX")
 
     def build_prompts(self) -> ConditionalContext:
         options = self.cfg.TRAINER.COCOOP

@@ -7,8 +7,9 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from trainers.backbone import Backbone, count_tokens, unit
-from trainers.base import PromptTrainer, check_least, check_option
+from trainers.backbone import PRECISIONS, Backbone, count_tokens, unit
+from trainers.base import PromptTrainer
+from trainers.options import rules
 from trainers.prompts import Context, count_context
 
 POSITIONS = ("end", "middle", "front")
@@ -16,12 +17,12 @@ POSITIONS = ("end", "middle", "front")
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Add TRAINER.COOP, with CoOp's names and defaults."""
-    cfg.TRAINER.COOP = CfgNode({
-        "N_CTX": 16,  # context vectors
+    rules.declare(cfg, "TRAINER.COOP", {
+        "N_CTX": rules.key(16, rules.whole(1)),  # context vectors
         "CSC": False,  # contexts of its own for every class
         "CTX_INIT": "",  # words to start from; their number then is the number of context vectors
-        "PREC": "fp16",  # fp32, fp16, amp
-        "CLASS_TOKEN_POSITION": "end",  # end, middle, front
+        "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
+        "CLASS_TOKEN_POSITION": rules.key("end", rules.one_of(*POSITIONS)),
     })
 
 
@@ -63,12 +64,6 @@ class CoOp(PromptTrainer):
     """Learns the context of the class texts; the image features are those of frozen CLIP."""
 
     options = "COOP"
-
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        check_option(cfg, "TRAINER.COOP.CLASS_TOKEN_POSITION", POSITIONS)
-        if not cfg.TRAINER.COOP.CTX_INIT:
-            check_least(cfg, "TRAINER.COOP.N_CTX")
 
     def build_prompts(self) -> PromptLearner:
         options = self.cfg.TRAINER.COOP

@@ -6,28 +6,30 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from trainers.backbone import unit
-from trainers.base import PromptTrainer, check_least
+from trainers.backbone import PRECISIONS, unit
+from trainers.base import PromptTrainer
+from trainers.options import rules
 from trainers.prompts import Context, DeepPrompts, prompted_image, start_words
 
 
 def ivlp_options(contexts: int) -> dict:
     """The keys of IVLP's node, with `contexts` prompts per layer of each encoder."""
     return {
-        "N_CTX_VISION": contexts,  # visual prompts per layer
-        "N_CTX_TEXT": contexts,  # text prompts per layer
+        "N_CTX_VISION": rules.key(contexts, rules.whole(1)),  # visual prompts per layer
+        "N_CTX_TEXT": rules.key(contexts, rules.whole(1)),  # text prompts per layer
         # The first layer's text prompts start from its first words; at random if it is empty or
         # N_CTX_TEXT is over 4.
         "CTX_INIT": "a photo of a",
-        "PREC": "fp16",  # fp32, fp16, amp
-        "PROMPT_DEPTH_VISION": 9,  # layers with prompts; 1 = the first only, 0 = no visual prompts
-        "PROMPT_DEPTH_TEXT": 9,
+        "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
+        # layers with prompts; 1 = the first only, 0 = no visual prompts
+        "PROMPT_DEPTH_VISION": rules.key(9, rules.whole(0)),
+        "PROMPT_DEPTH_TEXT": rules.key(9, rules.whole(1)),
     }
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Add TRAINER.IVLP, with the published names and defaults."""
-    cfg.TRAINER.IVLP = CfgNode(ivlp_options(2))
+    rules.declare(cfg, "TRAINER.IVLP", ivlp_options(2))
 
 
 @TRAINER_REGISTRY.register()
@@ -35,12 +37,7 @@ class IVLP(PromptTrainer):
     """Learns prompts at the first layers of both encoders, each on its own."""
 
     options = "IVLP"
-    counts = ("N_CTX_VISION", "N_CTX_TEXT", "PROMPT_DEPTH_TEXT")
     model_name = "VLPromptLearner"
-
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        check_least(cfg, f"TRAINER.{self.options}.PROMPT_DEPTH_VISION", 0)
 
     @property
     def images_stay_frozen(self) -> bool:

@@ -6,20 +6,21 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from trainers.backbone import Backbone, unit
+from trainers.backbone import PRECISIONS, Backbone, unit
 from trainers.base import PromptTrainer
+from trainers.options import rules
 from trainers.prompts import Context, noise, start_words
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Add TRAINER.MAPLE, with the published names and defaults."""
-    cfg.TRAINER.MAPLE = CfgNode({
-        "N_CTX": 2,  # prompts per layer
+    rules.declare(cfg, "TRAINER.MAPLE", {
+        "N_CTX": rules.key(2, rules.whole(1)),  # prompts per layer
         # The first layer's text prompts start from its first words; at random if it is empty or
         # N_CTX is over 4.
         "CTX_INIT": "a photo of a",
-        "PREC": "fp16",  # fp32, fp16, amp
-        "PROMPT_DEPTH": 9,  # layers with prompts; 1 = the first only
+        "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
+        "PROMPT_DEPTH": rules.key(9, rules.whole(1)),  # layers with prompts; 1 = the first only
     })
 
 
@@ -44,7 +45,6 @@ class MaPLe(PromptTrainer):
     """Learns coupled prompts at the first layers of both encoders."""
 
     options = "MAPLE"
-    counts = ("N_CTX", "PROMPT_DEPTH")
     model_name = "MultiModalPromptLearner"
 
     def build_prompts(self) -> nn.Module:

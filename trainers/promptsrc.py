@@ -12,6 +12,7 @@ from dassl.engine import TRAINER_REGISTRY
 from trainers.base import Features, PromptTrainer
 from trainers.errors import UserError
 from trainers.ivlp import IVLP, ivlp_options
+from trainers.options import rules
 from trainers.parallel import gather
 from trainers.templates import SIXTY
 
@@ -22,13 +23,16 @@ def extend_cfg(cfg: CfgNode) -> None:
     The published files hold whole numbers. yacs alone merges these into whole numbers only; this
     project's configuration also takes fractions, and whole numbers for them.
     """
-    number = int if type(cfg) is CfgNode else float
-    cfg.TRAINER.PROMPTSRC = CfgNode({
+    kind = int if type(cfg) is CfgNode else float
+    rules.declare(cfg, "TRAINER.PROMPTSRC", {
         **ivlp_options(4),
-        "TEXT_LOSS_WEIGHT": number(25),  # of the L1 distance of text features to frozen CLIP's
-        "IMAGE_LOSS_WEIGHT": number(10),  # of the L1 distance of image features to frozen CLIP's
-        "GPA_MEAN": number(15),  # epoch whose prompts count most in the average over epochs
-        "GPA_STD": number(1),  # epochs
+        # of the L1 distance of text features to frozen CLIP's
+        "TEXT_LOSS_WEIGHT": rules.key(kind(25), rules.number(0)),
+        # of the L1 distance of image features to frozen CLIP's
+        "IMAGE_LOSS_WEIGHT": rules.key(kind(10), rules.number(0)),
+        # epoch whose prompts count most in the average over epochs
+        "GPA_MEAN": rules.key(kind(15), rules.number(-1e6, 1e6)),
+        "GPA_STD": rules.key(kind(1), rules.positive("set it to a positive number of epochs")),
     })
 
 
@@ -44,11 +48,6 @@ class PromptSRC(IVLP):
     """IVLP with self-consistency terms; the final prompts are a Gaussian-weighted average over the epochs."""
 
     options = "PROMPTSRC"
-
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        if cfg.TRAINER.PROMPTSRC.GPA_STD <= 0:
-            raise UserError(f"TRAINER.PROMPTSRC.GPA_STD is {cfg.TRAINER.PROMPTSRC.GPA_STD}: set it to a positive number of epochs")
 
     @cached_property
     def frozen_text(self) -> Tensor:

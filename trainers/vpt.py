@@ -4,8 +4,9 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from trainers.backbone import unit
+from trainers.backbone import PRECISIONS, unit
 from trainers.base import PromptTrainer
+from trainers.options import rules
 from trainers.prompts import DeepPrompts, prompted_image
 
 PUBLISHED_WORDS = "a photo of a"
@@ -13,11 +14,11 @@ PUBLISHED_WORDS = "a photo of a"
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Add TRAINER.VPT, with the published names and defaults."""
-    cfg.TRAINER.VPT = CfgNode({
-        "N_CTX_VISION": 2,  # visual prompts per layer
+    rules.declare(cfg, "TRAINER.VPT", {
+        "N_CTX_VISION": rules.key(2, rules.whole(1)),  # visual prompts per layer
         "CTX_INIT": PUBLISHED_WORDS,  # words before the class name; empty: these
-        "PREC": "fp16",  # fp32, fp16, amp
-        "PROMPT_DEPTH_VISION": 1,  # layers with prompts; 1 = the first only
+        "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
+        "PROMPT_DEPTH_VISION": rules.key(1, rules.whole(1)),  # layers with prompts; 1 = the first only
     })
 
 
@@ -26,7 +27,6 @@ class VPT(PromptTrainer):
     """Learns visual prompts; the class texts are those of frozen CLIP, encoded once."""
 
     options = "VPT"
-    counts = ("N_CTX_VISION", "PROMPT_DEPTH_VISION")
 
     def build_prompts(self) -> nn.Module:
         options, tower = self.cfg.TRAINER.VPT, self.backbone.image

@@ -4,7 +4,8 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import PromptTrainer, check_option
+from trainers.base import PromptTrainer
+from trainers.options import rules
 from trainers.templates import EIGHTY, SEVEN
 
 ENSEMBLES = {"seven": SEVEN, "eighty": EIGHTY}
@@ -12,7 +13,8 @@ ENSEMBLES = {"seven": SEVEN, "eighty": EIGHTY}
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Add TRAINER.ZSCLIP2."""
-    cfg.TRAINER.ZSCLIP2 = CfgNode({"TEMPLATES": "seven"})  # seven (CLIP's selection, as in CoOp) or eighty (all of CLIP's notebook)
+    # seven: CLIP's selection, as in CoOp; eighty: all of CLIP's notebook
+    rules.declare(cfg, "TRAINER.ZSCLIP2", {"TEMPLATES": rules.key("seven", rules.one_of(*ENSEMBLES))})
 
 
 @TRAINER_REGISTRY.register()
@@ -44,10 +46,6 @@ class ZeroshotCLIP2(ZeroshotCLIP):
     @classmethod
     def config_nodes(cls) -> tuple[str, ...]:
         return ("ZSCLIP2",)
-
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        check_option(cfg, "TRAINER.ZSCLIP2.TEMPLATES", tuple(ENSEMBLES))
 
     def text_features(self) -> Tensor:
         templates = ENSEMBLES[self.cfg.TRAINER.ZSCLIP2.TEMPLATES]

@@ -1,5 +1,6 @@
 """The configuration: a tree of defaults, merged with files and command-line pairs."""
 
+import contextlib
 import difflib
 import functools
 import hashlib
@@ -10,7 +11,9 @@ from collections.abc import Sequence
 
 from yacs.config import CfgNode
 
+from dassl.config import rules
 from dassl.config.defaults import DEFAULTS
+from dassl.strict_yaml import Scalar
 from dassl.utils.tools import UserError
 
 # Keys that change where or how fast a run happens, never its result: left out of the hash. (The number of workers does
@@ -64,7 +67,9 @@ def _with_floats(value, old):
 
 def get_cfg_default() -> Config:
     """A fresh clone of the default configuration."""
-    return Config(DEFAULTS)
+    cfg = Config()
+    rules.declare(cfg, "", DEFAULTS)
+    return cfg
 
 
 def clean_cfg(cfg: CfgNode, trainer: str) -> None:
@@ -79,7 +84,7 @@ def clean_cfg(cfg: CfgNode, trainer: str) -> None:
 
 
 def merge_from_list(cfg: CfgNode, pairs: list[str]) -> None:
-    """Merge ["A.B", "value", ...] into `cfg`. Raises UserError naming the unknown or mistyped key."""
+    """Merge ["A.B", "value", ...] into `cfg`. Raises UserError naming the unknown or mistyped key, or the value that does not fit it."""
     if len(pairs) % 2:
         raise UserError(f"the options {' '.join(map(str, pairs))} are not KEY VALUE pairs: '{pairs[-1]}' lacks its partner")
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
@@ -91,7 +96,7 @@ def merge_from_list(cfg: CfgNode, pairs: list[str]) -> None:
 
 
 def merge_from_dict(cfg: CfgNode, tree: dict, where: str = "") -> None:
-    """Merge a nested dict; whole numbers are taken for floats. `where` ends the sentence of the UserError."""
+    """Merge a nested dict; whole numbers are taken for floats. `where`, the file that it is of, ends up in the sentence of the UserError."""
     known = _leaves(cfg)
 
     def merge(node: CfgNode, tree: dict, prefix: str) -> None:
@@ -99,45 +104,108 @@ def merge_from_dict(cfg: CfgNode, tree: dict, where: str = "") -> None:
             name = f"{prefix}{key}"
             if key not in node:
                 if node.is_new_allowed():
-                    node[key] = CfgNode(value) if isinstance(value, dict) else value
+                    node[key] = CfgNode(_plain(value)) if isinstance(value, dict) else _plain(value)
                     continue
-                close = difflib.get_close_matches(name, known, 1, 0.0)[0]
-                raise UserError(f"unknown config key '{name}'{where}: the closest known key is '{close}'")
+                raise UserError(_unknown(name, value, known, where))
             old = node[key]
             if isinstance(old, CfgNode) != isinstance(value, dict):
                 raise UserError(f"config key '{name}'{where} is {'a group of keys' if isinstance(old, CfgNode) else 'one value'}, "
-                                f"not {value!r}")
+                                f"not {rules.shown(_plain(value))}")
             if isinstance(old, CfgNode):
                 merge(old, value, name + ".")
             else:
                 node[key] = _coerce(value, old, name, where)
+                rules.check_value(name, node[key], where)
 
     merge(cfg, tree, "")
 
 
+def _unknown(name: str, value, known: list[str], where: str) -> str:
+    """The sentence about a key that does not exist; of a group of keys, about its first one."""
+    while isinstance(value, dict) and value:
+        key, value = next(iter(value.items()))
+        name = f"{name}.{key}"
+    close = closest(name, known)
+    keys = f"key is '{close[0]}'" if len(close) == 1 else f"keys are '{', '.join(close)}'".replace(", ", "', '")
+    return f"unknown config key '{name}'{where}: the closest known {keys}"
+
+
+def closest(name: str, known: Sequence[str]) -> list[str]:
+    """The known keys that `name` is likely to stand for, the nearest first: those of its last word wherever they are, else the most similar one."""
+    def plain(text: str) -> str:
+        return text.lower().replace("_", "")
+
+    def likeness(key: str) -> float:
+        whole, last = (difflib.SequenceMatcher(None, plain(a), plain(b)).ratio()
+                       for a, b in ((name, key), (name.rpartition(".")[2], key.rpartition(".")[2])))
+        return whole + last
+
+    same = [key for key in known if plain(key.rpartition(".")[2]) == plain(name.rpartition(".")[2])]
+    if exact := [key for key in same if plain(key) == plain(name)]:
+        return exact
+    return sorted(same, key=likeness, reverse=True)[:3] or [max(known, key=likeness)]
+
+
+def _plain(value):
+    """Without the texts that a YAML file's scalars come with."""
+    if isinstance(value, Scalar):
+        return value.value
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _written(value):
+    """For a key that takes text: what stands in the YAML file or on the command line, whatever else it could be read as."""
+    if isinstance(value, Scalar):
+        return value.text if value.value is not None or value.text == "~" else None
+    return str(value) if type(value) in (int, float) else _plain(value)
+
+
+def _literal(text: str):
+    """A text as the Python literal that it is, else as it is."""
+    try:
+        return literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+
+
+def _in_decimals(value, name: str, where: str):
+    """A value of a YAML file. Raises UserError for a number that YAML reads otherwise than people: 010 is 8 there, and 1:30 is 90."""
+    number = value.value if isinstance(value, Scalar) else None
+    if type(number) is int and _literal(value.text) != number:
+        raise UserError(f"{name}{where} is {value.text}, which YAML takes for {number}: write the number in decimals")
+    return _plain(value)
+
+
 def _coerce(value, old, name: str, where: str):
     """`value` as the type of `old`; text is read as a Python literal where it is one, as yacs does."""
+    rule = rules.RULES.get(name)
+    texts = isinstance(rule, rules.Several) and isinstance(rule.item, rules.Text)
+    if isinstance(old, str):
+        value = _written(value)
+    elif not (texts and isinstance(value, list)):
+        value = _in_decimals(value, name, where)
     if isinstance(value, str) and not (isinstance(old, str) and value == ""):
-        try:
-            parsed = literal_eval(value)
-        except (ValueError, SyntaxError):
-            parsed = value
+        parsed = _literal(value)
         # A text key keeps text: the class name "7" or the folder name 2024 must not turn into a number.
         value = parsed if not isinstance(old, str) or isinstance(parsed, str) else value
-    if old is None or value is None or type(value) is type(old):
+    if isinstance(rule, rules.Path) and isinstance(value, str):
+        value = os.path.expanduser(value)
+    if old is None or value is None or type(value) is type(old) and not texts:
         return value
     if isinstance(old, float) and type(value) is int:
-        return float(value)
+        with contextlib.suppress(OverflowError):
+            return float(value)
+    if isinstance(rule, rules.Number) and type(value) is float:
+        return value
     if isinstance(old, (list, tuple)) and isinstance(value, (list, tuple)):
-        return type(old)(value)
-    if isinstance(old, str) and type(value) in (int, float):
-        return str(value)
-    raise UserError(f"config key '{name}'{where} takes a {type(old).__name__} such as {old!r}, not {value!r}")
+        return type(old)(map(_written, value) if texts else value)
+    raise UserError(f"config key '{name}'{where} takes a {type(old).__name__} such as {old!r}, not {rules.shown(_plain(value))}")
 
 
-def _leaves(cfg: CfgNode, prefix: str = "") -> list[str]:
-    return [leaf for key, value in cfg.items()
-            for leaf in (_leaves(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else [f"{prefix}{key}"])]
+def _leaves(cfg: CfgNode) -> list[str]:
+    return [name for name, _ in rules.leaves(cfg)]
 
 
 def cfg_to_dict(cfg: CfgNode) -> dict:

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter  # noqa: F401 - forks import it from here
 
 from dassl import distributed, files, program
-from dassl.config import cfg_to_dict
+from dassl.config import cfg_to_dict, rules
 from dassl.data import DataManager
 from dassl.data.sharing import Rounds, share
 from dassl.engine import blame
 from dassl.engine.build import data_hashes, difference, run_hash
-from dassl.evaluation import build_evaluator, check_scores
+from dassl.evaluation import EVALUATOR_REGISTRY, build_evaluator, check_scores
 from dassl.identity import same_run
 from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -34,18 +34,19 @@ RESULTS = "results.json"
 
 
 def check_basics(cfg) -> None:
-    """Raise UserError for values that no trainer can work with."""
-    unlabelled = () if cfg.DATALOADER.TRAIN_U.SAME_AS_X else (("DATALOADER.TRAIN_U.BATCH_SIZE", cfg.DATALOADER.TRAIN_U.BATCH_SIZE, 1),)
-    for key, value, least in (*unlabelled, ("TRAIN.PRINT_FREQ", cfg.TRAIN.PRINT_FREQ, 1), ("OPTIM.MAX_EPOCH", cfg.OPTIM.MAX_EPOCH, 1),
-                              ("OPTIM.LR", cfg.OPTIM.LR, 0),
-                              ("DATALOADER.NUM_WORKERS", cfg.DATALOADER.NUM_WORKERS, 0),
-                              ("DATALOADER.TRAIN_X.BATCH_SIZE", cfg.DATALOADER.TRAIN_X.BATCH_SIZE, 1),
-                              ("DATALOADER.TEST.BATCH_SIZE", cfg.DATALOADER.TEST.BATCH_SIZE, 1)):
-        if value is None or value < least:
-            raise UserError(f"{key} is {value}: set it to {least} or more")
-    for key, value, known in (("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ["last_step", "best_val"]), ("TEST.SPLIT", cfg.TEST.SPLIT, ["val", "test"])):
-        if value not in known:
-            raise UserError(f"{key} is '{value}': choose one of {', '.join(known)}")
+    """Raise UserError for values that no trainer can work with, alone or together."""
+    rules.check(cfg)
+    optim, spec, test = cfg.OPTIM, cfg.INPUT, cfg.TEST
+    if optim.NAME == "sgd" and optim.SGD_NESTEROV and not (optim.MOMENTUM > 0 and optim.SGD_DAMPNING == 0):
+        raise UserError("OPTIM.SGD_NESTEROV is True: it needs OPTIM.MOMENTUM above 0 and OPTIM.SGD_DAMPNING 0")
+    if optim.LR_SCHEDULER == "multi_step" and min(optim.STEPSIZE) < 1:
+        raise UserError(f"OPTIM.STEPSIZE is {optim.STEPSIZE}: with OPTIM.LR_SCHEDULER multi_step give the epochs at which the rate falls, "
+                        "such as (10, 20)")
+    if "gaussian_blur" in spec.TRANSFORMS and spec.GB_K // 2 >= min(spec.SIZE):
+        raise UserError(f"INPUT.GB_K is {spec.GB_K}: set it to less than twice the picture's {min(spec.SIZE)} pixels (INPUT.SIZE)")
+    known = getattr(EVALUATOR_REGISTRY.get(test.EVALUATOR), "higher_is_better", None)
+    if (select_by := test.get("SELECT_BY", "")) and known is not None and select_by not in known:
+        raise UserError(f"TEST.SELECT_BY is '{select_by}': with TEST.EVALUATOR {test.EVALUATOR} choose one of {', '.join(known)}")
 
 
 class SimpleNet(nn.Module):
@@ -382,9 +383,6 @@ class SimpleTrainer(TrainerBase):
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
         if hasattr(self.evaluator, "use_dataset"):
             self.evaluator.use_dataset(getattr(self.__dict__.get("dm"), "dataset", None))
-        select_by, known = cfg.TEST.get("SELECT_BY", ""), getattr(self.evaluator, "higher_is_better", None)
-        if select_by and known is not None and select_by not in known:
-            raise UserError(f"TEST.SELECT_BY is '{select_by}': with TEST.EVALUATOR {cfg.TEST.EVALUATOR} choose one of {', '.join(known)}")
         self.best_result = -math.inf
 
     def check_cfg(self, cfg) -> None:

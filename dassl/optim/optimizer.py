@@ -6,7 +6,7 @@ import torch
 from torch import nn, optim
 
 from dassl.optim.radam import RAdam
-from dassl.utils import check_availability
+from dassl.utils import UserError, check_availability
 
 AVAI_OPTIMS = ["adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw"]
 
@@ -15,7 +15,7 @@ def build_optimizer(model: nn.Module | Iterable, optim_cfg, param_groups: list[d
     """The optimizer that `optim_cfg` (cfg.OPTIM) names, over a model, parameters or groups, or `param_groups`.
 
     With STAGED_LR the children of the model that NEW_LAYERS does not name learn at LR * BASE_LR_MULT.
-    Raises UserError for an unknown name.
+    Raises UserError for an unknown name, of an optimizer or in NEW_LAYERS.
     """
     name, lr, decay = optim_cfg.NAME, optim_cfg.LR, optim_cfg.WEIGHT_DECAY
     check_availability(name, AVAI_OPTIMS, "optimizer")
@@ -41,7 +41,10 @@ def _staged(model: nn.Module, optim_cfg) -> list[dict]:
     if not isinstance(model, nn.Module):
         raise TypeError("OPTIM.STAGED_LR needs the whole model, not its parameters")
     model = model.module if isinstance(model, nn.DataParallel) else model
-    groups: dict[bool, list[torch.nn.Parameter]] = {False: [], True: []}
+    parts = [name for name, _ in model.named_children()]
+    if unknown := [name for name in optim_cfg.NEW_LAYERS if name not in parts]:
+        raise UserError(f"OPTIM.NEW_LAYERS names '{unknown[0]}': the model's parts are {', '.join(parts) or 'not named, set OPTIM.STAGED_LR False'}")
+    groups: dict[bool, list[torch.nn.Parameter]] = {False: list(model.parameters(recurse=False)), True: []}
     for name, child in model.named_children():
         groups[name in optim_cfg.NEW_LAYERS].extend(child.parameters())
     return [{"params": groups[False], "lr": optim_cfg.LR * optim_cfg.BASE_LR_MULT}, {"params": groups[True]}]

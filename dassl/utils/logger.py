@@ -14,6 +14,7 @@ from typing import IO
 from tqdm import tqdm
 
 from dassl import distributed
+from dassl.printable import Harmless, any_text_can_be_written, harmless
 from dassl.utils.tools import UserError, mkdir_if_missing
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -61,18 +62,16 @@ class _LogFile:
             self._give_up()
 
 
-class Logger:
-    """A stream that also writes to a log file; everything else behaves as the stream it wraps."""
+class Logger(Harmless):
+    """A stream that also writes to a log file."""
 
     def __init__(self, stream: IO[str], log: _LogFile):
-        self._stream, self._log = stream, log
+        super().__init__(stream)
+        self._log = log
 
     def write(self, text: str) -> int:
-        self._log.write(id(self), text)
-        return self._stream.write(text)
-
-    def __getattr__(self, name: str):
-        return getattr(self._stream, name)
+        self._log.write(id(self), harmless(text))
+        return super().write(text)
 
 
 _open: list = []  # [log file, stdout before, stderr before]
@@ -97,6 +96,7 @@ def setup_logger(output: str | None = None) -> None:
     if output is None:
         return
     _restore()
+    any_text_can_be_written()
     path = output if output.endswith((".txt", ".log")) else osp.join(output, "log.txt")
     mkdir_if_missing(osp.dirname(path))
     try:

@@ -20,14 +20,19 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 
 from dassl import files
+from dassl.printable import escaped
 
 
 class UserError(Exception):
-    """Bad input. The message is one sentence: the culprit (file or key) and the remedy."""
+    """Bad input. The message is one sentence: the culprit (file or key) and the remedy; further lines are further arguments.
 
-    def __init__(self, message: str = ""):
+    Control characters of names in it are escaped: they could change the terminal, or forge lines of the log.
+    """
+
+    def __init__(self, message: str = "", *more: str):
         # A worker process of a DataLoader wraps the sentence into its traceback.
-        super().__init__(message.strip().splitlines()[-1].rpartition("UserError: ")[2] if "Traceback" in message else message)
+        message = message.strip().splitlines()[-1].rpartition("UserError: ")[2] if "Traceback" in message else message
+        super().__init__("\n".join(map(escaped, (message, *more))))
 
 
 def mkdir_if_missing(dirname: str) -> None:

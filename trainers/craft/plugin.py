@@ -1,43 +1,49 @@
 """CRAFT as a mixin: `class CraftX(Craft, X)` adds anchors and alignment terms to any PromptTrainer X."""
 
-import math
-
 import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
 from dassl.engine import TrainerXU
-from trainers.base import Features, check_least, check_option
+from trainers.base import Features
 from trainers.craft.anchors import Anchors, image_anchors
 from trainers.craft.losses import DIRECTIONS, TARGETS, static_alignment, stochastic_alignment
 from trainers.craft.mmd import BANDWIDTHS, ESTIMATORS, MULTIPLIERS, SAMPLES_NEEDED, SPACES, group_mmd2, mmd2, relative
 from trainers.errors import UserError
+from trainers.options import rules
 from trainers.parallel import gather
 
 TEXT_SAMPLES = ("prompt", "template")
 DOMAINS = ("none", "unlabelled", "group")
-WEIGHTS = ("LAMBDA_STATIC", "LAMBDA_STOCHASTIC", "LAMBDA_MMD")
 
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Add TRAINER.CRAFT. A weight of 0 leaves its term out; with all 0 the trainer is its baseline, to the bit."""
-    cfg.TRAINER.CRAFT = CfgNode({
-        "LAMBDA_STATIC": 0.5,  # weight of text against static image anchors
-        "LAMBDA_STOCHASTIC": 0.5,  # weight of batch against batch
-        "LAMBDA_MMD": 0.0,  # weight of the discrepancy between domains in anchor space
-        "ANCHORS_PER_CLASS": 1,  # image anchors per class; 1 is the class mean
-        "KMEANS_SEED": 0,
-        "TEXT_SAMPLES": "prompt",  # a sample's text: prompt (its class feature), template (deep prompts only)
-        "STOCHASTIC_TARGETS": "label",  # positives: label (same class), index (same sample)
-        "STOCHASTIC_DIRECTIONS": "both",  # both, image_to_text
-        "MMD": CfgNode({
-            "DOMAINS": "none",  # who is compared: unlabelled (train_x with train_u), group (groups of a class in the batch)
-            "SPACE": "anchor",  # through what: anchor (cosines to the text anchors), feature, probability
-            "ESTIMATOR": "biased",  # biased (V-statistic), unbiased (U-statistic)
-            "BANDWIDTH": "median",  # median (distance in the pooled sample, times MULTIPLIERS), fixed (SIGMAS)
-            "MULTIPLIERS": list(MULTIPLIERS),
-            "SIGMAS": [1.0],
-        }),
+    weight = rules.number(0, words="set it to 0 or a positive number")
+    widths = rules.several(rules.positive(), "give one or more positive numbers", least=1)
+    rules.declare(cfg, "TRAINER.CRAFT", {
+        "LAMBDA_STATIC": rules.key(0.5, weight),  # of text against static image anchors
+        "LAMBDA_STOCHASTIC": rules.key(0.5, weight),  # of batch against batch
+        "LAMBDA_MMD": rules.key(0.0, weight),  # of the discrepancy between domains in anchor space
+        "ANCHORS_PER_CLASS": rules.key(1, rules.whole(1)),  # image anchors per class; 1 is the class mean
+        "KMEANS_SEED": rules.key(0, rules.whole(0, 2**32 - 1)),
+        # a sample's text: prompt (its class feature), template (deep prompts only)
+        "TEXT_SAMPLES": rules.key("prompt", rules.one_of(*TEXT_SAMPLES)),
+        # positives: label (same class), index (same sample)
+        "STOCHASTIC_TARGETS": rules.key("label", rules.one_of(*TARGETS)),
+        "STOCHASTIC_DIRECTIONS": rules.key("both", rules.one_of(*DIRECTIONS)),
+        "MMD": {
+            # who is compared: unlabelled (train_x with train_u), group (groups of a class in the batch)
+            "DOMAINS": rules.key("none", rules.one_of(*DOMAINS)),
+            # through what: anchor (cosines to the text anchors), feature, probability
+            "SPACE": rules.key("anchor", rules.one_of(*SPACES)),
+            # biased (V-statistic), unbiased (U-statistic)
+            "ESTIMATOR": rules.key("biased", rules.one_of(*ESTIMATORS)),
+            # median (distance in the pooled sample, times MULTIPLIERS), fixed (SIGMAS)
+            "BANDWIDTH": rules.key("median", rules.one_of(*BANDWIDTHS)),
+            "MULTIPLIERS": rules.key(list(MULTIPLIERS), widths),
+            "SIGMAS": rules.key([1.0], widths),
+        },
     })
 
 
@@ -50,18 +56,6 @@ class Craft:
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         craft = cfg.TRAINER.CRAFT
-        for key, allowed in (("TEXT_SAMPLES", TEXT_SAMPLES), ("STOCHASTIC_TARGETS", TARGETS), ("STOCHASTIC_DIRECTIONS", DIRECTIONS)):
-            check_option(cfg, f"TRAINER.CRAFT.{key}", allowed)
-        for key in WEIGHTS:
-            if not 0 <= craft[key] < math.inf:
-                raise UserError(f"TRAINER.CRAFT.{key} is {craft[key]}: set it to 0 or a positive number")
-        check_least(cfg, "TRAINER.CRAFT.ANCHORS_PER_CLASS")
-        check_least(cfg, "TRAINER.CRAFT.KMEANS_SEED", 0)
-        for key, allowed in (("DOMAINS", DOMAINS), ("SPACE", SPACES), ("ESTIMATOR", ESTIMATORS), ("BANDWIDTH", BANDWIDTHS)):
-            check_option(cfg, f"TRAINER.CRAFT.MMD.{key}", allowed)
-        for key in ("MULTIPLIERS", "SIGMAS"):
-            if not craft.MMD[key] or not all(isinstance(number, (int, float)) and 0 < number < math.inf for number in craft.MMD[key]):
-                raise UserError(f"TRAINER.CRAFT.MMD.{key} is {list(craft.MMD[key])}: give one or more positive numbers")
         if craft.LAMBDA_MMD and craft.MMD.DOMAINS == "none":
             raise UserError(f"TRAINER.CRAFT.LAMBDA_MMD is {craft.LAMBDA_MMD} but MMD.DOMAINS is none: set it to unlabelled or group, or the weight to 0")
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from dassl.printable import CONTROL
 from dassl.utils import UserError, check_availability, download_url
 
 
@@ -64,6 +65,9 @@ class DatasetBase:
     def __init__(self, train_x: Sequence[Datum] | None = None, train_u: Sequence[Datum] | None = None,
                  val: Sequence[Datum] | None = None, test: Sequence[Datum] | None = None):
         self._train_x, self._train_u, self._val, self._test = train_x, train_u, val, test
+        for name in {item.classname for part in (train_x, val, test) for item in part or ()}:
+            if CONTROL.search(str(name)):  # would go to the terminal, into the log and into tables
+                raise UserError(f"the class name {name!r} has control characters: rename its folder, or correct the file that it is from")
         self._num_classes = self.get_num_classes(train_x or [])
         self._lab2cname, self._classnames = self.get_lab2cname(train_x or [])
 

@@ -138,12 +138,13 @@ def loaded_from(args: argparse.Namespace, cfg) -> dict | None:
 
 
 def is_done(cfg, args: argparse.Namespace) -> bool:
-    """Whether OUTPUT_DIR holds the complete results of exactly this run, and of the model that is there to be loaded now."""
+    """Whether OUTPUT_DIR holds complete results of exactly this run and of the model to be loaded."""
     path = osp.join(cfg.OUTPUT_DIR, "results.json")
     try:
         found = read_json(path)
-        same = same_run(found["config_hash"], run_hash(cfg))
-        if not found["complete"] or not same or found["loaded"] != loaded_from(args, cfg):
+        if not found["complete"] or not same_run(found["config_hash"], run_hash(cfg)):
+            return False
+        if found["loaded"] != loaded_from(args, cfg):
             return False
         return not args.model_dir or files.same_model(found, path, args.model_dir, args.load_epoch)
     except (UserError, OSError, KeyError, TypeError):
@@ -161,12 +162,16 @@ def other_run(found: dict, cfg, loaded: dict | None) -> str:
 
 
 def check_output(cfg, args: argparse.Namespace) -> None:
-    """Raise UserError if OUTPUT_DIR already holds another run's results, which this run would overwrite, or none can be written."""
+    """Raise UserError if OUTPUT_DIR already holds another run's results, which this run would overwrite.
+
+    Also if its name is not UTF-8.
+    """
     if not is_utf8(cfg.OUTPUT_DIR):  # TensorBoard could not write there
         raise UserError(f"OUTPUT_DIR is '{shown(cfg.OUTPUT_DIR)}', which is not UTF-8: choose another --output-dir")
     path = osp.join(cfg.OUTPUT_DIR, "results.json")
     if files.is_special(path):
-        raise UserError(f"'{path}' is a pipe or a device: move it away, or choose another --output-dir")
+        raise UserError(f"'{path}' is a pipe or a device: move it away, "
+                        "or choose another --output-dir")
     if not osp.isfile(path):
         return
     found = read_json(path)
@@ -245,20 +250,22 @@ def warn_of_classes(trainer, model_dir: str) -> None:
 
 
 def check_processes(cfg, args: argparse.Namespace) -> None:
-    """Raise UserError if the processes of this run were not all started with the same settings. Paths may differ between machines."""
-    own = {**run_settings(cfg), "EVAL_ONLY": cfg.EVAL_ONLY, "USE_CUDA": cfg.USE_CUDA, "TRAIN.CHECKPOINT_FREQ": cfg.TRAIN.CHECKPOINT_FREQ,
-           "--load-epoch": args.load_epoch, "--no-train": args.no_train, "--skip-done": args.skip_done}
+    """Raise UserError if the processes of this run do not have the same settings; paths may differ."""
+    own = {**run_settings(cfg), "EVAL_ONLY": cfg.EVAL_ONLY, "USE_CUDA": cfg.USE_CUDA,
+           "TRAIN.CHECKPOINT_FREQ": cfg.TRAIN.CHECKPOINT_FREQ, "--load-epoch": args.load_epoch,
+           "--no-train": args.no_train, "--skip-done": args.skip_done}
     first, *others = distributed.gather_objects(own)
     for number, other in enumerate(others, 1):
         for key in sorted(first.keys() | other.keys()):
-            if first.get(key) != other.get(key):
-                raise UserError(f"the processes of this run differ in {key} ({first.get(key)} in the first, {other.get(key)} in process {number}): "
-                                "start all of them with the same command and the same files")
+            here, there = first.get(key), other.get(key)
+            if here != there:
+                raise UserError(f"the processes of this run differ in {key} ({here} in the first, {there} in "
+                                f"process {number}): start all of them with the same command and the same files")
 
 
 @contextmanager
 def output_folder(folder: str) -> Iterator[None]:
-    """Hold OUTPUT_DIR, made if it is missing, for this run alone. Raises UserError if another run is at work there."""
+    """Hold OUTPUT_DIR, made if missing, for this run. Raises UserError if another run is at work there."""
     if not distributed.is_main():  # the first process holds it for all
         yield
         return
@@ -267,11 +274,14 @@ def output_folder(folder: str) -> Iterator[None]:
         try:
             locked = stack.enter_context(files.folder_lock(folder or "."))
         except files.Busy as error:
-            raise UserError(f"another run is writing to '{folder}' ({error}): wait for its end, or choose another --output-dir") from None
+            raise UserError(f"another run is writing to '{folder}' ({error}): wait for its end, "
+                            "or choose another --output-dir") from None
         except OSError as error:
-            raise UserError(f"cannot write to the folder '{folder}' ({error.strerror}): correct its rights, or choose another --output-dir") from None
+            raise UserError(f"cannot write to the folder '{folder}' ({error.strerror}): correct its rights, "
+                            "or choose another --output-dir") from None
         if not locked:
-            sys.stdout.write(f"Note: the file system of '{folder}' has no locks, so nothing keeps a second run out of this folder\n")
+            sys.stdout.write(f"Note: the file system of '{folder}' has no locks, so nothing keeps a second "
+                             "run out of this folder\n")
         yield
 
 
@@ -319,8 +329,14 @@ def work(cfg, args: argparse.Namespace) -> None:
         trainer.train()
 
 
+AGAIN = "run the same command again to go on from the last checkpoint"
+
+
 def main(args: argparse.Namespace) -> int:
-    """0; 2 after one sentence about bad input; 130 after Ctrl-C; 141 if nobody reads stdout. Of several processes that fail, one says why."""
+    """0; 2 after one sentence about bad input; 130 after Ctrl-C; 141 if nobody reads stdout.
+
+    Of several processes that fail, one says why.
+    """
     any_text_can_be_written()
     try:
         with program.interruptible():
@@ -332,13 +348,13 @@ def main(args: argparse.Namespace) -> int:
     except UserError as error:
         code, sentence = 2, f"error: {error}"
     except KeyboardInterrupt:
-        code, sentence = program.INTERRUPTED, "interrupted: run the same command again to go on from the last checkpoint"
+        code, sentence = program.INTERRUPTED, f"interrupted: {AGAIN}"
     except Exception as error:
         if not isinstance(error, BrokenPipeError) or not program.drop_unread():
             if distributed.first_to_fail(f"error: {type(error).__name__}: {error}"):
                 raise
             return 1
-        code, sentence = program.UNREAD, "stopped, since nobody reads the output: run the same command again to go on from the last checkpoint"
+        code, sentence = program.UNREAD, f"stopped, since nobody reads the output: {AGAIN}"
     if distributed.first_to_fail(sentence):
         program.say(sentence)
     return code

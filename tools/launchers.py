@@ -104,8 +104,12 @@ def _unreadable(path: Path) -> str:
         with open(path, "rb") as file:
             file.read(1)
     except OSError as error:
-        return f"'{path}' cannot be read ({error.strerror}): correct its rights, or look after the disk"
+        return _refused(path, error)
     return ""
+
+
+def _refused(path: Path | str, error: OSError) -> str:
+    return f"'{path}' cannot be read ({error.strerror}): correct its rights, or look after the disk"
 
 
 # What is known of a job
@@ -114,7 +118,8 @@ def _unreadable(path: Path) -> str:
 def state_of(job: Job, output: str, wanted: str, live: Callable[[], dict | None]) -> tuple[str, str]:
     """(done, running, queued, failed, missing or other; a note). `wanted` is its configuration's hash, `live` asks Slurm for its jobs.
 
-    Done takes complete results of exactly this configuration and of the model that is there now, as train.py --skip-done does.
+    Done takes complete results of exactly this configuration and of the model that is there now,
+    as train.py --skip-done does.
     """
     folder = Path(output, job.folder)
     found, loads = read(folder / RESULTS), job.loads(output)
@@ -126,10 +131,11 @@ def state_of(job: Job, output: str, wanted: str, live: Callable[[], dict | None]
         return "other", ""
     if found.get("complete") and known:
         try:
-            if not job.trained or files.same_model(found, str(folder / RESULTS), str(Path(output, job.trained)), loads["epoch"]):
+            model = str(Path(output, job.trained))
+            if not job.trained or files.same_model(found, str(folder / RESULTS), model, loads["epoch"]):
                 return "done", ""
         except OSError as error:
-            return "failed", f"'{error.filename}' cannot be read ({error.strerror}): correct its rights, or look after the disk"
+            return "failed", _refused(error.filename, error)
     left = read(folder / MARK)
     state, number = left.get("state", "missing"), str(left.get("slurm", ""))
     if state != "missing" and locked(folder / MARK):
@@ -257,7 +263,7 @@ def _die_with_parent() -> None:
 
 
 def _claim(folder: Path, slurm: str):
-    """The job's mark, locked until this process ends; None if another process has it, or train.py was started there by hand."""
+    """The job's mark, locked until this process ends; None if another process has it, or a train.py of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     if files.is_locked(str(folder)):
         return None

@@ -129,9 +129,11 @@ class TrainerBase:
         return self._optims[name].param_groups[0]["lr"]
 
     def detect_anomaly(self, loss: Tensor) -> None:
-        """Raises UserError if the loss is not finite, with the culprit: weights, images, or the steps made."""
+        """Raises UserError, with the culprit, if the loss is not finite."""
         if not torch.isfinite(loss).all():
-            raise UserError(f"the loss is {loss.detach().float().mean().item()} at epoch {self.epoch + 1}, batch {self.batch_idx + 1}{blame.reason(self)}")
+            value = loss.detach().float().mean().item()
+            raise UserError(f"the loss is {value} at epoch {self.epoch + 1}, batch {self.batch_idx + 1}"
+                            f"{blame.reason(self)}")
 
     def model_zero_grad(self, names: str | list[str] | None = None) -> None:
         """Clear the gradients of the models with an optimiser."""
@@ -396,17 +398,22 @@ class SimpleTrainer(TrainerBase):
         self.dm = dm
 
     def _check_same_data(self) -> None:
-        """Raise UserError if the processes of this run do not see the same images, labels and classes; roots may differ between machines."""
+        """Raise UserError if the processes of this run do not see the same images, labels and classes.
+
+        Only DATASET.ROOT may differ between machines.
+        """
         data = getattr(self.__dict__.get("dm"), "dataset", None)
         own, root = {}, osp.abspath(osp.expanduser(self.cfg.DATASET.ROOT or "."))
         for part in ("train_x", "train_u", "val", "test") if distributed.world_size() > 1 else ():
-            items = [(osp.relpath(item.impath, root), item.label, item.domain, item.classname) for item in getattr(data, part, None) or ()]
+            items = [(osp.relpath(item.impath, root), item.label, item.domain, item.classname)
+                     for item in getattr(data, part, None) or ()]
             own[part] = hashlib.sha256(repr(items).encode(errors="surrogateescape")).hexdigest()
         first, *others = distributed.gather_objects(own)
         for number, other in enumerate(others, 1):
             if different := [part for part in first if first[part] != other[part]]:
-                raise UserError(f"process {number} of this run reads other images or labels ({', '.join(different)}) than the first one: give all processes "
-                                "the same split files and images under DATASET.ROOT")
+                raise UserError(f"process {number} of this run reads other images or labels "
+                                f"({', '.join(different)}) than the first one: give all processes the same "
+                                "split files and images under DATASET.ROOT")
 
     def build_model(self) -> None:
         """A SimpleNet; prompt learners override this."""
@@ -527,7 +534,8 @@ class SimpleTrainer(TrainerBase):
         this, loaded, model = self._hash(), self.__dict__.get("loaded"), self.__dict__.get("model_sha256")
         before = read_json(path) if osp.isfile(path) else {}
         before = before if isinstance(before, dict) else {}
-        same = (before.get("config_hash"), before.get("loaded"), before.get("model_sha256")) == (this, loaded, model)
+        stored = (before.get("config_hash"), before.get("loaded"), before.get("model_sha256"))
+        same = stored == (this, loaded, model)
         known = before.get("metrics", {}) if same else {}
         if split is not None:
             known[split] = {**{name: float(value) for name, value in metrics.items()},

@@ -34,8 +34,9 @@ class ScalarLog:
             self._board = SummaryWriter(log_dir=log_dir)
 
     def _quiet(self, error: threading.ExceptHookArgs) -> None:
-        """TensorBoard writes in a thread, whose error comes again, as an exception, when the next number is written."""
-        if not (issubclass(error.exc_type, OSError) and type(error.thread).__module__.startswith("tensorboard.")):
+        """TensorBoard writes in a thread, whose error is raised again when the next number is written."""
+        tensorboard = type(error.thread).__module__.startswith("tensorboard.")
+        if not (tensorboard and issubclass(error.exc_type, OSError)):
             self._hook(error)
 
     @contextmanager
@@ -44,8 +45,8 @@ class ScalarLog:
             yield
         except OSError as error:
             threading.excepthook = self._hook
-            raise UserError(f"cannot write the curves to '{self._folder}' ({error.strerror or error}): free space, correct the rights, or choose "
-                            "another OUTPUT_DIR") from None
+            raise UserError(f"cannot write the curves to '{self._folder}' ({error.strerror or error}): "
+                            "free space, correct the rights, or choose another OUTPUT_DIR") from None
 
     def add_scalar(self, tag: str, value: float, global_step: int | None = None) -> None:
         with self._refusals():

@@ -67,7 +67,7 @@ def examine(cls: type[CoOpDataset], root: str, images: bool = False, progress: b
                 return report
             report.split = "there" if not md5 else "published" if hashlib.md5(content).hexdigest() == md5 else "other"
         if report.split == "other":
-            report.problems.append(f"{cls.split_file} is not the published file (md5 {md5}): {cls.how_to_get(root)} after deleting it")
+            report.problems.append(f"{cls.split_file} is not the published file (md5 {md5}): if you want that one, move yours away and {cls.how_to_get(root)}")
     cfg = get_cfg_default()
     datasets.extend_cfg(cfg)
     cfg.DATASET.ROOT, cfg.DATASET.NAME = str(root), cls.__name__

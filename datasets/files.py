@@ -1,6 +1,7 @@
 """Text, tables and folders that people made: the one place where data sets and tools read them."""
 
 import csv
+import errno
 import html
 import os
 import os.path as osp
@@ -62,6 +63,13 @@ def is_utf8(text: str) -> bool:
     return text.encode("utf-8", "replace").decode() == text
 
 
+def _not_read(what: str, error: OSError, remedy: str) -> UserError:
+    """The sentence about a file or folder that the system does not give. It may be a good one."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        remedy = "correct its rights"
+    return UserError(f"{what} cannot be read ({error.strerror}): {remedy}")
+
+
 def read_text(path: str, remedy: str = REPAIR, what: str = "") -> str:
     """A UTF-8 text without byte order mark, with line feeds for all kinds of line ends.
 
@@ -72,7 +80,7 @@ def read_text(path: str, remedy: str = REPAIR, what: str = "") -> str:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read()
     except OSError as error:
-        raise UserError(f"{what}'{path}' cannot be read ({error.strerror}): {remedy}") from None
+        raise _not_read(f"{what}'{path}'", error, remedy) from None
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
@@ -209,7 +217,7 @@ def _entries(path: str, remedy: str) -> list[os.DirEntry]:
         with os.scandir(path) as found:
             return sorted(found, key=lambda entry: entry.name)
     except OSError as error:
-        raise UserError(f"'{shown(path)}' cannot be read ({error.strerror}): {remedy}") from None
+        raise _not_read(f"'{shown(path)}'", error, remedy) from None
 
 
 def _is_junk(name: str) -> bool:

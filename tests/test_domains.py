@@ -265,6 +265,16 @@ def test_groups_without_images_are_told(tmp_path, capsys):
         assert f"* group: {name}\ttotal: 0\tcorrect: 0\tacc: none, without images\n" in said
 
 
+def test_groups_of_classes_with_the_same_name_stay_apart(tmp_path):
+    cfg = make_cfg(tmp_path, "CoOp", "TEST.EVALUATOR", "GroupClassification")
+    evaluator = build_evaluator(cfg, lab2cname={0: "crane", 1: "crane", 2: "bee"})
+    labels = torch.tensor([0, 1, 2])
+    evaluator.process(torch.eye(3)[[0, 2, 2]], labels, torch.zeros(3, dtype=torch.long))
+    evaluator.evaluate()
+    found = {name: group["accuracy"] for name, group in evaluator.details()["groups"].items()}
+    assert found == {"crane (0), domain 0": 100, "crane (1), domain 0": 0, "bee, domain 0": 100}
+
+
 def test_group_evaluator_against_a_slow_count(tmp_path, capsys):
     class Set:
         domain_names, train_group_counts = ("land", "water"), {(0, 0): 70, (0, 1): 10, (1, 0): 5, (1, 1): 15}

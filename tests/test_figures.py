@@ -13,7 +13,7 @@ from test_domains import MMD  # registers TwoDomains
 from test_results import write
 from tiny_run import make_trainer
 
-from dassl.utils import UserError
+from dassl.utils import UserError, load_checkpoint
 from tools import figures
 
 
@@ -52,8 +52,20 @@ def test_features_are_the_models_own_and_are_kept(runs, monkeypatch):
         assert torch.allclose(figures.logits(found), trainer.model_inference(images), atol=1e-3)
     monkeypatch.setattr(figures.trained, "load", lambda *_: pytest.fail("computed again"))
     figures.features(runs["CoOp"], "")
-    later = time.time() + 5
-    os.utime(runs["CoOp"] / "results.json", (later, later))  # as if it had been run again
+    checkpoint = runs["CoOp"] / "prompt_learner/model.pth.tar-1"
+    later, good = time.time() + 5, checkpoint.read_bytes()
+    os.utime(runs["CoOp"] / "results.json", (later, later))  # as a copy of the folder may have it
+    figures.features(runs["CoOp"], "")
+    state = load_checkpoint(str(checkpoint))
+    state["state_dict"]["ctx"] += 1  # as if it had been trained again
+    torch.save(state, checkpoint)
+    os.utime(checkpoint, (1, 1))
+    with pytest.raises(pytest.fail.Exception, match="computed again"):
+        figures.features(runs["CoOp"], "")
+    checkpoint.write_bytes(good)
+    picture = figures.data_of(runs["CoOp"], "").test[0].impath
+    with open(picture, "ab") as file:
+        file.write(b" ")
     with pytest.raises(pytest.fail.Exception, match="computed again"):
         figures.features(runs["CoOp"], "")
 

@@ -3,6 +3,7 @@ and every sentence fits.
 """
 
 import argparse
+import errno
 import json
 import os
 import subprocess
@@ -868,3 +869,14 @@ def test_no_sentence_about_own_pictures_speaks_of_preparing_or_of_a_split_file(t
         assert "prepare" not in sentence and "split file" not in sentence and ": " in sentence, (
             sentence
         )
+
+
+def test_a_file_or_folder_without_rights_is_not_called_damaged(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
+    end = "cannot be read (Permission denied): correct its rights"
+    assert refusal(files.read_text, "x.txt") == f"'x.txt' {end}"
+    assert refusal(files.list_folder, "x") == f"'x' {end}"

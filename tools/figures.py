@@ -31,6 +31,7 @@ from dassl.utils import UserError, read_image
 from tools import inputs, plots, trained
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS, collect
+from trainers.cache import describe
 
 COLOURS = ("#3b6fb6", "#d1495b", "#2e9e7a", "#e2a03f", "#7b5ea7", "#5a5a5a", "#a3563f", "#3aa7c9")
 MARKERS = "osD^vP*X"
@@ -60,13 +61,15 @@ def features(run: Path, root: str, name: str = "") -> SimpleNamespace:
     data = data_of(run, root, name)
     paths, names = [item.impath for item in data.test], list(data.classnames)
     file = run / f"features-{type(data).__name__}.safetensors"
-    fresh = file.is_file() and file.stat().st_mtime_ns >= (run / "results.json").stat().st_mtime_ns  # a run that was repeated has another model
     try:
-        found = load_file(file) if fresh else {}
+        found = load_file(file) if file.is_file() else {}
     except (SafetensorError, OSError):  # damaged, or not to be read: computed anew
         found = {}
     labels = torch.tensor([item.label for item in data.test])
-    of = hashlib.sha256(json.dumps([paths, labels.tolist(), names]).encode()).digest()
+    results, cfg = trained.read(str(run))
+    images = describe(data.test, cfg.DATASET.ROOT, "")["images"]
+    of = [images, names, results.get("config_hash"), trained.model_checksum(str(run), results)]
+    of = hashlib.sha256(json.dumps(of).encode()).digest()
     of = torch.frombuffer(bytearray(of), dtype=torch.uint8)
     if "of" not in found or not torch.equal(found["of"], of):
         instead = f"choose a data set with the classes of that run, not {type(data).__name__}"

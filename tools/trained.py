@@ -17,6 +17,7 @@ from yacs.config import CfgNode
 
 import datasets
 import trainers
+from dassl import files
 from dassl.config import get_cfg_default, merge_from_dict
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.transforms import build_transform
@@ -171,6 +172,17 @@ def _checkpoint(model_dir: str, results: dict, load_epoch: int | None) -> tuple[
     else:
         folder, epoch = model_dir, None if results.get("deployed") == "best_val" else results["epochs"]
     return folder, epoch if load_epoch is None else load_epoch
+
+
+def model_checksum(model_dir: str, results: dict) -> str | None:
+    """The checksum of the checkpoints that the run in `model_dir` tested; None if it learned nothing.
+
+    results: its results.json. Raises OSError for a checkpoint that cannot be read.
+    """
+    loaded = results.get("loaded")
+    if loaded and not loaded["model_dir"]:
+        return None
+    return files.model_checksum(*_checkpoint(model_dir, results, None))
 
 
 def _for_use(cfg: CfgNode, options: str) -> None:

@@ -37,7 +37,7 @@ def describe(items: Sequence, root: str, transform: object, **what) -> dict:
         try:
             stat = os.stat(item.impath)
         except OSError as error:
-            raise UserError(f"image '{item.impath}' cannot be read ({error.strerror}): restore it, or take it out of the split") from None
+            raise UserError(f"image '{item.impath}' cannot be read ({error.strerror}): restore it, or take it out of the data set") from None
         images.append([os.path.relpath(item.impath, root or "."), stat.st_size, stat.st_mtime_ns, int(item.label)])
     return {"version": VERSION, "images": images, "transform": plain_repr(transform), **what}
 

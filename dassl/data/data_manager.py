@@ -82,7 +82,7 @@ class DataManager:
         _said.clear()
         dataset = build_dataset(cfg)
         if not dataset.train_x:
-            raise UserError(f"data set {cfg.DATASET.NAME} has no training images: check its split file and DATASET.NUM_SHOTS")
+            raise UserError(f"data set {cfg.DATASET.NAME} has no training images: add some to its training part")
         self.tfm_train = custom_tfm_train if custom_tfm_train is not None else build_transform(cfg, is_train=True)
         self.tfm_test = custom_tfm_test if custom_tfm_test is not None else build_transform(cfg, is_train=False)
 

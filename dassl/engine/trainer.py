@@ -497,7 +497,7 @@ class SimpleTrainer(TrainerBase):
         else:
             split, loader = "test", self.test_loader
         if loader is None:
-            raise UserError(f"data set {self.cfg.DATASET.NAME} has no images to test on: check its split file")
+            raise UserError(f"data set {self.cfg.DATASET.NAME} has no images to test on: add some to its test part")
         print(f"Evaluate on the *{split}* set")
         more = ("domain",) if getattr(self.evaluator, "wants_domain", False) else ()
         for batch in track(self._rounds(loader), split):

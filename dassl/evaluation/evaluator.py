@@ -140,7 +140,10 @@ class GroupClassification(Classification):
     def name(self, label: int, domain: int) -> str:
         """"class, domain" in words where they are known."""
         words = self._domain_names[domain] if domain < len(self._domain_names) else f"domain {domain}"
-        return f"{(self._lab2cname or {}).get(label, label)}, {words}"
+        known = self._lab2cname or {}
+        alike = [other for other, name in known.items() if name == known.get(label)]
+        number = f" ({label})" if len(alike) > 1 else ""  # ImageNet has names that repeat
+        return f"{known.get(label, label)}{number}, {words}"
 
     def evaluate(self) -> OrderedDict[str, float]:
         results = super().evaluate()

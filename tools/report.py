@@ -7,7 +7,10 @@ given with --figures, the configurations, versions, seeds and how long it took. 
 import argparse
 import base64
 import datetime
+import functools
 import html
+import math
+import re
 import sys
 import tempfile
 from collections import defaultdict
@@ -38,12 +41,20 @@ TEXT = ("data set", "trainer", "config", "folder", "reason", "")  # columns that
 LOWER_IS_BETTER = ("gap",)
 
 
-def cell(text: str, column: str, gain: bool) -> str:
-    """A table cell; a gain beyond two standard errors is coloured."""
+@functools.cache
+def errors_of_95(seeds: int) -> float:
+    """Standard errors on each side of a 95% interval of a mean over so many seeds (Student's t)."""
+    from scipy.stats import t  # takes a second to import
+
+    return float(t.ppf(0.975, seeds - 1)) if seeds > 1 else math.inf
+
+
+def cell(text: str, column: str, seeds: int = 0) -> str:
+    """A table cell; a gain paired over `seeds` is coloured if its 95% interval leaves out 0."""
     kind = "text" if column in TEXT else ""
-    if gain and " ± " in text:
+    if seeds and " ± " in text:
         value, error = (float(part) for part in text.split(" ± "))
-        if abs(value) > 2 * error > 0:
+        if abs(value) > errors_of_95(seeds) * error > 0:
             kind = "up" if (value > 0) != (column in LOWER_IS_BETTER) else "down"
     return f'<td class="{kind}">{html.escape(text)}</td>' if kind else f"<td>{html.escape(text)}</td>"
 
@@ -51,7 +62,9 @@ def cell(text: str, column: str, gain: bool) -> str:
 def table(head: list[str], lines: list[list[str]], gain: bool = False) -> str:
     body, before = [], None
     for line in lines:
-        body.append(f"<tr{' class=new' if line[0] != before else ''}>" + "".join(map(cell, line, head, [gain] * len(head))) + "</tr>")
+        counts = [int(number) for number in re.findall(r"\d+", line[-1])] if gain else []
+        cells = (cell(text, column, min(counts, default=0)) for text, column in zip(line, head, strict=True))
+        body.append(f"<tr{' class=new' if line[0] != before else ''}>" + "".join(cells) + "</tr>")
         before = line[0]
     top = "".join(f'<th class="text">{html.escape(name)}</th>' if name in TEXT else f"<th>{html.escape(name)}</th>" for name in head)
     return f'<div class="wide"><table><tr>{top}</tr>' + "\n".join(body) + "</table></div>"
@@ -164,8 +177,8 @@ def page(folders: list[Path], figures: list[Path]) -> str:
             plots.plot(found.rows, found.columns, drawn)
             parts.append(f"<h2 id={name}>{TITLES[name]}</h2>" + picture(drawn, TITLES[name]))
         if found.gain_lines:
-            parts.append("<h3>Gain of CRAFT over its baseline</h3><p class=note>Paired over seeds, mean ± standard error; coloured beyond two "
-                         "standard errors.</p>" + table(found.gain_head, found.gain_lines, gain=True) + "<h3>Accuracies</h3>")
+            parts.append("<h3>Gain of CRAFT over its baseline</h3><p class=note>Paired over seeds, mean ± standard error; coloured where the 95% "
+                         "interval (Student's t) leaves out 0, which of 20 comparisons without any effect one does.</p>" + table(found.gain_head, found.gain_lines, gain=True) + "<h3>Accuracies</h3>")
         parts.append(table(found.head, found.lines))
         parts += [f"<p class=note>{html.escape(note)}</p>" for note in found.notes]
         how.append(f"<details><summary>{TITLES[name]}</summary><div class=inside>{configurations(protocol, runs)}</div></details>")

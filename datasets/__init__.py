@@ -3,14 +3,14 @@
 import importlib
 import pkgutil
 
-from datasets.options import rules
-
 try:
     import dassl.program as program
 except ModuleNotFoundError:  # upstream's Dassl
     program = None
 if program:
     program.while_importing(__name__)
+
+from datasets.options import rules
 
 NOT_DATA_SETS = ("base", "check", "download", "errors", "files", "locks", "options", "prepare", "sources")
 

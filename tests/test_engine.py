@@ -108,9 +108,8 @@ def test_several_transforms_of_an_image(tmp_path):
 
 
 def test_prompt_learners_take_one_view_of_an_image(tmp_path):
-    for number in (0, 2):
-        message = f"DATALOADER.K_TRANSFORMS is {number}, but CoOp trains on one view of an image: set it to 1"
-        with pytest.raises(UserError, match=message):
+    for number, message in ((0, ": set it to 1 or more"), (2, ", but CoOp trains on one view of an image: set it to 1")):
+        with pytest.raises(UserError, match=f"DATALOADER.K_TRANSFORMS is {number}{message}"):
             make_trainer(tmp_path, "CoOp", "DATALOADER.K_TRANSFORMS", number)
 
 

@@ -810,14 +810,13 @@ def blamed(folder: Path, *options, change=None) -> str:
 def test_a_loss_that_is_not_finite_names_the_culprit(tmp_path):
     make_trainer(tmp_path, "CoOp")
     weights = torch.load(tmp_path / "clip.pt", weights_only=True)
-    for name, key, value in (
-        ("nan.pt", "visual.proj", float("nan")),
-        ("steep.pt", "logit_scale", 1e3),
-    ):
-        torch.save(weights | {key: torch.full_like(weights[key], value)}, tmp_path / name)
-    said = blamed(tmp_path, "MODEL.BACKBONE.NAME", str(tmp_path / "nan.pt"))
+    torch.save(weights | {"logit_scale": torch.tensor(1e3)}, tmp_path / "steep.pt")
+    said = blamed(  # as half precision may make of large weights; a file of such is refused earlier
+        tmp_path,
+        change=lambda trainer: next(iter(trainer.backbone.image.buffers())).fill_(torch.nan),
+    )
     assert said.startswith(
-        f"the loss is nan at epoch 1, batch 1, since the pretrained weights '{tmp_path / 'nan.pt'}' hold numbers that are not finite"
+        f"the loss is nan at epoch 1, batch 1, since the pretrained weights '{tmp_path / 'clip.pt'}' hold numbers that are not finite"
     )
     assert "LR" not in said and "checkpoint" not in said
     said = blamed(tmp_path, "MODEL.BACKBONE.NAME", str(tmp_path / "steep.pt"))
@@ -825,7 +824,12 @@ def test_a_loss_that_is_not_finite_names_the_culprit(tmp_path):
         f"since exp(logit_scale) of the CLIP '{tmp_path / 'steep.pt'}' is not finite" in said
         and "checkpoint" not in said
     )
-    said = blamed(tmp_path, "INPUT.PIXEL_MEAN", [float("nan"), 0.0, 0.0])
+    said = blamed(
+        tmp_path,
+        change=lambda trainer: setattr(
+            trainer.train_loader_x.dataset, "transform", lambda _: torch.full((3, 32, 32), torch.nan)
+        ),
+    )
     assert (
         "since the input made of the image '" in said
         and ".png' is not finite: look at that image, and at INPUT.PIXEL_STD" in said
@@ -843,7 +847,7 @@ def test_a_loss_that_is_not_finite_names_the_culprit(tmp_path):
         "although weights, images and parameters are finite: use PREC fp32, or lower the weights of the loss terms"
         in said
     )
-    said = blamed(tmp_path, "OPTIM.LR", 1e38)
+    said = blamed(tmp_path, "OPTIM.LR", 1e30)
     assert said.endswith(": lower OPTIM.LR or use PREC fp32")  # there is no checkpoint
 
 

@@ -368,11 +368,11 @@ def test_noise_comes_before_the_normalisation_of_each_image(tmp_path):
     [
         (
             PermissionError(errno.EACCES, "Permission denied"),
-            r"cannot be read \(Permission denied\): mend that, the file itself may be good",
+            r"cannot be read \(Permission denied\): correct its rights",
         ),
         (
             OSError(errno.EMFILE, "Too many open files"),
-            r"cannot be read \(Too many open files\): mend that, the file itself may be good",
+            r"cannot be read \(Too many open files\): allow a process more open files",
         ),
         (MemoryError(), "does not fit into memory: free some, or make it smaller"),
     ],

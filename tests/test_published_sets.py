@@ -446,7 +446,7 @@ def test_check_of_an_empty_root_explains_itself(tmp_path, capsys):
         assert re.search(rf"^{name}: absent: run `python -m datasets.prepare \w+ --root", said, re.M)
     assert check.main(["--root", str(tmp_path), "oxford_pets"]) == 1
     assert check.main(["--root", str(tmp_path), "oxford_cars"]) == 2
-    assert "error: unknown data set 'oxford_cars': known ones are Caltech101" in capsys.readouterr().err
+    assert "error: unknown data set 'oxford_cars': did you mean 'StanfordCars'? known ones are Caltech101" in capsys.readouterr().err
 
 
 def test_check_lists_what_is_wrong(root, tmp_path, capsys):

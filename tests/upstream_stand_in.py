@@ -6,7 +6,6 @@ It takes the place of this project's `dassl`.
 it as JSON.
 """
 
-import copy
 import json
 import sys
 from collections import OrderedDict
@@ -75,9 +74,13 @@ OPTIONS = (
 )
 
 
-def plain_defaults(own: dict) -> CfgNode:
+def plain_defaults(own: CfgNode) -> CfgNode:
     """Upstream's configuration: this project's defaults without its own keys."""
-    tree = copy.deepcopy(own)
+
+    def plain(node: dict) -> dict:
+        return {key: plain(leaf) if isinstance(leaf, dict) else leaf for key, leaf in node.items()}
+
+    tree = plain(own)
     for key in OWN_KEYS:
         *parents, leaf = key.split(".")
         node = tree
@@ -277,9 +280,8 @@ def install() -> None:
     import dassl.metrics
     import dassl.optim
     import dassl.utils
-    from dassl.config.defaults import DEFAULTS
-
-    dassl.config.get_cfg_default = lambda: plain_defaults(DEFAULTS)
+    own = dassl.config.get_cfg_default()
+    dassl.config.get_cfg_default = lambda: plain_defaults(own)
     dassl.data.datasets.Datum = Datum
     dassl.engine.TrainerX = TrainerX
     dassl.engine.build_trainer = lambda cfg: dassl.engine.TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(

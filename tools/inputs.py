@@ -12,7 +12,13 @@ from dassl.printable import Harmless, any_text_can_be_written, escaped, harmless
 
 
 class InputError(Exception):
-    """Bad input. The message is one sentence: the culprit and the remedy."""
+    """Bad input. The message is one sentence: the culprit and the remedy.
+
+    Control characters of names in it are escaped, line feeds too.
+    """
+
+    def __init__(self, message: str = ""):
+        super().__init__(escaped(message))
 
 
 def path(text: str) -> Path:
@@ -29,7 +35,7 @@ def main(run: Callable[[argparse.Namespace], int], args: argparse.Namespace, *ki
             sys.stdout.flush()
         return code
     except (InputError, *kinds) as error:
-        program.say(f"error: {escaped(str(error))}")
+        program.say(f"error: {harmless(str(error))}")
         return 2
     except KeyboardInterrupt:
         program.say(interrupted)

@@ -28,8 +28,6 @@ ROOT = Path(__file__).resolve().parent.parent
 PRECISIONS = ("fp32", "fp16", "amp")
 CACHED_NUMBERS = 6_000_000  # of the widest layer: a CPU runs more images faster in pieces of this size (ViT-B/16: 9 images, 8%)
 TEXTS_AT_ONCE = 256  # bounds the memory of encoding a thousand class texts without a graph
-# SHA-256 of OpenAI's files, which is a part of their addresses.
-OPENAI = {url.split("/")[-2] for url in clip.clip._MODELS.values()}
 ACTIVATION_CHOICES = ("auto", *ACTIVATIONS)
 OPENAI_MARKS = {"input_resolution", "context_length", "vocab_size"}  # only OpenAI's archives hold them
 NARROWEST = 256  # width of the embedding of the smallest published CLIP, open_clip's ViT-S-32-alt
@@ -248,7 +246,12 @@ def _is_known_file(path: str) -> bool:
     """Whether its content is a bundled file's or one of OpenAI's, whose addresses hold SHA-256."""
     size = os.path.getsize(path)
     bundled = [file for file in (ROOT / "assets").glob("*.pt") if file.stat().st_size == size]
-    return _sha256(path) in {*OPENAI, *map(_sha256, bundled)}
+    return _sha256(path) in {*_openai(), *map(_sha256, bundled)}
+
+
+def _openai() -> set[str]:
+    """SHA-256 of OpenAI's files, which is a part of their addresses."""
+    return {url.split("/")[-2] for url in clip.clip._MODELS.values()}
 
 
 def _sha256(path: str | Path) -> str:
@@ -301,7 +304,7 @@ def _read(path: str) -> dict[str, Tensor]:
     archive the tensors are read and the program is left alone.
     """
     try:
-        content = _run(path) if _sha256(path) in OPENAI else read_tensors(path)
+        content = _run(path) if _sha256(path) in _openai() else read_tensors(path)
     except Exception as error:  # noqa: BLE001 - damaged archives fail in many ways
         if refused := unreadable(f"weights file '{path}'", error):
             raise refused from None
@@ -313,7 +316,7 @@ def _read(path: str) -> dict[str, Tensor]:
 def _run(path: str) -> dict[str, Tensor]:
     """The tensors of one of OpenAI's archives, checked once more as it is in memory."""
     data = Path(path).read_bytes()
-    if hashlib.sha256(data).hexdigest() not in OPENAI:
+    if hashlib.sha256(data).hexdigest() not in _openai():
         raise ValueError("the file changed while it was read")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated

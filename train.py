@@ -29,6 +29,7 @@ from dassl.utils import UserError, check_availability, collect_env_info, mkdir_i
 from dassl.utils.registry import did_you_mean
 from datasets.files import is_utf8, shown
 from trainers.backbone import as_read
+from trainers.base import class_names_of
 
 # Flag -> config key.
 FLAGS = {"root": "DATASET.ROOT", "output_dir": "OUTPUT_DIR", "resume": "RESUME", "seed": "SEED", "eval_only": "EVAL_ONLY",
@@ -235,7 +236,7 @@ def warn_of_classes(trainer, model_dir: str) -> None:
     if hasattr(trainer, "check_classes") or not osp.isfile(path):
         return
     found = read_json(path)
-    theirs = found.get("classnames") if isinstance(found, dict) else None
+    theirs = class_names_of(found)
     ours = [trainer.lab2cname[label] for label in sorted(trainer.lab2cname)]
     if not theirs or list(map(as_read, theirs)) == list(map(as_read, ours)):
         return

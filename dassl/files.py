@@ -134,9 +134,12 @@ def temporary(path: str, suffix: str = "", tidy: bool = True) -> Iterator[IO[byt
 def remove_abandoned(folder: str, name: str = "") -> None:
     """Remove temporary files for `name` (without: for any) that killed processes left in a folder.
 
-    Does nothing where the file system has no locks.
+    Does nothing where the file system has no locks. Without a name only `.tmp` files are looked
+    at, as others may be the user's.
     """
-    ours = re.compile(rf"\.{re.escape(name) or '.+'}\.[0-9a-f]{{32}}(\.\w+)?")
+    suffix = r"(\.\w+)?" if name else r"\.tmp"
+    number = "[0-9a-f]{12}4[0-9a-f]{3}[89ab][0-9a-f]{15}"  # uuid4
+    ours = re.compile(rf"\.{re.escape(name) or '.+'}\.{number}{suffix}")
     with suppress(OSError):
         found = [osp.join(folder, entry) for entry in os.listdir(folder) if ours.fullmatch(entry)]
         for left in filter(is_file, found):

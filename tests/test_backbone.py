@@ -186,6 +186,18 @@ def test_auto_says_what_it_takes_a_small_file_for(file, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("key, value, words", [
+    ("text_projection", torch.tensor(1.0), r"'text_projection' is \(\) of torch.float32"),
+    ("visual.conv1.weight", torch.ones(3), r"'visual.conv1.weight' is \(3,\)"),
+    ("text_projection", torch.ones(64, 32, dtype=torch.complex64), "of torch.complex64"),
+    ("token_embedding.weight", torch.ones(100, 64), "it has 100 tokens, and CLIP's tokenizer 49408"),
+])
+def test_weights_of_another_shape_are_no_clip(tmp_path, weights, key, value, words):
+    torch.save(weights | {key: value}, tmp_path / "odd.pt")
+    with pytest.raises(UserError, match=rf"odd.pt' is not a CLIP of OpenAI's architecture \(.*{words}"):
+        load_backbone(str(tmp_path / "odd.pt"))
+
+
 def test_weights_that_are_no_numbers(tmp_path, weights):
     masked = weights | {"attn_mask": torch.full((2, 2), -torch.inf).triu(1)}
     torch.save(masked, tmp_path / "mask.pt")

@@ -334,7 +334,7 @@ def test_truncated_and_missing_checkpoints_are_named(tmp_path):
     trainer.train()
     path = tmp_path / CKPT
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(UserError, match="model.pth.tar-2' cannot be read: it is truncated or not a checkpoint; delete it or copy it again"):
+    with pytest.raises(UserError, match="model.pth.tar-2' cannot be read: it is truncated or not a checkpoint; copy it again, or move it away"):
         trainer.load_model(str(tmp_path / "output"), epoch=2)
     with pytest.raises(UserError, match="model.pth.tar-7' does not exist: check --model-dir, --load-epoch or RESUME"):
         trainer.load_model(str(tmp_path / "output"), epoch=7)
@@ -432,7 +432,7 @@ def test_what_is_no_checkpoint_is_refused_in_a_sentence(tmp_path):
             trainer.load_model(str(tmp_path / "output"), epoch=2)
     torch.save(weights, path)  # fit to be loaded, not to go on from
     trainer.load_model(str(tmp_path / "output"), epoch=2)
-    with pytest.raises(UserError, match="model.pth.tar-2' lacks 'state_dict', so no run can go on from it: load it with --model-dir, or delete it"):
+    with pytest.raises(UserError, match="model.pth.tar-2' lacks 'state_dict', so no run can go on from it: load it with --model-dir, or move it away"):
         make_trainer(tmp_path, "CoOp").train()
     with pytest.raises(UserError, match="checkpoint '/nowhere/x.pt' does not exist: check MODEL.INIT_WEIGHTS"):
         make_trainer(tmp_path, "CoOp", "MODEL.INIT_WEIGHTS", "/nowhere/x.pt")

@@ -28,7 +28,7 @@ from dassl.utils import UserError, read_json
 from datasets.files import is_utf8, read_lines, same_for_clip, stripped, text_for_clip
 from tools import inputs
 from trainers.backbone import as_read
-from trainers.base import PromptTrainer
+from trainers.base import PromptTrainer, class_names_of
 
 
 def add_arguments(parser: argparse.ArgumentParser, classes: bool = True) -> None:
@@ -140,6 +140,11 @@ def read(model_dir: str) -> tuple[dict, CfgNode]:
     for key, kind in (("complete", bool), ("config", dict), ("epochs", int)):
         if not isinstance(results, dict) or not isinstance(results.get(key), kind):
             raise UserError(f"'{path}' lacks '{key}': give --model-dir the folder of a run of train.py")
+    loaded, names = results.get("loaded"), class_names_of(results)
+    if loaded and not (isinstance(loaded, dict) and isinstance(loaded.get("model_dir"), str)):
+        raise UserError(f"'{path}' has a 'loaded' that no run writes: give --model-dir another folder")
+    if results.get("classnames") and names is None:
+        raise UserError(f"'{path}' has 'classnames' that no run writes: give --model-dir another folder")
     cfg = get_cfg_default()
     trainers.extend_cfg(cfg)
     datasets.extend_cfg(cfg)

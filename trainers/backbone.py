@@ -34,8 +34,10 @@ NARROWEST = 256  # width of the embedding of the smallest published CLIP, open_c
 NAMED = 20  # words and texts that one warning lists
 TRAINING_PREFIX = re.compile(r"^((module|_orig_mod)\.)+")  # of several GPUs, and of torch.compile
 END_OF_WORD = "</w>"  # ends the last token of a word in CLIP's vocabulary
-REQUIRED = ("token_embedding.weight", "positional_embedding", "ln_final.weight", "text_projection", "logit_scale",
-            "transformer.resblocks.0.attn.in_proj_weight", "visual.conv1.weight")
+REQUIRED = {  # and how many dimensions each has
+    "token_embedding.weight": 2, "positional_embedding": 2, "ln_final.weight": 1,
+    "text_projection": 2, "logit_scale": 0, "transformer.resblocks.0.attn.in_proj_weight": 2,
+    "visual.conv1.weight": 4}
 
 
 class Backbone(nn.Module):
@@ -181,9 +183,8 @@ def load_backbone(name: str, precision: str = "fp32", activation: str = "auto") 
     known = name in clip.available_models()
     path = _download(name) if known else _find(name)
     weights = _read(path)
-    missing = [key for key in REQUIRED if key not in weights]
-    if missing:
-        raise UserError(f"'{path}' is not a CLIP of OpenAI's architecture (it lacks '{missing[0]}'): "
+    if wrong := _what_is_wrong(weights):
+        raise UserError(f"'{path}' is not a CLIP of OpenAI's architecture ({wrong}): "
                         "give MODEL.BACKBONE.NAME such a file or one of " + ", ".join(clip.available_models()))
     for key, value in weights.items():
         if not key.endswith("attn_mask") and not value.isfinite().all():  # a mask holds infinities
@@ -194,18 +195,31 @@ def load_backbone(name: str, precision: str = "fp32", activation: str = "auto") 
     activation = _activation(activation, path, weights, known)
     try:
         return Backbone(weights, precision, activation)
-    except (KeyError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+    except (LookupError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"'{path}' is not a CLIP of OpenAI's architecture ({str(error).splitlines()[0]}): "
                         "give MODEL.BACKBONE.NAME another file") from None
 
 
+def _what_is_wrong(weights: Mapping[str, Tensor]) -> str:
+    """Why these cannot be the weights of a CLIP; "" if they may be."""
+    for key, dimensions in REQUIRED.items():
+        if key not in weights:
+            return f"it lacks '{key}'"
+        value = weights[key]
+        scalar = dimensions == 0 and value.numel() == 1
+        if not value.is_floating_point() or not scalar and value.dim() != dimensions or not value.numel():
+            return f"'{key}' is {tuple(value.shape)} of {value.dtype}"
+    words, known = len(weights["token_embedding.weight"]), len(_tokenizer.encoder)
+    return "" if words >= known else f"it has {words} tokens, and CLIP's tokenizer {known}"
+
+
 def _weights(content: object) -> dict[str, Tensor]:
     """Tensors by CLIP's names, of what a file holds: plain, or as training codes wrap them."""
+    for wrapper in ("state_dict", "model", "state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
     if not isinstance(content, dict):
         return {}
-    for wrapper in ("state_dict", "model"):
-        if isinstance(content.get(wrapper), dict):
-            return _weights(content[wrapper])
     return {TRAINING_PREFIX.sub("", str(name)): value.detach()
             for name, value in content.items() if isinstance(value, Tensor)}
 

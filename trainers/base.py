@@ -5,6 +5,7 @@ mixins such as CRAFT, through super()) -> the sum of the terms is minimised. A m
 """
 
 import copy
+import io
 import os.path as osp
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout
@@ -303,8 +304,8 @@ class PromptTrainer(TrainerX):
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model(self.model_name, self.model, self.optim, self.sched)
         if cfg.MODEL.INIT_WEIGHTS:
-            theirs = load_checkpoint(cfg.MODEL.INIT_WEIGHTS).get("classnames") or ()
-            if len(theirs) == self.num_classes:  # else their shapes differ, and they are not taken
+            theirs = class_names_of(load_checkpoint(cfg.MODEL.INIT_WEIGHTS))
+            if theirs is None or len(theirs) == self.num_classes:  # else their shapes differ
                 self.check_classes(theirs, cfg.MODEL.INIT_WEIGHTS)
         scaled = self.precision == "amp" and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type) if scaled else None
@@ -359,8 +360,11 @@ class PromptTrainer(TrainerX):
 
     def own_form(self, name: str, checkpoint: dict, path: str) -> dict:
         """A published checkpoint with nothing but learned parameters and their optimizer's state."""
-        if "config_hash" in checkpoint or "state_dict" not in checkpoint:
-            return checkpoint  # this project's own, or none that a run can go on from
+        if "state_dict" not in checkpoint:
+            return checkpoint  # none that a run can go on from
+        self.check_classes(class_names_of(checkpoint), path)
+        if "config_hash" in checkpoint:
+            return checkpoint  # this project's own
         model, state = self._models[name], checkpoint["state_dict"]
         made = checkpoint | {"state_dict": learned_state(model, state, path)}
         if checkpoint.get("optimizer") is not None:
@@ -385,7 +389,7 @@ class PromptTrainer(TrainerX):
         for name in self.get_model_names():
             path = osp.join(directory, name, file)
             checkpoint = load_checkpoint(path)
-            self.check_classes(checkpoint.get("classnames") or stored_classes(directory), path)
+            self.check_classes(class_names_of(checkpoint) or stored_classes(directory), path)
             load_learned(self._models[name], checkpoint.get("state_dict", checkpoint), path)
             print(f"Loaded the weights of {name} from '{path}' (epoch = {checkpoint.get('epoch')})")
 
@@ -426,7 +430,7 @@ class PromptTrainer(TrainerX):
         other = copy.copy(self)
         other.num_classes, other.lab2cname = number, changed["lab2cname"]
         other.dm = _Changed(self.dm, **changed, dataset=_Changed(self.dm.dataset, **changed))
-        with rng_untouched(), redirect_stdout(None):
+        with rng_untouched(), redirect_stdout(io.StringIO()):
             there = other.build_prompts().state_dict()
         here = self.model.state_dict()
         return [name for name in here if name not in there or here[name].shape != there[name].shape]
@@ -446,8 +450,14 @@ class _Changed:
 def stored_classes(directory: str) -> list[str] | None:
     """Class names in `directory`/results.json; None if there is none, as other codes leave it."""
     path = osp.join(directory, "results.json")
-    found = read_json(path) if osp.isfile(path) else None
-    return found.get("classnames") if isinstance(found, dict) else None
+    return class_names_of(read_json(path)) if osp.isfile(path) else None
+
+
+def class_names_of(found: object) -> list[str] | None:
+    """The class names in a results.json or checkpoint; None if it tells none."""
+    names = found.get("classnames") if isinstance(found, dict) else None
+    good = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
+    return names if good else None
 
 
 def _other_classes(theirs: Sequence[str], ours: Sequence[str]) -> str:
@@ -476,15 +486,15 @@ def learned_state(model: nn.Module, state: dict[str, Tensor], path: str) -> dict
     for name, value in own.items():
         if name not in state:
             raise UserError(f"checkpoint '{path}' lacks '{name}': use the trainer that wrote it")
+        if state[name].shape != value.shape:
+            raise UserError(f"checkpoint '{path}' does not fit: '{name}' is {tuple(state[name].shape)} there and "
+                            f"{tuple(value.shape)} here; use the backbone, context options and, with class-specific contexts, "
+                            "the classes it was trained with")
         if not state[name].isfinite().all():
             raise UserError(
                 f"checkpoint '{path}' holds NaN or infinite numbers in '{name}': load another epoch, "
                 "or train again with a lower OPTIM.LR"
             )
-        if state[name].shape != value.shape:
-            raise UserError(f"checkpoint '{path}' does not fit: '{name}' is {tuple(state[name].shape)} there and "
-                            f"{tuple(value.shape)} here; use the backbone, context options and, with class-specific contexts, "
-                            "the classes it was trained with")
     for name in state:
         if name not in own and name not in buffers and name not in frozen:
             raise UserError(f"checkpoint '{path}' has '{name}', which this trainer does not learn: use the trainer that wrote it")

@@ -534,8 +534,8 @@ class SimpleTrainer(TrainerBase):
         this, loaded, model = self._hash(), self.__dict__.get("loaded"), self.__dict__.get("model_sha256")
         before = read_json(path) if osp.isfile(path) else {}
         before = before if isinstance(before, dict) else {}
-        stored = (before.get("config_hash"), before.get("loaded"), before.get("model_sha256"))
-        same = stored == (this, loaded, model)
+        stored = (before.get("loaded"), before.get("model_sha256"))
+        same = same_run(before.get("config_hash"), this) and stored == (loaded, model)
         known = before.get("metrics", {}) if same else {}
         if split is not None:
             known[split] = {**{name: float(value) for name, value in metrics.items()},

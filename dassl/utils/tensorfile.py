@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first value of a file of torch before 1.6
-MOST_NUMBERS = 2**30  # of an expanded tensor, whose numbers are fewer in the file
+MOST_NUMBERS = 2**24  # of an expanded tensor, whose numbers are fewer in the file
+COPIES = 16  # times its own length that a pickle may make rebuilding functions copy
 _NUMPY_NUMBERS = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b",
                   "u8": "Q", "u4": "I", "u2": "H", "u1": "B", "b1": "?"}
 _STORAGES = {
@@ -72,9 +73,6 @@ class Unreadable(Exception):
 class _Dict(dict):
     """Any of the dicts of `collections`, without attributes of its own."""
 
-    def __init__(self, *args: Any):
-        super().__init__(*(item for item in args if isinstance(item, (dict, list, tuple))))
-
     def __setstate__(self, state: Any) -> None:
         """OrderedDict's attributes, such as a state dict's `_metadata`, are not needed."""
 
@@ -93,21 +91,22 @@ class _Unpickler(pickle._Unpickler):  # in Python: the one in C can be made to f
 
     dispatch = dict(pickle._Unpickler.dispatch)
 
-    def __init__(self, file: IO[bytes]):
+    def __init__(self, file: io.BytesIO):
         super().__init__(file, encoding="latin1")
+        self.budget = COPIES * len(file.getbuffer())
         self.kinds: dict[str, type[Opaque]] = {}
         self.storages: dict[str, torch.dtype] = {}
         self.rebuild: dict[str, Callable] = {
-            "collections.OrderedDict": _Dict,
-            "collections.defaultdict": _Dict,
-            "collections.Counter": _Dict,
-            "builtins.set": set,
-            "builtins.frozenset": frozenset,
-            "builtins.complex": complex,
-            "torch.Size": tuple,
-            "_codecs.encode": _encode,
+            "collections.OrderedDict": self._dict,
+            "collections.defaultdict": self._dict,
+            "collections.Counter": self._dict,
+            "builtins.set": self._set,
+            "builtins.frozenset": self._set,
+            "builtins.complex": _complex,
+            "torch.Size": self._tuple,
+            "_codecs.encode": self._bytes,
             "torch._utils._rebuild_tensor": lambda *a: _Stored(*a[:4]),
-            "torch._utils._rebuild_tensor_v2": lambda *a: _Stored(*a[:4]),
+            "torch._utils._rebuild_tensor_v2": _plain_tensor,
             "torch._utils._rebuild_tensor_v3": lambda *a: _Stored(*a[:4], dtype=a[6]),
             "torch._utils._rebuild_parameter": lambda data, *_: data,
             "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
@@ -127,7 +126,7 @@ class _Unpickler(pickle._Unpickler):  # in Python: the one in C can be made to f
         if full in self.rebuild:
             return self.rebuild[full]
         if module in ("torch", "torch.storage"):
-            if isinstance(dtype := getattr(torch, name, None), torch.dtype):
+            if isinstance(dtype := vars(torch).get(name), torch.dtype):  # imports nothing
                 return dtype
             if name in _STORAGES:
                 return _STORAGES[name]
@@ -152,11 +151,66 @@ class _Unpickler(pickle._Unpickler):  # in Python: the one in C can be made to f
 
     def _number(self, dtype: Opaque, data: bytes = b"") -> Any:
         """A number of numpy's as Python's."""
-        code = dtype.args[0] if dtype.kind == "numpy.dtype" else ""
-        if code not in _NUMPY_NUMBERS:
-            return self.find_class("numpy", f"scalar of {code}")(data)
+        code = dtype.args[0] if dtype.kind == "numpy.dtype" and dtype.args else ""
+        if type(code) is not str or code not in _NUMPY_NUMBERS:
+            return self.find_class("numpy", "generic")(data)
         big = isinstance(dtype.state, tuple) and ">" in dtype.state[:2]
         return struct.unpack(("><"[not big]) + _NUMPY_NUMBERS[code], data)[0]
+
+    # What rebuilding functions make, within a budget: a file may name one large value many times.
+
+    def _spend(self, value: Any) -> Any:
+        if not isinstance(value, (str, list, tuple, dict, set, frozenset)):
+            raise pickle.UnpicklingError("no text, list or dict")
+        self.budget -= len(value)
+        if self.budget < 0:
+            raise pickle.UnpicklingError("copies itself without end")
+        return value
+
+    def _dict(self, *args: Any) -> _Dict:
+        found = _Dict()
+        for items in args:
+            if isinstance(items, (dict, list, tuple)):
+                pairs = items.items() if isinstance(items, dict) else items
+                self._spend(items)
+                for key, value in pairs:
+                    found[_key(key)] = value
+        return found
+
+    def _set(self, items: Any = ()) -> set:
+        return {_key(item) for item in self._spend(items)}
+
+    def _tuple(self, items: Any = ()) -> tuple:
+        return tuple(self._spend(items))
+
+    def _bytes(self, text: str, encoding: str = "latin1") -> bytes:
+        """How protocol 2 writes bytes."""
+        return self._spend(text).encode("latin1")
+
+    # Keys: hashing nested tuples can take for ever.
+
+    def load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self.stack[-1][_key(key)] = value
+
+    def load_setitems(self) -> None:
+        items = self.pop_mark()
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            self.stack[-1][_key(key)] = value
+
+    def load_additems(self) -> None:
+        for item in self.pop_mark():
+            self.stack[-1].add(_key(item))
+
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        self.append({_key(key): value for key, value in zip(items[::2], items[1::2], strict=True)})
+
+    def load_frozenset(self) -> None:
+        self.append({_key(item) for item in self.pop_mark()})
+
+    def load_bytearray8(self) -> None:
+        raise pickle.UnpicklingError("a length that only the file tells")
 
     # The instructions that call something or set attributes.
 
@@ -181,15 +235,39 @@ class _Unpickler(pickle._Unpickler):  # in Python: the one in C can be made to f
             raise pickle.UnpicklingError("sets the state of a plain value")
         self.stack[-1].__setstate__(state)
 
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+    dispatch[pickle.ADDITEMS[0]] = load_additems
+    dispatch[pickle.DICT[0]] = load_dict
+    dispatch[pickle.FROZENSET[0]] = load_frozenset
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
     dispatch[pickle.REDUCE[0]] = load_reduce
     dispatch[pickle.NEWOBJ[0]] = load_newobj
     dispatch[pickle.NEWOBJ_EX[0]] = load_newobj_ex
     dispatch[pickle.BUILD[0]] = load_build
 
 
-def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """How protocol 2 writes bytes."""
-    return text.encode("latin1")
+_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+
+
+def _key(value: Any) -> Any:
+    """`value` if it can be a key without cost: a plain value, a flat tuple of such, an object."""
+    flat = value if isinstance(value, tuple) else (value,)
+    if not all(isinstance(item, (*_PLAIN, torch.dtype, _Stored, Opaque)) for item in flat):
+        raise pickle.UnpicklingError("a key of nested values")
+    return value
+
+
+def _complex(real: float, imaginary: float = 0.0) -> complex:
+    if not isinstance(real, (int, float)) or not isinstance(imaginary, (int, float)):
+        raise pickle.UnpicklingError("no number")
+    return complex(real, imaginary)
+
+
+def _plain_tensor(*args: Any) -> _Stored:
+    if any(args[6:]):  # its numbers are stored conjugated or negated
+        raise pickle.UnpicklingError("a tensor in another form than its numbers")
+    return _Stored(*args[:4])
 
 
 class _Numbers:
@@ -264,7 +342,7 @@ def _module_tensors(module: Opaque, prefix: str, seen: set[int]) -> dict[str, _S
 
 
 def _read_zip(whole: IO[bytes]) -> tuple[Any, set[str]]:
-    size = whole.seek(0, io.SEEK_END)
+    left = whole.seek(0, io.SEEK_END)  # bytes that the entries can have together
     with zipfile.ZipFile(whole) as archive:
         entries = {info.filename: info for info in archive.infolist()}
         root = next((name[:-len("data.pkl")] for name in entries
@@ -273,8 +351,10 @@ def _read_zip(whole: IO[bytes]) -> tuple[Any, set[str]]:
             raise Unreadable("no data.pkl")
 
         def record(name: str) -> bytearray:
+            nonlocal left
             info = entries[root + name]
-            if info.file_size > size:  # also of a packed entry: torch packs nothing
+            left -= info.file_size
+            if left < 0 or info.compress_type != zipfile.ZIP_STORED:  # torch packs nothing
                 raise Unreadable("an entry is larger than the file")
             with archive.open(info) as file:
                 return bytearray(file.read())
@@ -289,15 +369,19 @@ def _read_zip(whole: IO[bytes]) -> tuple[Any, set[str]]:
         return _finished(content, numbers, skipped, {}), skipped
 
 
-def _read_legacy(file: IO[bytes]) -> tuple[Any, set[str]]:
-    file.seek(0)
+def _read_legacy(whole: IO[bytes]) -> tuple[Any, set[str]]:
+    whole.seek(0)
+    file = io.BytesIO(whole.read())  # a length that the file tells then takes no memory
     if _Unpickler(file).load() != LEGACY_MAGIC:
         raise Unreadable("not torch's")
     for _ in ("protocol version", "byte order and sizes"):
         _Unpickler(file).load()
     unpickler = _Unpickler(file)
     content, storages = unpickler.load(), {}
-    for key in _Unpickler(file).load():
+    keys = _Unpickler(file).load()
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise Unreadable("its storages have no names")
+    for key in keys:
         count = struct.unpack("<q", file.read(8))[0] * unpickler.storages[key].itemsize
         storages[key] = bytearray(file.read(count)) if count >= 0 else bytearray()
         if len(storages[key]) != count:
@@ -307,7 +391,7 @@ def _read_legacy(file: IO[bytes]) -> tuple[Any, set[str]]:
 
 
 def read_file(path: str) -> tuple[Any, set[str]]:
-    """What torch.save or torch.jit.save wrote to `path`, on the CPU, and what was left unread of it.
+    """What torch.save or torch.jit.save wrote to `path`, on the CPU, and what was left unread.
 
     Dicts, lists and tuples of numbers, text and tensors come as they were; of a TorchScript archive
     {name: tensor}. Objects of any other class come as `Opaque`, and their classes' names are the
@@ -318,7 +402,7 @@ def read_file(path: str) -> tuple[Any, set[str]]:
         try:
             return _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
         except _BROKEN as error:
-            raise Unreadable(str(error)) from None
+            raise Unreadable(type(error).__name__) from None  # its text may be as long as it likes
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise

@@ -1,5 +1,6 @@
 """Checkpoints: written atomically, read without running code."""
 
+import math
 import os
 import os.path as osp
 import re
@@ -9,6 +10,7 @@ from numbers import Number
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from dassl.utils.tensorfile import Opaque, Unreadable, read_file, unread
@@ -29,7 +31,7 @@ def load_checkpoint(fpath: str, where: str = "--model-dir, --load-epoch or RESUM
     except (Unreadable, OSError, MemoryError) as error:
         raise unreadable(f"checkpoint '{fpath}'", error) or UserError(
             f"checkpoint '{fpath}' cannot be read: it is truncated or not a checkpoint; "
-            "delete it or copy it again") from None
+            "copy it again, or move it away") from None
     weights = found.get("state_dict", found) if isinstance(found, dict) else None
     named = isinstance(weights, dict) and all(isinstance(name, str) for name in weights)
     if not named or not all(isinstance(value, torch.Tensor) for value in weights.values()):
@@ -97,35 +99,50 @@ def restore(checkpoint: dict, path: str, model: nn.Module, optimizer=None, sched
     if not lacking and (type(checkpoint["epoch"]) is not int or checkpoint["epoch"] < 0):
         lacking = "epoch"
     if lacking:
-        raise UserError(f"checkpoint '{path}' lacks '{lacking}', so no run can go on from it: load it with --model-dir, or delete it")
+        raise UserError(f"checkpoint '{path}' lacks '{lacking}', so no run can go on from it: load it with --model-dir, or move it away")
     load_state(model, checkpoint["state_dict"], path)
     for what, target in (("optimizer", optimizer), ("scheduler", scheduler)):
         if target is None or checkpoint.get(what) is None:
             continue
         try:
-            if what == "optimizer":
-                _check_groups(checkpoint[what])
             state = checkpoint[what]
-            if isinstance(target, LRScheduler):
+            if what == "optimizer":
+                _check_groups(state)
+            elif isinstance(target, LRScheduler):
                 state = fitting(state, target.state_dict())
             target.load_state_dict(state)
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            if what == "optimizer":
+                _check_slots(target)
+        except (ValueError, LookupError, AttributeError, TypeError, RuntimeError) as error:
             raise UserError(f"checkpoint '{path}' does not fit: its {what} state is of another kind "
                             f"({error}); continue with the OPTIM config it was trained with") from None
     return checkpoint["epoch"]
 
 
 def fitting(state: Mapping, own: Mapping) -> dict:
-    """The plain values of a scheduler's `state` whose names `own`, its present state, has, too."""
-    def plain(value: object) -> bool:
-        if isinstance(value, Mapping):
-            return all(plain(item) for pair in value.items() for item in pair)
-        if isinstance(value, (list, tuple)):
-            return all(map(plain, value))
-        return value is None or isinstance(value, (bool, int, float, str))
+    """The values of a scheduler's `state` that `own`, its present state, has, too, and alike.
 
-    return {key: type(value)(state[key]) if isinstance(value, dict) else state[key]
-            for key, value in own.items() if key in state and plain(state[key])}
+    Raises ValueError for a value of another kind: text for a number, a list of another length.
+    """
+    found = {}
+    for key, value in own.items():
+        if key in state and not isinstance(state[key], Opaque):
+            if not _alike(state[key], value):
+                raise ValueError(f"'{key}' is not such as {value!r}")
+            found[key] = type(value)(state[key]) if isinstance(value, dict) else state[key]
+    return found
+
+
+def _alike(value: object, own: object) -> bool:
+    """Whether a value of a file can take the place of `own`."""
+    if isinstance(own, dict):
+        return isinstance(value, dict) and all(isinstance(one, int) for pair in value.items() for one in pair)
+    if isinstance(own, (list, tuple)):
+        same = isinstance(value, (list, tuple)) and len(value) == len(own)
+        return same and all(map(_alike, value, own))
+    if isinstance(own, (int, float)) and not isinstance(own, bool):
+        return isinstance(value, (int, float)) and math.isfinite(value)
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def _check_groups(state: Mapping) -> None:
@@ -135,6 +152,16 @@ def _check_groups(state: Mapping) -> None:
             plain = (Number, str, tuple, list, torch.Tensor, type(None))
             if isinstance(value, Opaque) or not isinstance(value, plain):
                 raise ValueError(f"'{key}' is no number")
+            if key == "lr" and not (isinstance(value, (int, float, torch.Tensor)) and math.isfinite(value)):
+                raise ValueError(f"'{key}' is {value!r}")
+
+
+def _check_slots(optimizer: Optimizer) -> None:
+    """Raise ValueError if the state of a parameter is of another shape than the parameter."""
+    for parameter, slots in optimizer.state.items():
+        for name, value in slots.items():
+            if isinstance(value, torch.Tensor) and value.dim() and value.shape != parameter.shape:
+                raise ValueError(f"'{name}' is {tuple(value.shape)} for {tuple(parameter.shape)}")
 
 
 def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:

@@ -5,6 +5,7 @@ import difflib
 import os.path as osp
 import re
 import unicodedata
+from contextlib import suppress
 
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import PARTS, Rows, Split, UserError, split_by_class
@@ -160,8 +161,9 @@ class CSV(OwnDataset):
         """The sign between the values of the header."""
         header = next(iter(read_lines(self.path, "correct the table")), "")
         for sign in SEPARATORS:
-            if "path" in map(column_of, next(csv.reader([header], delimiter=sign), [])):
-                return sign
+            with suppress(csv.Error):  # too long for one value with another sign
+                if "path" in map(column_of, next(csv.reader([header], delimiter=sign), [])):
+                    return sign
         return SEPARATORS[0]
 
     def _check_columns(self, columns: list[str]) -> None:
@@ -184,6 +186,7 @@ class CSV(OwnDataset):
                     f"'{self.path}' has the column '{shown(column)}': rename it to {meant[0]}, "
                     "or take it out"
                 )
+        others += ["one without a name"] * ("" in columns)
         if others:
             print(f"'{self.path}' has columns that mean nothing here: {shown(', '.join(others))}")
 

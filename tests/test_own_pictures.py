@@ -379,6 +379,10 @@ def test_tables_as_other_programs_write_them(home, change):
 def test_columns_that_mean_nothing_are_said_and_near_ones_refused(home, capsys):
     table(home, lines("0,cat,me", "1,dog,you", header="path,label,classname,author,split"))
     assert "has columns that mean nothing here: author" in capsys.readouterr().out
+    table(home, lines("0,cat,dog", "1,dog,cat", header="path,label,classname,,split"))
+    assert "mean nothing here: one without a name" in capsys.readouterr().out
+    long = f"path,label,classname,{'x' * 140_000},split"
+    assert "cannot be read" in refusal(table, home, lines("0,cat,x", "1,dog,x", header=long))
     assert "has the column 'domains': rename it to domain" in refusal(
         table, home, lines("0,cat,x", "1,dog,x", header="path,label,classname,domains,split")
     )

@@ -138,8 +138,7 @@ def remove_abandoned(folder: str, name: str = "") -> None:
     at, as others may be the user's.
     """
     suffix = r"(\.\w+)?" if name else r"\.tmp"
-    number = "[0-9a-f]{12}4[0-9a-f]{3}[89ab][0-9a-f]{15}"  # uuid4
-    ours = re.compile(rf"\.{re.escape(name) or '.+'}\.{number}{suffix}")
+    ours = re.compile(rf"\.{re.escape(name) or '.+'}\.[0-9a-f]{{32}}{suffix}")
     with suppress(OSError):
         found = [osp.join(folder, entry) for entry in os.listdir(folder) if ours.fullmatch(entry)]
         for left in filter(is_file, found):

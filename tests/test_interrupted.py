@@ -877,3 +877,11 @@ def test_a_folder_for_temporary_files_with_a_long_name(tmp_path, monkeypatch, ca
     )
     shared.shorten_tempdir()
     assert capsys.readouterr().err == ""
+
+
+def test_hidden_files_of_the_user_are_not_taken_for_abandoned_ones(tmp_path):
+    mine, ours = (tmp_path / f".mine.{'0' * 32}{end}" for end in (".json", ".tmp"))
+    mine.touch()
+    ours.touch()
+    files.remove_abandoned(str(tmp_path))
+    assert mine.exists() and not ours.exists()

@@ -883,5 +883,5 @@ def test_hidden_files_of_the_user_are_not_taken_for_abandoned_ones(tmp_path):
     mine, ours = (tmp_path / f".mine.{'0' * 32}{end}" for end in (".json", ".tmp"))
     mine.touch()
     ours.touch()
-    files.remove_abandoned(str(tmp_path))
+    shared.remove_abandoned(str(tmp_path))
     assert mine.exists() and not ours.exists()

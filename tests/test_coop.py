@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from tiny_clip import TINY, check_gradients, fill, images, reference, vit_weights
 from tiny_run import CLASSES, make_trainer
 
@@ -277,3 +278,19 @@ def test_zero_shot_training_is_a_test(tmp_path, capsys):
     trainer.train()
     out = capsys.readouterr().out
     assert "ZeroshotCLIP learns nothing" in out and "* accuracy:" in out
+
+
+def test_classes_that_only_the_tokenizer_reads_as_the_same_are_named(tmp_path, capsys):
+    for name in ("t-shirt", "t - shirt", "Dog", "dog"):
+        for part, i in (("train", 0), ("train", 1), ("test", 2)):
+            path = tmp_path / "own" / part / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32), (len(name) * 20, 50 * i, 0)).save(path)
+    make_trainer(
+        tmp_path, "CoOp", "DATASET.ROOT", str(tmp_path / "own"), "DATASET.NAME", "ImageFolder"
+    )
+    said = [line for line in capsys.readouterr().out.splitlines() if "cannot tell them" in line]
+    assert len(said) == 2  # the data set's, of Dog and dog, and the trainer's
+    assert "'Dog' and 'dog'" in said[0] and "t-shirt" not in said[0]
+    assert "the names of 1 group(s) of classes as the same words" in said[1]
+    assert "'t - shirt' and 't-shirt'; rename" in said[1]

@@ -158,6 +158,7 @@ def test_an_open_quotation_mark_does_not_swallow_the_rest(tmp_path):
             "once",
         ),
         ("a_cat,a  cat", "'a_cat' and 'a  cat', which are the same"),
+        ("t-shirt,t - shirt", "'t-shirt' and 't - shirt', which are the same"),
         ("caf\udce9,dog", "has a name that is not UTF-8 text"),
     ],
 )

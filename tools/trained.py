@@ -25,9 +25,9 @@ from dassl.engine import TRAINER_REGISTRY, settings_hash
 from dassl.identity import of_settings
 from dassl.printable import CONTROL
 from dassl.utils import UserError, read_json
-from datasets.files import is_utf8, read_lines, same_for_clip, stripped, text_for_clip
+from datasets.files import is_utf8, read_lines, stripped, text_for_clip
 from tools import inputs
-from trainers.backbone import as_read
+from trainers.backbone import as_read, same_as_read
 from trainers.base import PromptTrainer, class_names_of
 
 
@@ -70,7 +70,7 @@ def class_names(args: argparse.Namespace) -> list[str] | None:
         raise UserError(f"{where} has the class name {odd!r} with control characters: correct it")
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"{where} names '{twice}' twice: give every class once")
-    if same := same_for_clip(names):
+    if same := same_as_read(names):
         raise UserError(f"{where} names '{same[0][0]}' and '{same[0][1]}', which are the same text for CLIP: give every class once")
     return names
 

@@ -5,7 +5,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -171,6 +171,14 @@ def count_tokens(text: str) -> int:
 def as_read(classname: str) -> list[int]:
     """Tokens of a class name: CLIP reads names that differ in case, `_` or blanks only as the same."""
     return _tokenizer.encode(classname.replace("_", " "))
+
+
+def same_as_read(classnames: Iterable[str]) -> list[list[str]]:
+    """Groups of two or more class names that CLIP's tokenizer reads as the same words."""
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for name in classnames:
+        groups.setdefault(tuple(as_read(name)), []).append(name)
+    return [names for names in groups.values() if len(names) > 1]
 
 
 def load_backbone(name: str, precision: str = "fp32", activation: str = "auto") -> Backbone:

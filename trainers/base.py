@@ -5,6 +5,7 @@ mixins such as CRAFT, through super()) -> the sum of the terms is minimised. A m
 """
 
 import copy
+import html
 import io
 import os.path as osp
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, load_checkpoint, load_pretrained_weights, read_json
-from trainers.backbone import PRECISIONS, as_read, load_backbone, unit
+from trainers.backbone import PRECISIONS, as_read, load_backbone, same_as_read, unit
 from trainers.cache import describe, plain_repr, rng_untouched
 from trainers.errors import UserError
 from trainers.parallel import average_gradients, gather
@@ -295,6 +296,7 @@ class PromptTrainer(TrainerX):
         if len(self.classnames) != self.num_classes:
             raise UserError(f"data set {cfg.DATASET.NAME} has {len(self.classnames)} class names for labels up to {self.num_classes - 1}: number its "
                             "labels from 0 without gap")
+        self._warn_of_same_tokens()
         self.build_backbone()
         self.model = self.build_prompts().to(self.device)
         if cfg.MODEL.INIT_WEIGHTS:
@@ -309,6 +311,20 @@ class PromptTrainer(TrainerX):
                 self.check_classes(theirs, cfg.MODEL.INIT_WEIGHTS)
         scaled = self.precision == "amp" and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type) if scaled else None
+
+    def _warn_of_same_tokens(self) -> None:
+        """Name classes whose names differ, but not for CLIP's tokenizer ("t-shirt" and "t - shirt").
+
+        The data set's warning names those that differ in case, underscores, blanks and entities.
+        """
+        spelled = {" ".join(html.unescape(name).lower().split()): name for name in self.classnames}
+        same = same_as_read(spelled.values())
+        if same:
+            named = "; ".join(" and ".join(f"'{name}'" for name in names) for names in same[:5])
+            print(
+                f"Warning: CLIP reads the names of {len(same)} group(s) of classes as the same words "
+                f"and cannot tell them apart: {named}; rename one class of each"
+            )
 
     def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor]:
         """Images (B, 3, R, R), or their features (B, D), and labels (B,), on the device."""
@@ -392,7 +408,6 @@ class PromptTrainer(TrainerX):
             self.check_classes(class_names_of(checkpoint) or stored_classes(directory), path)
             load_learned(self._models[name], checkpoint.get("state_dict", checkpoint), path)
             print(f"Loaded the weights of {name} from '{path}' (epoch = {checkpoint.get('epoch')})")
-
 
     def check_classes(self, theirs: Sequence[str] | None, path: str) -> None:
         """Raise UserError if something was learned per class, but for other classes or another order.

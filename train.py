@@ -22,19 +22,47 @@ import trainers
 from dassl import distributed, files, strict_yaml
 from dassl.config import get_cfg_default, merge_from_dict, merge_from_list
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.engine import TRAINER_REGISTRY, build_trainer, data_hashes, difference, differences, in_words, run_hash, run_settings, settings_hash
+from dassl.engine import (
+    TRAINER_REGISTRY,
+    build_trainer,
+    data_hashes,
+    difference,
+    differences,
+    in_words,
+    run_hash,
+    run_settings,
+    settings_hash,
+)
 from dassl.identity import changes, of_settings, same_run
 from dassl.printable import CONTROL, any_text_can_be_written
-from dassl.utils import UserError, check_availability, collect_env_info, mkdir_if_missing, read_json, set_random_seed, setup_logger
+from dassl.utils import (
+    UserError,
+    check_availability,
+    collect_env_info,
+    mkdir_if_missing,
+    read_json,
+    set_random_seed,
+    setup_logger,
+)
 from dassl.utils.registry import did_you_mean
 from datasets.files import is_utf8, shown
 from trainers.backbone import as_read
 from trainers.base import class_names_of
 
 # Flag -> config key.
-FLAGS = {"root": "DATASET.ROOT", "output_dir": "OUTPUT_DIR", "resume": "RESUME", "seed": "SEED", "eval_only": "EVAL_ONLY",
-         "source_domains": "DATASET.SOURCE_DOMAINS", "target_domains": "DATASET.TARGET_DOMAINS", "transforms": "INPUT.TRANSFORMS",
-         "trainer": "TRAINER.NAME", "backbone": "MODEL.BACKBONE.NAME", "head": "MODEL.HEAD.NAME"}
+FLAGS = {
+    "root": "DATASET.ROOT",
+    "output_dir": "OUTPUT_DIR",
+    "resume": "RESUME",
+    "seed": "SEED",
+    "eval_only": "EVAL_ONLY",
+    "source_domains": "DATASET.SOURCE_DOMAINS",
+    "target_domains": "DATASET.TARGET_DOMAINS",
+    "transforms": "INPUT.TRANSFORMS",
+    "trainer": "TRAINER.NAME",
+    "backbone": "MODEL.BACKBONE.NAME",
+    "head": "MODEL.HEAD.NAME",
+}
 
 
 @functools.cache
@@ -57,16 +85,22 @@ def read_config(path: str) -> list[tuple[str, dict]]:
         try:
             tree = _parsed(path, os.stat(path).st_mtime_ns)
         except OSError as error:
-            raise UserError(f"config file '{path}'{named} cannot be read ({error.strerror}): {_which_there_are(path)}") from None
+            raise UserError(
+                f"config file '{path}'{named} cannot be read ({error.strerror}): {_which_there_are(path)}"
+            ) from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"config file '{path}' is not valid YAML: {' '.join(str(error).split())}") from None
+            raise UserError(
+                f"config file '{path}' is not valid YAML: {' '.join(str(error).split())}"
+            ) from None
         if not isinstance(tree, dict):
             raise UserError(f"config file '{path}' holds no 'KEY: value' pairs")
         tree = dict(tree)
         base = tree.pop("BASE", "")
         if not isinstance(base, str):
             shown = base.text if isinstance(base, strict_yaml.Scalar) else "no text"
-            raise UserError(f"BASE (in '{path}') is {shown}: name the config file to start from, relative to this one")
+            raise UserError(
+                f"BASE (in '{path}') is {shown}: name the config file to start from, relative to this one"
+            )
         found.insert(0, (path, tree))
         path = osp.normpath(osp.join(osp.dirname(path), osp.expanduser(base))) if base else ""
     return found
@@ -82,7 +116,9 @@ def _which_there_are(path: str) -> str:
     except OSError:
         return "correct the path"
     names = sorted(osp.splitext(entry.name)[0] for entry in entries if entry.name.endswith(".yaml"))
-    names = names or sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    names = names or sorted(
+        entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
+    )
     if not names:
         return "correct the path"
     return f"{did_you_mean(osp.splitext(wanted)[0], names)}in '{folder or '.'}' there are {', '.join(names)}"
@@ -109,7 +145,9 @@ def setup_cfg(args: argparse.Namespace):
     cfg = get_cfg_default()
     extend_cfg(cfg)
     asked_for_cuda = False
-    for given in ([args.dataset_config_file] if args.dataset_config_file else []) + args.config_file:
+    for given in (
+        [args.dataset_config_file] if args.dataset_config_file else []
+    ) + args.config_file:
         for path, tree in read_config(given):
             merge_from_dict(cfg, tree, f" (in '{path}')")
             asked_for_cuda |= "USE_CUDA" in tree
@@ -117,10 +155,15 @@ def setup_cfg(args: argparse.Namespace):
     merge_from_list(cfg, args.opts)
     asked_for_cuda |= "USE_CUDA" in args.opts[::2]
     if asked_for_cuda and cfg.USE_CUDA and not torch.cuda.is_available():
-        raise UserError("USE_CUDA is True but torch finds no CUDA device: set USE_CUDA False to run on the CPU, or install a "
-                        "torch build and driver for your GPU")
-    for key, value, hint in (("TRAINER.NAME", cfg.TRAINER.NAME, "--trainer"), ("OUTPUT_DIR", cfg.OUTPUT_DIR, "--output-dir"),
-                             ("DATASET.NAME", cfg.DATASET.NAME, "--dataset-config-file")):
+        raise UserError(
+            "USE_CUDA is True but torch finds no CUDA device: set USE_CUDA False to run on the CPU, or install a "
+            "torch build and driver for your GPU"
+        )
+    for key, value, hint in (
+        ("TRAINER.NAME", cfg.TRAINER.NAME, "--trainer"),
+        ("OUTPUT_DIR", cfg.OUTPUT_DIR, "--output-dir"),
+        ("DATASET.NAME", cfg.DATASET.NAME, "--dataset-config-file"),
+    ):
         if not value:
             raise UserError(f"{key} is not set: give {hint}")
     check_availability(cfg.TRAINER.NAME, TRAINER_REGISTRY.registered_names(), "trainer")
@@ -135,7 +178,10 @@ def loaded_from(args: argparse.Namespace, cfg) -> dict | None:
     """What results.json says of a run that tests another's model: its folder, seen from OUTPUT_DIR, and epoch; None if it trains."""
     if not (args.model_dir or cfg.EVAL_ONLY):
         return None
-    return {"model_dir": osp.relpath(args.model_dir, cfg.OUTPUT_DIR) if args.model_dir else "", "epoch": args.load_epoch}
+    return {
+        "model_dir": osp.relpath(args.model_dir, cfg.OUTPUT_DIR) if args.model_dir else "",
+        "epoch": args.load_epoch,
+    }
 
 
 def is_done(cfg, args: argparse.Namespace) -> bool:
@@ -157,7 +203,10 @@ def other_run(found: dict, cfg, loaded: dict | None) -> str:
     if not same_run(found.get("config_hash"), run_hash(cfg)):
         return difference(found, cfg)
     if found.get("loaded") != loaded:
-        there, here = ("a training" if model is None else f"a test of {_model(model)}" for model in (found.get("loaded"), loaded))
+        there, here = (
+            "a training" if model is None else f"a test of {_model(model)}"
+            for model in (found.get("loaded"), loaded)
+        )
         return f"{there} there, {here} here"
     return ""
 
@@ -168,16 +217,23 @@ def check_output(cfg, args: argparse.Namespace) -> None:
     Also if its name is not UTF-8.
     """
     if not is_utf8(cfg.OUTPUT_DIR):  # TensorBoard could not write there
-        raise UserError(f"OUTPUT_DIR is '{shown(cfg.OUTPUT_DIR)}', which is not UTF-8: choose another --output-dir")
+        raise UserError(
+            f"OUTPUT_DIR is '{shown(cfg.OUTPUT_DIR)}', which is not UTF-8: choose another --output-dir"
+        )
     path = osp.join(cfg.OUTPUT_DIR, "results.json")
     if files.is_special(path):
-        raise UserError(f"'{path}' is a pipe or a device: move it away, "
-                        "or choose another --output-dir")
+        raise UserError(
+            f"'{path}' is a pipe or a device: move it away, or choose another --output-dir"
+        )
     if not osp.isfile(path):
         return
     found = read_json(path)
-    if different := other_run(found if isinstance(found, dict) else {}, cfg, loaded_from(args, cfg)):
-        raise UserError(f"'{path}' holds results of another run ({different}): move that folder away, or choose another --output-dir")
+    if different := other_run(
+        found if isinstance(found, dict) else {}, cfg, loaded_from(args, cfg)
+    ):
+        raise UserError(
+            f"'{path}' holds results of another run ({different}): move that folder away, or choose another --output-dir"
+        )
 
 
 def _model(loaded: dict) -> str:
@@ -188,7 +244,12 @@ def _model(loaded: dict) -> str:
 
 
 # What may differ between a training and the tests of its model, although trainers read it.
-_NOT_LEARNED = ("MODEL.INIT_WEIGHTS", "TRAINER.COMPILE", "TRAINER.TEXT_CHECKPOINTING", "TRAINER.COCOOP.EVAL_MEMORY_MB")
+_NOT_LEARNED = (
+    "MODEL.INIT_WEIGHTS",
+    "TRAINER.COMPILE",
+    "TRAINER.TEXT_CHECKPOINTING",
+    "TRAINER.COCOOP.EVAL_MEMORY_MB",
+)
 
 
 def _comparable(*weights: str) -> bool:
@@ -206,25 +267,46 @@ def check_model(cfg, model_dir: str) -> None:
     try:
         different, stored = differences(found["config"], cfg), CfgNode(found["config"])
         weights = stored.MODEL.BACKBONE.NAME
-        replaced = osp.isfile(weights) and of_settings(found["config_hash"]) != settings_hash(stored)
+        replaced = osp.isfile(weights) and of_settings(found["config_hash"]) != settings_hash(
+            stored
+        )
     except (AttributeError, KeyError, TypeError):
         return  # of an older version
     if replaced:
-        raise UserError(f"the model in '{model_dir}' was trained with another content of '{weights}': restore that file")
-    different = [(key, theirs, ours) for key, theirs, ours in different if key.startswith(("TRAINER.", "MODEL.", "INPUT.SIZE"))
-                 and key not in _NOT_LEARNED and not key.endswith(".PREC") and "absent" not in (theirs, ours)
-                 and (key != "MODEL.BACKBONE.NAME" or _comparable(theirs, ours))]
+        raise UserError(
+            f"the model in '{model_dir}' was trained with another content of '{weights}': restore that file"
+        )
+    different = [
+        (key, theirs, ours)
+        for key, theirs, ours in different
+        if key.startswith(("TRAINER.", "MODEL.", "INPUT.SIZE"))
+        and key not in _NOT_LEARNED
+        and not key.endswith(".PREC")
+        and "absent" not in (theirs, ours)
+        and (key != "MODEL.BACKBONE.NAME" or _comparable(theirs, ours))
+    ]
     if different:
-        raise UserError(f"the model in '{model_dir}' was trained with other settings ({in_words(different)}): give the test those of the training")
-    if (stored.DATASET.NAME, stored.DATASET.get("FOLDER", "")) == (cfg.DATASET.NAME, cfg.DATASET.get("FOLDER", "")):
+        raise UserError(
+            f"the model in '{model_dir}' was trained with other settings ({in_words(different)}): give the test those of the training"
+        )
+    if (stored.DATASET.NAME, stored.DATASET.get("FOLDER", "")) == (
+        cfg.DATASET.NAME,
+        cfg.DATASET.get("FOLDER", ""),
+    ):
         for what in changed_lists(found.get("data"), cfg):
-            sys.stdout.write(f"Warning: the {what} changed since the model in '{model_dir}' was trained: images that it learned may be tested now\n")
+            sys.stdout.write(
+                f"Warning: the {what} changed since the model in '{model_dir}' was trained: images that it learned may be tested now\n"
+            )
 
 
 def changed_lists(data: object, cfg) -> list[str]:
     """What a training, with this `data` in its results.json, and a test of `cfg` both read of a data set, and is no longer the same."""
     here = data_hashes(cfg)
-    return [what for what in changes(data, here) if what in data and what in here and not what.startswith("index file")]
+    return [
+        what
+        for what in changes(data, here)
+        if what in data and what in here and not what.startswith("index file")
+    ]
 
 
 def warn_of_classes(trainer, model_dir: str) -> None:
@@ -252,16 +334,24 @@ def warn_of_classes(trainer, model_dir: str) -> None:
 
 def check_processes(cfg, args: argparse.Namespace) -> None:
     """Raise UserError if the processes of this run do not have the same settings; paths may differ."""
-    own = {**run_settings(cfg), "EVAL_ONLY": cfg.EVAL_ONLY, "USE_CUDA": cfg.USE_CUDA,
-           "TRAIN.CHECKPOINT_FREQ": cfg.TRAIN.CHECKPOINT_FREQ, "--load-epoch": args.load_epoch,
-           "--no-train": args.no_train, "--skip-done": args.skip_done}
+    own = {
+        **run_settings(cfg),
+        "EVAL_ONLY": cfg.EVAL_ONLY,
+        "USE_CUDA": cfg.USE_CUDA,
+        "TRAIN.CHECKPOINT_FREQ": cfg.TRAIN.CHECKPOINT_FREQ,
+        "--load-epoch": args.load_epoch,
+        "--no-train": args.no_train,
+        "--skip-done": args.skip_done,
+    }
     first, *others = distributed.gather_objects(own)
     for number, other in enumerate(others, 1):
         for key in sorted(first.keys() | other.keys()):
             here, there = first.get(key), other.get(key)
             if here != there:
-                raise UserError(f"the processes of this run differ in {key} ({here} in the first, {there} in "
-                                f"process {number}): start all of them with the same command and the same files")
+                raise UserError(
+                    f"the processes of this run differ in {key} ({here} in the first, {there} in "
+                    f"process {number}): start all of them with the same command and the same files"
+                )
 
 
 @contextmanager
@@ -275,14 +365,20 @@ def output_folder(folder: str) -> Iterator[None]:
         try:
             locked = stack.enter_context(files.folder_lock(folder or "."))
         except files.Busy as error:
-            raise UserError(f"another run is writing to '{folder}' ({error}): wait for its end, "
-                            "or choose another --output-dir") from None
+            raise UserError(
+                f"another run is writing to '{folder}' ({error}): wait for its end, "
+                "or choose another --output-dir"
+            ) from None
         except OSError as error:
-            raise UserError(f"cannot write to the folder '{folder}' ({error.strerror}): correct its rights, "
-                            "or choose another --output-dir") from None
+            raise UserError(
+                f"cannot write to the folder '{folder}' ({error.strerror}): correct its rights, "
+                "or choose another --output-dir"
+            ) from None
         if not locked:
-            sys.stdout.write(f"Note: the file system of '{folder}' has no locks, so nothing keeps a second "
-                             "run out of this folder\n")
+            sys.stdout.write(
+                f"Note: the file system of '{folder}' has no locks, so nothing keeps a second "
+                "run out of this folder\n"
+            )
         yield
 
 
@@ -310,7 +406,9 @@ def work(cfg, args: argparse.Namespace) -> None:
     setup_logger(cfg.OUTPUT_DIR)
     if torch.cuda.is_available() and cfg.USE_CUDA:
         torch.backends.cudnn.benchmark = cfg.SEED < 0
-    sys.stdout.write(f"{' '.join(['train.py', *sys.argv[1:]])}\n\n{cfg}\n\n{collect_env_info()}\n\n")
+    sys.stdout.write(
+        f"{' '.join(['train.py', *sys.argv[1:]])}\n\n{cfg}\n\n{collect_env_info()}\n\n"
+    )
     trainer = build_trainer(cfg)
     trainer.loaded = loaded_from(args, cfg)
     if cfg.EVAL_ONLY and not args.model_dir and trainer.get_model_names():
@@ -365,24 +463,49 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", help="folder of the data sets (DATASET.ROOT)")
     parser.add_argument("--output-dir", help="where checkpoints, log.txt and results.json go")
-    parser.add_argument("--resume", help="folder of an earlier run to go on from; the output folder is looked at anyway")
+    parser.add_argument(
+        "--resume",
+        help="folder of an earlier run to go on from; the output folder is looked at anyway",
+    )
     parser.add_argument("--seed", type=int, help="seed of everything random; negative: not seeded")
     parser.add_argument("--source-domains", nargs="+")
     parser.add_argument("--target-domains", nargs="+")
     parser.add_argument("--transforms", nargs="+", help="data augmentation (INPUT.TRANSFORMS)")
-    parser.add_argument("--config-file", type=osp.expanduser, action="append", default=[], help="trainer config; may be repeated, merged in order")
-    parser.add_argument("--dataset-config-file", type=osp.expanduser, default="", help="data set config")
+    parser.add_argument(
+        "--config-file",
+        type=osp.expanduser,
+        action="append",
+        default=[],
+        help="trainer config; may be repeated, merged in order",
+    )
+    parser.add_argument(
+        "--dataset-config-file", type=osp.expanduser, default="", help="data set config"
+    )
     parser.add_argument("--trainer", help="TRAINER.NAME")
-    parser.add_argument("--backbone", help="name of an OpenAI CLIP or path of a weights file (MODEL.BACKBONE.NAME)")
+    parser.add_argument(
+        "--backbone", help="name of an OpenAI CLIP or path of a weights file (MODEL.BACKBONE.NAME)"
+    )
     parser.add_argument("--head", help="MODEL.HEAD.NAME")
-    parser.add_argument("--eval-only", action="store_true", default=None, help="test only (EVAL_ONLY)")
-    parser.add_argument("--model-dir", type=osp.expanduser, default="", help="load the model of this run's folder")
+    parser.add_argument(
+        "--eval-only", action="store_true", default=None, help="test only (EVAL_ONLY)"
+    )
+    parser.add_argument(
+        "--model-dir", type=osp.expanduser, default="", help="load the model of this run's folder"
+    )
     parser.add_argument("--load-epoch", type=int, help="epoch to load; without it the best one")
     parser.add_argument("--no-train", action="store_true", help="do not train")
-    parser.add_argument("--skip-done", action="store_true", help="do nothing if the output folder holds this very run, complete")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs, which win over everything else")
+    parser.add_argument(
+        "--skip-done",
+        action="store_true",
+        help="do nothing if the output folder holds this very run, complete",
+    )
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs, which win over everything else"
+    )
     args = parser.parse_args(arguments)
-    args.opts = [word for word in args.opts if word != "--"]  # needed before KEY VALUE pairs that follow a flag of several values
+    args.opts = [
+        word for word in args.opts if word != "--"
+    ]  # needed before KEY VALUE pairs that follow a flag of several values
     return args
 
 

@@ -33,10 +33,35 @@ from trainers.backbone import Backbone, count_tokens, unit
 from trainers.base import Features, PromptTrainer
 from trainers.craft.losses import static_alignment, stochastic_alignment
 
-ADJECTIVES = ("red", "spotted", "giant", "common", "annual", "striped", "wild", "mountain", "old", "golden")
-NOUNS = ("cat", "retriever", "saxophone", "cherry blossom tree", "crop land", "gecko", "Boeing 737", "lily", "pizza", "church")
-SIZES = {"ViT-B/16": (512, 224, 12, 768, 16, 77, 49408, 512, 8, 12), "ViT-B/32": (512, 224, 12, 768, 32, 77, 49408, 512, 8, 12),
-         "tiny": (64, 32, 12, 128, 8, 77, 49408, 64, 1, 12)}
+ADJECTIVES = (
+    "red",
+    "spotted",
+    "giant",
+    "common",
+    "annual",
+    "striped",
+    "wild",
+    "mountain",
+    "old",
+    "golden",
+)
+NOUNS = (
+    "cat",
+    "retriever",
+    "saxophone",
+    "cherry blossom tree",
+    "crop land",
+    "gecko",
+    "Boeing 737",
+    "lily",
+    "pizza",
+    "church",
+)
+SIZES = {
+    "ViT-B/16": (512, 224, 12, 768, 16, 77, 49408, 512, 8, 12),
+    "ViT-B/32": (512, 224, 12, 768, 32, 77, 49408, 512, 8, 12),
+    "tiny": (64, 32, 12, 128, 8, 77, 49408, 64, 1, 12),
+}
 # Method: training batch, and the options of its published config on ViT-B/16 (IVLP: 2 + 2 prompts as published, in 9 layers, not 12, as PromptSRC).
 METHODS = {
     "CoOp": (32, {"COOP": {"N_CTX": 16}}),
@@ -49,7 +74,10 @@ METHODS = {
 
 
 def names_of(classes: int) -> list[str]:
-    return [f"{ADJECTIVES[i % 10]} {NOUNS[i // 10 % 10]}" + (f" {i}" if i >= 100 else "") for i in range(classes)]
+    return [
+        f"{ADJECTIVES[i % 10]} {NOUNS[i // 10 % 10]}" + (f" {i}" if i >= 100 else "")
+        for i in range(classes)
+    ]
 
 
 def configured(method: str):
@@ -68,13 +96,23 @@ class Bench:
 
     def __init__(self, arguments: argparse.Namespace, method: str, classes: int):
         torch.manual_seed(0)
-        self.method, self.device, self.batches = method, torch.device(arguments.device), arguments.test_batches
+        self.method, self.device, self.batches = (
+            method,
+            torch.device(arguments.device),
+            arguments.test_batches,
+        )
         self.clip = CLIP(*SIZES[arguments.model]).eval().requires_grad_(False).to(self.device)
         # The trainer itself, without data, loop and log.
-        self.trainer: PromptTrainer = TRAINER_REGISTRY.get(method).__new__(TRAINER_REGISTRY.get(method))
+        self.trainer: PromptTrainer = TRAINER_REGISTRY.get(method).__new__(
+            TRAINER_REGISTRY.get(method)
+        )
         self.names = names_of(classes)
-        self.trainer.__dict__.update(cfg=configured(method), device=self.device, max_epoch=20,
-                                     dm=SimpleNamespace(dataset=SimpleNamespace(classnames=self.names)))
+        self.trainer.__dict__.update(
+            cfg=configured(method),
+            device=self.device,
+            max_epoch=20,
+            dm=SimpleNamespace(dataset=SimpleNamespace(classnames=self.names)),
+        )
         self.trainer.backbone = self.backbone = Backbone(self.clip.state_dict()).to(self.device)
         self.model = self.trainer.model = self.trainer.build_prompts().to(self.device)
         self.parameters = list(self.model.parameters())
@@ -87,19 +125,32 @@ class Bench:
         self.anchors = unit(torch.randn(classes, self.backbone.embed_dim, device=self.device))
         if method != "VPT":
             options = next(iter(METHODS[method][1]))
-            words = self.trainer.cfg.TRAINER[options].CTX_INIT or " ".join(["X"] * self.trainer.cfg.TRAINER[options].N_CTX)
-            self.tokens = self.backbone.tokenize([f"{words} {name}." for name in self.names]).to(self.device)
+            words = self.trainer.cfg.TRAINER[options].CTX_INIT or " ".join(
+                ["X"] * self.trainer.cfg.TRAINER[options].N_CTX
+            )
+            self.tokens = self.backbone.tokenize([f"{words} {name}." for name in self.names]).to(
+                self.device
+            )
             self.embedded = self.clip.token_embedding(self.tokens)
 
     # The plain way
 
     def plain_text(self, context: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
         model, n = self.clip, len(context)
-        x = torch.cat([self.embedded[:, :1], context.expand(len(self.tokens), -1, -1), self.embedded[:, 1 + n:]], 1)
+        x = torch.cat(
+            [
+                self.embedded[:, :1],
+                context.expand(len(self.tokens), -1, -1),
+                self.embedded[:, 1 + n :],
+            ],
+            1,
+        )
         x = (x + model.positional_embedding).permute(1, 0, 2)
         for i, block in enumerate(model.transformer.resblocks):
             if 0 < i <= len(deep):
-                x = torch.cat([x[:1], deep[i - 1].unsqueeze(1).expand(-1, x.shape[1], -1), x[1 + n:]])
+                x = torch.cat(
+                    [x[:1], deep[i - 1].unsqueeze(1).expand(-1, x.shape[1], -1), x[1 + n :]]
+                )
             x = block(x)
         x = model.ln_final(x.permute(1, 0, 2))
         return unit(x[torch.arange(len(x)), self.tokens.argmax(-1)] @ model.text_projection)
@@ -107,7 +158,10 @@ class Bench:
     def plain_image(self, images: Tensor, prompts: Tensor, deep: Sequence[Tensor]) -> Tensor:
         visual, n = self.clip.visual, len(prompts)
         x = visual.conv1(images).flatten(2).permute(0, 2, 1)
-        x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], 1) + visual.positional_embedding
+        x = (
+            torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], 1)
+            + visual.positional_embedding
+        )
         x = visual.ln_pre(torch.cat([x, prompts.expand(len(x), -1, -1)], 1)).permute(1, 0, 2)
         for i, block in enumerate(visual.transformer.resblocks):
             if 0 < i <= len(deep):
@@ -121,13 +175,21 @@ class Bench:
             image = unit(self.clip.encode_image(images))
             if self.method == "CoOp":
                 return Features(image, self.plain_text(model.ctx), scale)
-            return Features(image, torch.stack([self.plain_text(model.ctx + model.meta_net(one)) for one in image]), scale)
+            return Features(
+                image,
+                torch.stack([self.plain_text(model.ctx + model.meta_net(one)) for one in image]),
+                scale,
+            )
         if self.method == "MaPLe":
             prompts, deep = model.prompt_learner.visual()
             image = self.plain_image(images, prompts, deep)
         else:
             image = self.plain_image(images, model.image_encoder.VPT, model.image_encoder.deep)
-        text = self.trainer.frozen_text if self.method == "VPT" else self.plain_text(model.prompt_learner.ctx, self.trainer.deep_text_prompts())
+        text = (
+            self.trainer.frozen_text
+            if self.method == "VPT"
+            else self.plain_text(model.prompt_learner.ctx, self.trainer.deep_text_prompts())
+        )
         return Features(image, text, scale)
 
     def plain_loss(self, features: Features) -> Tensor:
@@ -135,10 +197,18 @@ class Bench:
         if self.method == "PromptSRC":
             options = self.trainer.cfg.TRAINER.PROMPTSRC
             with torch.no_grad():
-                frozen = Features(unit(self.clip.encode_image(self.images)), self.trainer.frozen_text, features.scale)
+                frozen = Features(
+                    unit(self.clip.encode_image(self.images)),
+                    self.trainer.frozen_text,
+                    features.scale,
+                )
             log_p, log_q = features.logits().log_softmax(1), frozen.logits().log_softmax(1)
-            loss = (loss + options.TEXT_LOSS_WEIGHT * (features.text - frozen.text).abs().mean()
-                    + options.IMAGE_LOSS_WEIGHT * (features.image - frozen.image).abs().mean() + (log_q.exp() * (log_q - log_p)).mean())
+            loss = (
+                loss
+                + options.TEXT_LOSS_WEIGHT * (features.text - frozen.text).abs().mean()
+                + options.IMAGE_LOSS_WEIGHT * (features.image - frozen.image).abs().mean()
+                + (log_q.exp() * (log_q - log_p)).mean()
+            )
         return loss
 
     # Ours
@@ -150,11 +220,19 @@ class Bench:
         return sum(self.trainer.loss_terms(features, self.images, self.labels).values())
 
     def craft_loss(self, features: Features) -> Tensor:
-        text, classes = features.text_of(self.labels), torch.arange(len(self.anchors), device=self.device)
-        return (self.our_loss(features) + static_alignment(text, self.labels, self.anchors, classes, features.scale)
-                + stochastic_alignment(features.image, text, self.labels, features.scale))
+        text, classes = (
+            features.text_of(self.labels),
+            torch.arange(len(self.anchors), device=self.device),
+        )
+        return (
+            self.our_loss(features)
+            + static_alignment(text, self.labels, self.anchors, classes, features.scale)
+            + stochastic_alignment(features.image, text, self.labels, features.scale)
+        )
 
-    def step(self, features_of: Callable[[Tensor], Features], loss_of: Callable[[Features], Tensor]) -> tuple[Tensor, Tensor]:
+    def step(
+        self, features_of: Callable[[Tensor], Features], loss_of: Callable[[Features], Tensor]
+    ) -> tuple[Tensor, Tensor]:
         features = features_of(self.images)
         self.optimizer.zero_grad()
         loss_of(features).backward()
@@ -172,12 +250,16 @@ class Bench:
 
     @torch.no_grad()
     def plain_test(self):
-        return [self.plain_features(self.test_images).logits() for _ in range(self.batches)][-1], None
+        return [self.plain_features(self.test_images).logits() for _ in range(self.batches)][
+            -1
+        ], None
 
     @torch.no_grad()
     def our_test(self):
         with self.trainer.class_texts_once():
-            return [self.our_features(self.test_images).logits() for _ in range(self.batches)][-1], None
+            return [self.our_features(self.test_images).logits() for _ in range(self.batches)][
+                -1
+            ], None
 
     # The text tower alone, forward and backward
 
@@ -199,32 +281,59 @@ class Bench:
 
         A training step also needs the gradient of every activation that depends on a prompt: as much again.
         """
-        text, image, frozen_image = self.text_products(), self.image_products(True), self.image_products(False)
+        text, image, frozen_image = (
+            self.text_products(),
+            self.image_products(True),
+            self.image_products(False),
+        )
         prompts_text, prompts_image = self.method != "VPT", self.method not in ("CoOp", "CoCoOp")
         batch, images = len(self.images), len(self.test_images) * self.batches
         per_image = self.method == "CoCoOp"
         if task == "tower":
             return 2 * text
         if task == "train":
-            return (2 * text * (batch if per_image else 1) * prompts_text + (2 * image if prompts_image else frozen_image) * batch
-                    + frozen_image * batch * (self.method == "PromptSRC"))
-        return text * (images if per_image else 1) * prompts_text + (image if prompts_image else frozen_image) * images
+            return (
+                2 * text * (batch if per_image else 1) * prompts_text
+                + (2 * image if prompts_image else frozen_image) * batch
+                + frozen_image * batch * (self.method == "PromptSRC")
+            )
+        return (
+            text * (images if per_image else 1) * prompts_text
+            + (image if prompts_image else frozen_image) * images
+        )
 
     def text_products(self) -> float:
         """All class texts once: shared positions once, no padding, the last layer for the end-of-text tokens only."""
         if self.method == "VPT":
             return 0.0
-        tower, prefix = self.backbone.text, int(self.tokens.eq(self.tokens[:1]).all(0).long().cumprod(0).sum())
+        tower, prefix = (
+            self.backbone.text,
+            int(self.tokens.eq(self.tokens[:1]).all(0).long().cumprod(0).sum()),
+        )
         own = sum(count_tokens(name) + 2 for name in self.names)
-        square = tower.width ** 2
-        return (tower.layers - 1) * 12 * square * (own + prefix) + 2 * square * (own + prefix) + 10 * square * len(self.names)
+        square = tower.width**2
+        return (
+            (tower.layers - 1) * 12 * square * (own + prefix)
+            + 2 * square * (own + prefix)
+            + 10 * square * len(self.names)
+        )
 
     def image_products(self, prompted: bool) -> float:
         tower = self.backbone.image
-        prompts = 0 if not prompted or self.method in ("CoOp", "CoCoOp") else self.trainer.cfg.TRAINER[next(iter(METHODS[self.method][1]))].get(
-            "N_CTX_VISION", 2)
-        tokens, square = len(tower.positional_embedding) + prompts, tower.width ** 2
-        return (tower.layers - 1) * 12 * square * tokens + 2 * square * tokens + 10 * square + 3 * tower.patch ** 2 * tower.width * (tokens - 1)
+        prompts = (
+            0
+            if not prompted or self.method in ("CoOp", "CoCoOp")
+            else self.trainer.cfg.TRAINER[next(iter(METHODS[self.method][1]))].get(
+                "N_CTX_VISION", 2
+            )
+        )
+        tokens, square = len(tower.positional_embedding) + prompts, tower.width**2
+        return (
+            (tower.layers - 1) * 12 * square * tokens
+            + 2 * square * tokens
+            + 10 * square
+            + 3 * tower.patch**2 * tower.width * (tokens - 1)
+        )
 
 
 def timed(run: Callable, device: torch.device) -> float:
@@ -245,8 +354,19 @@ def products_per_second(device: torch.device, width: int) -> float:
 
 def peak_memory(method: str, way: str, classes: int) -> float:
     """MB at the worst moment of one run of `way`, above what is there before it, in a process of its own."""
-    command = [sys.executable, *sys.argv, "--methods", method, "--classes", str(classes), "--peak", way]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    command = [
+        sys.executable,
+        *sys.argv,
+        "--methods",
+        method,
+        "--classes",
+        str(classes),
+        "--peak",
+        way,
+    ]
+    return float(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
+    )
 
 
 def kilobytes(field: str) -> int:
@@ -287,33 +407,64 @@ def compare(arguments: argparse.Namespace, method: str, classes: int) -> None:
             for way in ways:
                 times[way].append(timed(getattr(bench, way), bench.device))
         # Pairs run next to each other in time, so that a busy machine slows both of a ratio.
-        ratio = statistics.median(p / o for p, o in zip(times[ways[0]], times[ways[1]], strict=True))
+        ratio = statistics.median(
+            p / o for p, o in zip(times[ways[0]], times[ways[1]], strict=True)
+        )
         plain_s, our_s = (statistics.median(times[way]) for way in ways[:2])
-        what = {"train": "step", "test": f"{arguments.test_batches} batches", "tower": "text tower"}[task]
-        line = (f"{method:9s} {classes:4d} classes  {task:5s}  plain {plain_s:7.3f} s  ours {our_s:7.3f} s / {what}  {ratio:5.2f}x  "
-                f"floor {bench.floor(task) / speed:.3f} s")
+        what = {
+            "train": "step",
+            "test": f"{arguments.test_batches} batches",
+            "tower": "text tower",
+        }[task]
+        line = (
+            f"{method:9s} {classes:4d} classes  {task:5s}  plain {plain_s:7.3f} s  ours {our_s:7.3f} s / {what}  {ratio:5.2f}x  "
+            f"floor {bench.floor(task) / speed:.3f} s"
+        )
         if arguments.memory and task != "tower":
-            line += "  peak " + " -> ".join(f"{peak_memory(method, way, classes):,.0f}" for way in ways[:2]) + " MB"
+            line += (
+                "  peak "
+                + " -> ".join(f"{peak_memory(method, way, classes):,.0f}" for way in ways[:2])
+                + " MB"
+            )
         print(f"{line}  {equal}", flush=True)
         if task == "train":
-            added = statistics.median(c / o for c, o in zip(times["craft_train"], times["our_train"], strict=True)) - 1
-            print(f"{method:9s} {classes:4d} classes  CRAFT adds {100 * added:.1f}% to a training step", flush=True)
+            added = (
+                statistics.median(
+                    c / o for c, o in zip(times["craft_train"], times["our_train"], strict=True)
+                )
+                - 1
+            )
+            print(
+                f"{method:9s} {classes:4d} classes  CRAFT adds {100 * added:.1f}% to a training step",
+                flush=True,
+            )
         if failed:
             sys.exit("the two ways do not give the same numbers")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--model", choices=SIZES, default="ViT-B/16")
     parser.add_argument("--classes", type=int, nargs="+", default=[50, 200])
-    parser.add_argument("--batch", type=int, default=0, help="images of a training step; 0: as published")
+    parser.add_argument(
+        "--batch", type=int, default=0, help="images of a training step; 0: as published"
+    )
     parser.add_argument("--test-batch", type=int, default=20)
     parser.add_argument("--test-batches", type=int, default=5, help="batches of an evaluation")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves torch's choice")
-    parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave out peak memory, which takes a process per number")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="CPU threads; 0 leaves torch's choice"
+    )
+    parser.add_argument(
+        "--no-memory",
+        dest="memory",
+        action="store_false",
+        help="leave out peak memory, which takes a process per number",
+    )
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.threads:
@@ -321,8 +472,10 @@ def main() -> None:
     if arguments.peak:
         report_peak(Bench(arguments, arguments.methods[0], arguments.classes[0]), arguments.peak)
         return
-    print(f"{arguments.model}, random weights, float32, test batch {arguments.test_batch}, {arguments.device}, {torch.get_num_threads()} threads, "
-          f"torch {torch.__version__}")
+    print(
+        f"{arguments.model}, random weights, float32, test batch {arguments.test_batch}, {arguments.device}, {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}"
+    )
     for method in arguments.methods:
         for classes in arguments.classes:
             compare(arguments, method, classes)

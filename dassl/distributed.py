@@ -25,7 +25,13 @@ from dassl.utils.tools import UserError, get_rng_state, set_random_seed, set_rng
 T = TypeVar("T")
 # The first process may encode a whole data set while the others wait. Nobody waits in vain: torchrun ends all when one has ended.
 PATIENCE = timedelta(days=1)
-NEEDED = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}  # what torchrun tells its processes
+NEEDED = {
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+}  # what torchrun tells its processes
 LOST = re.compile(r"(?i)closed by peer|reset by peer|broken pipe|connection refused")
 _store = None  # of torchrun; outlives every process
 
@@ -58,8 +64,16 @@ def start() -> None:
     if _several() or not NEEDED <= os.environ.keys() or int(os.environ["WORLD_SIZE"]) < 2:
         return
     _store, number, count = next(dist.rendezvous("env://", timeout=PATIENCE))
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
-    dist.init_process_group(backend, store=dist.PrefixStore("group", _store), rank=number, world_size=count, timeout=PATIENCE)
+    backend = (
+        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+    )
+    dist.init_process_group(
+        backend,
+        store=dist.PrefixStore("group", _store),
+        rank=number,
+        world_size=count,
+        timeout=PATIENCE,
+    )
     if number:
         sys.stdout = open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")
         warnings.simplefilter("ignore")
@@ -87,7 +101,15 @@ def first_to_fail(sentence: str) -> bool:
         time.sleep(5)
     elif path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         with open(path, "w", encoding="utf-8") as file:
-            json.dump({"message": {"message": sentence, "extraInfo": {"timestamp": str(int(time.time()))}}}, file)
+            json.dump(
+                {
+                    "message": {
+                        "message": sentence,
+                        "extraInfo": {"timestamp": str(int(time.time()))},
+                    }
+                },
+                file,
+            )
     return first
 
 
@@ -99,7 +121,9 @@ def own_device(use_cuda: bool) -> torch.device:
         return torch.device("cuda")
     local = int(os.environ["LOCAL_RANK"])
     if local >= torch.cuda.device_count():
-        raise UserError(f"there are {torch.cuda.device_count()} GPU(s) for more processes on this machine: reduce --nproc-per-node, or set USE_CUDA False")
+        raise UserError(
+            f"there are {torch.cuda.device_count()} GPU(s) for more processes on this machine: reduce --nproc-per-node, or set USE_CUDA False"
+        )
     torch.cuda.set_device(local)
     return torch.device("cuda", local)
 
@@ -115,8 +139,10 @@ def _together() -> Iterator[None]:
     except RuntimeError as error:
         if not LOST.search(str(error)):
             raise
-        raise UserError("another process of this run was ended (killed, or out of memory): run the same command again to go on from the last "
-                        "checkpoint") from None
+        raise UserError(
+            "another process of this run was ended (killed, or out of memory): run the same command again to go on from the last "
+            "checkpoint"
+        ) from None
 
 
 def barrier() -> None:
@@ -173,7 +199,9 @@ class _Gather(torch.autograd.Function):
         sizes = [torch.zeros(1, dtype=torch.long) for _ in range(count)]
         dist.all_gather(sizes, torch.tensor([len(tensor)]))
         most = int(max(sizes))
-        padded = torch.cat([tensor, tensor.new_zeros(most - len(tensor), *tensor.shape[1:])]).contiguous()
+        padded = torch.cat(
+            [tensor, tensor.new_zeros(most - len(tensor), *tensor.shape[1:])]
+        ).contiguous()
         parts = [torch.empty_like(padded) for _ in range(count)]
         dist.all_gather(parts, padded)
         order = [(i, r) for i in range(most) for r in range(count) if i < sizes[r]]
@@ -205,15 +233,22 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
     One message: all gradients, flat, and for each whether there is one.
     """
-    unique = list({id(parameter): parameter for parameter in parameters if parameter.requires_grad}.values())
+    unique = list(
+        {id(parameter): parameter for parameter in parameters if parameter.requires_grad}.values()
+    )
     if world_size() == 1 or not unique:
         return
-    gradients = [torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in unique]
+    gradients = [
+        torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        for parameter in unique
+    ]
     there = gradients[0].new_tensor([parameter.grad is not None for parameter in unique])
     flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), there])
     with _together():
         dist.all_reduce(flat)
-    *means, there = (flat / world_size()).split([*(gradient.numel() for gradient in gradients), len(unique)])
+    *means, there = (flat / world_size()).split(
+        [*(gradient.numel() for gradient in gradients), len(unique)]
+    )
     for parameter, mean, known in zip(unique, means, there.tolist(), strict=True):
         if known:
             parameter.grad = mean.view_as(parameter).to(parameter.dtype)
@@ -242,6 +277,10 @@ def separate_random_states() -> None:
     the one state that a checkpoint holds.
     """
     if world_size() > 1:
-        seed = from_main(lambda: int.from_bytes(hashlib.sha256(torch.get_rng_state().numpy().tobytes()).digest()[:7], "big"))
+        seed = from_main(
+            lambda: int.from_bytes(
+                hashlib.sha256(torch.get_rng_state().numpy().tobytes()).digest()[:7], "big"
+            )
+        )
         if not is_main():
             set_random_seed(seed + rank())

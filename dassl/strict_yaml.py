@@ -17,7 +17,11 @@ class _Loader(yaml.SafeLoader):
                 continue
             line = key.start_mark.line + 1
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is given twice, in lines {seen[key.value]} and {line}: take one out")
+                raise yaml.constructor.ConstructorError(
+                    None,
+                    None,
+                    f"'{key.value}' is given twice, in lines {seen[key.value]} and {line}: take one out",
+                )
             seen[key.value] = line
         return super().construct_mapping(node, deep)
 
@@ -57,5 +61,9 @@ def load(text: str | IO, scalars: bool = False) -> Any:
         raise yaml.YAMLError("brackets or blocks are nested too deeply") from None
     except UnicodeDecodeError:
         raise
-    except (ValueError, OverflowError, TypeError) as error:  # of a date that does not exist, a number without end, a list for a key
+    except (
+        ValueError,
+        OverflowError,
+        TypeError,
+    ) as error:  # of a date that does not exist, a number without end, a list for a key
         raise yaml.YAMLError(str(error)) from None

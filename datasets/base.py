@@ -20,7 +20,16 @@ from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.utils import read_json, write_json
 from datasets.download import Source, arrange
 from datasets.errors import UserError
-from datasets.files import REPAIR, file_identities, is_utf8, list_folder, list_images, same_for_clip, shown, text_for_clip
+from datasets.files import (
+    REPAIR,
+    file_identities,
+    is_utf8,
+    list_folder,
+    list_images,
+    same_for_clip,
+    shown,
+    text_for_clip,
+)
 
 SUBSETS = ("all", "base", "new")
 PARTS = ("train", "val", "test")
@@ -51,8 +60,16 @@ def read_split(path: str) -> Split:
         raise UserError(f"split file '{path}' lacks one of the lists train, val, test: restore it")
     for part in PARTS:
         for row in split[part]:
-            if not (isinstance(row, list) and len(row) in (3, 4) and isinstance(row[0], str) and type(row[1]) is int and isinstance(row[2], str)):
-                raise UserError(f"split file '{path}' has the row {row!r} in {part}: a row is [path, label, class name]")
+            if not (
+                isinstance(row, list)
+                and len(row) in (3, 4)
+                and isinstance(row[0], str)
+                and type(row[1]) is int
+                and isinstance(row[2], str)
+            ):
+                raise UserError(
+                    f"split file '{path}' has the row {row!r} in {part}: a row is [path, label, class name]"
+                )
     check_split(split, f"split file '{path}'")
     return split
 
@@ -62,17 +79,27 @@ def check_split(split: Split, name: str) -> None:
     names: dict[int, str] = {}
     for row in (row for part in PARTS for row in split[part]):
         if names.setdefault(row[1], row[2]) != row[2]:
-            raise UserError(f"{name} gives label {row[1]} to both '{names[row[1]]}' and '{row[2]}': give every class its own label")
+            raise UserError(
+                f"{name} gives label {row[1]} to both '{names[row[1]]}' and '{row[2]}': give every class its own label"
+            )
     if missing := sorted(set(range(len(names))) - names.keys()):
-        raise UserError(f"{name} has {len(names)} classes but none with label {missing[0]}: number them from 0")
+        raise UserError(
+            f"{name} has {len(names)} classes but none with label {missing[0]}: number them from 0"
+        )
     if missing := sorted(names.keys() - {row[1] for row in split["train"]}):
-        raise UserError(f"{name} has no training image of label {missing[0]} ('{names[missing[0]]}'): classes are those of "
-                        "the list train, so add one or take the class out")
+        raise UserError(
+            f"{name} has no training image of label {missing[0]} ('{names[missing[0]]}'): classes are those of "
+            "the list train, so add one or take the class out"
+        )
     for text in names.values():
         if not text_for_clip(text):
-            raise UserError(f"{name} has the class name '{shown(text)}', which is no word: give the class a name")
+            raise UserError(
+                f"{name} has the class name '{shown(text)}', which is no word: give the class a name"
+            )
         if not is_utf8(text):
-            raise UserError(f"{name} has the class name '{shown(text)}', which is not UTF-8 text: rename the class")
+            raise UserError(
+                f"{name} has the class name '{shown(text)}', which is not UTF-8 text: rename the class"
+            )
 
 
 def warn_of_repeats(split: Split, identity: Mapping[str, tuple], name: str) -> None:
@@ -81,20 +108,29 @@ def warn_of_repeats(split: Split, identity: Mapping[str, tuple], name: str) -> N
         known = {identity[row[0]] for row in split[one]}
         twice = sorted({row[0] for row in split[other] if identity[row[0]] in known})
         if twice and split[one] != split[other]:  # val may serve as test
-            print(f"Warning: {name} has {len(twice)} image(s) in both {one} and {other}, first {', '.join(map(shown, twice[:3]))}")
+            print(
+                f"Warning: {name} has {len(twice)} image(s) in both {one} and {other}, first {', '.join(map(shown, twice[:3]))}"
+            )
     for part in PARTS:
         first: dict[tuple, list] = {}
         again = [row for row in split[part] if first.setdefault(identity[row[0]], row) is not row]
         if again:
-            others = [f"'{shown(row[0])}' in '{row[2]}' and '{first[identity[row[0]]][2]}'" for row in again[:3]]
-            print(f"Warning: {name} lists {len(again)} image(s) of {part} more than once, first {', '.join(others)}")
+            others = [
+                f"'{shown(row[0])}' in '{row[2]}' and '{first[identity[row[0]]][2]}'"
+                for row in again[:3]
+            ]
+            print(
+                f"Warning: {name} lists {len(again)} image(s) of {part} more than once, first {', '.join(others)}"
+            )
 
 
 def warn_of_same_text(name: str, classnames: Sequence[str]) -> None:
     """Say which classes CLIP cannot tell apart by their names."""
     if same := same_for_clip(classnames):
         groups = ", ".join(" and ".join(f"'{shown(text)}'" for text in group) for group in same[:5])
-        print(f"Warning: the names of {len(same)} group(s) of classes of {name} {SAME_TEXT}, which cannot tell them apart: {groups}")
+        print(
+            f"Warning: the names of {len(same)} group(s) of classes of {name} {SAME_TEXT}, which cannot tell them apart: {groups}"
+        )
 
 
 def read_mat(path: str, key: str):
@@ -104,17 +140,27 @@ def read_mat(path: str, key: str):
 
         return loadmat(path)[key]
     except Exception as error:  # scipy raises a dozen kinds
-        raise UserError(f"'{path}' cannot be read as a MATLAB file with '{key}' ({' '.join(str(error).split())}): prepare the data set again") from None
+        raise UserError(
+            f"'{path}' cannot be read as a MATLAB file with '{key}' ({' '.join(str(error).split())}): prepare the data set again"
+        ) from None
 
 
-def rows_of_folders(image_dir: str, below: str, labels: Mapping[str, int], names: Mapping[str, str],
-                    remedy: str = "the data set is not complete, prepare it again", left_out: Counter | None = None) -> Rows:
+def rows_of_folders(
+    image_dir: str,
+    below: str,
+    labels: Mapping[str, int],
+    names: Mapping[str, str],
+    remedy: str = "the data set is not complete, prepare it again",
+    left_out: Counter | None = None,
+) -> Rows:
     """Rows of all images in the folders of `image_dir`/`below` that `labels` numbers. Raises UserError for an empty one."""
     rows = []
     for folder, label in labels.items():
         images = list_images(image_dir, osp.join(below, folder), left_out)
         if not images:
-            raise UserError(f"'{shown(osp.join(image_dir, below, folder))}' holds no images: {remedy}")
+            raise UserError(
+                f"'{shown(osp.join(image_dir, below, folder))}' holds no images: {remedy}"
+            )
         rows += [[image, label, names[folder]] for image in images]
     return rows
 
@@ -140,11 +186,13 @@ def split_by_class(rows: Rows, train: float = 0.5, val: float = 0.2) -> Split:
     for own in by_label(rows).values():
         first, second = round(len(own) * train), round(len(own) * val)
         if not 0 < first < first + second < len(own):
-            raise UserError(f"class '{own[0][2]}' has {len(own)} image(s), too few for a training, validation and test part: add some or take it out")
+            raise UserError(
+                f"class '{own[0][2]}' has {len(own)} image(s), too few for a training, validation and test part: add some or take it out"
+            )
         own = shuffled(own)
         split["train"] += own[:first]
-        split["val"] += own[first:first + second]
-        split["test"] += own[first + second:]
+        split["val"] += own[first : first + second]
+        split["test"] += own[first + second :]
     return split
 
 
@@ -156,7 +204,9 @@ def split_off_val(trainval: Rows, test: Rows, val: float = 0.2) -> Split:
     split: Split = {"train": [], "val": [], "test": test}
     classes = by_label(trainval).values()
     if alone := [own[0][2] for own in classes if len(own) == 1]:
-        print(f"{len(alone)} class(es) with one training image have none in the val part made here, first '{alone[0]}'")
+        print(
+            f"{len(alone)} class(es) with one training image have none in the val part made here, first '{alone[0]}'"
+        )
     for own in classes:
         count, own = min(max(1, round(len(own) * val)), len(own) - 1), shuffled(own)
         split["val"] += own[:count]
@@ -170,17 +220,32 @@ def subsample_classes(subset: str, *parts: Sequence[Datum]) -> list[list[Datum]]
     Raises UserError for an unknown subset (DATASET.SUBSAMPLE_CLASSES).
     """
     if subset not in SUBSETS:
-        raise UserError(f"DATASET.SUBSAMPLE_CLASSES is '{subset}': choose one of {', '.join(SUBSETS)}")
+        raise UserError(
+            f"DATASET.SUBSAMPLE_CLASSES is '{subset}': choose one of {', '.join(SUBSETS)}"
+        )
     if subset == "all":
         return [list(part) for part in parts]
     labels = sorted({item.label for part in parts for item in part})
     half = math.ceil(len(labels) / 2)
     chosen = labels[:half] if subset == "base" else labels[half:]
     if not chosen:
-        raise UserError(f"DATASET.SUBSAMPLE_CLASSES {subset} leaves no class of {len(labels)}: set it to all")
+        raise UserError(
+            f"DATASET.SUBSAMPLE_CLASSES {subset} leaves no class of {len(labels)}: set it to all"
+        )
     new_label = {label: number for number, label in enumerate(chosen)}
-    return [[Datum(impath=item.impath, label=new_label[item.label], domain=item.domain, classname=item.classname)
-             for item in part if item.label in new_label] for part in parts]
+    return [
+        [
+            Datum(
+                impath=item.impath,
+                label=new_label[item.label],
+                domain=item.domain,
+                classname=item.classname,
+            )
+            for item in part
+            if item.label in new_label
+        ]
+        for part in parts
+    ]
 
 
 def check_picks(path: str, picked: Sequence[Datum], train: Sequence[Datum]) -> None:
@@ -206,10 +271,20 @@ def labelled_like(source: Sequence[Datum], target: Sequence[Datum]) -> list[Datu
         return list(target)
     for name, count in Counter(names.values()).items():
         if count > 1 and name in others.values():
-            raise UserError(f"DATASET.TARGET_LABELLED: {count} classes are named '{name}', so the target's label cannot be told: use a target with the same "
-                            "classes in the same order")
+            raise UserError(
+                f"DATASET.TARGET_LABELLED: {count} classes are named '{name}', so the target's label cannot be told: use a target with the same "
+                "classes in the same order"
+            )
     labels = {name: label for label, name in names.items()}
-    return [Datum(impath=item.impath, label=labels[item.classname], domain=item.domain, classname=item.classname) for item in target]
+    return [
+        Datum(
+            impath=item.impath,
+            label=labels[item.classname],
+            domain=item.domain,
+            classname=item.classname,
+        )
+        for item in target
+    ]
 
 
 def without_target(cfg, name: str):
@@ -225,7 +300,13 @@ def offers(given: Path, source: Source) -> bool:
     """Whether a file or folder that the user has can stand for `source`; what it cannot is downloaded."""
     if given.is_file():
         return given.name == source.name
-    return any((given / name).exists() for name in (source.name, *(path for pair in (source.unpack or {}).items() for path in pair if path)))
+    return any(
+        (given / name).exists()
+        for name in (
+            source.name,
+            *(path for pair in (source.unpack or {}).items() for path in pair if path),
+        )
+    )
 
 
 class CoOpDataset(DatasetBase):
@@ -266,13 +347,19 @@ class CoOpDataset(DatasetBase):
         self._check_options(cfg)
         self.root = data_root(cfg, self.root_remedy)
         self.dataset_dir = osp.join(self.root, self.folder) if self.folder else self.root
-        self.image_dir = osp.join(self.dataset_dir, self.image_folder) if self.image_folder else self.dataset_dir
+        self.image_dir = (
+            osp.join(self.dataset_dir, self.image_folder) if self.image_folder else self.dataset_dir
+        )
         for needed in (self.dataset_dir, self.image_dir):
             if not osp.isdir(needed):
-                raise UserError(f"folder '{needed}' of data set {type(self).__name__} does not exist: {self.how_to_get(cfg.DATASET.ROOT)}")
+                raise UserError(
+                    f"folder '{needed}' of data set {type(self).__name__} does not exist: {self.how_to_get(cfg.DATASET.ROOT)}"
+                )
         if template := cfg.DATASET.get("TEMPLATE", ""):
             if not template.count("{}") == template.count("{") == template.count("}") == 1:
-                raise UserError(f"DATASET.TEMPLATE is '{template}': write one {{}} where the class name goes, and no other braces")
+                raise UserError(
+                    f"DATASET.TEMPLATE is '{template}': write one {{}} where the class name goes, and no other braces"
+                )
             self.templates = (template,)
         split = self.split(cfg)
         train, val, test = ([self._datum(row) for row in split[part]] for part in PARTS)
@@ -284,8 +371,12 @@ class CoOpDataset(DatasetBase):
                 f"{cfg.DATASET.NUM_SHOTS}: all images are taken"
             )
         apart = [self._datum(row) for row in split.get("unlabelled", [])]
-        train, val, test, apart = subsample_classes(cfg.DATASET.SUBSAMPLE_CLASSES, train, val, test, apart)
-        target = self._target(apart if "unlabelled" in split else None, cfg, {item.classname for item in train})
+        train, val, test, apart = subsample_classes(
+            cfg.DATASET.SUBSAMPLE_CLASSES, train, val, test, apart
+        )
+        target = self._target(
+            apart if "unlabelled" in split else None, cfg, {item.classname for item in train}
+        )
         if cfg.DATASET.get("TARGET_LABELLED", False):
             train += labelled_like(train, target)
         # Without labels, and without the class names that would tell them.
@@ -297,12 +388,16 @@ class CoOpDataset(DatasetBase):
         """Raise UserError for options that cannot be meant."""
         shots = cfg.DATASET.NUM_SHOTS
         if shots < 1 and shots != ALL_SHOTS:
-            raise UserError(f"DATASET.NUM_SHOTS is {shots}: set it to 1 or more images per class, or to {ALL_SHOTS} for all")
+            raise UserError(
+                f"DATASET.NUM_SHOTS is {shots}: set it to 1 or more images per class, or to {ALL_SHOTS} for all"
+            )
         for key in ("SOURCE_DOMAINS", "TARGET_DOMAINS"):
             if cfg.DATASET[key] and not self.chooses_domains:
                 names = ", ".join(map(str, cfg.DATASET[key]))
-                raise UserError(f"DATASET.{key} is ({names}) but {type(self).__name__} has no domains to choose from: take the key out, or use "
-                                "DATASET.NAME CSV with a column domain")
+                raise UserError(
+                    f"DATASET.{key} is ({names}) but {type(self).__name__} has no domains to choose from: take the key out, or use "
+                    "DATASET.NAME CSV with a column domain"
+                )
 
     @classmethod
     def how_to_get(cls, root: str) -> str:
@@ -361,8 +456,15 @@ class CoOpDataset(DatasetBase):
         folder = Path(root).expanduser() / cls.folder
         if given is not None and not given.exists():
             raise UserError(f"'{given}' does not exist: correct --from")
-        if given is not None and given.is_file() and given.name not in (names := [source.name for source in (*cls.sources, cls.mirror) if source]):
-            raise UserError(f"'{given}' is none of the files that {cls.__name__} is made of: rename it to one of {', '.join(names)}")
+        if (
+            given is not None
+            and given.is_file()
+            and given.name
+            not in (names := [source.name for source in (*cls.sources, cls.mirror) if source])
+        ):
+            raise UserError(
+                f"'{given}' is none of the files that {cls.__name__} is made of: rename it to one of {', '.join(names)}"
+            )
         if cls.mirror and given is not None and given.name == cls.mirror.name:
             arrange(cls.mirror, folder, given, progress)
         else:
@@ -378,7 +480,12 @@ class CoOpDataset(DatasetBase):
                     break
         images = list_images(str(folder / cls.image_folder))
         if not images:
-            raise UserError(*cls.manual or [f"'{folder / cls.image_folder}' holds no images: delete '{folder}' and prepare {cls.__name__} again"])
+            raise UserError(
+                *cls.manual
+                or [
+                    f"'{folder / cls.image_folder}' holds no images: delete '{folder}' and prepare {cls.__name__} again"
+                ]
+            )
         return {cls.__name__: len(images)}
 
     @classmethod
@@ -402,10 +509,23 @@ class CoOpDataset(DatasetBase):
             name, split = self.split_name(), self.partition()
             check_split(split, name)
             if self.split_file:
-                print(f"'{path}' does not exist: the split is made here and is NOT the published one, so numbers cannot be compared with papers")
-        warn_of_repeats(split, file_identities(self.image_dir, (row[0] for part in PARTS for row in split[part]), name, self.repair), name)
+                print(
+                    f"'{path}' does not exist: the split is made here and is NOT the published one, so numbers cannot be compared with papers"
+                )
+        warn_of_repeats(
+            split,
+            file_identities(
+                self.image_dir, (row[0] for part in PARTS for row in split[part]), name, self.repair
+            ),
+            name,
+        )
         if self.corrections:
-            split = {part: [[row[0], row[1], self.corrections.get(row[2], row[2]), *row[3:]] for row in rows] for part, rows in split.items()}
+            split = {
+                part: [
+                    [row[0], row[1], self.corrections.get(row[2], row[2]), *row[3:]] for row in rows
+                ]
+                for part, rows in split.items()
+            }
         return split
 
     def split_name(self) -> str:
@@ -415,15 +535,27 @@ class CoOpDataset(DatasetBase):
     def partition(self) -> Split:
         """A split without the published file. Raises UserError where only the published one makes sense."""
         path = osp.join(self.dataset_dir, self.split_file)
-        raise UserError(f"'{path}' of data set {type(self).__name__} does not exist: {self.how_to_get(self.root)}")
+        raise UserError(
+            f"'{path}' of data set {type(self).__name__} does not exist: {self.how_to_get(self.root)}"
+        )
 
     def class_folders(self, ignored: Sequence[str] = ()) -> Rows:
         """Rows of a folder per class, labels in alphabetical order, for `partition`."""
         folders = [name for name in list_folder(self.image_dir).folders if name not in ignored]
-        return rows_of_folders(self.image_dir, "", {name: label for label, name in enumerate(folders)}, {name: name for name in folders})
+        return rows_of_folders(
+            self.image_dir,
+            "",
+            {name: label for label, name in enumerate(folders)},
+            {name: name for name in folders},
+        )
 
     def _datum(self, row: list) -> Datum:
-        return Datum(impath=osp.join(self.image_dir, row[0]), label=row[1], classname=row[2], domain=row[3] if len(row) > 3 else 0)
+        return Datum(
+            impath=osp.join(self.image_dir, row[0]),
+            label=row[1],
+            classname=row[2],
+            domain=row[3] if len(row) > 3 else 0,
+        )
 
     def _target(self, apart: list[Datum] | None, cfg, classes: Set[str]) -> list[Datum]:
         """Training images of the target domain, as many per class as of the source.
@@ -442,14 +574,23 @@ class CoOpDataset(DatasetBase):
             if cfg.DATASET.NUM_SHOTS >= 1:
                 items = self._draw(items, cfg.DATASET.NUM_SHOTS)
         if not items:
-            raise UserError(f"target {name} has no training images: choose another DATASET.TARGET or TARGET_DOMAINS")
+            raise UserError(
+                f"target {name} has no training images: choose another DATASET.TARGET or TARGET_DOMAINS"
+            )
         found, rule = {item.classname for item in items}, cfg.DATASET.get("TARGET_CLASSES", "same")
         if rule not in TARGET_CLASSES:
-            raise UserError(f"DATASET.TARGET_CLASSES is '{rule}': choose one of {', '.join(TARGET_CLASSES)}")
-        for lacking, who, here, allowed in ((found - classes, cfg.DATASET.NAME, name, False), (classes - found, name, cfg.DATASET.NAME, rule == "subset")):
+            raise UserError(
+                f"DATASET.TARGET_CLASSES is '{rule}': choose one of {', '.join(TARGET_CLASSES)}"
+            )
+        for lacking, who, here, allowed in (
+            (found - classes, cfg.DATASET.NAME, name, False),
+            (classes - found, name, cfg.DATASET.NAME, rule == "subset"),
+        ):
             if lacking and not allowed:
-                raise UserError(f"{who} lacks {len(lacking)} class(es) of {here}: {', '.join(sorted(lacking)[:5])}: choose a target with the same "
-                                "classes, or, if it has some of them only, set DATASET.TARGET_CLASSES subset")
+                raise UserError(
+                    f"{who} lacks {len(lacking)} class(es) of {here}: {', '.join(sorted(lacking)[:5])}: choose a target with the same "
+                    "classes, or, if it has some of them only, set DATASET.TARGET_CLASSES subset"
+                )
         return items
 
     # Few-shot picks
@@ -462,7 +603,9 @@ class CoOpDataset(DatasetBase):
         finally:
             random.setstate(state)
 
-    def _few_shot(self, train: list[Datum], val: list[Datum], cfg) -> tuple[list[Datum], list[Datum]]:
+    def _few_shot(
+        self, train: list[Datum], val: list[Datum], cfg
+    ) -> tuple[list[Datum], list[Datum]]:
         """The published draw: `shots` training and at most 4 validation images per class.
 
         Cached as JSON, paths relative to DATASET.ROOT, with a checksum of what was drawn from. The random state is the same
@@ -474,23 +617,34 @@ class CoOpDataset(DatasetBase):
             picks = self._picks(path, train, val)
             check_picks(path, picks[0], subsample_classes(cfg.DATASET.SUBSAMPLE_CLASSES, train)[0])
             return picks
-        drawn_from = [[[self._relative(item), item.label, item.classname, item.domain] for item in part] for part in (train, val)]
+        drawn_from = [
+            [[self._relative(item), item.label, item.classname, item.domain] for item in part]
+            for part in (train, val)
+        ]
         checksum = hashlib.sha256(json.dumps(drawn_from).encode()).hexdigest()
         cache = osp.join(self.dataset_dir, self.few_shot_folder, f"shot_{shots}-seed_{seed}.json")
         if seed >= 0 and osp.isfile(cache):
             try:
                 found = read_json(cache)
                 if found.get("drawn_from_sha256") == checksum:
-                    picks = [[items[place] for place in found["places"][part]]
-                             for part, items in (("train", train), ("val", val))]
-                    if short := sum(count < shots for count in Counter(item.label for item in picks[0]).values()):
-                        print(f"{short} class(es) have fewer than {shots} images: all that they have are used")
+                    picks = [
+                        [items[place] for place in found["places"][part]]
+                        for part, items in (("train", train), ("val", val))
+                    ]
+                    if short := sum(
+                        count < shots for count in Counter(item.label for item in picks[0]).values()
+                    ):
+                        print(
+                            f"{short} class(es) have fewer than {shots} images: all that they have are used"
+                        )
                     return picks[0], picks[1] if self.few_shot_val else val
             except (UserError, AttributeError, KeyError, TypeError, IndexError):
                 print(f"The few-shot cache '{cache}' is not readable: it is drawn again")
         # By place in the lists, since rows of other classes may share a path. The paths are for people.
-        places = {part: {id(item): place for place, item in enumerate(items)}
-                  for part, items in (("train", train), ("val", val))}
+        places = {
+            part: {id(item): place for place, item in enumerate(items)}
+            for part, items in (("train", train), ("val", val))
+        }
         state = random.getstate()
         train = self.generate_fewshot_dataset(train, num_shots=shots)
         if self.few_shot_val:
@@ -498,9 +652,14 @@ class CoOpDataset(DatasetBase):
         random.setstate(state)
         if seed >= 0:
             drawn = {"train": train, "val": val if self.few_shot_val else []}
-            picks = {"drawn_from_sha256": checksum,
-                     **{part: [self._relative(item) for item in items] for part, items in drawn.items()},
-                     "places": {part: [places[part][id(item)] for item in items] for part, items in drawn.items()}}
+            picks = {
+                "drawn_from_sha256": checksum,
+                **{part: [self._relative(item) for item in items] for part, items in drawn.items()},
+                "places": {
+                    part: [places[part][id(item)] for item in items]
+                    for part, items in drawn.items()
+                },
+            }
             try:
                 write_json(picks, cache)
             except (UserError, OSError) as error:
@@ -508,33 +667,50 @@ class CoOpDataset(DatasetBase):
         return train, val
 
     def _relative(self, item: Datum) -> str:
-        path = item.impath[len(self.root) + 1:] if item.impath.startswith(self.root + os.sep) else osp.relpath(item.impath, self.root)
+        path = (
+            item.impath[len(self.root) + 1 :]
+            if item.impath.startswith(self.root + os.sep)
+            else osp.relpath(item.impath, self.root)
+        )
         return path.replace(os.sep, "/")
 
-    def _picks(self, path: str, train: list[Datum], val: list[Datum]) -> tuple[list[Datum], list[Datum]]:
+    def _picks(
+        self, path: str, train: list[Datum], val: list[Datum]
+    ) -> tuple[list[Datum], list[Datum]]:
         """The images that a public index file names (cross_modal_adaptation's format: {part: {"data": [{"impath", ...}]}}).
 
         Paths count from the data set's folder, whatever stands before it. Raises UserError for one that is not in the split.
         """
         if not osp.isfile(path):
-            raise UserError(f"DATASET.INDICES: '{path}' does not exist: correct the folder, or take the key out to draw the images here")
+            raise UserError(
+                f"DATASET.INDICES: '{path}' does not exist: correct the folder, or take the key out to draw the images here"
+            )
         found, parts = read_json(path), []
         for part, items in (("train", train), ("val", val)):
             known: dict[str, list[Datum]] = defaultdict(list)
             for item in items:
                 known[osp.relpath(item.impath, self.dataset_dir).replace(os.sep, "/")].append(item)
             try:
-                names = [entry["impath"].replace("\\", "/").rpartition(f"/{self.folder}/")[2] for entry in found[part]["data"]]
+                names = [
+                    entry["impath"].replace("\\", "/").rpartition(f"/{self.folder}/")[2]
+                    for entry in found[part]["data"]
+                ]
                 labels = [entry.get("label") for entry in found[part]["data"]]
                 labels = [label if isinstance(label, int) else None for label in labels]
             except (KeyError, TypeError, AttributeError):
-                raise UserError(f"'{path}' is not an index file of few-shot picks ({part}: data: impath): correct DATASET.INDICES") from None
+                raise UserError(
+                    f"'{path}' is not an index file of few-shot picks ({part}: data: impath): correct DATASET.INDICES"
+                ) from None
             if missing := [name for name in names if name not in known]:
-                raise UserError(f"'{path}' names {len(missing)} image(s) that are not in the {part} part of {type(self).__name__}, first "
-                                f"{', '.join(missing[:3])}: use the published split file, or take DATASET.INDICES out")
+                raise UserError(
+                    f"'{path}' names {len(missing)} image(s) that are not in the {part} part of {type(self).__name__}, first "
+                    f"{', '.join(missing[:3])}: use the published split file, or take DATASET.INDICES out"
+                )
             pairs = list(dict.fromkeys(zip(names, labels, strict=True)))
             if again := len(names) - len(pairs):
-                print(f"'{path}' names {again} image(s) of the {part} part more than once: each is taken once")
+                print(
+                    f"'{path}' names {again} image(s) of the {part} part more than once: each is taken once"
+                )
             parts.append([_with_label(path, name, known[name], label) for name, label in pairs])
         return parts[0], parts[1] if self.few_shot_val else val
 
@@ -545,6 +721,8 @@ def _with_label(path: str, name: str, items: Sequence[Datum], label: object) -> 
     if len(found) > 1:
         found = {row: item for row, item in found.items() if item.label == label}
     if len(found) != 1:
-        raise UserError(f"'{path}' names '{name}', which the split lists {len(items)} times, in different classes or "
-                        "domains: take all but one of these rows out of the split, or DATASET.INDICES out")
+        raise UserError(
+            f"'{path}' names '{name}', which the split lists {len(items)} times, in different classes or "
+            "domains: take all but one of these rows out of the split, or DATASET.INDICES out"
+        )
     return next(iter(found.values()))

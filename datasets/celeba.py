@@ -29,26 +29,50 @@ class CelebA(GroupDataset):
     lists = tuple(f"{name}.{form}" for name in (ATTRIBUTES, PARTITION) for form in ("csv", "txt"))
     classes, images = 2, (162770, 19867, 19962)
     # Google Drive ids and checksums are torchvision's.
-    sources = (Source(f"{IMAGES}.zip", ("gdrive:0B7EVK8r0v71pZjFTYXZWM3FlRnM",), md5="00d2c5bc6d35e252742224ab0c1e8fcb", unpack={IMAGES: IMAGES}),
-               Source(f"{ATTRIBUTES}.txt", ("gdrive:0B7EVK8r0v71pblRyaVFSWGxPY0U",), md5="75e246fa4810816ffd6ee81facbd244c"),
-               Source(f"{PARTITION}.txt", ("gdrive:0B7EVK8r0v71pY0NSMzRuSXJEVkk",), md5="d32c9cbf5e040fd4025c592c306e6668"))
+    sources = (
+        Source(
+            f"{IMAGES}.zip",
+            ("gdrive:0B7EVK8r0v71pZjFTYXZWM3FlRnM",),
+            md5="00d2c5bc6d35e252742224ab0c1e8fcb",
+            unpack={IMAGES: IMAGES},
+        ),
+        Source(
+            f"{ATTRIBUTES}.txt",
+            ("gdrive:0B7EVK8r0v71pblRyaVFSWGxPY0U",),
+            md5="75e246fa4810816ffd6ee81facbd244c",
+        ),
+        Source(
+            f"{PARTITION}.txt",
+            ("gdrive:0B7EVK8r0v71pY0NSMzRuSXJEVkk",),
+            md5="d32c9cbf5e040fd4025c592c306e6668",
+        ),
+    )
 
     def partition(self) -> Split:
         split = {part: [] for part in PARTS}
         path, table = self._table(ATTRIBUTES, ("Blond_Hair", "Male"))
-        group = {image: [position(path, number, column, code, ("-1", "1")) for column, code in zip(("Blond_Hair", "Male"), codes, strict=True)]
-                 for number, (image, *codes) in table}
+        group = {
+            image: [
+                position(path, number, column, code, ("-1", "1"))
+                for column, code in zip(("Blond_Hair", "Male"), codes, strict=True)
+            ]
+            for number, (image, *codes) in table
+        }
         below = f"{IMAGES}/" if osp.isdir(osp.join(self.image_dir, IMAGES)) else ""
         other, table = self._table(PARTITION, ("partition",))
         for number, (image, code) in table:
             part = position(other, number, "partition", code, ("0", "1", "2"))
             if image not in group:
-                raise UserError(f"'{other}' line {number} names {image}, which '{path}' does not: restore the files")
+                raise UserError(
+                    f"'{other}' line {number} names {image}, which '{path}' does not: restore the files"
+                )
             label, male = group[image]
             split[PARTS[part]].append([below + image, label, self.class_names[label], male])
         return split
 
-    def _table(self, name: str, wanted: Sequence[str]) -> tuple[str, Iterator[tuple[int, list[str]]]]:
+    def _table(
+        self, name: str, wanted: Sequence[str]
+    ) -> tuple[str, Iterator[tuple[int, list[str]]]]:
         """Path of a table, and (line number, [image, values of the columns `wanted`]) of its rows."""
         path = osp.join(self.dataset_dir, f"{name}.csv")
         if osp.isfile(path):
@@ -67,28 +91,54 @@ class CelebA(GroupDataset):
     def prepare(cls, root: str, given: Path | None = None, progress: bool = True) -> dict[str, int]:
         """As the parent's; Kaggle's form of a table, in place or in the folder `given`, stands for the authors'."""
         folder = Path(root).expanduser() / cls.folder
-        forms = [(source, dataclasses.replace(source, name=source.name.replace(".txt", ".csv"), md5="" if source.unpack is None else source.md5))
-                 for source in cls.sources]
+        forms = [
+            (
+                source,
+                dataclasses.replace(
+                    source,
+                    name=source.name.replace(".txt", ".csv"),
+                    md5="" if source.unpack is None else source.md5,
+                ),
+            )
+            for source in cls.sources
+        ]
         if given is not None and not any(offers(given, form) for pair in forms for form in pair):
-            raise UserError(f"'{given}' is or holds none of {', '.join(source.name for source in cls.sources)}: correct --from")
+            raise UserError(
+                f"'{given}' is or holds none of {', '.join(source.name for source in cls.sources)}: correct --from"
+            )
         for source, kaggle in forms:
             if source.unpack is None and (folder / kaggle.name).is_file():
                 continue
-            own = next((form for form in (source, kaggle) if given is not None and offers(given, form)), None)
+            own = next(
+                (form for form in (source, kaggle) if given is not None and offers(given, form)),
+                None,
+            )
             try:
                 arrange(own or source, folder, given if own else None, progress)
             except UserError as error:
-                raise error if own else UserError(f"{error}, or a folder with Kaggle's jessicali9530/celeba-dataset") from None
+                raise (
+                    error
+                    if own
+                    else UserError(
+                        f"{error}, or a folder with Kaggle's jessicali9530/celeba-dataset"
+                    )
+                ) from None
         if not (images := list_images(str(folder / cls.image_folder))):
-            raise UserError(f"'{folder / cls.image_folder}' holds no images: delete it and prepare {cls.__name__} again")
+            raise UserError(
+                f"'{folder / cls.image_folder}' holds no images: delete it and prepare {cls.__name__} again"
+            )
         return {cls.__name__: len(images)}
 
 
-def counted(path: str, told: list[str], cells: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+def counted(
+    path: str, told: list[str], cells: Iterator[tuple[int, list[str]]]
+) -> Iterator[tuple[int, list[str]]]:
     """`cells`; raises UserError at their end if there are not as many as the first line told."""
     count = 0
     for row in cells:
         count += 1
         yield row
     if told != [str(count)]:
-        raise UserError(f"'{path}' has {count} rows instead of the {' '.join(told)} that its first line tells: restore the file")
+        raise UserError(
+            f"'{path}' has {count} rows instead of the {' '.join(told)} that its first line tells: restore the file"
+        )

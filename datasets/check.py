@@ -39,7 +39,9 @@ class Report:
     problems: list[str] = field(default_factory=list)
 
 
-def examine(cls: type[CoOpDataset], root: str, images: bool = False, progress: bool = True) -> Report:
+def examine(
+    cls: type[CoOpDataset], root: str, images: bool = False, progress: bool = True
+) -> Report:
     """Load a data set and compare it with what was published; with `images` read every one of them."""
     folder = Path(root).expanduser() / cls.folder
     expected, md5 = dict(zip(PARTS, cls.images, strict=True)), cls.split_md5
@@ -53,7 +55,9 @@ def examine(cls: type[CoOpDataset], root: str, images: bool = False, progress: b
             expected, md5 = dict(told.get("images", expected)), told.get("split_md5", md5)
             sum(expected.values())
         except (UserError, TypeError, ValueError, AttributeError) as error:
-            report.problems.append(f"'{folder / MINIATURE}' is not what tools.miniatures writes ({error}): make the miniature again")
+            report.problems.append(
+                f"'{folder / MINIATURE}' is not what tools.miniatures writes ({error}): make the miniature again"
+            )
             return report
         report.name, report.expected = f"{report.name} (miniature)", sum(expected.values())
     split_file = folder / cls.split_file
@@ -63,11 +67,21 @@ def examine(cls: type[CoOpDataset], root: str, images: bool = False, progress: b
             try:
                 content = split_file.read_bytes()
             except OSError as error:
-                report.problems.append(f"'{split_file}' cannot be read ({error.strerror}): correct its rights, or look after the disk")
+                report.problems.append(
+                    f"'{split_file}' cannot be read ({error.strerror}): correct its rights, or look after the disk"
+                )
                 return report
-            report.split = "there" if not md5 else "published" if hashlib.md5(content).hexdigest() == md5 else "other"
+            report.split = (
+                "there"
+                if not md5
+                else "published"
+                if hashlib.md5(content).hexdigest() == md5
+                else "other"
+            )
         if report.split == "other":
-            report.problems.append(f"{cls.split_file} is not the published file (md5 {md5}): if you want that one, move yours away and {cls.how_to_get(root)}")
+            report.problems.append(
+                f"{cls.split_file} is not the published file (md5 {md5}): if you want that one, move yours away and {cls.how_to_get(root)}"
+            )
     cfg = get_cfg_default()
     datasets.extend_cfg(cfg)
     cfg.DATASET.ROOT, cfg.DATASET.NAME = str(root), cls.__name__
@@ -84,11 +98,19 @@ def examine(cls: type[CoOpDataset], root: str, images: bool = False, progress: b
     report.found = len(paths)
     report.classes = f"{data.num_classes:,}"
     if cls.classes and data.num_classes != cls.classes:
-        report.problems.append(f"{data.num_classes} classes instead of {cls.classes}: prepare it again")
+        report.problems.append(
+            f"{data.num_classes} classes instead of {cls.classes}: prepare it again"
+        )
     # Where no split is published, the parts of the one made here need not have the published sizes.
-    for part, items in zip(PARTS, (data.train_x, data.val, data.test), strict=True) if report.split != "generated" else ():
+    for part, items in (
+        zip(PARTS, (data.train_x, data.val, data.test), strict=True)
+        if report.split != "generated"
+        else ()
+    ):
         if expected.get(part) and len(items or ()) != expected[part]:
-            report.problems.append(f"{part} has {len(items or ()):,} images instead of {expected[part]:,}: the data set is not complete, prepare it again")
+            report.problems.append(
+                f"{part} has {len(items or ()):,} images instead of {expected[part]:,}: the data set is not complete, prepare it again"
+            )
     if images:
         report.problems += unreadable(sorted(paths), cls.__name__, progress)
     return report
@@ -105,7 +127,17 @@ def unreadable(paths: list[str], name: str, progress: bool) -> list[str]:
         return ""
 
     with ThreadPoolExecutor() as pool:
-        return [text for text in tqdm(pool.map(problem, paths), total=len(paths), desc=f"images of {name}", disable=not progress, mininterval=1) if text]
+        return [
+            text
+            for text in tqdm(
+                pool.map(problem, paths),
+                total=len(paths),
+                desc=f"images of {name}",
+                disable=not progress,
+                mininterval=1,
+            )
+            if text
+        ]
 
 
 def table(reports: list[Report]) -> str:
@@ -114,17 +146,43 @@ def table(reports: list[Report]) -> str:
     for report in reports:
         expected = f"{report.expected:,}" if report.expected else "?"
         count = f"{report.found:,} / {expected}" if report.present else f"- / {expected}"
-        rows.append((report.name, count, report.split, report.classes, str(len(report.problems) or "none") if report.present else "absent"))
+        rows.append(
+            (
+                report.name,
+                count,
+                report.split,
+                report.classes,
+                str(len(report.problems) or "none") if report.present else "absent",
+            )
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:],
-                      *(f"{report.name}: {problem}" for report in reports for problem in report.problems)])
+    lines = [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join(
+        [
+            lines[0],
+            "  ".join("-" * width for width in widths),
+            *lines[1:],
+            *(f"{report.name}: {problem}" for report in reports for problem in report.problems),
+        ]
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m datasets.check", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        prog="python -m datasets.check",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help="data sets (default: all)")
-    parser.add_argument("--root", type=osp.expanduser, default="data", help="folder of all data sets (default: data)")
+    parser.add_argument(
+        "--root",
+        type=osp.expanduser,
+        default="data",
+        help="folder of all data sets (default: data)",
+    )
     parser.add_argument("--images", action="store_true", help="read every image")
     return inputs.main(run, parser.parse_args(arguments), UserError)
 
@@ -133,7 +191,9 @@ def run(args: argparse.Namespace) -> int:
     """1 if a data set that is there, or was named, has a problem; else 0."""
     classes = [find(name) for name in args.names] or list(prepared_classes().values())
     if not osp.isdir(osp.expanduser(args.root)):
-        sys.stdout.write(f"'{args.root}' is no folder yet: the first `python -m datasets.prepare NAME --root {args.root}` makes it\n")
+        sys.stdout.write(
+            f"'{args.root}' is no folder yet: the first `python -m datasets.prepare NAME --root {args.root}` makes it\n"
+        )
     reports = [examine(cls, args.root, args.images or bool(args.names)) for cls in classes]
     sys.stdout.write(table(reports) + "\n")
     return int(any(report.problems and (report.present or args.names) for report in reports))

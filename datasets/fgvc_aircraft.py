@@ -15,13 +15,27 @@ class FGVCAircraft(CoOpDataset):
     templates = ("a photo of a {}, a type of aircraft.",)
     lists = ("variants.txt", *(f"images_variant_{part}.txt" for part in PARTS))
     classes, images = 100, (3334, 3333, 3333)
-    sources = (Source("fgvc-aircraft-2013b.tar.gz", (VGG + "fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",),
-                      unpack={f"fgvc-aircraft-2013b/data/{name}": name
-                              for name in ("images", "variants.txt", *(f"images_variant_{part}.txt" for part in PARTS))}),)
+    sources = (
+        Source(
+            "fgvc-aircraft-2013b.tar.gz",
+            (VGG + "fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",),
+            unpack={
+                f"fgvc-aircraft-2013b/data/{name}": name
+                for name in (
+                    "images",
+                    "variants.txt",
+                    *(f"images_variant_{part}.txt" for part in PARTS),
+                )
+            },
+        ),
+    )
     mirror = copy_of("fgvc_aircraft")
 
     def partition(self):
-        labels = {name: label for label, name in enumerate(read_lines(osp.join(self.dataset_dir, "variants.txt")))}
+        labels = {
+            name: label
+            for label, name in enumerate(read_lines(osp.join(self.dataset_dir, "variants.txt")))
+        }
         return {part: self._listed(f"images_variant_{part}.txt", labels) for part in PARTS}
 
     def _listed(self, file: str, labels: dict[str, int]) -> Rows:
@@ -30,6 +44,8 @@ class FGVCAircraft(CoOpDataset):
         for line in read_lines(path):
             image, _, name = line.partition(" ")
             if name not in labels:
-                raise UserError(f"'{path}' has the line '{line}', whose variant is not in variants.txt: prepare the data set again")
+                raise UserError(
+                    f"'{path}' has the line '{line}', whose variant is not in variants.txt: prepare the data set again"
+                )
             rows.append([f"{image}.jpg", labels[name], name])
         return rows

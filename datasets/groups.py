@@ -21,42 +21,74 @@ class GroupDataset(CoOpDataset):
 
     def __init__(self, cfg):
         super().__init__(cfg)
-        label = {name: number for number, name in enumerate(self.classnames)}  # base or new classes are numbered anew
-        self.train_group_counts = {(label[name], domain): count for (name, domain), count in sorted(self.train_group_counts.items()) if name in label}
+        label = {
+            name: number for number, name in enumerate(self.classnames)
+        }  # base or new classes are numbered anew
+        self.train_group_counts = {
+            (label[name], domain): count
+            for (name, domain), count in sorted(self.train_group_counts.items())
+            if name in label
+        }
 
     def split(self, cfg) -> Split:
         """Raises UserError for a row without a known domain, and for a group that a part with images lacks."""
         split, domains = super().split(cfg), range(len(self.domain_names))
         for part in PARTS:
-            if wrong := next((row for row in split[part] if len(row) != 4 or type(row[3]) is not int or row[3] not in domains), None):
-                raise UserError(f"{type(self).__name__} has the row {wrong!r} in {part}: a row is [path, label, class name, domain] with "
-                                f"a domain from 0 to {len(domains) - 1}, correct the split file or prepare the data set again")
+            if wrong := next(
+                (
+                    row
+                    for row in split[part]
+                    if len(row) != 4 or type(row[3]) is not int or row[3] not in domains
+                ),
+                None,
+            ):
+                raise UserError(
+                    f"{type(self).__name__} has the row {wrong!r} in {part}: a row is [path, label, class name, domain] with "
+                    f"a domain from 0 to {len(domains) - 1}, correct the split file or prepare the data set again"
+                )
         if not split["train"]:
-            raise UserError(f"{type(self).__name__} has no training images in its table: prepare '{self.dataset_dir}' again")
+            raise UserError(
+                f"{type(self).__name__} has no training images in its table: prepare '{self.dataset_dir}' again"
+            )
         classes = {row[1]: row[2] for row in split["train"]}
         for part in (part for part in PARTS if split[part]):
             there = {(row[1], row[3]) for row in split[part]}
-            if lacking := [(label, domain) for label in sorted(classes) for domain in domains if (label, domain) not in there]:
+            if lacking := [
+                (label, domain)
+                for label in sorted(classes)
+                for domain in domains
+                if (label, domain) not in there
+            ]:
                 label, domain = lacking[0]
-                raise UserError(f"{type(self).__name__} has no picture of group ({classes[label]}, {self.domain_names[domain]}) in {part}: "
-                                f"add some or prepare '{self.dataset_dir}' again")
+                raise UserError(
+                    f"{type(self).__name__} has no picture of group ({classes[label]}, {self.domain_names[domain]}) in {part}: "
+                    f"add some or prepare '{self.dataset_dir}' again"
+                )
         self.train_group_counts = Counter((row[2], row[3]) for row in split["train"])
         return split
 
 
-def columns_of(path: str, header: Sequence[str], cells: Iterable[tuple[int, list[str]]], wanted: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+def columns_of(
+    path: str, header: Sequence[str], cells: Iterable[tuple[int, list[str]]], wanted: Sequence[str]
+) -> Iterator[tuple[int, list[str]]]:
     """(line number, values of the columns `wanted`). Raises UserError if the header lacks one or a line is not as long as the header."""
     if lacking := [name for name in wanted if name not in header]:
-        raise UserError(f"'{path}' has no column {lacking[0]} (it has {', '.join(header) or 'none'}): restore the file")
+        raise UserError(
+            f"'{path}' has no column {lacking[0]} (it has {', '.join(header) or 'none'}): restore the file"
+        )
     places = [header.index(name) for name in wanted]
     for number, row in cells:
         if len(row) != len(header):
-            raise UserError(f"'{path}' line {number} has {len(row)} values instead of {len(header)}: restore the file")
+            raise UserError(
+                f"'{path}' line {number} has {len(row)} values instead of {len(header)}: restore the file"
+            )
         yield number, [row[place] for place in places]
 
 
 def position(path: str, number: int, column: str, value: str, known: Sequence[str]) -> int:
     """Where `value` is in `known`. Raises UserError with the line number if it is not."""
     if value not in known:
-        raise UserError(f"'{path}' line {number} has the {column} '{value}': it must be one of {', '.join(known)}, restore the file")
+        raise UserError(
+            f"'{path}' line {number} has the {column} '{value}': it must be one of {', '.join(known)}, restore the file"
+        )
     return known.index(value)

@@ -46,8 +46,22 @@ def prepare(root: str, progress: bool = True) -> dict[str, int]:
     folder, table = Path(root).expanduser() / Icons.folder, icon_table()
     for key, row in tqdm(table.items(), desc="Icons pictures", disable=not progress, mininterval=1):
         svg = HEAD.format(*row["size"]) + row["body"] + "</svg>"
-        write_picture(folder / Icons.image_folder / f"{key}.png", lambda svg=svg: render_svg(svg, PICTURE_SIZE))
-    label = {name: number for number, name in enumerate(sorted({row["class"] for row in table.values()}))}
-    write_json({part: [[f"{key}.png", label[row["class"]], row["class"]] for key, row in table.items() if row["split"] == part]
-                for part in PARTS}, str(folder / Icons.split_file))
+        write_picture(
+            folder / Icons.image_folder / f"{key}.png",
+            lambda svg=svg: render_svg(svg, PICTURE_SIZE),
+        )
+    label = {
+        name: number for number, name in enumerate(sorted({row["class"] for row in table.values()}))
+    }
+    write_json(
+        {
+            part: [
+                [f"{key}.png", label[row["class"]], row["class"]]
+                for key, row in table.items()
+                if row["split"] == part
+            ]
+            for part in PARTS
+        },
+        str(folder / Icons.split_file),
+    )
     return {"Icons": len(table)}

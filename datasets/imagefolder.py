@@ -104,7 +104,10 @@ class ImageFolder(OwnDataset):
 
     @classmethod
     def sources_of_split(cls, cfg, home):
-        return {"list 'classnames.txt'": osp.join(home, "classnames.txt"), **super().sources_of_split(cfg, home)}
+        return {
+            "list 'classnames.txt'": osp.join(home, "classnames.txt"),
+            **super().sources_of_split(cfg, home),
+        }
 
     def partition(self) -> Split:
         self.left_out: Counter = Counter()

@@ -35,16 +35,24 @@ class ImageNetFolders(CoOpDataset):
         path, where = osp.join(self.dataset_dir, "classnames.txt"), osp.join(self.image_dir, below)
         inside = list_folder(where)
         if not osp.isfile(path):
-            raise UserError(f"'{path}' of data set {type(self).__name__} does not exist: copy it from ImageNet's folder or {self.how_to_get(self.root)}")
+            raise UserError(
+                f"'{path}' of data set {type(self).__name__} does not exist: copy it from ImageNet's folder or {self.how_to_get(self.root)}"
+            )
         if inside.pictures and not inside.folders:
-            raise UserError(f"'{where}' holds {len(inside.pictures):,} pictures but no class folders: sort them into a folder per "
-                            "class, named by its wnid as in classnames.txt (torchvision.datasets.ImageNet does it for the archives of ImageNet)")
+            raise UserError(
+                f"'{where}' holds {len(inside.pictures):,} pictures but no class folders: sort them into a folder per "
+                "class, named by its wnid as in classnames.txt (torchvision.datasets.ImageNet does it for the archives of ImageNet)"
+            )
         if len(inside.folders) != self.classes:
-            raise UserError(f"'{where}' holds {len(inside.folders)} class folders instead of {self.classes}: unpack the whole archive there and nothing else")
+            raise UserError(
+                f"'{where}' holds {len(inside.folders)} class folders instead of {self.classes}: unpack the whole archive there and nothing else"
+            )
         names = self.named(inside.folders, read_class_names(path))
         if missing := [folder for folder in inside.folders if not names.get(folder)]:
             raise UserError(f"'{path}' has no name for folder '{missing[0]}': restore the file")
-        return rows_of_folders(self.image_dir, below, {folder: label for label, folder in enumerate(names)}, names)
+        return rows_of_folders(
+            self.image_dir, below, {folder: label for label, folder in enumerate(names)}, names
+        )
 
 
 class ImageNetTest(ImageNetFolders):
@@ -68,9 +76,11 @@ class ImageNet(ImageNetFolders):
     classes, images = 1000, (1281167, 0, 50000)
     own_template_in_ensemble = False  # as published for the ensemble of seven
     sources = (class_names(),)
-    manual = ("Sign in at https://image-net.org/download-images and fetch ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar.",
-              "Sort them into imagenet/images/train/<wnid>/ and imagenet/images/val/<wnid>/ (torchvision.datasets.ImageNet does it).",
-              "Then run this command again: it adds classnames.txt, and `python -m datasets.check ImageNet` looks whether all is there.")
+    manual = (
+        "Sign in at https://image-net.org/download-images and fetch ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar.",
+        "Sort them into imagenet/images/train/<wnid>/ and imagenet/images/val/<wnid>/ (torchvision.datasets.ImageNet does it).",
+        "Then run this command again: it adds classnames.txt, and `python -m datasets.check ImageNet` looks whether all is there.",
+    )
 
     def partition(self) -> Split:
         val = self.rows("val")

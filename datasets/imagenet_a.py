@@ -11,6 +11,12 @@ class ImageNetA(ImageNetTest):
     folder = "imagenet-adversarial"
     image_folder = "imagenet-a"
     classes, images = 200, (0, 0, 7500)
-    sources = (Source("imagenet-a.tar", ("https://people.eecs.berkeley.edu/~hendrycks/imagenet-a.tar",), unpack={image_folder: image_folder}),
-               class_names())
+    sources = (
+        Source(
+            "imagenet-a.tar",
+            ("https://people.eecs.berkeley.edu/~hendrycks/imagenet-a.tar",),
+            unpack={image_folder: image_folder},
+        ),
+        class_names(),
+    )
     mirror = copy_of("imagenet-adversarial")

@@ -11,6 +11,12 @@ class ImageNetR(ImageNetTest):
     folder = "imagenet-rendition"
     image_folder = "imagenet-r"
     classes, images = 200, (0, 0, 30000)
-    sources = (Source("imagenet-r.tar", ("https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar",), unpack={image_folder: image_folder}),
-               class_names())
+    sources = (
+        Source(
+            "imagenet-r.tar",
+            ("https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar",),
+            unpack={image_folder: image_folder},
+        ),
+        class_names(),
+    )
     mirror = copy_of("imagenet-rendition")

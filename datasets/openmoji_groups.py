@@ -21,18 +21,61 @@ from datasets.openmoji import PICTURE_SIZE, emoji_table, rasterize, read_svg, wr
 
 # Land animals are mammals: birds other than these are in the air as often as on the ground, and at 64 pixels an insect looks much like a shrimp.
 WATER = {  # besides the marine animals
-    "duck": "swims and dives for its food", "goose": "waterfowl", "swan": "lives on lakes", "penguin": "hunts in the sea", "flamingo": "wades for its food",
+    "duck": "swims and dives for its food",
+    "goose": "waterfowl",
+    "swan": "lives on lakes",
+    "penguin": "hunts in the sea",
+    "flamingo": "wades for its food",
     "otter": "hunts in water, and floats in the drawing",
 }
 LEFT_OUT = {
-    "on land as well as in water": ("beaver", "hippopotamus", "water buffalo", "polar bear"), "neither on land nor in water": ("bat",),
-    "not a living animal, or not to be known for one": ("unicorn", "paw prints", "pig nose", "coral", "spiral shell", "oyster"),
-    "only a head, which no water animal is": ("lion", "rabbit face", "dog face", "mouse face", "moose", "cat face", "bear", "cow face", "horse face", "hamster",
-                                              "pig face", "panda", "fox", "wolf", "monkey face", "tiger face"),
+    "on land as well as in water": ("beaver", "hippopotamus", "water buffalo", "polar bear"),
+    "neither on land nor in water": ("bat",),
+    "not a living animal, or not to be known for one": (
+        "unicorn",
+        "paw prints",
+        "pig nose",
+        "coral",
+        "spiral shell",
+        "oyster",
+    ),
+    "only a head, which no water animal is": (
+        "lion",
+        "rabbit face",
+        "dog face",
+        "mouse face",
+        "moose",
+        "cat face",
+        "bear",
+        "cow face",
+        "horse face",
+        "hamster",
+        "pig face",
+        "panda",
+        "fox",
+        "wolf",
+        "monkey face",
+        "tiger face",
+    ),
 }
-ALIKE = {"black cat": "cat", "guide dog": "service dog", "two hump camel": "camel", "spouting whale": "whale"}  # families of emoji.csv drawn like others
-DEAL = ("train", "test", "val", "test", "train")  # families of a class and subgroup, in an order that is fixed but means nothing
-POSES = {"train": 24, "val": 12, "test": 16}  # of each animal: place, size and side; in validation and test each is there on land and on water
+ALIKE = {
+    "black cat": "cat",
+    "guide dog": "service dog",
+    "two hump camel": "camel",
+    "spouting whale": "whale",
+}  # families of emoji.csv drawn like others
+DEAL = (
+    "train",
+    "test",
+    "val",
+    "test",
+    "train",
+)  # families of a class and subgroup, in an order that is fixed but means nothing
+POSES = {
+    "train": 24,
+    "val": 12,
+    "test": 16,
+}  # of each animal: place, size and side; in validation and test each is there on land and on water
 MATCHING = 95  # percent of the training pictures of a class that are on their own background, as in Waterbirds
 
 FINE = 2 * PICTURE_SIZE  # scenes are drawn twice as large, and averaged
@@ -61,10 +104,25 @@ class OpenMojiGroups(GroupDataset):
         Raises UserError if a package is missing, a drawing is not readable or the disk is full.
         """
         home, rows = Path(root).expanduser() / cls.folder, pictures()
-        for path, _, domain, hexcode, pose in tqdm(sum(rows.values(), []), desc="OpenMojiGroups pictures", disable=not progress, mininterval=1):
-            write_picture(home / cls.image_folder / path, partial(draw, path, domain, hexcode, pose))
-        write_json({part: [[path, label, cls.class_names[label], domain] for path, label, domain, _, _ in rows[part]] for part in PARTS},
-                   str(home / cls.split_file))
+        for path, _, domain, hexcode, pose in tqdm(
+            sum(rows.values(), []),
+            desc="OpenMojiGroups pictures",
+            disable=not progress,
+            mininterval=1,
+        ):
+            write_picture(
+                home / cls.image_folder / path, partial(draw, path, domain, hexcode, pose)
+            )
+        write_json(
+            {
+                part: [
+                    [path, label, cls.class_names[label], domain]
+                    for path, label, domain, _, _ in rows[part]
+                ]
+                for part in PARTS
+            },
+            str(home / cls.split_file),
+        )
         return {cls.__name__: sum(map(len, rows.values()))}
 
 
@@ -83,7 +141,9 @@ def animals() -> dict[str, list[tuple[str, int]]]:
     for row in emoji_table():
         water = row["class"] == "marine animal" or row["name"] in WATER
         if row["name"] not in out and (water or row["class"] == "mammal"):
-            families[int(water), row["class"]][ALIKE.get(row["family"], row["family"])].append(row["hexcode"])
+            families[int(water), row["class"]][ALIKE.get(row["family"], row["family"])].append(
+                row["hexcode"]
+            )
     found = {part: [] for part in PARTS}
     for (label, _), members in sorted(families.items()):
         for number, family in enumerate(sorted(members, key=number_of)):
@@ -96,12 +156,32 @@ def pictures() -> dict[str, list[tuple[str, int, int, str, int]]]:
     kinds, found = OpenMojiGroups.domain_names, {part: [] for part in PARTS}
     for part, members in animals().items():
         for label, kind in enumerate(kinds):
-            every = [(hexcode, pose) for hexcode, own in members if own == label for pose in range(POSES[part])]
+            every = [
+                (hexcode, pose)
+                for hexcode, own in members
+                if own == label
+                for pose in range(POSES[part])
+            ]
             order = sorted(every, key=lambda one: number_of(f"{one[0]}-{one[1]}"))
-            elsewhere = set(order[:(len(every) * (100 - MATCHING) + 50) // 100])
+            elsewhere = set(order[: (len(every) * (100 - MATCHING) + 50) // 100])
             for hexcode, pose in every:
-                domains = (0, 1) if part != "train" else (1 - label,) if (hexcode, pose) in elsewhere else (label,)
-                found[part] += [(f"{part}/{kind}_animal_on_{kinds[domain]}/{hexcode}-{pose:02d}.png", label, domain, hexcode, pose) for domain in domains]
+                domains = (
+                    (0, 1)
+                    if part != "train"
+                    else (1 - label,)
+                    if (hexcode, pose) in elsewhere
+                    else (label,)
+                )
+                found[part] += [
+                    (
+                        f"{part}/{kind}_animal_on_{kinds[domain]}/{hexcode}-{pose:02d}.png",
+                        label,
+                        domain,
+                        hexcode,
+                        pose,
+                    )
+                    for domain in domains
+                ]
     return found
 
 
@@ -119,16 +199,19 @@ def draw(path: str, domain: int, hexcode: str, pose: int) -> Image.Image:
     (scene.water if domain else scene.land)()
     whole = scene.pixels.reshape(PICTURE_SIZE, 2, PICTURE_SIZE, 2, 3).sum((1, 3)) + 2 >> 2
     x, y = X[:PICTURE_SIZE, :PICTURE_SIZE], Y[:PICTURE_SIZE, :PICTURE_SIZE]
-    beneath = 9 * (2 * (x - left) - width) ** 2 + (y - foot + 2) ** 2 * (width + 6) ** 2 <= 9 * (width + 6) ** 2  # an ellipse
+    beneath = (
+        9 * (2 * (x - left) - width) ** 2 + (y - foot + 2) ** 2 * (width + 6) ** 2
+        <= 9 * (width + 6) ** 2
+    )  # an ellipse
     if not domain:
         whole[beneath] = whole[beneath] * 5 // 8  # a shadow
-    part = whole[foot - height:foot, left:left + width]
+    part = whole[foot - height : foot, left : left + width]
     behind, alpha = part.copy(), animal[..., 3:]
     part[:] = (animal[..., :3] * alpha + part * (255 - alpha) + 127) // 255
     if domain:  # it is in the water up to a line of foam
         depth = y - (foot - height // 7) - (x + random(0, 8)) // 4 % 2
         inside = (x >= left - 4) & (x < left + width + 4)
-        below = (depth > 0)[foot - height:foot, left:left + width]
+        below = (depth > 0)[foot - height : foot, left : left + width]
         part[below] = (part[below] + 2 * behind[below]) // 3
         whole[inside & (depth >= -1) & (depth <= 0)] = (225, 240, 250)
     return Image.fromarray(whole.astype(np.uint8))
@@ -149,7 +232,9 @@ class RandomIntegers:
     """Random whole numbers that depend on a text alone."""
 
     def __init__(self, text: str):
-        self.stream = np.random.RandomState(number_of(text))  # NumPy promises never to change its stream
+        self.stream = np.random.RandomState(
+            number_of(text)
+        )  # NumPy promises never to change its stream
 
     def __call__(self, low: int, high: int, size=None):
         """From low to high - 1."""
@@ -189,31 +274,56 @@ class Scene:
         rows = np.flatnonzero(where.any(1))
         if not len(rows):
             return
-        band, top, bottom = slice(rows[0], rows[-1] + 1), np.array(top), np.array(top if bottom is None else bottom)
+        band, top, bottom = (
+            slice(rows[0], rows[-1] + 1),
+            np.array(top),
+            np.array(top if bottom is None else bottom),
+        )
         share = (np.arange(len(where[band])) * 256 // len(where[band]))[:, None, None]
-        colours = np.broadcast_to(top * (256 - share) + bottom * share >> 8, (*where[band].shape, 3))
+        colours = np.broadcast_to(
+            top * (256 - share) + bottom * share >> 8, (*where[band].shape, 3)
+        )
         if grain:
-            spots = through(through(self.random(-grain, grain + 1, (25, 17)), FINE).T, FINE).T + self.random(-grain // 3, grain // 3 + 1, (FINE, FINE))
+            spots = through(
+                through(self.random(-grain, grain + 1, (25, 17)), FINE).T, FINE
+            ).T + self.random(-grain // 3, grain // 3 + 1, (FINE, FINE))
             colours = np.clip(colours + spots[band, :, None], 0, 255)
         self.pixels[band][where[band]] = colours[where[band]]
 
     def blob(self, x: int, y: int, across: int, down: int, colour) -> None:
         """A filled ellipse with these half-axes."""
-        rows, columns = (slice(max(0, middle - half), max(0, middle + half + 1)) for middle, half in ((y, down), (x, across)))
-        inside = (X[rows, columns] - x) ** 2 * down ** 2 + (Y[rows, columns] - y) ** 2 * across ** 2 <= (across * down) ** 2
+        rows, columns = (
+            slice(max(0, middle - half), max(0, middle + half + 1))
+            for middle, half in ((y, down), (x, across))
+        )
+        inside = (X[rows, columns] - x) ** 2 * down**2 + (
+            Y[rows, columns] - y
+        ) ** 2 * across**2 <= (across * down) ** 2
         self.pixels[rows, columns][inside] = colour
 
     def box(self, x: int, y: int, width: int, height: int, colour) -> None:
-        self.pixels[max(0, y):max(0, y + height), max(0, x):max(0, x + width)] = colour
+        self.pixels[max(0, y) : max(0, y + height), max(0, x) : max(0, x + width)] = colour
 
     def sky(self, horizon: int) -> None:
         self.fill(Y <= horizon, self.colour(110, 180, 235), self.colour(205, 230, 245))
         if self.random(0, 3) == 0:
-            self.blob(self.random(15, FINE - 15), self.random(8, max(9, horizon // 2)), 11, 11, self.colour(255, 225, 90))
+            self.blob(
+                self.random(15, FINE - 15),
+                self.random(8, max(9, horizon // 2)),
+                11,
+                11,
+                self.colour(255, 225, 90),
+            )
         for _ in range(self.random(0, 3)):
             x, y = self.random(0, FINE), self.random(4, max(5, horizon * 2 // 3))
             for _ in range(4):
-                self.blob(x + self.random(-16, 17), y + self.random(-3, 4), self.random(9, 16), self.random(4, 8), (250, 252, 255))
+                self.blob(
+                    x + self.random(-16, 17),
+                    y + self.random(-3, 4),
+                    self.random(9, 16),
+                    self.random(4, 8),
+                    (250, 252, 255),
+                )
 
     def ridge(self, knots: int, low: int, high: int, sharp: bool = False) -> np.ndarray:
         """The row of a line of hills in each column."""
@@ -225,49 +335,97 @@ class Scene:
         horizon = self.random(50, 80)
         self.sky(horizon + 25)
         self.fill(Y >= self.ridge(5, horizon - 16, horizon + 4), self.colour(120, 175, 90))
-        self.fill(Y >= self.ridge(4, horizon, horizon + 20), self.colour(130, 195, 75), self.colour(75, 145, 45), grain=12)
+        self.fill(
+            Y >= self.ridge(4, horizon, horizon + 20),
+            self.colour(130, 195, 75),
+            self.colour(75, 145, 45),
+            grain=12,
+        )
         for _ in range(self.random(0, 3)):
             self.tree(self.random(8, FINE - 8), horizon + self.random(4, 16), self.random(22, 40))
         for _ in range(90):
             x, y = self.random(0, FINE), self.random(horizon + 22, FINE)
             self.box(x, y, 2, 5, self.pixels[y, x] * self.random(70, 85) // 100)
-        petals = self.colour(*((250, 240, 120), (245, 245, 245), (240, 130, 170), (230, 80, 70))[self.random(0, 4)])
+        petals = self.colour(
+            *((250, 240, 120), (245, 245, 245), (240, 130, 170), (230, 80, 70))[self.random(0, 4)]
+        )
         for _ in range(self.random(6, 22)):
             self.blob(self.random(2, FINE - 2), self.random(horizon + 26, FINE - 2), 3, 2, petals)
 
     def tree(self, x: int, foot: int, height: int, round_crown: bool | None = None) -> None:
         leaves = self.colour(50, 115, 55)
-        self.box(x - height // 16 - 1, foot - height // 2, height // 8 + 2, height // 2 + 1, self.colour(105, 75, 45))
+        self.box(
+            x - height // 16 - 1,
+            foot - height // 2,
+            height // 8 + 2,
+            height // 2 + 1,
+            self.colour(105, 75, 45),
+        )
         if self.random(0, 2) if round_crown is None else round_crown:
             self.blob(x, foot - height * 2 // 3, height // 3, height // 3, leaves)
-            self.blob(x - height // 9, foot - height * 3 // 4, height // 6, height // 6, leaves * 115 // 100)
+            self.blob(
+                x - height // 9,
+                foot - height * 3 // 4,
+                height // 6,
+                height // 6,
+                leaves * 115 // 100,
+            )
         else:
             for level in range(3):
                 bottom, tall = foot - height // 6 - level * height // 4, height * 5 // 12
                 rows = bottom - Y
-                self.fill((rows >= 0) & (rows < tall) & (abs(X - x) * 3 * tall <= (tall - rows) * height * (5 - level) // 5), leaves * (9 + level) // 10)
+                self.fill(
+                    (rows >= 0)
+                    & (rows < tall)
+                    & (abs(X - x) * 3 * tall <= (tall - rows) * height * (5 - level) // 5),
+                    leaves * (9 + level) // 10,
+                )
 
     def forest(self) -> None:
         ground = self.random(76, 104)
         self.sky(ground)
-        self.fill(Y >= ground - self.ridge(9, 40, 70), self.colour(50, 80, 55), self.colour(40, 50, 35))
+        self.fill(
+            Y >= ground - self.ridge(9, 40, 70), self.colour(50, 80, 55), self.colour(40, 50, 35)
+        )
         kind = self.random(0, 3)
         for distance in (2, 1):
             for x in range(self.random(-10, 6), FINE + 10, 20 - 4 * distance):
-                self.tree(x + self.random(-4, 5), ground + 12 - 6 * distance + self.random(-3, 4), self.random(62, 92), None if kind == 2 else bool(kind))
-        self.fill(Y >= self.ridge(7, ground + 4, ground + 14), self.colour(110, 130, 60), self.colour(85, 85, 45), grain=16)
+                self.tree(
+                    x + self.random(-4, 5),
+                    ground + 12 - 6 * distance + self.random(-3, 4),
+                    self.random(62, 92),
+                    None if kind == 2 else bool(kind),
+                )
+        self.fill(
+            Y >= self.ridge(7, ground + 4, ground + 14),
+            self.colour(110, 130, 60),
+            self.colour(85, 85, 45),
+            grain=16,
+        )
         leaf = self.colour(160, 105, 50)
         for _ in range(60):
             x, y = self.random(0, FINE), self.random(ground + 16, FINE)
-            self.blob(x, y, self.random(2, 4), 1, leaf if self.random(0, 3) else self.colour(70, 110, 45))
+            self.blob(
+                x, y, self.random(2, 4), 1, leaf if self.random(0, 3) else self.colour(70, 110, 45)
+            )
 
     def desert(self) -> None:
         horizon = self.random(54, 84)
         self.sky(horizon + 10)
         self.fill(Y >= self.ridge(5, horizon - 14, horizon + 8), self.colour(225, 180, 115))
-        self.fill(Y >= self.ridge(4, horizon + 6, horizon + 28), self.colour(240, 205, 140), self.colour(215, 165, 95), grain=8)
+        self.fill(
+            Y >= self.ridge(4, horizon + 6, horizon + 28),
+            self.colour(240, 205, 140),
+            self.colour(215, 165, 95),
+            grain=8,
+        )
         for _ in range(self.random(1, 4)):
-            x, foot, tall, green = self.random(8, FINE - 8), horizon + self.random(24, 44), self.random(26, 46), self.colour(70, 130, 70)
+            x, foot, tall, green = (
+                self.random(8, FINE - 8),
+                horizon + self.random(24, 44),
+                self.random(26, 46),
+                self.colour(70, 130, 70),
+            )
             self.box(x - 4, foot - tall, 8, tall, green)
             for side in (-1, 1):
                 level = foot - tall * self.random(45, 75) // 100
@@ -284,14 +442,28 @@ class Scene:
     def mountains(self) -> None:
         ground = self.random(86, 110)
         self.sky(ground)
-        for low, high, rock in ((18, 60, self.colour(140, 145, 160)), (40, 84, self.colour(115, 112, 118))):
-            line = self.ridge(self.random(6, 11), low, high, sharp=True) + self.ridge(30, -3, 3, sharp=True)
+        for low, high, rock in (
+            (18, 60, self.colour(140, 145, 160)),
+            (40, 84, self.colour(115, 112, 118)),
+        ):
+            line = self.ridge(self.random(6, 11), low, high, sharp=True) + self.ridge(
+                30, -3, 3, sharp=True
+            )
             self.fill(Y >= line, rock * 110 // 100, rock * 85 // 100, grain=9)
             snow = (high - 12 - line) // 2 + self.ridge(40, -4, 4, sharp=True)
             self.fill((Y >= line) & (Y < line + snow), (245, 248, 252))
-        self.fill(Y >= self.ridge(6, ground - 6, ground + 6), self.colour(125, 155, 90), self.colour(105, 115, 80), grain=14)
+        self.fill(
+            Y >= self.ridge(6, ground - 6, ground + 6),
+            self.colour(125, 155, 90),
+            self.colour(105, 115, 80),
+            grain=14,
+        )
         for _ in range(self.random(8, 16)):
-            stone, x, y = self.colour(150, 148, 145), self.random(0, FINE), self.random(ground + 12, FINE)
+            stone, x, y = (
+                self.colour(150, 148, 145),
+                self.random(0, FINE),
+                self.random(ground + 12, FINE),
+            )
             self.blob(x, y + 2, 6, 4, stone * 70 // 100)
             self.blob(x - 1, y, 5, 3, stone)
 
@@ -303,7 +475,7 @@ class Scene:
         while y < FINE:
             period, high = 16 + step * 2, 2 + step // 4
             phase = (X[0] + self.random(0, period)) % period
-            line = y - high * 4 * phase * (period - phase) // period ** 2 + self.ridge(6, -2, 2)
+            line = y - high * 4 * phase * (period - phase) // period**2 + self.ridge(6, -2, 2)
             broken = self.ridge(14, 0, 100) > 38
             self.fill((Y >= line) & (Y < line + 1 + step // 9) & broken, colour)
             y, step = y + step, step + 2
@@ -311,24 +483,43 @@ class Scene:
     def sea(self) -> None:
         horizon = self.random(26, 58)
         self.sky(horizon)
-        near, far = (((20, 95, 170), (75, 150, 210)), ((15, 115, 150), (85, 180, 205)), ((25, 70, 125), (70, 120, 165)))[self.random(0, 3)]
+        near, far = (
+            ((20, 95, 170), (75, 150, 210)),
+            ((15, 115, 150), (85, 180, 205)),
+            ((25, 70, 125), (70, 120, 165)),
+        )[self.random(0, 3)]
         self.fill(Y >= horizon, self.colour(*far), self.colour(*near), grain=8)
         if self.random(0, 2):
             x, mast = self.random(20, FINE - 20), self.random(18, 28)
             rows = horizon - 2 - Y
-            self.fill((rows >= 0) & (rows < mast) & (X >= x) & ((X - x) * 2 <= mast - rows), (250, 250, 250))
-            self.fill((rows >= 0) & (rows < mast - 5) & (X < x - 1) & ((x - X) * 3 <= mast - 5 - rows), (225, 90, 80))
+            self.fill(
+                (rows >= 0) & (rows < mast) & (X >= x) & ((X - x) * 2 <= mast - rows),
+                (250, 250, 250),
+            )
+            self.fill(
+                (rows >= 0) & (rows < mast - 5) & (X < x - 1) & ((x - X) * 3 <= mast - 5 - rows),
+                (225, 90, 80),
+            )
             self.box(x - 9, horizon - 2, 20, 5, (120, 70, 45))
         self.crests(horizon + 8, self.colour(200, 230, 245), self.random(8, 13))
 
     def lake(self) -> None:
         horizon = self.random(28, 48)
         self.sky(horizon)
-        self.fill((Y >= self.ridge(6, horizon - 20, horizon - 6)) & (Y < horizon), self.colour(120, 150, 165))
+        self.fill(
+            (Y >= self.ridge(6, horizon - 20, horizon - 6)) & (Y < horizon),
+            self.colour(120, 150, 165),
+        )
         self.fill(Y >= horizon, self.colour(150, 205, 225), self.colour(50, 135, 175), grain=7)
         for _ in range(self.random(26, 40)):
             y = self.random(horizon + 4, FINE)
-            self.box(self.random(-20, FINE), y, self.random(10, 26) + y // 6, 2, self.colour(190, 225, 238))
+            self.box(
+                self.random(-20, FINE),
+                y,
+                self.random(10, 26) + y // 6,
+                2,
+                self.colour(190, 225, 238),
+            )
         self.reeds(self.random(0, 2) * (FINE - 44))
 
     def reeds(self, left: int) -> None:
@@ -345,9 +536,14 @@ class Scene:
             x, y, first = self.random(0, FINE), self.random(0, FINE), self.random(8, 16)
             far = (X - x) ** 2 + 4 * (Y - y) ** 2
             for radius in range(first, first * 4, first):
-                self.pixels[(far >= radius ** 2) & (far < (radius + 3) ** 2)] = light
+                self.pixels[(far >= radius**2) & (far < (radius + 3) ** 2)] = light
         for _ in range(self.random(4, 9)):
-            x, y, size, leaf = self.random(0, FINE), self.random(0, FINE), self.random(9, 16), self.colour(75, 155, 75)
+            x, y, size, leaf = (
+                self.random(0, FINE),
+                self.random(0, FINE),
+                self.random(9, 16),
+                self.colour(75, 155, 75),
+            )
             self.blob(x, y, size, size // 2, leaf)
             self.box(x, y - 1, size + 1, 3, self.pixels[0, 0])
             if self.random(0, 3) == 0:

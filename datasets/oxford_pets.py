@@ -17,10 +17,21 @@ class OxfordPets(CoOpDataset):
     lists = ("annotations/trainval.txt", "annotations/test.txt")
     templates = ("a photo of a {}, a type of pet.",)
     classes, images = 37, (2944, 736, 3669)
-    sources = (Source("images.tar.gz", (VGG + "pets/data/images.tar.gz",), md5="5c4f3ee8e5d25df40f4fd59a7f44e54c", unpack={"images": "images"}),
-               Source("annotations.tar.gz", (VGG + "pets/data/annotations.tar.gz",), md5="95a8c909bbe2e81eed6a22bccdf3f68f",
-                      unpack={"annotations": "annotations"}),
-               split_list(split_file, "1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs", split_md5))
+    sources = (
+        Source(
+            "images.tar.gz",
+            (VGG + "pets/data/images.tar.gz",),
+            md5="5c4f3ee8e5d25df40f4fd59a7f44e54c",
+            unpack={"images": "images"},
+        ),
+        Source(
+            "annotations.tar.gz",
+            (VGG + "pets/data/annotations.tar.gz",),
+            md5="95a8c909bbe2e81eed6a22bccdf3f68f",
+            unpack={"annotations": "annotations"},
+        ),
+        split_list(split_file, "1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs", split_md5),
+    )
     mirror = copy_of("oxford_pets")
 
     def partition(self):
@@ -34,6 +45,8 @@ class OxfordPets(CoOpDataset):
             if line.startswith("#"):
                 continue
             if len(words) != 4 or not words[1].isdecimal() or "_" not in words[0]:
-                raise UserError(f"'{path}' has the line '{line}': a line is an image, its class, species and breed; prepare the data set again")
+                raise UserError(
+                    f"'{path}' has the line '{line}': a line is an image, its class, species and breed; prepare the data set again"
+                )
             rows.append([f"{words[0]}.jpg", int(words[1]) - 1, words[0].rpartition("_")[0].lower()])
         return rows

@@ -19,8 +19,12 @@ from tools import inputs
 
 def prepared_classes() -> dict[str, type[CoOpDataset]]:
     """{registered name: class} of the data sets that this package brings."""
-    return {name: cls for name in DATASET_REGISTRY.registered_names()
-            if (cls := DATASET_REGISTRY.get(name)).__module__.startswith(f"{datasets.__name__}.") and not issubclass(cls, OwnDataset)}
+    return {
+        name: cls
+        for name in DATASET_REGISTRY.registered_names()
+        if (cls := DATASET_REGISTRY.get(name)).__module__.startswith(f"{datasets.__name__}.")
+        and not issubclass(cls, OwnDataset)
+    }
 
 
 def find(name: str) -> type[CoOpDataset]:
@@ -30,7 +34,11 @@ def find(name: str) -> type[CoOpDataset]:
     def plain(text: str) -> str:
         return text.lower().replace("-", "").replace("_", "")
 
-    spellings = {plain(text): cls for cls in reversed(classes.values()) for text in (cls.folder, cls.config_name(), cls.__name__)}
+    spellings = {
+        plain(text): cls
+        for cls in reversed(classes.values())
+        for text in (cls.folder, cls.config_name(), cls.__name__)
+    }
     if plain(name) in spellings:
         return spellings[plain(name)]
     close = difflib.get_close_matches(plain(name), spellings, 1, 0.5)
@@ -39,11 +47,30 @@ def find(name: str) -> type[CoOpDataset]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m datasets.prepare", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        prog="python -m datasets.prepare",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("name", help="data set to prepare")
-    parser.add_argument("--root", type=os.path.expanduser, default="data", help="folder of all data sets (DATASET.ROOT; default: data)")
-    parser.add_argument("--from", dest="given", type=lambda text: Path(os.path.expanduser(text)), help="an archive or a folder that you have already")
-    return inputs.main(run, parser.parse_args(arguments), UserError, interrupted="interrupted: run the same command again to go on")
+    parser.add_argument(
+        "--root",
+        type=os.path.expanduser,
+        default="data",
+        help="folder of all data sets (DATASET.ROOT; default: data)",
+    )
+    parser.add_argument(
+        "--from",
+        dest="given",
+        type=lambda text: Path(os.path.expanduser(text)),
+        help="an archive or a folder that you have already",
+    )
+    return inputs.main(
+        run,
+        parser.parse_args(arguments),
+        UserError,
+        interrupted="interrupted: run the same command again to go on",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -14,7 +14,11 @@ def split_list(name: str, drive: str, md5: str = "") -> Source:
 
 def copy_of(archive: str, also: tuple[str, ...] = ()) -> Source:
     """A zip of the whole folder in CoOp's layout, split file included (all sets but ImageNet)."""
-    return Source(f"{archive}.zip", (f"hf:zhengli97/prompt_learning_dataset/{archive}.zip", *also), unpack={"": ""})
+    return Source(
+        f"{archive}.zip",
+        (f"hf:zhengli97/prompt_learning_dataset/{archive}.zip", *also),
+        unpack={"": ""},
+    )
 
 
 def class_names() -> Source:

@@ -18,15 +18,30 @@ class SUN397(CoOpDataset):
     split_file = "split_zhou_SUN397.json"
     lists = ("ClassName.txt", "Training_01.txt", "Testing_01.txt")
     classes, images = 397, (15880, 3970, 19850)
-    sources = (Source("SUN397.tar.gz", (PRINCETON + "SUN397.tar.gz",), md5="8ca2778205c41d23104230ba66911c7a", unpack={"SUN397": "SUN397"}),
-               Source("Partitions.zip", (PRINCETON + "download/Partitions.zip",),
-                      unpack={name: name for name in ("ClassName.txt", "Training_01.txt", "Testing_01.txt")}),
-               split_list(split_file, "1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq"))
+    sources = (
+        Source(
+            "SUN397.tar.gz",
+            (PRINCETON + "SUN397.tar.gz",),
+            md5="8ca2778205c41d23104230ba66911c7a",
+            unpack={"SUN397": "SUN397"},
+        ),
+        Source(
+            "Partitions.zip",
+            (PRINCETON + "download/Partitions.zip",),
+            unpack={name: name for name in ("ClassName.txt", "Training_01.txt", "Testing_01.txt")},
+        ),
+        split_list(split_file, "1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq"),
+    )
     mirror = copy_of("sun397")
 
     def partition(self):
-        labels = {line.lstrip("/"): label for label, line in enumerate(read_lines(osp.join(self.dataset_dir, "ClassName.txt")))}
-        return split_off_val(self._listed("Training_01.txt", labels), self._listed("Testing_01.txt", labels))
+        labels = {
+            line.lstrip("/"): label
+            for label, line in enumerate(read_lines(osp.join(self.dataset_dir, "ClassName.txt")))
+        }
+        return split_off_val(
+            self._listed("Training_01.txt", labels), self._listed("Testing_01.txt", labels)
+        )
 
     def _listed(self, file: str, labels: dict[str, int]) -> Rows:
         """Lines are /a/abbey/sun_x.jpg; the class is the folder without its letter, an "indoor" or "outdoor" below it in front."""
@@ -35,6 +50,8 @@ class SUN397(CoOpDataset):
             image = line.lstrip("/")
             folder = osp.dirname(image)
             if folder not in labels:
-                raise UserError(f"'{path}' has the line '{line}', whose folder is not in ClassName.txt: prepare the data set again")
+                raise UserError(
+                    f"'{path}' has the line '{line}', whose folder is not in ClassName.txt: prepare the data set again"
+                )
             rows.append([image, labels[folder], " ".join(reversed(folder.split("/")[1:]))])
         return rows

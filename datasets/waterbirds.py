@@ -28,16 +28,28 @@ class Waterbirds(GroupDataset):
     adjusted_average = True
     lists = ("metadata.csv",)
     classes, images = 2, (4795, 1199, 5794)
-    sources = (Source(f"{folder}.tar.gz", (f"https://nlp.stanford.edu/data/dro/{folder}.tar.gz", f"https://downloads.cs.stanford.edu/nlp/data/dro/{folder}.tar.gz"),
-                      unpack={folder: ""}),)
+    sources = (
+        Source(
+            f"{folder}.tar.gz",
+            (
+                f"https://nlp.stanford.edu/data/dro/{folder}.tar.gz",
+                f"https://downloads.cs.stanford.edu/nlp/data/dro/{folder}.tar.gz",
+            ),
+            unpack={folder: ""},
+        ),
+    )
 
     def partition(self) -> Split:
         path, split = osp.join(self.dataset_dir, "metadata.csv"), {part: [] for part in PARTS}
         cells = read_cells(path)
         _, header = next(cells, (0, []))
         for number, (file, *codes) in columns_of(path, header, cells, COLUMNS):
-            label, part, place = (position(path, number, column, code, known)
-                                  for column, code, known in zip(COLUMNS[1:], codes, (BINARY, ("0", "1", "2"), BINARY), strict=True))
+            label, part, place = (
+                position(path, number, column, code, known)
+                for column, code, known in zip(
+                    COLUMNS[1:], codes, (BINARY, ("0", "1", "2"), BINARY), strict=True
+                )
+            )
             split[PARTS[part]].append([file, label, self.class_names[label], place])
         return split
 
@@ -46,7 +58,11 @@ class Waterbirds(GroupDataset):
         """As the parent's. The archive is the data set's folder itself, so it is arranged below `root`: in one step, and not at all if it is there."""
         home = Path(root).expanduser()
         for source in cls.sources:
-            arrange(dataclasses.replace(source, unpack={cls.folder: cls.folder}), home, given, progress)
+            arrange(
+                dataclasses.replace(source, unpack={cls.folder: cls.folder}), home, given, progress
+            )
         if not (images := list_images(str(home / cls.folder))):
-            raise UserError(f"'{home / cls.folder}' holds no images: delete it and prepare {cls.__name__} again")
+            raise UserError(
+                f"'{home / cls.folder}' holds no images: delete it and prepare {cls.__name__} again"
+            )
         return {cls.__name__: len(images)}

@@ -14,7 +14,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than some seconds (run in CI too)")
-    torch.set_num_threads(1)  # models are so small here that threads cost more than they bring, much more on a busy machine
+    torch.set_num_threads(
+        1
+    )  # models are so small here that threads cost more than they bring, much more on a busy machine
 
 
 @pytest.fixture(autouse=True)
@@ -22,4 +24,5 @@ def _no_log_left_open():
     """A test that set up a log must not leave stdout wrapped for the next one."""
     yield
     from dassl.utils.logger import _restore
+
     _restore()

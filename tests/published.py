@@ -10,11 +10,15 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, StepLR
 
-OPTIMIZERS = {"sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=5e-4),
-              "adam": lambda p: torch.optim.Adam(p, lr=0.1)}
-SCHEDULERS = {"cosine": lambda o: CosineAnnealingLR(o, 10.0),
-              "single_step": lambda o: StepLR(o, 2, 0.1),
-              "multi_step": lambda o: MultiStepLR(o, [2, 4], 0.1)}
+OPTIMIZERS = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=5e-4),
+    "adam": lambda p: torch.optim.Adam(p, lr=0.1),
+}
+SCHEDULERS = {
+    "cosine": lambda o: CosineAnnealingLR(o, 10.0),
+    "single_step": lambda o: StepLR(o, 2, 0.1),
+    "multi_step": lambda o: MultiStepLR(o, [2, 4], 0.1),
+}
 
 
 class WarmUp(LRScheduler):
@@ -53,8 +57,16 @@ def nested(parameters: dict[str, torch.Tensor], buffers: dict[str, torch.Tensor]
 class Published:
     """A training of upstream's kind, after `steps` epochs of one step: `save` writes its checkpoint."""
 
-    def __init__(self, learned: dict[str, torch.Tensor], frozen=(), buffers=(), optimizer="sgd",
-                 scheduler="cosine", warm_up=True, steps=3):
+    def __init__(
+        self,
+        learned: dict[str, torch.Tensor],
+        frozen=(),
+        buffers=(),
+        optimizer="sgd",
+        scheduler="cosine",
+        warm_up=True,
+        steps=3,
+    ):
         self.model = nested({**dict(frozen), **learned}, dict(buffers))
         generator = torch.Generator().manual_seed(5)
         for name, parameter in self.model.named_parameters():
@@ -72,9 +84,14 @@ class Published:
 
     def save(self, folder: Path, name: str, **more) -> Path:
         """Write `folder`/<name>/model.pth.tar-<epoch>, the text file beside it, and the best model."""
-        state = {"state_dict": self.model.state_dict(), "epoch": self.steps,
-                 "optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict(),
-                 "val_result": None, **more}
+        state = {
+            "state_dict": self.model.state_dict(),
+            "epoch": self.steps,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "val_result": None,
+            **more,
+        }
         home = folder / name
         home.mkdir(parents=True, exist_ok=True)
         for file in (f"model.pth.tar-{self.steps}", "model-best.pth.tar"):

@@ -33,7 +33,12 @@ def file(tmp_path, weights):
 def test_sizes(file):
     backbone = load_backbone(file)
     assert (backbone.input_resolution, backbone.embed_dim, backbone.context_length) == (32, 32, 77)
-    assert (backbone.text.width, backbone.text.layers, backbone.image.width, backbone.image.layers) == (64, 3, 64, 3)
+    assert (
+        backbone.text.width,
+        backbone.text.layers,
+        backbone.image.width,
+        backbone.image.layers,
+    ) == (64, 3, 64, 3)
     assert backbone.text.dtype == backbone.image.dtype == torch.float32
     assert backbone.scale.item() == pytest.approx(7.389056)
 
@@ -41,12 +46,26 @@ def test_sizes(file):
 def test_every_kind_of_file_gives_the_same_features(file, tmp_path, weights):
     half = {name: value.half() for name, value in weights.items()}
     torch.save({"state_dict": half, "epoch": 3}, tmp_path / "half.pt")
-    model = clip.model.CLIP(TINY["embed"], TINY["image"], TINY["vision_layers"], TINY["vision_width"], TINY["patch"], 77, 49408,
-                            TINY["text_width"], 1, TINY["text_layers"]).eval()
+    model = clip.model.CLIP(
+        TINY["embed"],
+        TINY["image"],
+        TINY["vision_layers"],
+        TINY["vision_width"],
+        TINY["patch"],
+        77,
+        49408,
+        TINY["text_width"],
+        1,
+        TINY["text_layers"],
+    ).eval()
     model.load_state_dict(weights)
-    torch.jit.trace(model, (images(1, 32), clip.tokenize("cat")), check_trace=False).save(tmp_path / "archive.pt")
+    torch.jit.trace(model, (images(1, 32), clip.tokenize("cat")), check_trace=False).save(
+        tmp_path / "archive.pt"
+    )
     expected = load_backbone(file).encode_images(images(2, 32))
-    assert torch.equal(load_backbone(str(tmp_path / "archive.pt")).encode_images(images(2, 32)), expected)
+    assert torch.equal(
+        load_backbone(str(tmp_path / "archive.pt")).encode_images(images(2, 32)), expected
+    )
     from_half = load_backbone(str(tmp_path / "half.pt"))
     assert from_half.text.dtype == torch.float32
     assert torch.allclose(from_half.encode_images(images(2, 32)), expected, atol=1e-3)
@@ -77,7 +96,9 @@ def test_loading_draws_no_random_numbers(file):
 def test_the_fingerprint_follows_the_image_tower(weights):
     same, other = dict(weights), dict(weights)
     other["visual.proj"] = other["visual.proj"] + 1e-3
-    assert Backbone(weights).fingerprint == Backbone(same).fingerprint != Backbone(other).fingerprint
+    assert (
+        Backbone(weights).fingerprint == Backbone(same).fingerprint != Backbone(other).fingerprint
+    )
     assert Backbone(weights, "fp16").fingerprint != Backbone(weights).fingerprint
 
 
@@ -98,10 +119,16 @@ def test_names_and_wrappers_of_training_codes(file, tmp_path, weights):
         parallel,
         {"epoch": 3, "name": "run", "state_dict": parallel},
         {"epoch": 3, "model": weights},
-        {"model": {"state_dict": {f"module._orig_mod.{name}": value for name, value in weights.items()}}},
+        {
+            "model": {
+                "state_dict": {f"module._orig_mod.{name}": value for name, value in weights.items()}
+            }
+        },
     ):
         torch.save(content, tmp_path / "wrapped.pt")
-        assert torch.equal(load_backbone(str(tmp_path / "wrapped.pt")).encode_images(images(2, 32)), expected)
+        assert torch.equal(
+            load_backbone(str(tmp_path / "wrapped.pt")).encode_images(images(2, 32)), expected
+        )
 
 
 def with_gelu(model: torch.nn.Module) -> torch.nn.Module:
@@ -114,8 +141,18 @@ def with_gelu(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def test_both_activations_are_exact(file, weights):
-    model = clip.model.CLIP(TINY["embed"], TINY["image"], TINY["vision_layers"], TINY["vision_width"], TINY["patch"], 77, 49408,
-                            TINY["text_width"], 1, TINY["text_layers"]).eval()
+    model = clip.model.CLIP(
+        TINY["embed"],
+        TINY["image"],
+        TINY["vision_layers"],
+        TINY["vision_width"],
+        TINY["patch"],
+        77,
+        49408,
+        TINY["text_width"],
+        1,
+        TINY["text_layers"],
+    ).eval()
     model.load_state_dict(weights)
     texts, found = ["a cat", "a photo of a dog"], {}
     with torch.no_grad():
@@ -124,8 +161,12 @@ def test_both_activations_are_exact(file, weights):
             backbone = load_backbone(file, activation=activation)
             assert backbone.activation == activation
             found[activation] = backbone.encode_images(images(2, 32)), backbone.encode_texts(texts)
-            assert torch.allclose(found[activation][0], unit(model.encode_image(images(2, 32))), atol=1e-6)
-            assert torch.allclose(found[activation][1], unit(model.encode_text(backbone.tokenize(texts))), atol=1e-6)
+            assert torch.allclose(
+                found[activation][0], unit(model.encode_image(images(2, 32))), atol=1e-6
+            )
+            assert torch.allclose(
+                found[activation][1], unit(model.encode_text(backbone.tokenize(texts))), atol=1e-6
+            )
     for one, other in zip(*found.values(), strict=True):
         assert (one - other).abs().max() > 1e-5
 
@@ -134,8 +175,12 @@ def test_the_text_tower_beside_a_resnet_has_an_activation_too(resnet):
     model = with_gelu(copy.deepcopy(resnet))
     backbone = Backbone(resnet.state_dict(), activation="gelu")
     texts = ["a cat", "a photo of a dog"]
-    assert torch.allclose(backbone.encode_texts(texts), unit(model.encode_text(backbone.tokenize(texts))), atol=1e-6)
-    assert torch.allclose(backbone.image(images(3, 32)), resnet.encode_image(images(3, 32)), atol=1e-5)
+    assert torch.allclose(
+        backbone.encode_texts(texts), unit(model.encode_text(backbone.tokenize(texts))), atol=1e-6
+    )
+    assert torch.allclose(
+        backbone.image(images(3, 32)), resnet.encode_image(images(3, 32)), atol=1e-5
+    )
 
 
 def test_caches_know_the_activation_and_stay_valid_for_quick_gelu(weights):
@@ -143,20 +188,38 @@ def test_caches_know_the_activation_and_stay_valid_for_quick_gelu(weights):
     for name in sorted(name for name in weights if name.startswith("visual.")):
         digest.update(name.removeprefix("visual.").encode())
         digest.update(weights[name].numpy().tobytes())
-    assert Backbone(weights).fingerprint == digest.hexdigest() != Backbone(weights, activation="gelu").fingerprint
+    assert (
+        Backbone(weights).fingerprint
+        == digest.hexdigest()
+        != Backbone(weights, activation="gelu").fingerprint
+    )
 
 
-def test_auto_knows_openais_names_files_and_archives_and_the_bundled_file(file, weights, tmp_path, monkeypatch, capsys):
+def test_auto_knows_openais_names_files_and_archives_and_the_bundled_file(
+    file, weights, tmp_path, monkeypatch, capsys
+):
     def auto(path: str = file) -> str:
         return load_backbone(path).activation
 
     monkeypatch.setattr(module, "NARROWEST", 1)
     message = error(file)
-    assert "clip.pt' is none of OpenAI's CLIPs, and its weights do not tell the activation" in message
+    assert (
+        "clip.pt' is none of OpenAI's CLIPs, and its weights do not tell the activation" in message
+    )
     assert "set MODEL.BACKBONE.ACTIVATION to gelu" in message
-    assert load_backbone(file, activation="gelu").activation == "gelu" and capsys.readouterr().out == ""
-    torch.save({**weights, "input_resolution": torch.tensor(32), "context_length": torch.tensor(77), "vocab_size": torch.tensor(49408)},
-               tmp_path / "kept.pt")
+    assert (
+        load_backbone(file, activation="gelu").activation == "gelu"
+        and capsys.readouterr().out == ""
+    )
+    torch.save(
+        {
+            **weights,
+            "input_resolution": torch.tensor(32),
+            "context_length": torch.tensor(77),
+            "vocab_size": torch.tensor(49408),
+        },
+        tmp_path / "kept.pt",
+    )
     assert auto(str(tmp_path / "kept.pt")) == "quick_gelu"
     with monkeypatch.context() as patch:
         patch.setattr(clip.clip, "_download", lambda url, folder: file)
@@ -186,15 +249,24 @@ def test_auto_says_what_it_takes_a_small_file_for(file, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("key, value, words", [
-    ("text_projection", torch.tensor(1.0), r"'text_projection' is \(\) of torch.float32"),
-    ("visual.conv1.weight", torch.ones(3), r"'visual.conv1.weight' is \(3,\)"),
-    ("text_projection", torch.ones(64, 32, dtype=torch.complex64), "of torch.complex64"),
-    ("token_embedding.weight", torch.ones(100, 64), "it has 100 tokens, and CLIP's tokenizer 49408"),
-])
+@pytest.mark.parametrize(
+    "key, value, words",
+    [
+        ("text_projection", torch.tensor(1.0), r"'text_projection' is \(\) of torch.float32"),
+        ("visual.conv1.weight", torch.ones(3), r"'visual.conv1.weight' is \(3,\)"),
+        ("text_projection", torch.ones(64, 32, dtype=torch.complex64), "of torch.complex64"),
+        (
+            "token_embedding.weight",
+            torch.ones(100, 64),
+            "it has 100 tokens, and CLIP's tokenizer 49408",
+        ),
+    ],
+)
 def test_weights_of_another_shape_are_no_clip(tmp_path, weights, key, value, words):
     torch.save(weights | {key: value}, tmp_path / "odd.pt")
-    with pytest.raises(UserError, match=rf"odd.pt' is not a CLIP of OpenAI's architecture \(.*{words}"):
+    with pytest.raises(
+        UserError, match=rf"odd.pt' is not a CLIP of OpenAI's architecture \(.*{words}"
+    ):
         load_backbone(str(tmp_path / "odd.pt"))
 
 
@@ -206,7 +278,9 @@ def test_weights_that_are_no_numbers(tmp_path, weights):
         wrong = weights["visual.proj"].clone()
         wrong[3, 4] = value
         torch.save(weights | {"visual.proj": wrong}, tmp_path / "wrong.pt")
-        assert "wrong.pt' holds NaN or infinite numbers in 'visual.proj'" in error(str(tmp_path / "wrong.pt"))
+        assert "wrong.pt' holds NaN or infinite numbers in 'visual.proj'" in error(
+            str(tmp_path / "wrong.pt")
+        )
 
 
 # Words without an embedding
@@ -248,11 +322,17 @@ def test_placeholders_of_a_context_are_no_words(forgetful):
     Context(backbone, ["cat", "big dog"], 4)
     assert len(said) == 1 and "1 of 2 texts say less than they seem to: 'big dog';" in said[0]
     Context(backbone, ["cat", "red"], 2, "x of")
-    assert len(said) == 2 and "never learned 'x'" in said[1] and "1 of 1 texts say less than they seem to: 'x of';" in said[1]
+    assert (
+        len(said) == 2
+        and "never learned 'x'" in said[1]
+        and "1 of 1 texts say less than they seem to: 'x of';" in said[1]
+    )
 
 
 def test_many_words_are_counted(weights):
-    backbone = Backbone(weights | {"token_embedding.weight": torch.zeros_like(weights["token_embedding.weight"])})
+    backbone = Backbone(
+        weights | {"token_embedding.weight": torch.zeros_like(weights["token_embedding.weight"])}
+    )
     said: list[str] = []
     backbone.say = said.append
     backbone.tokenize([f"{letter}{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"])
@@ -263,11 +343,18 @@ def test_sixteen_of_promptsrcs_templates_are_not_for_the_bundled_clip(capsys):
     backbone = load_backbone(str(module.ROOT / "assets/openmoji_clip.pt"))
     backbone.tokenize([template.format("") for template in SIXTY], told=SIXTY)
     (line,) = capsys.readouterr().out.splitlines()
-    assert "'cropped', 'blurry'" in line and "16 of 60 texts" in line and "'a rendering of the {}.'" in line
+    assert (
+        "'cropped', 'blurry'" in line
+        and "16 of 60 texts" in line
+        and "'a rendering of the {}.'" in line
+    )
 
 
 def test_too_long_text_is_named(weights):
-    with pytest.raises(UserError, match=r"the text 'cat cat .*' is longer than the 77 tokens CLIP reads: shorten the class name"):
+    with pytest.raises(
+        UserError,
+        match=r"the text 'cat cat .*' is longer than the 77 tokens CLIP reads: shorten the class name",
+    ):
         Backbone(weights).tokenize(["cat " * 80])
 
 
@@ -280,22 +367,30 @@ def error(name: str) -> str:
 
 def test_unknown_name():
     message = error("ViT-B/17")
-    assert message.startswith("MODEL.BACKBONE.NAME 'ViT-B/17' is neither a file nor one of RN50") and "ViT-B/16" in message
+    assert (
+        message.startswith("MODEL.BACKBONE.NAME 'ViT-B/17' is neither a file nor one of RN50")
+        and "ViT-B/16" in message
+    )
     assert "neither a file" in error("") and "neither a file" in error("/tmp")
 
 
 def test_wrong_files(tmp_path, weights, file):
     path = tmp_path / "wrong.pt"
     path.write_bytes(b"not weights")
-    assert "wrong.pt' is neither a file of CLIP weights nor a TorchScript archive" in error(str(path))
+    assert "wrong.pt' is neither a file of CLIP weights nor a TorchScript archive" in error(
+        str(path)
+    )
     path.write_bytes(b"")
     assert "neither a file of CLIP weights" in error(str(path))
     whole = (tmp_path / "clip.pt").read_bytes()
-    path.write_bytes(whole[:len(whole) // 2])
+    path.write_bytes(whole[: len(whole) // 2])
     assert "or is damaged" in error(str(path))
     for content in ([1, 2], {"a": torch.zeros(2)}, {"state_dict": 3}, {}):
         torch.save(content, path)
-        assert "is not a CLIP of OpenAI's architecture (it lacks 'token_embedding.weight')" in error(str(path))
+        assert (
+            "is not a CLIP of OpenAI's architecture (it lacks 'token_embedding.weight')"
+            in error(str(path))
+        )
     for missing in ("visual.proj", "visual.transformer.resblocks.1.ln_1.weight", "text_projection"):
         torch.save({name: value for name, value in weights.items() if name != missing}, path)
         assert "is not a CLIP of OpenAI's architecture" in error(str(path))
@@ -307,7 +402,11 @@ def test_offline_download(monkeypatch):
 
     monkeypatch.setattr(clip.clip, "_download", refuse)
     message = error("ViT-B/16")
-    assert "CLIP ViT-B/16 could not be downloaded" in message and "ViT-B-16.pt" in message and "put it into" in message
+    assert (
+        "CLIP ViT-B/16 could not be downloaded" in message
+        and "ViT-B-16.pt" in message
+        and "put it into" in message
+    )
 
     def spoilt(url, folder):
         raise RuntimeError("Model has been downloaded but the SHA256 checksum does not not match")
@@ -323,12 +422,15 @@ def test_a_name_goes_through_clips_download(file, monkeypatch):
 
 # ResNets
 
+
 @pytest.fixture(scope="module")
 def resnet():
     torch.manual_seed(0)
     model = clip.model.CLIP(32, 32, (1, 2, 1, 1), 16, None, 77, 49408, 64, 1, 2)
     for module_ in model.modules():
-        if isinstance(module_, torch.nn.BatchNorm2d):  # clip starts some at zero, and running statistics are trivial
+        if isinstance(
+            module_, torch.nn.BatchNorm2d
+        ):  # clip starts some at zero, and running statistics are trivial
             torch.nn.init.uniform_(module_.weight, 0.5, 1.5)
             torch.nn.init.uniform_(module_.running_mean, -0.1, 0.1)
             torch.nn.init.uniform_(module_.running_var, 0.5, 1.5)
@@ -343,14 +445,23 @@ def test_resnet_towers_run_as_they_are(resnet, tmp_path):
     assert backbone.input_resolution == 32
     statistics = {name: value.clone() for name, value in backbone.state_dict().items()}
     backbone.train()  # must not wake batch norm
-    assert torch.allclose(backbone.image(images(3, 32)), resnet.encode_image(images(3, 32)), atol=1e-5)
-    assert all(torch.equal(value, statistics[name]) for name, value in backbone.state_dict().items())
+    assert torch.allclose(
+        backbone.image(images(3, 32)), resnet.encode_image(images(3, 32)), atol=1e-5
+    )
+    assert all(
+        torch.equal(value, statistics[name]) for name, value in backbone.state_dict().items()
+    )
     texts = ["a cat", "a photo of a dog"]
-    assert torch.allclose(backbone.encode_texts(texts), unit(resnet.encode_text(backbone.tokenize(texts))), atol=1e-5)
+    assert torch.allclose(
+        backbone.encode_texts(texts), unit(resnet.encode_text(backbone.tokenize(texts))), atol=1e-5
+    )
 
 
 def test_resnets_refuse_visual_prompts(resnet):
-    with pytest.raises(UserError, match="visual prompts need a vision transformer, but MODEL.BACKBONE.NAME is a ResNet"):
+    with pytest.raises(
+        UserError,
+        match="visual prompts need a vision transformer, but MODEL.BACKBONE.NAME is a ResNet",
+    ):
         Backbone(resnet.state_dict()).image(images(1, 32), torch.zeros(2, 64))
 
 

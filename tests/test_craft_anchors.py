@@ -32,7 +32,9 @@ def test_more_per_class_are_sklearns_centroids():
     for label in range(3):
         own = FEATURES[LABELS == label].double().numpy()
         centres = KMeans(2, n_init=10, random_state=5).fit(own).cluster_centers_
-        expected = torch.from_numpy(centres / np.linalg.norm(centres, axis=1, keepdims=True)).float()
+        expected = torch.from_numpy(
+            centres / np.linalg.norm(centres, axis=1, keepdims=True)
+        ).float()
         assert torch.allclose(anchors.features[anchors.labels == label], expected, atol=1e-6)
 
 
@@ -49,7 +51,11 @@ def test_class_indices_are_kept_not_counted():
 
 def test_anchors_are_in_no_checkpoint():
     anchors = cluster(FEATURES, LABELS, 1, 0)
-    assert not anchors.state_dict() and not list(anchors.parameters()) and not anchors.features.requires_grad
+    assert (
+        not anchors.state_dict()
+        and not list(anchors.parameters())
+        and not anchors.features.requires_grad
+    )
 
 
 @pytest.fixture
@@ -76,8 +82,15 @@ class Setting:
             yield FEATURES[some], LABELS[some]
 
     def build(self, per_class=1, seed=0, **what) -> Anchors:
-        description = describe(self.items, os.path.dirname(self.items[0].impath), "transform", **{"backbone": "b", **what})
-        return image_anchors(description, self.batches, per_class, seed, self.folder, self.said.append)
+        description = describe(
+            self.items,
+            os.path.dirname(self.items[0].impath),
+            "transform",
+            **{"backbone": "b", **what},
+        )
+        return image_anchors(
+            description, self.batches, per_class, seed, self.folder, self.said.append
+        )
 
 
 @pytest.fixture
@@ -89,8 +102,12 @@ def test_the_second_run_reads_the_first_ones_anchors(setting):
     first, second = setting.build(2), setting.build(2)
     assert setting.computed == 1
     assert torch.equal(first.features, second.features) and torch.equal(first.labels, second.labels)
-    assert setting.said[0].startswith("CRAFT: 6 static image anchors of 3 classes from 12 images (cache miss, written to '")
-    assert setting.said[1].startswith("CRAFT: 6 static image anchors of 3 classes from 12 images (cache hit: '")
+    assert setting.said[0].startswith(
+        "CRAFT: 6 static image anchors of 3 classes from 12 images (cache miss, written to '"
+    )
+    assert setting.said[1].startswith(
+        "CRAFT: 6 static image anchors of 3 classes from 12 images (cache hit: '"
+    )
     assert len(setting.said) == 2 and len(os.listdir(setting.folder)) == 1
 
 
@@ -129,7 +146,9 @@ def test_a_damaged_file_is_replaced(setting, damage):
         content = file.read()
     if damage in ("cut", "garbage", "empty"):
         with open(path, "wb") as file:
-            file.write({"cut": content[:len(content) // 2], "garbage": b"x" * 100, "empty": b""}[damage])
+            file.write(
+                {"cut": content[: len(content) // 2], "garbage": b"x" * 100, "empty": b""}[damage]
+            )
     elif damage == "list":
         torch.save([1], path)
     else:
@@ -149,7 +168,9 @@ def test_a_file_of_other_anchors_under_this_name_is_replaced(setting):
     setting.build(seed=1)
     (other,) = set(os.listdir(setting.folder)) - {name}
     stored = torch.load(os.path.join(setting.folder, other))
-    torch.save(stored | {"features": stored["features"].flip(0)}, os.path.join(setting.folder, name))
+    torch.save(
+        stored | {"features": stored["features"].flip(0)}, os.path.join(setting.folder, name)
+    )
     assert torch.equal(setting.build().features, first.features) and setting.computed == 3
 
 
@@ -157,7 +178,9 @@ def test_a_folder_that_cannot_be_written_is_done_without(setting, tmp_path):
     (tmp_path / "file").write_text("in the way")
     setting.folder = str(tmp_path / "file" / "anchors")
     assert setting.build().labels.tolist() == [0, 1, 2]
-    assert "Nothing can be cached in" in setting.said[0] and setting.said[1].endswith("(not cached)")
+    assert "Nothing can be cached in" in setting.said[0] and setting.said[1].endswith(
+        "(not cached)"
+    )
 
 
 def test_no_folder_no_cache(setting):
@@ -168,7 +191,9 @@ def test_no_folder_no_cache(setting):
 def test_too_few_images_are_said_once(setting):
     anchors = setting.build(4)
     assert len(anchors.labels) == 4 + 3 + 4
-    assert setting.said[1:] == ["CRAFT: 1 classes have fewer than 4 different images and get one anchor for each"]
+    assert setting.said[1:] == [
+        "CRAFT: 1 classes have fewer than 4 different images and get one anchor for each"
+    ]
 
 
 def test_global_random_states_are_left_alone(setting):

@@ -30,7 +30,11 @@ def slow_stochastic(image, text, labels, scale, targets, directions):
         total = 0.0
         for i, row in enumerate(rows):
             weights = [math.exp(scale * float(row @ column)) for column in columns]
-            positives = [j for j in range(len(rows)) if (labels[i] == labels[j] if targets == "label" else i == j)]
+            positives = [
+                j
+                for j in range(len(rows))
+                if (labels[i] == labels[j] if targets == "label" else i == j)
+            ]
             total -= sum(math.log(weights[j] / sum(weights)) for j in positives) / len(positives)
         return total / len(rows)
 
@@ -57,13 +61,22 @@ def test_stochastic_by_hand():
 @pytest.mark.parametrize("per_class", [1, 3])
 def test_static_equals_the_slow_loop(per_class, dtype):
     text, labels = unit("text", 6, 8).to(dtype), torch.tensor([0, 2, 2, 4, 1, 0])
-    anchors, owners = unit("anchors", 5 * per_class, 8).to(dtype), torch.arange(5).repeat_interleave(per_class)
+    anchors, owners = (
+        unit("anchors", 5 * per_class, 8).to(dtype),
+        torch.arange(5).repeat_interleave(per_class),
+    )
     loss = static_alignment(text, labels, anchors, owners, SCALE)
-    assert loss.dtype == dtype and loss.item() == pytest.approx(slow_static(text, labels, anchors, owners, SCALE), rel=1e-5)
+    assert loss.dtype == dtype and loss.item() == pytest.approx(
+        slow_static(text, labels, anchors, owners, SCALE), rel=1e-5
+    )
 
 
 def test_static_with_one_anchor_per_class_is_cross_entropy():
-    text, labels, anchors = unit("text", 6, 8), torch.tensor([0, 2, 2, 4, 1, 0]), unit("anchors", 5, 8)
+    text, labels, anchors = (
+        unit("text", 6, 8),
+        torch.tensor([0, 2, 2, 4, 1, 0]),
+        unit("anchors", 5, 8),
+    )
     loss = static_alignment(text, labels, anchors, torch.arange(5), SCALE)
     assert torch.allclose(loss, F.cross_entropy(SCALE * text @ anchors.T, labels))
 
@@ -74,29 +87,55 @@ def test_static_with_one_anchor_per_class_is_cross_entropy():
 def test_stochastic_equals_the_slow_loop(labels, targets, directions):
     image, text, labels = unit("image", 5, 8), unit("text", 5, 8), torch.tensor(labels)
     loss = stochastic_alignment(image, text, labels, SCALE, targets, directions)
-    assert loss.item() == pytest.approx(slow_stochastic(image, text, labels, SCALE, targets, directions), rel=1e-6)
+    assert loss.item() == pytest.approx(
+        slow_stochastic(image, text, labels, SCALE, targets, directions), rel=1e-6
+    )
 
 
 def test_label_and_index_targets_agree_when_labels_differ():
     image, text, labels = unit("image", 5, 8), unit("text", 5, 8), torch.tensor([7, 1, 3, 0, 2])
-    assert torch.allclose(*(stochastic_alignment(image, text, labels, SCALE, targets) for targets in ("label", "index")))
+    assert torch.allclose(
+        *(
+            stochastic_alignment(image, text, labels, SCALE, targets)
+            for targets in ("label", "index")
+        )
+    )
 
 
 @pytest.mark.parametrize("targets", ["label", "index"])
 def test_the_order_of_a_batch_does_not_matter(targets):
-    image, text, labels, order = unit("image", 5, 8), unit("text", 5, 8), torch.tensor([0, 1, 0, 3, 0]), torch.tensor([3, 0, 4, 1, 2])
-    losses = [stochastic_alignment(image[o], text[o], labels[o], SCALE, targets) for o in (torch.arange(5), order)]
+    image, text, labels, order = (
+        unit("image", 5, 8),
+        unit("text", 5, 8),
+        torch.tensor([0, 1, 0, 3, 0]),
+        torch.tensor([3, 0, 4, 1, 2]),
+    )
+    losses = [
+        stochastic_alignment(image[o], text[o], labels[o], SCALE, targets)
+        for o in (torch.arange(5), order)
+    ]
     assert torch.allclose(*losses)
     anchors = unit("anchors", 4, 8)
-    assert torch.allclose(*(static_alignment(text[o], labels[o], anchors, torch.arange(4), SCALE) for o in (torch.arange(5), order)))
+    assert torch.allclose(
+        *(
+            static_alignment(text[o], labels[o], anchors, torch.arange(4), SCALE)
+            for o in (torch.arange(5), order)
+        )
+    )
 
 
 def test_repeated_classes_are_one_positive_set():
     """With class texts, columns repeat: the gradient is that of the total probability of the class in the batch."""
-    image, classes, labels = unit("image", 5, 8), unit("classes", 3, 8), torch.tensor([0, 1, 0, 2, 0])
+    image, classes, labels = (
+        unit("image", 5, 8),
+        unit("classes", 3, 8),
+        torch.tensor([0, 1, 0, 2, 0]),
+    )
     image.requires_grad_()
     logits = SCALE * image @ classes[labels].T
-    together = -logits.log_softmax(1).masked_fill(labels[:, None] != labels, -math.inf).logsumexp(1).mean()
+    together = (
+        -logits.log_softmax(1).masked_fill(labels[:, None] != labels, -math.inf).logsumexp(1).mean()
+    )
     loss = stochastic_alignment(image, classes[labels], labels, SCALE, "label", "image_to_text")
     assert torch.allclose(*(torch.autograd.grad(value, image)[0] for value in (loss, together)))
 
@@ -114,24 +153,42 @@ def test_a_batch_of_one_class_gives_zero(size, targets, directions):
 
 
 def test_extreme_scales_stay_finite():
-    image, text = unit("image", 4, 8).float().requires_grad_(), unit("text", 4, 8).float().requires_grad_()
+    image, text = (
+        unit("image", 4, 8).float().requires_grad_(),
+        unit("text", 4, 8).float().requires_grad_(),
+    )
     labels = torch.tensor([0, 1, 1, 2])
-    loss = stochastic_alignment(image, text, labels, 1e4) + static_alignment(text, labels, unit("a", 3, 8).float(), torch.arange(3), 1e4)
+    loss = stochastic_alignment(image, text, labels, 1e4) + static_alignment(
+        text, labels, unit("a", 3, 8).float(), torch.arange(3), 1e4
+    )
     loss.backward()
     assert loss.isfinite() and image.grad.isfinite().all() and text.grad.isfinite().all()
 
 
 def test_gradients_are_those_of_the_values():
     image, text = unit("image", 4, 6).requires_grad_(), unit("text", 4, 6).requires_grad_()
-    labels, anchors, owners = torch.tensor([0, 1, 0, 2]), unit("anchors", 5, 6), torch.tensor([0, 0, 1, 2, 2])
+    labels, anchors, owners = (
+        torch.tensor([0, 1, 0, 2]),
+        unit("anchors", 5, 6),
+        torch.tensor([0, 0, 1, 2, 2]),
+    )
     scale = torch.tensor(5.0, dtype=torch.double, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda t, s: static_alignment(t, labels, anchors, owners, s), (text, scale))
+    assert torch.autograd.gradcheck(
+        lambda t, s: static_alignment(t, labels, anchors, owners, s), (text, scale)
+    )
     for targets in ("label", "index"):
-        assert torch.autograd.gradcheck(lambda v, u, s, kind=targets: stochastic_alignment(v, u, labels, s, kind), (image, text, scale))
+        assert torch.autograd.gradcheck(
+            lambda v, u, s, kind=targets: stochastic_alignment(v, u, labels, s, kind),
+            (image, text, scale),
+        )
 
 
 def test_half_precision_features_are_compared_in_float32():
-    image, text, labels = unit("image", 4, 8).bfloat16(), unit("text", 4, 8).bfloat16(), torch.tensor([0, 1, 2, 1])
+    image, text, labels = (
+        unit("image", 4, 8).bfloat16(),
+        unit("text", 4, 8).bfloat16(),
+        torch.tensor([0, 1, 2, 1]),
+    )
     expected = stochastic_alignment(image.double(), text.double(), labels, SCALE).item()
     with torch.autocast("cpu", torch.bfloat16):
         loss = stochastic_alignment(image, text, labels, SCALE)

@@ -9,7 +9,16 @@ import torch
 import torch.nn.functional as F
 from tiny_clip import named_tensor
 
-from trainers.craft.mmd import BANDWIDTHS, ESTIMATORS, MULTIPLIERS, SPACES, bandwidths, group_mmd2, mmd2, relative
+from trainers.craft.mmd import (
+    BANDWIDTHS,
+    ESTIMATORS,
+    MULTIPLIERS,
+    SPACES,
+    bandwidths,
+    group_mmd2,
+    mmd2,
+    relative,
+)
 
 SCALE = 7.0
 SIGMAS = (0.3, 1.5)
@@ -29,7 +38,9 @@ def distance(a, b):
 
 
 def slow_sigmas(x, z, multipliers=MULTIPLIERS):
-    median = statistics.median_low([distance(a, b) for a, b in itertools.combinations([*x.tolist(), *z.tolist()], 2)])
+    median = statistics.median_low(
+        [distance(a, b) for a, b in itertools.combinations([*x.tolist(), *z.tolist()], 2)]
+    )
     return [factor * median for factor in multipliers]
 
 
@@ -38,10 +49,17 @@ def slow_mmd2(x, z, estimator, bandwidth, multipliers=MULTIPLIERS, sigmas=SIGMAS
     x, z = x.tolist(), z.tolist()
 
     def kernel(a, b):
-        return sum(math.exp(-distance(a, b) ** 2 / (2 * sigma**2)) for sigma in widths) / len(widths)
+        return sum(math.exp(-(distance(a, b) ** 2) / (2 * sigma**2)) for sigma in widths) / len(
+            widths
+        )
 
     def within(sample):
-        values = [kernel(a, b) for i, a in enumerate(sample) for j, b in enumerate(sample) if estimator == "biased" or i != j]
+        values = [
+            kernel(a, b)
+            for i, a in enumerate(sample)
+            for j, b in enumerate(sample)
+            if estimator == "biased" or i != j
+        ]
         return sum(values) / len(values)
 
     return within(x) + within(z) - 2 * sum(kernel(a, b) for a in x for b in z) / (len(x) * len(z))
@@ -75,14 +93,24 @@ def slow_group_mmd2(representation, labels, domains, estimator, bandwidth):
 
 def expected_kernel(mean, variance, sigma):
     """E exp(-d^2 / (2 sigma^2)) over d of N(mean, variance): the integral of a product of two Gaussians."""
-    return sigma / math.sqrt(sigma**2 + variance) * math.exp(-mean**2 / (2 * (sigma**2 + variance)))
+    return (
+        sigma / math.sqrt(sigma**2 + variance) * math.exp(-(mean**2) / (2 * (sigma**2 + variance)))
+    )
 
 
 def draws(count, n, m, shift=0.0, s=1.0, t=1.0, width=1, **options):
     """MMD^2 of `count` pairs of samples of N(0, s^2) and N(shift, t^2): the mean and its standard error."""
     generator = torch.Generator().manual_seed(0)
-    values = torch.stack([mmd2(s * torch.randn(n, width, generator=generator), shift + t * torch.randn(m, width, generator=generator), **options)
-                          for _ in range(count)]).double()
+    values = torch.stack(
+        [
+            mmd2(
+                s * torch.randn(n, width, generator=generator),
+                shift + t * torch.randn(m, width, generator=generator),
+                **options,
+            )
+            for _ in range(count)
+        ]
+    ).double()
     return values.mean().item(), values.std().item() / math.sqrt(count)
 
 
@@ -114,14 +142,19 @@ def test_equals_the_slow_loop(estimator, bandwidth, sizes, space, dtype):
     slow_x, slow_z = (slow_relative(sample, text, SCALE, space) for sample in samples)
     value = mmd2(x, z, estimator, bandwidth, sigmas=SIGMAS)
     assert value.dtype == dtype and value.shape == ()
-    assert value.item() == pytest.approx(slow_mmd2(slow_x, slow_z, estimator, bandwidth), abs=1e-6 if dtype == torch.float32 else 1e-12)
+    assert value.item() == pytest.approx(
+        slow_mmd2(slow_x, slow_z, estimator, bandwidth),
+        abs=1e-6 if dtype == torch.float32 else 1e-12,
+    )
 
 
 @pytest.mark.parametrize("space", SPACES)
 def test_relative_equals_the_slow_loop(space):
     image = unit("image", 3, 8)
     for text in (unit("classes", 4, 8), unit("classes", 3, 4, 8)):
-        assert torch.allclose(relative(image, text, SCALE, space), slow_relative(image, text, SCALE, space))
+        assert torch.allclose(
+            relative(image, text, SCALE, space), slow_relative(image, text, SCALE, space)
+        )
 
 
 def test_the_default_space_is_anchors_and_ignores_the_scale():
@@ -135,14 +168,20 @@ def test_the_multipliers_scale_the_median_distance():
     pairs = torch.pdist(torch.cat([x, z])) ** 2
     sigmas = bandwidths(pairs, multipliers=[0.5, 3.0])
     assert sigmas.tolist() == pytest.approx(slow_sigmas(x, z, [0.5, 3.0]))
-    assert mmd2(x, z, multipliers=[0.5, 3.0]).item() == pytest.approx(slow_mmd2(x, z, "biased", "median", [0.5, 3.0]))
-    assert mmd2(10 * x, 10 * z).item() == pytest.approx(mmd2(x, z).item())  # the median follows the scale of the data
+    assert mmd2(x, z, multipliers=[0.5, 3.0]).item() == pytest.approx(
+        slow_mmd2(x, z, "biased", "median", [0.5, 3.0])
+    )
+    assert mmd2(10 * x, 10 * z).item() == pytest.approx(
+        mmd2(x, z).item()
+    )  # the median follows the scale of the data
 
 
 def test_pairs_that_coincide_count_in_the_median():
     """Points 0, 0, 0 and 1, 3 have the distances 0, 0, 0, 1, 1, 1, 2, 3, 3, 3, of lower median 1; the positive ones alone have 2."""
     x, z = torch.zeros(3, 1), torch.tensor([[1.0], [3.0]])
-    assert mmd2(x, z).item() == pytest.approx(mmd2(x, z, bandwidth="fixed", sigmas=MULTIPLIERS).item())
+    assert mmd2(x, z).item() == pytest.approx(
+        mmd2(x, z, bandwidth="fixed", sigmas=MULTIPLIERS).item()
+    )
 
 
 # Statistics
@@ -151,12 +190,23 @@ def test_pairs_that_coincide_count_in_the_median():
 @pytest.mark.parametrize(("shift", "t"), [(1.0, 1.0), (0.0, 2.0), (2.0, 0.5)])
 def test_closed_form_for_two_gaussians(shift, t):
     """Both estimators, in expectation; the biased one exceeds the truth by the terms of members with themselves."""
-    n, m, sigmas = 30, 20, (0.5, 2.0)  # small enough for one thread: two would wait for each other on a busy machine
-    own_x, own_z, across = (statistics.mean(expected_kernel(mean, variance, sigma) for sigma in sigmas)
-                            for mean, variance in ((0, 2), (0, 2 * t**2), (shift, 1 + t**2)))
+    n, m, sigmas = (
+        30,
+        20,
+        (0.5, 2.0),
+    )  # small enough for one thread: two would wait for each other on a busy machine
+    own_x, own_z, across = (
+        statistics.mean(expected_kernel(mean, variance, sigma) for sigma in sigmas)
+        for mean, variance in ((0, 2), (0, 2 * t**2), (shift, 1 + t**2))
+    )
     truth = own_x + own_z - 2 * across
-    for estimator, expected in (("unbiased", truth), ("biased", truth + (1 - own_x) / n + (1 - own_z) / m)):
-        mean, error = draws(1000, n, m, shift, 1.0, t, estimator=estimator, bandwidth="fixed", sigmas=sigmas)
+    for estimator, expected in (
+        ("unbiased", truth),
+        ("biased", truth + (1 - own_x) / n + (1 - own_z) / m),
+    ):
+        mean, error = draws(
+            1000, n, m, shift, 1.0, t, estimator=estimator, bandwidth="fixed", sigmas=sigmas
+        )
         assert error < 0.05 * expected and abs(mean - expected) < 4 * error
 
 
@@ -173,7 +223,10 @@ def test_without_a_shift_only_the_unbiased_mean_is_zero(options):
 @pytest.mark.parametrize(("estimator", "bandwidth"), OPTIONS)
 def test_grows_with_the_shift(estimator, bandwidth):
     x, z, direction = normal("x", 12, 4), normal("z", 9, 4), unit("direction", 4)
-    values = [mmd2(x, z + shift * direction, estimator, bandwidth, sigmas=[2.0]).item() for shift in (0, 1, 2, 4, 8)]
+    values = [
+        mmd2(x, z + shift * direction, estimator, bandwidth, sigmas=[2.0]).item()
+        for shift in (0, 1, 2, 4, 8)
+    ]
     assert values == sorted(values) and values[1] > 0 and values[-1] > 5 * values[1]
 
 
@@ -192,7 +245,9 @@ def test_the_biased_estimator_is_never_negative(bandwidth):
 def test_neither_the_order_of_members_nor_of_samples_matters(estimator, bandwidth):
     x, z = normal("x", 5, 4), normal("z", 3, 4)
     value = mmd2(x, z, estimator, bandwidth, sigmas=SIGMAS)
-    assert torch.allclose(value, mmd2(x[[3, 0, 4, 1, 2]], z[[2, 0, 1]], estimator, bandwidth, sigmas=SIGMAS))
+    assert torch.allclose(
+        value, mmd2(x[[3, 0, 4, 1, 2]], z[[2, 0, 1]], estimator, bandwidth, sigmas=SIGMAS)
+    )
     assert torch.allclose(value, mmd2(z, x, estimator, bandwidth, sigmas=SIGMAS))
 
 
@@ -203,9 +258,13 @@ def test_neither_the_order_of_members_nor_of_samples_matters(estimator, bandwidt
 def test_gradients_are_those_of_the_values(estimator):
     """The median counts as a constant, so with it the gradient is that of its value given as sigmas."""
     x, z = normal("x", 5, 3).requires_grad_(), normal("z", 4, 3).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x, z: mmd2(x, z, estimator, "fixed", sigmas=SIGMAS), (x, z))
+    assert torch.autograd.gradcheck(
+        lambda x, z: mmd2(x, z, estimator, "fixed", sigmas=SIGMAS), (x, z)
+    )
     sigmas = slow_sigmas(x, z)
-    assert torch.autograd.gradcheck(lambda x, z: mmd2(x, z, estimator, "fixed", sigmas=sigmas), (x, z))
+    assert torch.autograd.gradcheck(
+        lambda x, z: mmd2(x, z, estimator, "fixed", sigmas=sigmas), (x, z)
+    )
     ours, theirs = mmd2(x, z, estimator, "median"), mmd2(x, z, estimator, "fixed", sigmas=sigmas)
     for own, other in zip(gradients(ours, x, z), gradients(theirs, x, z), strict=True):
         assert own.abs().max() > 1e-3 and torch.allclose(own, other)
@@ -214,8 +273,13 @@ def test_gradients_are_those_of_the_values(estimator):
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_gradients_where_members_coincide(estimator):
     """Half of z lies on members of x, where a distance has no derivative but its square has."""
-    x, z = normal("x", 4, 3).requires_grad_(), torch.cat([normal("x", 4, 3)[:2], normal("z", 2, 3)]).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x, z: mmd2(x, z, estimator, "fixed", sigmas=SIGMAS), (x, z))
+    x, z = (
+        normal("x", 4, 3).requires_grad_(),
+        torch.cat([normal("x", 4, 3)[:2], normal("z", 2, 3)]).requires_grad_(),
+    )
+    assert torch.autograd.gradcheck(
+        lambda x, z: mmd2(x, z, estimator, "fixed", sigmas=SIGMAS), (x, z)
+    )
 
 
 @pytest.mark.parametrize("space", SPACES[::2])
@@ -227,7 +291,9 @@ def test_gradients_reach_images_and_anchors(space):
         return mmd2(representation[:3], representation[3:], "biased", "fixed", sigmas=SIGMAS)
 
     assert torch.autograd.gradcheck(value, (image, text))
-    assert all(gradient.abs().max() > 1e-3 for gradient in gradients(value(image, text), image, text))
+    assert all(
+        gradient.abs().max() > 1e-3 for gradient in gradients(value(image, text), image, text)
+    )
 
 
 def test_descent_brings_samples_together():
@@ -254,13 +320,19 @@ def test_a_kernel_wider_than_the_data_keeps_its_precision():
     x, z = named_tensor("x", (6, 4)), 1 + named_tensor("z", (5, 4))
     for estimator in ESTIMATORS:
         value = mmd2(x, z, estimator, "fixed", sigmas=[1e3]).item()
-        assert value == pytest.approx(slow_mmd2(x, z, estimator, "fixed", sigmas=[1e3]), rel=1e-4) and value < 1e-5
+        assert (
+            value == pytest.approx(slow_mmd2(x, z, estimator, "fixed", sigmas=[1e3]), rel=1e-4)
+            and value < 1e-5
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.half])
 @pytest.mark.parametrize("space", SPACES)
 def test_half_precision_features_are_compared_in_float32(space, dtype):
-    image, text = unit("image", 6, 8).to(dtype).requires_grad_(), unit("classes", 4, 8).to(dtype).requires_grad_()
+    image, text = (
+        unit("image", 6, 8).to(dtype).requires_grad_(),
+        unit("classes", 4, 8).to(dtype).requires_grad_(),
+    )
     exact = slow_relative(image.detach().double(), text.detach().double(), SCALE, space)
     with torch.autocast("cpu", torch.bfloat16):
         representation = relative(image, text, SCALE, space)
@@ -268,7 +340,11 @@ def test_half_precision_features_are_compared_in_float32(space, dtype):
         groups = group_mmd2(representation, torch.zeros(6), torch.tensor([0, 0, 0, 0, 1, 1]))
         none = group_mmd2(representation, torch.zeros(6), torch.zeros(6))
     assert {value.dtype, groups.dtype, none.dtype} == {torch.float32}
-    assert value.item() == groups.item() == pytest.approx(slow_mmd2(exact[:4], exact[4:], "biased", "median"), rel=1e-4)
+    assert (
+        value.item()
+        == groups.item()
+        == pytest.approx(slow_mmd2(exact[:4], exact[4:], "biased", "median"), rel=1e-4)
+    )
     (value + none).backward()
     assert image.grad.isfinite().all() and image.grad.count_nonzero()
 
@@ -282,7 +358,9 @@ def test_one_point_repeated_gives_zero(estimator, bandwidth, dtype):
     x, z = (unit("point", 1, 8).to(dtype).repeat(size, 1).requires_grad_() for size in (4, 3))
     value = mmd2(x, z, estimator, bandwidth, sigmas=SIGMAS)
     value.backward()
-    assert value.item() == 0 and x.grad.count_nonzero() == z.grad.count_nonzero() == 0  # and hence not NaN
+    assert (
+        value.item() == 0 and x.grad.count_nonzero() == z.grad.count_nonzero() == 0
+    )  # and hence not NaN
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -302,10 +380,17 @@ def test_single_samples_by_hand():
     """Their distance is the median, whatever it is: 2 - 2 mean exp(-1 / (2 m^2))."""
     expected = 2 - 2 * sum(math.exp(-0.5 / m**2) for m in MULTIPLIERS) / len(MULTIPLIERS)
     for apart in (1e-5, 1.0, 1e4):
-        x, z = torch.zeros(1, 2, requires_grad=True), torch.tensor([[0.0, apart]], requires_grad=True)
+        x, z = (
+            torch.zeros(1, 2, requires_grad=True),
+            torch.tensor([[0.0, apart]], requires_grad=True),
+        )
         value = mmd2(x, z)
         value.backward()
-        assert value.item() == pytest.approx(expected) and x.grad.isfinite().all() and z.grad.isfinite().all()
+        assert (
+            value.item() == pytest.approx(expected)
+            and x.grad.isfinite().all()
+            and z.grad.isfinite().all()
+        )
 
 
 def test_a_median_of_zero_gives_way_to_the_positive_distances():
@@ -320,23 +405,34 @@ def test_a_median_of_zero_gives_way_to_the_positive_distances():
 def test_samples_too_small_for_the_estimator():
     one, two = torch.zeros(1, 3), torch.zeros(2, 3)
     for x, z in ((one, two), (two, one)):
-        with pytest.raises(ValueError, match="the unbiased estimator of MMD needs 2 or more on each side"):
+        with pytest.raises(
+            ValueError, match="the unbiased estimator of MMD needs 2 or more on each side"
+        ):
             mmd2(x, z, "unbiased")
         assert mmd2(x, z, "biased").item() == 0
-    with pytest.raises(ValueError, match="samples of 0 and 2 are too small: the biased estimator of MMD needs 1 or more"):
+    with pytest.raises(
+        ValueError,
+        match="samples of 0 and 2 are too small: the biased estimator of MMD needs 1 or more",
+    ):
         mmd2(one[:0], two)
 
 
 def test_bad_options():
     x = torch.eye(2)
-    for call in (lambda: relative(x, x, 1.0, "logit"), lambda: mmd2(x, x, "logit"), lambda: mmd2(x, x, "biased", "logit"),
-                 lambda: group_mmd2(x, torch.arange(2), torch.arange(2), "logit")):
+    for call in (
+        lambda: relative(x, x, 1.0, "logit"),
+        lambda: mmd2(x, x, "logit"),
+        lambda: mmd2(x, x, "biased", "logit"),
+        lambda: group_mmd2(x, torch.arange(2), torch.arange(2), "logit"),
+    ):
         with pytest.raises(ValueError, match="is 'logit': choose one of"):
             call()
     for sigmas in ((), (1.0, 0.0), (-1.0,), (math.nan,)):
         with pytest.raises(ValueError, match="sigmas is .*: give one or more positive numbers"):
             mmd2(x, x, bandwidth="fixed", sigmas=sigmas)
-        with pytest.raises(ValueError, match="multipliers is .*: give one or more positive numbers"):
+        with pytest.raises(
+            ValueError, match="multipliers is .*: give one or more positive numbers"
+        ):
             mmd2(x, x, multipliers=sigmas)
 
 
@@ -350,8 +446,17 @@ DOMAINS = [5, 0, 5, 0, 2, 5, 2, 5, 0, 5, 2, 5, 0, 0, 2]
 @pytest.mark.parametrize(("estimator", "bandwidth"), OPTIONS)
 def test_groups_equal_the_slow_loop(estimator, bandwidth):
     representation = normal("representation", len(LABELS), 4)
-    value = group_mmd2(representation, torch.tensor(LABELS), torch.tensor(DOMAINS), estimator, bandwidth=bandwidth, sigmas=SIGMAS)
-    assert value.item() == pytest.approx(slow_group_mmd2(representation, LABELS, DOMAINS, estimator, bandwidth), rel=1e-5)
+    value = group_mmd2(
+        representation,
+        torch.tensor(LABELS),
+        torch.tensor(DOMAINS),
+        estimator,
+        bandwidth=bandwidth,
+        sigmas=SIGMAS,
+    )
+    assert value.item() == pytest.approx(
+        slow_group_mmd2(representation, LABELS, DOMAINS, estimator, bandwidth), rel=1e-5
+    )
 
 
 def test_two_groups_of_one_class_are_two_samples():
@@ -361,27 +466,43 @@ def test_two_groups_of_one_class_are_two_samples():
 
 
 def test_the_order_of_a_labelled_batch_does_not_matter():
-    representation, labels, domains = normal("representation", len(LABELS), 4), torch.tensor(LABELS), torch.tensor(DOMAINS)
+    representation, labels, domains = (
+        normal("representation", len(LABELS), 4),
+        torch.tensor(LABELS),
+        torch.tensor(DOMAINS),
+    )
     order = torch.randperm(len(LABELS), generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(*(group_mmd2(representation[o], labels[o], domains[o]) for o in (torch.arange(len(LABELS)), order)))
+    assert torch.allclose(
+        *(
+            group_mmd2(representation[o], labels[o], domains[o])
+            for o in (torch.arange(len(LABELS)), order)
+        )
+    )
 
 
 def test_group_gradients_are_those_of_the_values():
     labels, domains = torch.tensor(LABELS), torch.tensor(DOMAINS)
     for estimator in ESTIMATORS:
-        assert torch.autograd.gradcheck(lambda r, kind=estimator: group_mmd2(r, labels, domains, kind, bandwidth="fixed", sigmas=SIGMAS),
-                                        normal("representation", len(LABELS), 4).requires_grad_())
+        assert torch.autograd.gradcheck(
+            lambda r, kind=estimator: group_mmd2(
+                r, labels, domains, kind, bandwidth="fixed", sigmas=SIGMAS
+            ),
+            normal("representation", len(LABELS), 4).requires_grad_(),
+        )
 
 
-@pytest.mark.parametrize(("labels", "domains", "estimator"), [
-    ([1, 1, 1, 1], [2, 2, 2, 2], "biased"),  # one class, one domain
-    ([0, 0, 1, 2], [2, 2, 2, 2], "biased"),  # one domain
-    ([0, 0, 1, 1], [0, 0, 1, 1], "biased"),  # domain and class are one
-    ([0, 0, 0, 1], [0, 0, 1, 1], "unbiased"),  # a pair of groups, one of them too small
-    ([], [], "biased"),
-])
+@pytest.mark.parametrize(
+    ("labels", "domains", "estimator"),
+    [
+        ([1, 1, 1, 1], [2, 2, 2, 2], "biased"),  # one class, one domain
+        ([0, 0, 1, 2], [2, 2, 2, 2], "biased"),  # one domain
+        ([0, 0, 1, 1], [0, 0, 1, 1], "biased"),  # domain and class are one
+        ([0, 0, 0, 1], [0, 0, 1, 1], "unbiased"),  # a pair of groups, one of them too small
+        ([], [], "biased"),
+    ],
+)
 def test_a_batch_without_a_pair_of_groups_gives_zero(labels, domains, estimator):
-    representation = normal("representation", 4, 3)[:len(labels)].float().requires_grad_()
+    representation = normal("representation", 4, 3)[: len(labels)].float().requires_grad_()
     value = group_mmd2(representation, torch.tensor(labels), torch.tensor(domains), estimator)
     value.backward()
     assert value.item() == 0 and value.shape == () and representation.grad.count_nonzero() == 0

@@ -35,8 +35,19 @@ def _one_thread():
 
 
 def torchrun(*arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([*TORCHRUN, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, timeout=600,
-                          env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONPATH": str(ROOT)})
+    return subprocess.run(
+        [*TORCHRUN, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=600,
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONWARNINGS": "ignore",
+            "PYTHONPATH": str(ROOT),
+        },
+    )
 
 
 def close(one: dict, other: dict) -> float:
@@ -94,16 +105,35 @@ def test_in_one_process_all_of_it_does_nothing():
     distributed.share_random_states()
     distributed.start()
     distributed.stop()
-    assert gather(rows) is rows and from_main(lambda: rows) is rows and model.weight.grad is before and torch.equal(state, torch.get_rng_state())
-    assert (distributed.rank(), distributed.world_size(), distributed.is_main(), distributed.first_to_fail("")) == (0, 1, True, True)
-    assert distributed.in_turn([rows])[0][0] is rows and distributed.in_turn(None) == [] and distributed.gather_objects(3) == [3]
+    assert (
+        gather(rows) is rows
+        and from_main(lambda: rows) is rows
+        and model.weight.grad is before
+        and torch.equal(state, torch.get_rng_state())
+    )
+    assert (
+        distributed.rank(),
+        distributed.world_size(),
+        distributed.is_main(),
+        distributed.first_to_fail(""),
+    ) == (0, 1, True, True)
+    assert (
+        distributed.in_turn([rows])[0][0] is rows
+        and distributed.in_turn(None) == []
+        and distributed.gather_objects(3) == [3]
+    )
 
 
 def test_trainers_run_where_dassl_has_no_processes(monkeypatch):
     monkeypatch.setitem(sys.modules, "dassl.distributed", None)  # as upstream's
     spec = importlib.util.spec_from_file_location("parallel", ROOT / "trainers/parallel.py")
     spec.loader.exec_module(alone := importlib.util.module_from_spec(spec))
-    assert (alone.several, alone.gather(1), alone.from_main(lambda: 2), alone.average_gradients([])) == (None, 1, 2, None)
+    assert (
+        alone.several,
+        alone.gather(1),
+        alone.from_main(lambda: 2),
+        alone.average_gradients([]),
+    ) == (None, 1, 2, None)
 
 
 # Training
@@ -114,20 +144,45 @@ def test_trainers_run_where_dassl_has_no_processes(monkeypatch):
 def test_two_processes_train_as_one(found, name):
     folder, first, second = found[0], found[1][name], found[2][name]
     alone = outcome(folder, "one", name)
-    assert len(first["steps"]) == len(alone["steps"]) == (2 if name == "template" else 6 if "DATALOADER.TRAIN_X.BATCH_SIZE" in CASES[name][1] else 4)
-    for step, (one, other, expected) in enumerate(zip(first["steps"], second["steps"], alone["steps"], strict=True)):
+    assert (
+        len(first["steps"])
+        == len(alone["steps"])
+        == (
+            2
+            if name == "template"
+            else 6
+            if "DATALOADER.TRAIN_X.BATCH_SIZE" in CASES[name][1]
+            else 4
+        )
+    )
+    for step, (one, other, expected) in enumerate(
+        zip(first["steps"], second["steps"], alone["steps"], strict=True)
+    ):
         if name == "upstream":  # knows nothing of other processes: reports its own share
             one = {key: (one[key] + other[key]) / 2 for key in one}
         else:
             assert one == other
         assert one == pytest.approx(expected, rel=1e-5, abs=1e-5), step
-    for mine, theirs, all_of_it in zip(first["images"], second["images"], alone["images"], strict=True):
-        assert mine == [batch[0::2] for batch in all_of_it] and theirs == [batch[1::2] for batch in all_of_it]
-    assert max(float((first["model"][key] - first["before"][key]).abs().max()) for key in first["model"]) > 1e-3
+    for mine, theirs, all_of_it in zip(
+        first["images"], second["images"], alone["images"], strict=True
+    ):
+        assert mine == [batch[0::2] for batch in all_of_it] and theirs == [
+            batch[1::2] for batch in all_of_it
+        ]
+    assert (
+        max(
+            float((first["model"][key] - first["before"][key]).abs().max())
+            for key in first["model"]
+        )
+        > 1e-3
+    )
     assert equal(first["model"], second["model"]) and close(first["model"], alone["model"]) < 1e-5
     assert first["results"] == second["results"] == alone["results"]
     assert first["draws"] == alone["draws"] and not set(first["draws"]) & set(second["draws"])
-    assert len(alone["results"]) == (3 if name == "best" else 1) and alone["results"][-1][2]["accuracy"] >= 0
+    assert (
+        len(alone["results"]) == (3 if name == "best" else 1)
+        and alone["results"][-1][2]["accuracy"] >= 0
+    )
 
 
 @pytest.mark.slow
@@ -135,12 +190,22 @@ def test_augmented_images_are_each_seen_once_and_drawn_apart(found):
     first, second = found[1]["views"], found[2]["views"]
     assert equal(first["model"], second["model"]) and first["steps"] == second["steps"]
     for epoch in (0, 3):
-        paths = [path for who in (first, second) for step in who["images"][epoch:epoch + 3] for batch in step for path in batch]
+        paths = [
+            path
+            for who in (first, second)
+            for step in who["images"][epoch : epoch + 3]
+            for batch in step
+            for path in batch
+        ]
         assert len(paths) == len(set(paths)) == 12
     alone = outcome(found[0], "one", "views")
-    assert first["images"][0][0] == alone["images"][0][0][0::2] and torch.equal(first["pixels"][0][0], alone["pixels"][0][0])
+    assert first["images"][0][0] == alone["images"][0][0][0::2] and torch.equal(
+        first["pixels"][0][0], alone["pixels"][0][0]
+    )
     assert not set(first["draws"]) & set(second["draws"])
-    draws = torch.cat(found[1]["streams"])  # of two workers in each process, 8 batches of one image in all
+    draws = torch.cat(
+        found[1]["streams"]
+    )  # of two workers in each process, 8 batches of one image in all
     assert len(draws) == 8 and all(len(column.unique()) == 8 for column in draws.T)
 
 
@@ -156,7 +221,8 @@ def test_batches_too_small_for_two_processes_are_refused_before_the_first_step(f
     for who in found[1:]:
         assert who["refused"] == [
             f"a batch of DATALOADER.{node} has 1 image(s) for 2 processes: change BATCH_SIZE, set DATALOADER.TRAIN_X.DROP_LAST True, or start fewer processes"
-            for node in ("TRAIN_X", "TRAIN_X", "TRAIN_U")]
+            for node in ("TRAIN_X", "TRAIN_X", "TRAIN_U")
+        ]
 
 
 # train.py
@@ -171,15 +237,51 @@ def own(tmp_path_factory) -> Path:
             for i in range(number):
                 path = folder / "data" / part / name / f"{i}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(np.random.RandomState(10 * label + i).randint(60 * label, 60 * label + 90, (32, 32, 3)).astype(np.uint8)).save(path)
+                Image.fromarray(
+                    np.random.RandomState(10 * label + i)
+                    .randint(60 * label, 60 * label + 90, (32, 32, 3))
+                    .astype(np.uint8)
+                ).save(path)
     make_cfg(folder, "CoOp")
     return folder
 
 
 def arguments(folder: Path, output: str, trainer: str, *more) -> list[str]:
-    return ["--root", folder / "data", "--seed", 1, "--trainer", trainer, "--output-dir", folder / output, "--backbone", folder / "clip.pt",
-            "DATASET.NAME", "ImageFolder", "INPUT.SIZE", "(32, 32)", "DATALOADER.NUM_WORKERS", 0, "DATALOADER.TRAIN_X.BATCH_SIZE", 3, "OPTIM.NAME", "sgd",
-            "OPTIM.LR", 0.1, "OPTIM.MAX_EPOCH", 2, "TRAIN.PRINT_FREQ", 1, "TRAIN.CHECKPOINT_FREQ", 1, "TRAINER.COOP.PREC", "fp32", "USE_CUDA", False, *more]
+    return [
+        "--root",
+        folder / "data",
+        "--seed",
+        1,
+        "--trainer",
+        trainer,
+        "--output-dir",
+        folder / output,
+        "--backbone",
+        folder / "clip.pt",
+        "DATASET.NAME",
+        "ImageFolder",
+        "INPUT.SIZE",
+        "(32, 32)",
+        "DATALOADER.NUM_WORKERS",
+        0,
+        "DATALOADER.TRAIN_X.BATCH_SIZE",
+        3,
+        "OPTIM.NAME",
+        "sgd",
+        "OPTIM.LR",
+        0.1,
+        "OPTIM.MAX_EPOCH",
+        2,
+        "TRAIN.PRINT_FREQ",
+        1,
+        "TRAIN.CHECKPOINT_FREQ",
+        1,
+        "TRAINER.COOP.PREC",
+        "fp32",
+        "USE_CUDA",
+        False,
+        *more,
+    ]
 
 
 def said(done: subprocess.CompletedProcess) -> list[str]:
@@ -193,21 +295,48 @@ def test_the_program_writes_one_set_of_files_and_goes_on(own, capsys):
     done = torchrun("train.py", *given)
     assert done.returncode == 0, done.stderr
     out = own / "run"
-    assert sorted(path.name for path in out.iterdir()) == ["log.txt", "prompt_learner", "results.json", "tensorboard"]
-    assert len(list((out / "tensorboard").iterdir())) == 1 and len(list((own / "data").rglob("shot_2-seed_1.json"))) == 1
-    assert sorted(path.name for path in (out / "prompt_learner").iterdir()) == ["checkpoint", "model.pth.tar-1", "model.pth.tar-2"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "log.txt",
+        "prompt_learner",
+        "results.json",
+        "tensorboard",
+    ]
+    assert (
+        len(list((out / "tensorboard").iterdir())) == 1
+        and len(list((own / "data").rglob("shot_2-seed_1.json"))) == 1
+    )
+    assert sorted(path.name for path in (out / "prompt_learner").iterdir()) == [
+        "checkpoint",
+        "model.pth.tar-1",
+        "model.pth.tar-2",
+    ]
     log = (out / "log.txt").read_text()
     for text in (done.stdout, log):
-        for line in ("2 processes: each has its share of every batch", "epoch [2/2] batch [2/2]", "Finish training", "* total: 9", "(cache miss, written to"):
+        for line in (
+            "2 processes: each has its share of every batch",
+            "epoch [2/2] batch [2/2]",
+            "Finish training",
+            "* total: 9",
+            "(cache miss, written to",
+        ):
             assert text.count(line) == 1, line
     results = json.loads((out / "results.json").read_text())
-    assert results["complete"] and results["processes"] == 2 and results["metrics"]["test"]["total"] == 9
+    assert (
+        results["complete"]
+        and results["processes"] == 2
+        and results["metrics"]["test"]["total"] == 9
+    )
     # The last epoch again, by one process: the same prompts.
     whole = torch.load(out / "prompt_learner/model.pth.tar-2", weights_only=True)["state_dict"]
     (out / "prompt_learner/model.pth.tar-2").unlink()
     (out / "prompt_learner/checkpoint").write_text("model.pth.tar-1\n")
-    assert train.main(train.parse_args(list(map(str, given)))) == 0 and "Resume from epoch 1 of" in capsys.readouterr().out
-    close(whole, torch.load(out / "prompt_learner/model.pth.tar-2", weights_only=True)["state_dict"])
+    assert (
+        train.main(train.parse_args(list(map(str, given)))) == 0
+        and "Resume from epoch 1 of" in capsys.readouterr().out
+    )
+    close(
+        whole, torch.load(out / "prompt_learner/model.pth.tar-2", weights_only=True)["state_dict"]
+    )
     assert json.loads((out / "results.json").read_text())["processes"] == 1
 
 
@@ -217,17 +346,28 @@ def test_the_error_of_one_process_is_one_sentence_and_ends_all(own):
     whole = bad.read_bytes()
     bad.write_bytes(whole[:50])
     try:
-        done = torchrun("train.py", *arguments(own, "bad", "CoOp", "INPUT.TRANSFORMS", "('random_flip', 'normalize')"))
+        done = torchrun(
+            "train.py",
+            *arguments(own, "bad", "CoOp", "INPUT.TRANSFORMS", "('random_flip', 'normalize')"),
+        )
     finally:
         bad.write_bytes(whole)
-    assert done.returncode != 0 and len(said(done)) == 1 and said(done)[0].startswith(f"error: image '{bad}' cannot be read")
+    assert (
+        done.returncode != 0
+        and len(said(done)) == 1
+        and said(done)[0].startswith(f"error: image '{bad}' cannot be read")
+    )
     assert (own / "bad/log.txt").read_text().count(said(done)[0]) == 1
-    assert "traceback : error: image" in done.stderr and "[rank" not in done.stderr  # there is torchrun's report, but no traceback of ours
+    assert (
+        "traceback : error: image" in done.stderr and "[rank" not in done.stderr
+    )  # there is torchrun's report, but no traceback of ours
 
 
 @pytest.mark.slow
 def test_the_error_of_all_processes_is_said_once(own):
-    done = torchrun("train.py", *arguments(own, "nan", "CoOp", "OPTIM.LR", 1e30, "INPUT.TRANSFORMS", FIXED[1]))
+    done = torchrun(
+        "train.py", *arguments(own, "nan", "CoOp", "OPTIM.LR", 1e30, "INPUT.TRANSFORMS", FIXED[1])
+    )
     assert done.returncode != 0 and len(said(done)) == 1
     assert re.match(r"error: the loss is nan at epoch \d, batch \d: lower OPTIM.LR", said(done)[0])
 
@@ -247,8 +387,10 @@ def test_processes_of_different_seeds_are_refused(own):
     (own / "different.py").write_text(textwrap.dedent(DIFFERENT).format(root=str(ROOT)))
     done = torchrun(own / "different.py", *arguments(own, "different", "CoOp"))
     assert done.returncode != 0 and not (own / "different").exists()
-    assert said(done) == ["error: the processes of this run differ in SEED (1 in the first, 2 in process 1): start all of them with the same command and the "
-                          "same files"]
+    assert said(done) == [
+        "error: the processes of this run differ in SEED (1 in the first, 2 in process 1): start all of them with the same command and the "
+        "same files"
+    ]
 
 
 KILLED = """
@@ -272,6 +414,14 @@ def test_a_killed_process_ends_all_with_a_sentence_and_the_checkpoint_is_left(ow
     (own / "killed.py").write_text(textwrap.dedent(KILLED).format(root=str(ROOT)))
     done = torchrun(own / "killed.py", *arguments(own, "killed", "CoOp"))
     assert done.returncode != 0 and f"Signal {signal.SIGKILL} (SIGKILL)" in done.stderr
-    assert all("another process of this run was ended (killed, or out of memory): run the same command again" in line for line in said(done))
-    assert len(said(done)) <= 1 and "[rank" not in done.stderr  # torchrun may be faster than the process that is left
-    assert (own / "killed/prompt_learner/checkpoint").read_text() == "model.pth.tar-1\n" and not (own / "killed/results.json").exists()
+    assert all(
+        "another process of this run was ended (killed, or out of memory): run the same command again"
+        in line
+        for line in said(done)
+    )
+    assert (
+        len(said(done)) <= 1 and "[rank" not in done.stderr
+    )  # torchrun may be faster than the process that is left
+    assert (own / "killed/prompt_learner/checkpoint").read_text() == "model.pth.tar-1\n" and not (
+        own / "killed/results.json"
+    ).exists()

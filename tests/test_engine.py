@@ -30,7 +30,15 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX, TrainerXU, build_trainer, r
 from dassl.evaluation import EVALUATOR_REGISTRY, Classification, build_evaluator
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import Registry, UserError, load_checkpoint, read_image, save_checkpoint, set_random_seed, setup_logger
+from dassl.utils import (
+    Registry,
+    UserError,
+    load_checkpoint,
+    read_image,
+    save_checkpoint,
+    set_random_seed,
+    setup_logger,
+)
 from dassl.utils.tools import atomic_write
 
 CKPT = "output/prompt_learner/model.pth.tar-2"
@@ -38,44 +46,80 @@ CKPT = "output/prompt_learner/model.pth.tar-2"
 
 # Images, transforms, loaders
 
+
 def test_every_kind_of_image_file_becomes_rgb(tmp_path):
     ramp = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
-    cases = {"grey.png": Image.fromarray(ramp), "sixteen.png": Image.fromarray(ramp.astype(np.uint16) * 256),
-             "palette.png": Image.fromarray(ramp).convert("P"), "alpha.png": Image.fromarray(ramp).convert("RGBA"),
-             "cmyk.jpg": Image.new("CMYK", (8, 8), (0, 255, 255, 0))}
+    cases = {
+        "grey.png": Image.fromarray(ramp),
+        "sixteen.png": Image.fromarray(ramp.astype(np.uint16) * 256),
+        "palette.png": Image.fromarray(ramp).convert("P"),
+        "alpha.png": Image.fromarray(ramp).convert("RGBA"),
+        "cmyk.jpg": Image.new("CMYK", (8, 8), (0, 255, 255, 0)),
+    }
     for name, picture in cases.items():
         picture.save(tmp_path / name)
         found = np.asarray(read_image(str(tmp_path / name)))
         assert found.shape == (8, 8, 3), name
-        expected = np.full((8, 8, 3), (254, 0, 0)) if name == "cmyk.jpg" else np.repeat(ramp[..., None], 3, 2)
+        expected = (
+            np.full((8, 8, 3), (254, 0, 0))
+            if name == "cmyk.jpg"
+            else np.repeat(ramp[..., None], 3, 2)
+        )
         assert np.abs(found.astype(int) - expected).max() <= 2, name
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("name", ["CoOp", "CraftCoOp"])  # read in training, or already for the anchors
+@pytest.mark.parametrize(
+    "name", ["CoOp", "CraftCoOp"]
+)  # read in training, or already for the anchors
 def test_unreadable_image_is_named_without_a_worker_traceback(tmp_path, workers, name):
     bad = Path(make_trainer(tmp_path, "CoOp").dm.dataset.train_x[4].impath)
     bad.write_bytes(bad.read_bytes()[:40])
     with pytest.raises(UserError) as error:
         make_trainer(tmp_path, name, "DATALOADER.NUM_WORKERS", workers).train()
-    assert re.fullmatch(rf"image '{bad}' cannot be read \(.*\): restore it or take it out of the data set", str(error.value))
+    assert re.fullmatch(
+        rf"image '{bad}' cannot be read \(.*\): restore it or take it out of the data set",
+        str(error.value),
+    )
 
 
 def test_test_transform_resizes_the_short_side_and_crops(tmp_path):
-    cfg = make_cfg(tmp_path, "CoOp", "INPUT.SIZE", (32, 32), "INPUT.PIXEL_MEAN", [0.0, 0.0, 0.0], "INPUT.PIXEL_STD", [1.0, 1.0, 1.0])
+    cfg = make_cfg(
+        tmp_path,
+        "CoOp",
+        "INPUT.SIZE",
+        (32, 32),
+        "INPUT.PIXEL_MEAN",
+        [0.0, 0.0, 0.0],
+        "INPUT.PIXEL_STD",
+        [1.0, 1.0, 1.0],
+    )
     wide = Image.new("RGB", (64, 32), "black")
     wide.paste("white", (16, 0, 48, 32))
     assert build_transform(cfg, is_train=False)(wide).shape == (3, 32, 32)
     assert build_transform(cfg, is_train=False)(wide).min() == 1.0
-    assert build_transform(cfg, is_train=True, choices=["normalize"])(wide).min() == 0.0  # squeezed, nothing cut off
-    with pytest.raises(UserError, match="unknown transform in INPUT.TRANSFORMS 'random_flop': did you mean 'random_flip'?"):
+    assert (
+        build_transform(cfg, is_train=True, choices=["normalize"])(wide).min() == 0.0
+    )  # squeezed, nothing cut off
+    with pytest.raises(
+        UserError,
+        match="unknown transform in INPUT.TRANSFORMS 'random_flop': did you mean 'random_flip'?",
+    ):
         build_transform(cfg, choices=["random_flop"])
 
 
 def test_training_order_of_transforms_does_not_depend_on_the_config(tmp_path):
     cfg = make_cfg(tmp_path, "CoOp")
     picture = Image.fromarray(np.random.RandomState(0).randint(0, 255, (40, 40, 3), dtype=np.uint8))
-    names = ["normalize", "colorjitter", "random_flip", "random_resized_crop", "cutout", "gaussian_noise", "randomgrayscale"]
+    names = [
+        "normalize",
+        "colorjitter",
+        "random_flip",
+        "random_resized_crop",
+        "cutout",
+        "gaussian_noise",
+        "randomgrayscale",
+    ]
     torch.manual_seed(3)
     first = build_transform(cfg, choices=names)(picture)
     torch.manual_seed(3)
@@ -83,7 +127,16 @@ def test_training_order_of_transforms_does_not_depend_on_the_config(tmp_path):
 
 
 def test_batch_has_the_published_keys_and_the_last_one_is_kept(tmp_path):
-    cfg = make_cfg(tmp_path, "CoOp", "DATALOADER.TRAIN_X.BATCH_SIZE", 5, "DATALOADER.K_TRANSFORMS", 2, "DATALOADER.RETURN_IMG0", True)
+    cfg = make_cfg(
+        tmp_path,
+        "CoOp",
+        "DATALOADER.TRAIN_X.BATCH_SIZE",
+        5,
+        "DATALOADER.K_TRANSFORMS",
+        2,
+        "DATALOADER.RETURN_IMG0",
+        True,
+    )
     dm = DataManager(cfg)
     batches = list(dm.train_loader_x)
     assert set(batches[0]) == {"img", "img0", "label", "domain", "impath", "index", "classname"}
@@ -91,8 +144,19 @@ def test_batch_has_the_published_keys_and_the_last_one_is_kept(tmp_path):
     assert [views.shape for views in batches[0]["img"]] == [(5, 3, 32, 32)] * 2
     assert not torch.equal(*batches[0]["img"])
     assert next(iter(dm.test_loader))["img"].shape == (3, 3, 32, 32)  # one view each
-    assert [len(b["label"]) for b in DataManager(make_cfg(tmp_path, "CoOp", "DATALOADER.TRAIN_X.BATCH_SIZE", 5,
-                                                          "DATALOADER.TRAIN_X.DROP_LAST", True)).train_loader_x] == [5, 5]
+    assert [
+        len(b["label"])
+        for b in DataManager(
+            make_cfg(
+                tmp_path,
+                "CoOp",
+                "DATALOADER.TRAIN_X.BATCH_SIZE",
+                5,
+                "DATALOADER.TRAIN_X.DROP_LAST",
+                True,
+            )
+        ).train_loader_x
+    ] == [5, 5]
 
 
 def test_several_transforms_of_an_image(tmp_path):
@@ -108,7 +172,10 @@ def test_several_transforms_of_an_image(tmp_path):
 
 
 def test_prompt_learners_take_one_view_of_an_image(tmp_path):
-    for number, message in ((0, ": set it to 1 or more"), (2, ", but CoOp trains on one view of an image: set it to 1")):
+    for number, message in (
+        (0, ": set it to 1 or more"),
+        (2, ", but CoOp trains on one view of an image: set it to 1"),
+    ):
         with pytest.raises(UserError, match=f"DATALOADER.K_TRANSFORMS is {number}{message}"):
             make_trainer(tmp_path, "CoOp", "DATALOADER.K_TRANSFORMS", number)
 
@@ -123,14 +190,30 @@ class WithUnlabelled(TinyNoise):
 
 
 def test_each_training_loader_has_its_own_last_batch(tmp_path):
-    cfg = make_cfg(tmp_path, "CoOp", "DATALOADER.TRAIN_U.SAME_AS_X", False, "DATALOADER.TRAIN_U.BATCH_SIZE", 5, "DATALOADER.TRAIN_U.DROP_LAST", True,
-                   "DATALOADER.TRAIN_X.BATCH_SIZE", 5, "DATASET.NAME", "WithUnlabelled")
+    cfg = make_cfg(
+        tmp_path,
+        "CoOp",
+        "DATALOADER.TRAIN_U.SAME_AS_X",
+        False,
+        "DATALOADER.TRAIN_U.BATCH_SIZE",
+        5,
+        "DATALOADER.TRAIN_U.DROP_LAST",
+        True,
+        "DATALOADER.TRAIN_X.BATCH_SIZE",
+        5,
+        "DATASET.NAME",
+        "WithUnlabelled",
+    )
     data = DataManager(cfg)
-    assert [len(batch["img"]) for batch in data.train_loader_x] == [5, 5, 2] and [len(batch["img"]) for batch in data.train_loader_u] == [5, 5]
+    assert [len(batch["img"]) for batch in data.train_loader_x] == [5, 5, 2] and [
+        len(batch["img"]) for batch in data.train_loader_u
+    ] == [5, 5]
 
 
 def test_a_batch_that_all_images_do_not_fill_is_kept_whatever_drop_last_says(tmp_path):
-    cfg = make_cfg(tmp_path, "CoOp", "DATALOADER.TRAIN_X.BATCH_SIZE", 13, "DATALOADER.TRAIN_X.DROP_LAST", True)
+    cfg = make_cfg(
+        tmp_path, "CoOp", "DATALOADER.TRAIN_X.BATCH_SIZE", 13, "DATALOADER.TRAIN_X.DROP_LAST", True
+    )
     assert [len(batch["img"]) for batch in DataManager(cfg).train_loader_x] == [12]
 
 
@@ -140,24 +223,49 @@ def test_workers_do_not_share_an_augmentation_stream(tmp_path):
 
     class Draws(DatasetWrapper):
         def __getitem__(self, index):
-            return {"draw": torch.tensor([random.random(), float(np.random.rand()), float(torch.rand(1))])}
+            return {
+                "draw": torch.tensor(
+                    [random.random(), float(np.random.rand()), float(torch.rand(1))]
+                )
+            }
 
     torch.manual_seed(5)
     loader = build_data_loader(cfg, "SequentialSampler", data, 1, dataset_wrapper=Draws)
     draws = torch.cat([batch["draw"] for batch in loader])
     assert all(len(column.unique()) == 4 for column in draws.T)
     torch.manual_seed(5)
-    assert torch.equal(draws, torch.cat([batch["draw"] for batch in build_data_loader(cfg, "SequentialSampler", data, 1, dataset_wrapper=Draws)]))
+    assert torch.equal(
+        draws,
+        torch.cat(
+            [
+                batch["draw"]
+                for batch in build_data_loader(
+                    cfg, "SequentialSampler", data, 1, dataset_wrapper=Draws
+                )
+            ]
+        ),
+    )
 
 
 def test_draft_decodes_jpegs_smaller_but_not_below_the_input_size(tmp_path):
     path = str(tmp_path / "large.jpg")
-    Image.effect_mandelbrot((400, 320), (-2, -1.5, 1, 1.5), 50).convert("RGB").save(path, quality=95)
-    assert read_image(path).size == (400, 320) and read_image(path, (64, 64)).size == (100, 80) and read_image(path, (512, 512)).size == (400, 320)
-    exact, quick = (np.asarray(read_image(path, draft).resize((50, 40)), dtype=float) for draft in (None, (64, 64)))
+    Image.effect_mandelbrot((400, 320), (-2, -1.5, 1, 1.5), 50).convert("RGB").save(
+        path, quality=95
+    )
+    assert (
+        read_image(path).size == (400, 320)
+        and read_image(path, (64, 64)).size == (100, 80)
+        and read_image(path, (512, 512)).size == (400, 320)
+    )
+    exact, quick = (
+        np.asarray(read_image(path, draft).resize((50, 40)), dtype=float)
+        for draft in (None, (64, 64))
+    )
     assert 0 < np.abs(exact - quick).mean() < 8
     for draft, equal in ((False, True), (True, False)):
-        wrapper = DatasetWrapper(make_cfg(tmp_path, "CoOp", "INPUT.DRAFT", draft), [Datum(path)], transform=None)
+        wrapper = DatasetWrapper(
+            make_cfg(tmp_path, "CoOp", "INPUT.DRAFT", draft), [Datum(path)], transform=None
+        )
         assert np.array_equal(np.asarray(wrapper[0]["img"]), np.asarray(read_image(path))) == equal
 
 
@@ -169,11 +277,16 @@ def test_domain_and_class_samplers():
         order = list(build_sampler(name, data_source=ITEMS, batch_size=6, n_domain=2))
         assert len(order) % 6 == 0 and len(order) >= 24
         for start in range(0, len(order), 6):
-            assert list(Counter(ITEMS[i].domain for i in order[start:start + 6]).values()) == [6 // count] * count
+            assert (
+                list(Counter(ITEMS[i].domain for i in order[start : start + 6]).values())
+                == [6 // count] * count
+            )
     order = list(build_sampler("RandomClassSampler", data_source=ITEMS, batch_size=6, n_ins=3))
     for start in range(0, len(order), 6):
-        assert list(Counter(ITEMS[i].label for i in order[start:start + 6]).values()) == [3, 3]
-    with pytest.raises(UserError, match="unknown sampler 'RandomSample': did you mean 'RandomSampler'?"):
+        assert list(Counter(ITEMS[i].label for i in order[start : start + 6]).values()) == [3, 3]
+    with pytest.raises(
+        UserError, match="unknown sampler 'RandomSample': did you mean 'RandomSampler'?"
+    ):
         build_sampler("RandomSample", data_source=ITEMS)
     with pytest.raises(UserError, match="batch size 7 is not a multiple of N_INS 3"):
         build_sampler("RandomClassSampler", data_source=ITEMS, batch_size=7, n_ins=3)
@@ -181,10 +294,23 @@ def test_domain_and_class_samplers():
 
 # Optimiser and schedule
 
+
 def rates(epochs, **options):
     cfg = get_cfg_default()
-    merge_from_list(cfg, ["OPTIM.NAME", "sgd", "OPTIM.LR", 0.002, "OPTIM.MAX_EPOCH", epochs, "OPTIM.LR_SCHEDULER", "cosine"]
-                    + [x for key, value in options.items() for x in (f"OPTIM.{key}", value)])
+    merge_from_list(
+        cfg,
+        [
+            "OPTIM.NAME",
+            "sgd",
+            "OPTIM.LR",
+            0.002,
+            "OPTIM.MAX_EPOCH",
+            epochs,
+            "OPTIM.LR_SCHEDULER",
+            "cosine",
+        ]
+        + [x for key, value in options.items() for x in (f"OPTIM.{key}", value)],
+    )
     optimizer = build_optimizer(torch.nn.Linear(2, 2), cfg.OPTIM)
     schedule = build_lr_scheduler(optimizer, cfg.OPTIM)
     found = []
@@ -204,6 +330,7 @@ def test_published_learning_rates_one_warm_up_epoch_then_cosine_from_its_start()
 
 # Training, checkpoints, resume
 
+
 def test_a_run_leaves_log_results_tensorboard_and_the_contract_lines(tmp_path, capsys):
     cfg = make_cfg(tmp_path, "CoOp", "TRAIN.PRINT_FREQ", 2)
     setup_logger(cfg.OUTPUT_DIR)
@@ -211,16 +338,40 @@ def test_a_run_leaves_log_results_tensorboard_and_the_contract_lines(tmp_path, c
     trainer = build_trainer(cfg)
     accuracy = trainer.test() if trainer.train() is None else None
     log = (tmp_path / "output/log.txt").read_text()
-    for line in (r"^Evaluate on the \*test\* set$", r"^=> result$", r"^\* total: 8$", r"^\* correct: \d$", r"^\* accuracy: [\d.]+%$",
-                 r"^\* error: [\d.]+%$", r"^\* macro_f1: [\d.]+%$", r"^Finish training$",
-                 r"^epoch \[1/2\] batch \[2/3\] time [\d.]+ .* loss [\d.]+ .* lr [\d.e+-]+ eta 0:00:\d\d$"):
+    for line in (
+        r"^Evaluate on the \*test\* set$",
+        r"^=> result$",
+        r"^\* total: 8$",
+        r"^\* correct: \d$",
+        r"^\* accuracy: [\d.]+%$",
+        r"^\* error: [\d.]+%$",
+        r"^\* macro_f1: [\d.]+%$",
+        r"^Finish training$",
+        r"^epoch \[1/2\] batch \[2/3\] time [\d.]+ .* loss [\d.]+ .* lr [\d.e+-]+ eta 0:00:\d\d$",
+    ):
         assert re.search(line, log, re.M), line
     assert "\r" not in log
     results = json.loads((tmp_path / "output/results.json").read_text())
-    assert results["complete"] and results["seed"] == 1 and results["trainer"] == "CoOp" and results["dataset"] == "TinyNoise"
-    assert results["config_hash"] == run_hash(cfg) and results["epochs"] == 2 and results["config"]["OPTIM"]["LR"] == 0.1
-    assert results["metrics"]["test"]["accuracy"] == pytest.approx(accuracy) and results["metrics"]["test"]["total"] == 8
-    assert results["wall_time_s"] > 0 and results["peak_memory_mb"] > 50 and {"torch", "python"} <= results["versions"].keys()
+    assert (
+        results["complete"]
+        and results["seed"] == 1
+        and results["trainer"] == "CoOp"
+        and results["dataset"] == "TinyNoise"
+    )
+    assert (
+        results["config_hash"] == run_hash(cfg)
+        and results["epochs"] == 2
+        and results["config"]["OPTIM"]["LR"] == 0.1
+    )
+    assert (
+        results["metrics"]["test"]["accuracy"] == pytest.approx(accuracy)
+        and results["metrics"]["test"]["total"] == 8
+    )
+    assert (
+        results["wall_time_s"] > 0
+        and results["peak_memory_mb"] > 50
+        and {"torch", "python"} <= results["versions"].keys()
+    )
     assert list((tmp_path / "output/tensorboard").iterdir())
 
 
@@ -263,34 +414,66 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one_to_the_bit(tmp_pat
     options = ("OPTIM.MAX_EPOCH", 4, "TRAIN.CHECKPOINT_FREQ", 1)
     make_trainer(tmp_path / "whole", "CoOp", *options).train()
     tests = Path(__file__).parent
-    script = textwrap.dedent(KILLED).format(root=str(tests.parent), tests=str(tests), where=where, folder=str(tmp_path / "cut"))
+    script = textwrap.dedent(KILLED).format(
+        root=str(tests.parent), tests=str(tests), where=where, folder=str(tmp_path / "cut")
+    )
     killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert killed.returncode == 9, killed.stderr
-    assert not (tmp_path / "cut/output/results.json").exists() and not (tmp_path / "cut/output/prompt_learner/model.pth.tar-3").exists()
+    assert (
+        not (tmp_path / "cut/output/results.json").exists()
+        and not (tmp_path / "cut/output/prompt_learner/model.pth.tar-3").exists()
+    )
     trainer = make_trainer(tmp_path / "cut", "CoOp", *options)
     trainer.train()
     assert trainer.start_epoch == 2
-    whole, cut = (state_of(tmp_path / name / "output/prompt_learner/model.pth.tar-4") for name in ("whole", "cut"))
+    whole, cut = (
+        state_of(tmp_path / name / "output/prompt_learner/model.pth.tar-4")
+        for name in ("whole", "cut")
+    )
     assert torch.equal(whole["state_dict"]["ctx"], cut["state_dict"]["ctx"])
-    assert torch.equal(whole["optimizer"]["state"][0]["momentum_buffer"], cut["optimizer"]["state"][0]["momentum_buffer"])
-    assert torch.equal(whole["rng"]["torch"], cut["rng"]["torch"]) and whole["rng"]["python"] == cut["rng"]["python"]
-    results = [json.loads((tmp_path / name / "output/results.json").read_text()) for name in ("whole", "cut")]
+    assert torch.equal(
+        whole["optimizer"]["state"][0]["momentum_buffer"],
+        cut["optimizer"]["state"][0]["momentum_buffer"],
+    )
+    assert (
+        torch.equal(whole["rng"]["torch"], cut["rng"]["torch"])
+        and whole["rng"]["python"] == cut["rng"]["python"]
+    )
+    results = [
+        json.loads((tmp_path / name / "output/results.json").read_text())
+        for name in ("whole", "cut")
+    ]
     assert results[0]["metrics"] == results[1]["metrics"] and results[1]["complete"]
 
 
 def test_another_configuration_in_the_folder_is_not_continued(tmp_path):
     make_trainer(tmp_path, "CoOp").train()
-    with pytest.raises(UserError, match=r"model.pth.tar-2' is of a run with another configuration \(OPTIM.LR is 0.1 there and 0.3 here\): choose"):
+    with pytest.raises(
+        UserError,
+        match=r"model.pth.tar-2' is of a run with another configuration \(OPTIM.LR is 0.1 there and 0.3 here\): choose",
+    ):
         make_trainer(tmp_path, "CoOp", "OPTIM.LR", 0.3).train()
 
 
 def test_disk_full_while_saving_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     make_trainer(tmp_path, "CoOp").train()
     before = (tmp_path / CKPT).read_bytes()
-    monkeypatch.setattr(os, "fsync", lambda fd: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
-    with pytest.raises(UserError, match=r"cannot write '.*model.pth.tar-2' \(No space left on device\): free space .*is intact"):
-        save_checkpoint({"state_dict": {"ctx": torch.zeros(3)}, "epoch": 2}, str(tmp_path / "output/prompt_learner"))
-    assert (tmp_path / CKPT).read_bytes() == before and len(list((tmp_path / CKPT).parent.iterdir())) == 2
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda fd: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")),
+    )
+    with pytest.raises(
+        UserError,
+        match=r"cannot write '.*model.pth.tar-2' \(No space left on device\): free space .*is intact",
+    ):
+        save_checkpoint(
+            {"state_dict": {"ctx": torch.zeros(3)}, "epoch": 2},
+            str(tmp_path / "output/prompt_learner"),
+        )
+    assert (tmp_path / CKPT).read_bytes() == before and len(
+        list((tmp_path / CKPT).parent.iterdir())
+    ) == 2
 
 
 def test_a_file_is_whole_or_as_before_at_any_moment(tmp_path):
@@ -319,10 +502,16 @@ def test_non_finite_loss_stops_and_keeps_the_last_checkpoint(tmp_path, monkeypat
 
     def broken(self, *args):
         found = terms(self, *args)
-        return {name: term * float("nan") for name, term in found.items()} if self.epoch == 2 else found
+        return (
+            {name: term * float("nan") for name, term in found.items()}
+            if self.epoch == 2
+            else found
+        )
 
     monkeypatch.setattr(type(trainer), "loss_terms", broken)
-    with pytest.raises(UserError, match="the loss is nan at epoch 3, batch 1: lower OPTIM.LR or use PREC fp32"):
+    with pytest.raises(
+        UserError, match="the loss is nan at epoch 3, batch 1: lower OPTIM.LR or use PREC fp32"
+    ):
         trainer.train()
     kept = state_of(tmp_path / CKPT)
     assert kept["epoch"] == 2 and torch.isfinite(kept["state_dict"]["ctx"]).all()
@@ -334,20 +523,32 @@ def test_truncated_and_missing_checkpoints_are_named(tmp_path):
     trainer.train()
     path = tmp_path / CKPT
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(UserError, match="model.pth.tar-2' cannot be read: it is truncated or not a checkpoint; copy it again, or move it away"):
+    with pytest.raises(
+        UserError,
+        match="model.pth.tar-2' cannot be read: it is truncated or not a checkpoint; copy it again, or move it away",
+    ):
         trainer.load_model(str(tmp_path / "output"), epoch=2)
-    with pytest.raises(UserError, match="model.pth.tar-7' does not exist: check --model-dir, --load-epoch or RESUME"):
+    with pytest.raises(
+        UserError,
+        match="model.pth.tar-7' does not exist: check --model-dir, --load-epoch or RESUME",
+    ):
         trainer.load_model(str(tmp_path / "output"), epoch=7)
 
 
-def test_best_val_is_kept_and_deployed_and_a_missing_validation_set_is_no_obstacle(tmp_path, capsys, monkeypatch):
+def test_best_val_is_kept_and_deployed_and_a_missing_validation_set_is_no_obstacle(
+    tmp_path, capsys, monkeypatch
+):
     make_trainer(tmp_path / "none", "CoOp", "TEST.FINAL_MODEL", "last_step").train()
     assert state_of(tmp_path / "none" / CKPT)["val_result"] is None
     trainer = make_trainer(tmp_path, "CoOp", "TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", 3)
     trainer.val_loader = trainer.test_loader
     scores = iter([50.0, 75.0, 25.0])
     test = type(trainer).test
-    monkeypatch.setattr(type(trainer), "test", lambda self, split=None: next(scores) if split == "val" else test(self, split))
+    monkeypatch.setattr(
+        type(trainer),
+        "test",
+        lambda self, split=None: next(scores) if split == "val" else test(self, split),
+    )
     trainer.train()
     best = state_of(tmp_path / "output/prompt_learner/model-best.pth.tar")
     assert best["epoch"] == 2 and best["val_result"] == 75.0
@@ -355,11 +556,17 @@ def test_best_val_is_kept_and_deployed_and_a_missing_validation_set_is_no_obstac
     assert "Deploy the model with the best val performance" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("scores, epoch", [([75.0, 75.0, 50.0], 1), ([50.0, 75.0, 75.0], 2), ([10.0, 20.0, 30.0], 3)])
+@pytest.mark.parametrize(
+    "scores, epoch", [([75.0, 75.0, 50.0], 1), ([50.0, 75.0, 75.0], 2), ([10.0, 20.0, 30.0], 3)]
+)
 def test_of_equally_good_epochs_the_first_is_the_best(tmp_path, monkeypatch, scores, epoch):
     trainer = make_trainer(tmp_path, "CoOp", "TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", 3)
     trainer.val_loader, values, plain = trainer.test_loader, iter(scores), type(trainer).test
-    monkeypatch.setattr(type(trainer), "test", lambda self, split=None: next(values) if split == "val" else plain(self, split))
+    monkeypatch.setattr(
+        type(trainer),
+        "test",
+        lambda self, split=None: next(values) if split == "val" else plain(self, split),
+    )
     trainer.train()
     best = state_of(tmp_path / "output/prompt_learner/model-best.pth.tar")
     assert best["epoch"] == epoch and best["val_result"] == max(scores) == trainer.best_result
@@ -367,23 +574,37 @@ def test_of_equally_good_epochs_the_first_is_the_best(tmp_path, monkeypatch, sco
 
 def test_checkpoints_are_of_every_second_epoch_and_the_last(tmp_path):
     make_trainer(tmp_path, "CoOp", "TRAIN.CHECKPOINT_FREQ", 2, "OPTIM.MAX_EPOCH", 5).train()
-    assert sorted(path.name for path in (tmp_path / "output/prompt_learner").glob("model.*")) == [f"model.pth.tar-{epoch}" for epoch in (2, 4, 5)]
+    assert sorted(path.name for path in (tmp_path / "output/prompt_learner").glob("model.*")) == [
+        f"model.pth.tar-{epoch}" for epoch in (2, 4, 5)
+    ]
 
 
 def test_the_part_that_is_tested_is_that_of_the_configuration(tmp_path):
     write_table(tmp_path)
-    trainer = make_trainer(tmp_path, "CoOp", "DATASET.NAME", "CSV", "DATASET.FOLDER", "own", "TEST.SPLIT", "val")
+    trainer = make_trainer(
+        tmp_path, "CoOp", "DATASET.NAME", "CSV", "DATASET.FOLDER", "own", "TEST.SPLIT", "val"
+    )
     trainer.test()
     metrics = results_of(tmp_path)["metrics"]
-    assert metrics.keys() == {"val"} and metrics["val"]["total"] == len(trainer.dm.dataset.val) != len(trainer.dm.dataset.test)
+    assert metrics.keys() == {"val"} and metrics["val"]["total"] == len(
+        trainer.dm.dataset.val
+    ) != len(trainer.dm.dataset.test)
     trainer.test("test")
     metrics = results_of(tmp_path)["metrics"]  # of one run, both stay
-    assert metrics.keys() == {"val", "test"} and metrics["test"]["total"] == len(trainer.dm.dataset.test)
-    for loader, part in ((trainer.val_loader, "-val-"), (trainer.test_loader, "-test-"), (trainer.train_loader_x, "-train-")):
+    assert metrics.keys() == {"val", "test"} and metrics["test"]["total"] == len(
+        trainer.dm.dataset.test
+    )
+    for loader, part in (
+        (trainer.val_loader, "-val-"),
+        (trainer.test_loader, "-test-"),
+        (trainer.train_loader_x, "-train-"),
+    ):
         assert all(part in path for batch in loader for path in batch["impath"])
 
 
-@pytest.mark.parametrize(("key", "value"), [("config_hash", "other"), ("loaded", {"model_dir": "elsewhere", "epoch": 1})])
+@pytest.mark.parametrize(
+    ("key", "value"), [("config_hash", "other"), ("loaded", {"model_dir": "elsewhere", "epoch": 1})]
+)
 def test_numbers_of_another_run_do_not_get_into_the_results(tmp_path, key, value):
     make_trainer(tmp_path, "CoOp").test()
     path = tmp_path / "output/results.json"
@@ -402,13 +623,21 @@ def test_seconds_of_the_parts_of_a_run_add_up(tmp_path):
     (path.parent / "checkpoint").write_text(f"{path.name}\n")
     torch.save(state_of(path) | {"seconds": 1000.0}, path)
     make_trainer(tmp_path, "CoOp", *options).train()
-    assert 1000 < results_of(tmp_path)["wall_time_s"] < 1500 and 1000 < state_of(tmp_path / CKPT)["seconds"] < 1500
+    assert (
+        1000 < results_of(tmp_path)["wall_time_s"] < 1500
+        and 1000 < state_of(tmp_path / CKPT)["seconds"] < 1500
+    )
 
 
 def test_the_time_left_is_that_of_the_steps_left(tmp_path, monkeypatch):
     from dassl.engine import trainer as engine
+
     left, average = [], engine.AverageMeter
-    monkeypatch.setattr(engine, "AverageMeter", type("Second", (average,), {"avg": property(lambda self: 1.0, lambda self, value: None)}))
+    monkeypatch.setattr(
+        engine,
+        "AverageMeter",
+        type("Second", (average,), {"avg": property(lambda self: 1.0, lambda self, value: None)}),
+    )
     monkeypatch.setattr(engine, "eta_text", lambda seconds: left.append(round(seconds)) or "")
     trainer = make_trainer(tmp_path, "CoOp", "OPTIM.MAX_EPOCH", 2, "TEST.NO_TEST", True)
     trainer.train()
@@ -426,15 +655,28 @@ def test_what_is_no_checkpoint_is_refused_in_a_sentence(tmp_path):
     trainer.train()
     path = tmp_path / CKPT
     weights = state_of(path)["state_dict"]
-    for content in ([1, 2], torch.zeros(3), {"state_dict": {"ctx": 5}}, {"state_dict": [torch.zeros(2)]}):
+    for content in (
+        [1, 2],
+        torch.zeros(3),
+        {"state_dict": {"ctx": 5}},
+        {"state_dict": [torch.zeros(2)]},
+    ):
         torch.save(content, path)
-        with pytest.raises(UserError, match="model.pth.tar-2' is not a checkpoint: it holds no tensors by name; give a file that a training run wrote"):
+        with pytest.raises(
+            UserError,
+            match="model.pth.tar-2' is not a checkpoint: it holds no tensors by name; give a file that a training run wrote",
+        ):
             trainer.load_model(str(tmp_path / "output"), epoch=2)
     torch.save(weights, path)  # fit to be loaded, not to go on from
     trainer.load_model(str(tmp_path / "output"), epoch=2)
-    with pytest.raises(UserError, match="model.pth.tar-2' lacks 'state_dict', so no run can go on from it: load it with --model-dir, or move it away"):
+    with pytest.raises(
+        UserError,
+        match="model.pth.tar-2' lacks 'state_dict', so no run can go on from it: load it with --model-dir, or move it away",
+    ):
         make_trainer(tmp_path, "CoOp").train()
-    with pytest.raises(UserError, match="checkpoint '/nowhere/x.pt' does not exist: check MODEL.INIT_WEIGHTS"):
+    with pytest.raises(
+        UserError, match="checkpoint '/nowhere/x.pt' does not exist: check MODEL.INIT_WEIGHTS"
+    ):
         make_trainer(tmp_path, "CoOp", "MODEL.INIT_WEIGHTS", "/nowhere/x.pt")
 
 
@@ -443,11 +685,17 @@ def test_the_best_model_comes_along_from_another_folder(tmp_path, monkeypatch):
     options = ("TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", 1, "OPTIM.MAX_EPOCH", 3)
 
     def run(name, scores, *more):
-        trainer = make_trainer(tmp_path, "CoOp", *options, "OUTPUT_DIR", str(tmp_path / name), *more)
+        trainer = make_trainer(
+            tmp_path, "CoOp", *options, "OUTPUT_DIR", str(tmp_path / name), *more
+        )
         trainer.val_loader, scores = trainer.test_loader, iter(scores)
         plain = type(trainer).test
         with monkeypatch.context() as patch:
-            patch.setattr(type(trainer), "test", lambda self, split=None: next(scores) if split == "val" else plain(self, split))
+            patch.setattr(
+                type(trainer),
+                "test",
+                lambda self, split=None: next(scores) if split == "val" else plain(self, split),
+            )
             trainer.train()
         return trainer
 
@@ -460,11 +708,14 @@ def test_the_best_model_comes_along_from_another_folder(tmp_path, monkeypatch):
     assert second.start_epoch == 2 and torch.equal(second.model.ctx, best)
     (first / "model-best.pth.tar").unlink()
     third = run("third", [50.0], "RESUME", str(tmp_path / "first"))
-    assert state_of(tmp_path / "third/prompt_learner/model-best.pth.tar")["epoch"] == 3 and not torch.equal(third.model.ctx, best)
+    assert state_of(tmp_path / "third/prompt_learner/model-best.pth.tar")[
+        "epoch"
+    ] == 3 and not torch.equal(third.model.ctx, best)
 
 
 def test_evaluators_written_for_upstream(tmp_path):
     """The contract's signature, and whatever kind of number."""
+
     @EVALUATOR_REGISTRY.register()
     class Own(Classification):
         def __init__(self, cfg, lab2cname=None):
@@ -488,7 +739,10 @@ def test_best_val_without_a_validation_set_deploys_the_last(tmp_path, capsys):
     trainer = make_trainer(tmp_path, "CoOp", "TEST.FINAL_MODEL", "best_val")
     assert trainer.val_loader is None
     trainer.train()
-    assert "Deploy the last-epoch model" in capsys.readouterr().out and results_of(tmp_path)["deployed"] == "last_step"
+    assert (
+        "Deploy the last-epoch model" in capsys.readouterr().out
+        and results_of(tmp_path)["deployed"] == "last_step"
+    )
 
 
 def test_evaluating_on_the_way_changes_no_draw(tmp_path):
@@ -517,8 +771,13 @@ def test_resume_prefers_the_own_folder_and_says_where_there_is_nothing(tmp_path)
     again.before_train()
     assert again.start_epoch == 3  # its own last epoch, not the second of the folder it came from
     again.close_writer()
-    lost = make_trainer(tmp_path, "CoOp", "OUTPUT_DIR", str(tmp_path / "third"), "RESUME", str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match="RESUME '.*nowhere' holds no checkpoint of prompt_learner: correct --resume"):
+    lost = make_trainer(
+        tmp_path, "CoOp", "OUTPUT_DIR", str(tmp_path / "third"), "RESUME", str(tmp_path / "nowhere")
+    )
+    with pytest.raises(
+        UserError,
+        match="RESUME '.*nowhere' holds no checkpoint of prompt_learner: correct --resume",
+    ):
         lost.train()
 
 
@@ -532,9 +791,15 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
         after_epoch()
 
     trainer.after_epoch = broken
-    with pytest.raises(UserError, match="'ctx' is not finite after epoch 2: lower OPTIM.LR or use PREC fp32; the last checkpoint is from before"):
+    with pytest.raises(
+        UserError,
+        match="'ctx' is not finite after epoch 2: lower OPTIM.LR or use PREC fp32; the last checkpoint is from before",
+    ):
         trainer.train()
-    assert sorted(path.name for path in (tmp_path / "output/prompt_learner").iterdir()) == ["checkpoint", "model.pth.tar-1"]
+    assert sorted(path.name for path in (tmp_path / "output/prompt_learner").iterdir()) == [
+        "checkpoint",
+        "model.pth.tar-1",
+    ]
 
 
 def test_the_hash_holds_what_can_change_a_run_and_nothing_else(tmp_path):
@@ -542,9 +807,20 @@ def test_the_hash_holds_what_can_change_a_run_and_nothing_else(tmp_path):
         return run_hash(make_cfg(tmp_path, trainer, *options))
 
     plain = key()
-    for same in (("TRAINER.MAPLE.N_CTX", 3), ("TRAINER.CRAFT.LAMBDA_STATIC", 1.0), ("TRAIN.CHECKPOINT_FREQ", 1), ("OUTPUT_DIR", "x")):
+    for same in (
+        ("TRAINER.MAPLE.N_CTX", 3),
+        ("TRAINER.CRAFT.LAMBDA_STATIC", 1.0),
+        ("TRAIN.CHECKPOINT_FREQ", 1),
+        ("OUTPUT_DIR", "x"),
+    ):
         assert key("CoOp", *same) == plain, same
-    for other in (("TRAINER.COOP.N_CTX", 3), ("OPTIM.LR", 0.2), ("SEED", 2), ("DATALOADER.NUM_WORKERS", 2), ("TRAINER.CACHED_VIEWS", 1)):
+    for other in (
+        ("TRAINER.COOP.N_CTX", 3),
+        ("OPTIM.LR", 0.2),
+        ("SEED", 2),
+        ("DATALOADER.NUM_WORKERS", 2),
+        ("TRAINER.CACHED_VIEWS", 1),
+    ):
         assert key("CoOp", *other) != plain, other
     assert key("CraftCoOp", "TRAINER.CRAFT.LAMBDA_STATIC", 1.0) != key("CraftCoOp")
     weights = tmp_path / "clip.pt"
@@ -564,13 +840,23 @@ def test_a_registry_takes_what_it_is_called_with(tmp_path):
     assert registry.register("two")(one) is one and registry.registered_names() == ["one", "two"]
 
 
-@pytest.mark.parametrize(("key", "value", "message"), [
-    ("TRAIN.PRINT_FREQ", 0, "TRAIN.PRINT_FREQ is 0: set it to 1 or more"), ("OPTIM.MAX_EPOCH", 0, "OPTIM.MAX_EPOCH is 0"),
-    ("OPTIM.LR", -0.1, "OPTIM.LR is -0.1: set it to 0 or more"), ("DATALOADER.NUM_WORKERS", -1, "DATALOADER.NUM_WORKERS is -1"),
-    ("DATALOADER.TRAIN_X.BATCH_SIZE", 0, "DATALOADER.TRAIN_X.BATCH_SIZE is 0"), ("OPTIM.LR", None, "OPTIM.LR is None: set it to 0 or more"),
-    ("TEST.FINAL_MODEL", "bestval", "TEST.FINAL_MODEL is 'bestval': choose one of last_step, best_val"),
-    ("TEST.SPLIT", "validation", "TEST.SPLIT is 'validation': choose one of val, test"),
-])
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("TRAIN.PRINT_FREQ", 0, "TRAIN.PRINT_FREQ is 0: set it to 1 or more"),
+        ("OPTIM.MAX_EPOCH", 0, "OPTIM.MAX_EPOCH is 0"),
+        ("OPTIM.LR", -0.1, "OPTIM.LR is -0.1: set it to 0 or more"),
+        ("DATALOADER.NUM_WORKERS", -1, "DATALOADER.NUM_WORKERS is -1"),
+        ("DATALOADER.TRAIN_X.BATCH_SIZE", 0, "DATALOADER.TRAIN_X.BATCH_SIZE is 0"),
+        ("OPTIM.LR", None, "OPTIM.LR is None: set it to 0 or more"),
+        (
+            "TEST.FINAL_MODEL",
+            "bestval",
+            "TEST.FINAL_MODEL is 'bestval': choose one of last_step, best_val",
+        ),
+        ("TEST.SPLIT", "validation", "TEST.SPLIT is 'validation': choose one of val, test"),
+    ],
+)
 def test_values_that_no_trainer_can_work_with(tmp_path, key, value, message):
     with pytest.raises(UserError, match=message):
         make_trainer(tmp_path, "CoOp", key, value)
@@ -582,11 +868,15 @@ def results_of(folder):
 
 # Written against upstream's interface only
 
+
 @TRAINER_REGISTRY.register()
 class UpstreamStyle(TrainerX):
     def build_model(self):
         cfg = self.cfg
-        self.model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * cfg.INPUT.SIZE[0] * cfg.INPUT.SIZE[1], self.num_classes))
+        self.model = torch.nn.Sequential(
+            torch.nn.Flatten(),
+            torch.nn.Linear(3 * cfg.INPUT.SIZE[0] * cfg.INPUT.SIZE[1], self.num_classes),
+        )
         self.model.to(self.device)
         self.optim = build_optimizer(self.model, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
@@ -627,21 +917,41 @@ def test_a_trainer_written_for_upstream_is_warned_of_other_classes(tmp_path, cap
     trainer = make_trainer(tmp_path, "UpstreamStyle", "OPTIM.MAX_EPOCH", 1)
     trainer.train()
     path, folder = tmp_path / "output/results.json", str(tmp_path / "output")
-    assert load_checkpoint(f"{folder}/linear/model.pth.tar-1")["classnames"] == list(TinyNoise.names)
+    assert load_checkpoint(f"{folder}/linear/model.pth.tar-1")["classnames"] == list(
+        TinyNoise.names
+    )
     results = json.loads(path.read_text())
     capsys.readouterr()
     train.warn_of_classes(trainer, folder)
     assert capsys.readouterr().out == ""
-    for names, said in ((results["classnames"][::-1], True), (["Tabby cat", *results["classnames"][1:]], False), (["a", "b"], False)):
+    for names, said in (
+        (results["classnames"][::-1], True),
+        (["Tabby cat", *results["classnames"][1:]], False),
+        (["a", "b"], False),
+    ):
         path.write_text(json.dumps({**results, "classnames": names}))
         train.warn_of_classes(trainer, folder)
-        assert ("was trained on other classes, and '1.weight' has 4 rows, as many" in capsys.readouterr().out) == said
+        assert (
+            "was trained on other classes, and '1.weight' has 4 rows, as many"
+            in capsys.readouterr().out
+        ) == said
 
 
 @pytest.mark.parametrize("count, expected", [("train_x", 3), ("train_u", 6), ("smaller_one", 3)])
 def test_epoch_length_with_unlabelled_data(tmp_path, count, expected):
-    trainer = make_trainer(tmp_path, "UnlabelledStyle", "TRAIN.COUNT_ITER", count, "OPTIM.MAX_EPOCH", 1, "TEST.NO_TEST", True)
-    trainer.train_loader_u = build_data_loader(trainer.cfg, "RandomSampler", trainer.dm.dataset.train_x, 2, tfm=trainer.dm.tfm_train)
+    trainer = make_trainer(
+        tmp_path,
+        "UnlabelledStyle",
+        "TRAIN.COUNT_ITER",
+        count,
+        "OPTIM.MAX_EPOCH",
+        1,
+        "TEST.NO_TEST",
+        True,
+    )
+    trainer.train_loader_u = build_data_loader(
+        trainer.cfg, "RandomSampler", trainer.dm.dataset.train_x, 2, tfm=trainer.dm.tfm_train
+    )
     trainer.seen = []
     trainer.train()
     assert trainer.seen == [(4, 2)] * expected
@@ -649,53 +959,77 @@ def test_epoch_length_with_unlabelled_data(tmp_path, count, expected):
 
 # Small pieces
 
+
 def test_evaluator_against_hand_computed_values(tmp_path, capsys):
     cfg = get_cfg_default()
     merge_from_list(cfg, ["TEST.PER_CLASS_RESULT", True])
     evaluator = build_evaluator(cfg, lab2cname={0: "a", 1: "b"})
     evaluator.process(torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 1.0]]), torch.tensor([0, 1, 1]))
     results = evaluator.evaluate()
-    assert results["accuracy"] == pytest.approx(200 / 3) and results["macro_f1"] == pytest.approx(200 / 3)
+    assert results["accuracy"] == pytest.approx(200 / 3) and results["macro_f1"] == pytest.approx(
+        200 / 3
+    )
     assert results["perclass_accuracy"] == pytest.approx(75)
-    top = compute_accuracy(torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]), torch.tensor([1, 0]), topk=(1, 2))
+    top = compute_accuracy(
+        torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]), torch.tensor([1, 0]), topk=(1, 2)
+    )
     assert [value.item() for value in top] == [50.0, 100.0]
 
 
 def test_classes_without_images_are_in_the_matrix_and_told(tmp_path, capsys):
     cfg = get_cfg_default()
-    merge_from_list(cfg, ["TEST.PER_CLASS_RESULT", True, "TEST.COMPUTE_CMAT", True, "OUTPUT_DIR", str(tmp_path)])
+    merge_from_list(
+        cfg, ["TEST.PER_CLASS_RESULT", True, "TEST.COMPUTE_CMAT", True, "OUTPUT_DIR", str(tmp_path)]
+    )
     evaluator = build_evaluator(cfg, lab2cname={0: "a", 1: "b", 2: "c", 3: "d"})
     scores = torch.eye(4)[[1, 3, 1, 1]]
     evaluator.process(scores, torch.tensor([1, 1, 1, 2]))
     results = evaluator.evaluate()
-    expected = torch.tensor([[0, 0, 0, 0], [0, 2 / 3, 0, 1 / 3], [0, 1, 0, 0], [0, 0, 0, 0]], dtype=torch.float64)
+    expected = torch.tensor(
+        [[0, 0, 0, 0], [0, 2 / 3, 0, 1 / 3], [0, 1, 0, 0], [0, 0, 0, 0]], dtype=torch.float64
+    )
     assert torch.allclose(torch.load(tmp_path / "cmat.pt"), expected)
     said = capsys.readouterr().out
     for label, name in ((0, "a"), (3, "d")):
-        assert f"* class: {label} ({name})\ttotal: 0\tcorrect: 0\tacc: none, without images\n" in said
-    assert "* class: 1 (b)\ttotal: 3\tcorrect: 2\tacc: 66.7%" in said and results["perclass_accuracy"] == pytest.approx(100 / 3)
+        assert (
+            f"* class: {label} ({name})\ttotal: 0\tcorrect: 0\tacc: none, without images\n" in said
+        )
+    assert "* class: 1 (b)\ttotal: 3\tcorrect: 2\tacc: 66.7%" in said and results[
+        "perclass_accuracy"
+    ] == pytest.approx(100 / 3)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("kind", ["Classification", "GroupClassification"])
 def test_scores_that_are_no_numbers_end_a_test(tmp_path, value, kind, monkeypatch):
-    trainer = make_trainer(tmp_path, "ZeroshotCLIP", "TEST.EVALUATOR", kind, "TEST.COMPUTE_CMAT", True)
+    trainer = make_trainer(
+        tmp_path, "ZeroshotCLIP", "TEST.EVALUATOR", kind, "TEST.COMPUTE_CMAT", True
+    )
     scores = torch.zeros(3, 4)
     scores[1, 2] = value
-    monkeypatch.setattr(trainer, "model_inference", lambda images: scores[:len(images)])
-    with pytest.raises(UserError, match="the model's scores are NaN or infinite for some images, so there is no result: use PREC fp32"):
+    monkeypatch.setattr(trainer, "model_inference", lambda images: scores[: len(images)])
+    with pytest.raises(
+        UserError,
+        match="the model's scores are NaN or infinite for some images, so there is no result: use PREC fp32",
+    ):
         trainer.test()
     assert not list((tmp_path / "output").glob("*"))
-    domains = (torch.zeros(3),) if kind == "GroupClassification" else ()  # as a trainer with a test loop of its own calls it
+    domains = (
+        (torch.zeros(3),) if kind == "GroupClassification" else ()
+    )  # as a trainer with a test loop of its own calls it
     with pytest.raises(UserError, match="the model's scores are NaN or infinite"):
         trainer.evaluator.process(scores, torch.zeros(3), *domains)
 
 
 def test_scores_that_are_no_numbers_reach_no_evaluator(tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path, "ZeroshotCLIP")
-    trainer.evaluator = types.SimpleNamespace(reset=lambda: None, process=lambda *_: None, evaluate=lambda: {"own": 1.0})
+    trainer.evaluator = types.SimpleNamespace(
+        reset=lambda: None, process=lambda *_: None, evaluate=lambda: {"own": 1.0}
+    )
     assert trainer.test() == 1
-    monkeypatch.setattr(trainer, "model_inference", lambda images: torch.full((len(images), 4), math.nan))
+    monkeypatch.setattr(
+        trainer, "model_inference", lambda images: torch.full((len(images), 4), math.nan)
+    )
     with pytest.raises(UserError, match="the model's scores are NaN or infinite"):
         trainer.test()
 
@@ -703,14 +1037,19 @@ def test_scores_that_are_no_numbers_reach_no_evaluator(tmp_path, monkeypatch):
 def test_unknown_names_list_the_known_ones(tmp_path):
     registry = Registry("THING")
     registry.register()(DatasetBase)
-    with pytest.raises(UserError, match="unknown thing 'DatasetBas': did you mean 'DatasetBase'\\? known ones are DatasetBase"):
+    with pytest.raises(
+        UserError,
+        match="unknown thing 'DatasetBas': did you mean 'DatasetBase'\\? known ones are DatasetBase",
+    ):
         registry.get("DatasetBas")
     with pytest.raises(UserError, match="unknown trainer 'CoOpp': did you mean 'CoOp'"):
         make_trainer(tmp_path, "CoOpp")
     with pytest.raises(UserError, match="unknown dataset 'TinyNoize': did you mean 'TinyNoise'"):
         make_trainer(tmp_path, "CoOp", "DATASET.NAME", "TinyNoize")
     cfg = get_cfg_default()
-    with pytest.raises(UserError, match="unknown config key 'OPTIM.LRR': the closest known key is 'OPTIM.LR'"):
+    with pytest.raises(
+        UserError, match="unknown config key 'OPTIM.LRR': the closest known key is 'OPTIM.LR'"
+    ):
         merge_from_list(cfg, ["OPTIM.LRR", 1])
 
 
@@ -733,19 +1072,50 @@ class FakeWandb:
         self.finished = True
 
 
-def test_weights_and_biases_is_told_what_tensorboard_is_told_and_never_needed(tmp_path, monkeypatch):
+def test_weights_and_biases_is_told_what_tensorboard_is_told_and_never_needed(
+    tmp_path, monkeypatch
+):
     fake = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", fake)
     make_trainer(tmp_path, "CoOp").train()
     assert not hasattr(fake, "options")
-    make_trainer(tmp_path, "CoOp", "LOG.WANDB", True, "LOG.WANDB_PROJECT", "mine", "OUTPUT_DIR", str(tmp_path / "other")).train()
-    assert fake.finished and fake.options["project"] == "mine" and fake.options["config"]["TRAINER"]["NAME"] == "CoOp" and "entity" not in fake.options
-    assert {"train/loss", "train/lr", "test/accuracy"} <= {tag for values in fake.logged for tag in values}
-    hashes = [json.loads((tmp_path / name / "results.json").read_text())["config_hash"] for name in ("output", "other")]
+    make_trainer(
+        tmp_path,
+        "CoOp",
+        "LOG.WANDB",
+        True,
+        "LOG.WANDB_PROJECT",
+        "mine",
+        "OUTPUT_DIR",
+        str(tmp_path / "other"),
+    ).train()
+    assert (
+        fake.finished
+        and fake.options["project"] == "mine"
+        and fake.options["config"]["TRAINER"]["NAME"] == "CoOp"
+        and "entity" not in fake.options
+    )
+    assert {"train/loss", "train/lr", "test/accuracy"} <= {
+        tag for values in fake.logged for tag in values
+    }
+    hashes = [
+        json.loads((tmp_path / name / "results.json").read_text())["config_hash"]
+        for name in ("output", "other")
+    ]
     assert hashes[0] == hashes[1]  # where curves go changes no result
     monkeypatch.setitem(sys.modules, "wandb", FakeWandb(fails=True))
-    with pytest.raises(UserError, match=r"LOG.WANDB is True but wandb does not start \(api_key not configured\): run `wandb login`, set WANDB_MODE"):
-        make_trainer(tmp_path, "CoOp", "LOG.WANDB", True, "OUTPUT_DIR", str(tmp_path / "third")).train()
+    with pytest.raises(
+        UserError,
+        match=r"LOG.WANDB is True but wandb does not start \(api_key not configured\): run `wandb login`, set WANDB_MODE",
+    ):
+        make_trainer(
+            tmp_path, "CoOp", "LOG.WANDB", True, "OUTPUT_DIR", str(tmp_path / "third")
+        ).train()
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match="the package wandb is not installed: run `pip install wandb`, or set LOG.WANDB False"):
-        make_trainer(tmp_path, "CoOp", "LOG.WANDB", True, "OUTPUT_DIR", str(tmp_path / "fourth")).train()
+    with pytest.raises(
+        UserError,
+        match="the package wandb is not installed: run `pip install wandb`, or set LOG.WANDB False",
+    ):
+        make_trainer(
+            tmp_path, "CoOp", "LOG.WANDB", True, "OUTPUT_DIR", str(tmp_path / "fourth")
+        ).train()

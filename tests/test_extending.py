@@ -50,7 +50,10 @@ def folder(tmp_path):
                 Image.new("RGB", (80, 70), (80 * label, 40 * i, 90)).save(path)
                 rows.append([f"{name}/{path.name}", label, name])
     (tmp_path / "data/pond/split_zhou_Pond.json").write_text(json.dumps(split))
-    for place, text in (("configs/trainers/Bias", CONFIG), ("configs/trainers/CraftBias", CRAFT_CONFIG)):
+    for place, text in (
+        ("configs/trainers/Bias", CONFIG),
+        ("configs/trainers/CraftBias", CRAFT_CONFIG),
+    ):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "openmoji.yaml").write_text(text)
     (tmp_path / "configs/base").symlink_to(ROOT / "configs/base")
@@ -59,9 +62,25 @@ def folder(tmp_path):
 
 
 def arguments(folder: Path, trainer: str, *more: str, out: str = "out"):
-    return train.parse_args(["--root", str(folder / "data"), "--seed", "1", "--trainer", trainer, "--output-dir", str(folder / out),
-                             "--dataset-config-file", str(folder / "pond.yaml"),
-                             "--config-file", str(folder / f"configs/trainers/{trainer}/openmoji.yaml"), *more, "DATASET.NUM_SHOTS", "2"])
+    return train.parse_args(
+        [
+            "--root",
+            str(folder / "data"),
+            "--seed",
+            "1",
+            "--trainer",
+            trainer,
+            "--output-dir",
+            str(folder / out),
+            "--dataset-config-file",
+            str(folder / "pond.yaml"),
+            "--config-file",
+            str(folder / f"configs/trainers/{trainer}/openmoji.yaml"),
+            *more,
+            "DATASET.NUM_SHOTS",
+            "2",
+        ]
+    )
 
 
 @pytest.mark.parametrize("trainer", ["Bias", "CraftBias"])
@@ -70,16 +89,29 @@ def test_the_structure_of_the_page_trains_on_the_data_set_of_the_page(folder, tr
     assert cfg_to_dict(train.setup_cfg(args))["TRAINER"]["BIAS"] == {"PREC": "fp32"}
     assert train.main(args) == 0
     results = read_json(str(folder / "out/results.json"))
-    assert results["complete"] and results["trainer"] == trainer and results["metrics"]["test"]["total"] == 9
+    assert (
+        results["complete"]
+        and results["trainer"] == trainer
+        and results["metrics"]["test"]["total"] == 9
+    )
     log = (folder / "out/log.txt").read_text()
-    assert ("craft_static" in log) == (trainer == "CraftBias") and (folder / "out/prompt_learner/model.pth.tar-2").is_file()
+    assert ("craft_static" in log) == (trainer == "CraftBias") and (
+        folder / "out/prompt_learner/model.pth.tar-2"
+    ).is_file()
 
 
 def rename(folder: Path, *names: str) -> None:
     """The pond's classes get other names, in label order."""
     file = folder / "data/pond/split_zhou_Pond.json"
     split = json.loads(file.read_text())
-    file.write_text(json.dumps({part: [[path, label, names[label]] for path, label, _ in rows] for part, rows in split.items()}))
+    file.write_text(
+        json.dumps(
+            {
+                part: [[path, label, names[label]] for path, label, _ in rows]
+                for part, rows in split.items()
+            }
+        )
+    )
 
 
 def train_bias(folder: Path) -> None:
@@ -101,7 +133,10 @@ def test_what_it_learned_per_class_is_refused_for_other_classes(folder, capsys):
         rename(folder, *names)
         assert train.main(test) == 2
         line = capsys.readouterr().err.splitlines()[-1]
-        assert line.startswith("error: checkpoint '") and f"'bias' was learned for each class, and {difference};" in line
+        assert (
+            line.startswith("error: checkpoint '")
+            and f"'bias' was learned for each class, and {difference};" in line
+        )
         assert not (folder / "test/results.json").exists()
         start = ("MODEL.INIT_WEIGHTS", str(folder / "out/prompt_learner/model.pth.tar-1"))
         assert train.main(arguments(folder, "Bias", *start, out="again")) == 2
@@ -123,7 +158,10 @@ def test_without_the_names_of_the_training_it_says_so(folder, capsys):
     (folder / "out/results.json").unlink()
     assert train.main(arguments(folder, "Bias", *TEST, str(folder / "out"), out="test")) == 0
     said = capsys.readouterr().out
-    assert "does not tell which classes it was trained on, but 'bias' was learned for each of them" in said
+    assert (
+        "does not tell which classes it was trained on, but 'bias' was learned for each of them"
+        in said
+    )
 
 
 def test_tools_refuse_other_classes_too(folder, capsys, monkeypatch):
@@ -133,11 +171,20 @@ def test_tools_refuse_other_classes_too(folder, capsys, monkeypatch):
     assert predict.main([*model, picture, "--classes", "frog,newt,pike"]) == 0
     capsys.readouterr()
     other = ["--classes", "newt,frog,pike"]
-    for run in (lambda: predict.main([*model, picture, *other]), lambda: export.main([*model, str(folder / "o.safetensors"), *other])):
+    for run in (
+        lambda: predict.main([*model, picture, *other]),
+        lambda: export.main([*model, str(folder / "o.safetensors"), *other]),
+    ):
         assert run() == 2
-        assert "learned 'bias' for each of its classes, which no other class can use: leave out --classes" in capsys.readouterr().err
+        assert (
+            "learned 'bias' for each of its classes, which no other class can use: leave out --classes"
+            in capsys.readouterr().err
+        )
     rename(folder, "newt", "frog", "pike")
     assert figures.main(["tsne", str(folder / "out"), "--out", str(folder / "t")]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "learned 'bias' for each" in error and "choose a data set with the classes of that run, not Pond" in error
+    assert (
+        "learned 'bias' for each" in error
+        and "choose a data set with the classes of that run, not Pond" in error
+    )
     assert not (folder / "o.safetensors").exists() and not list(folder.glob("out/features*"))

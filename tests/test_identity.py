@@ -14,7 +14,15 @@ from tiny_run import make_cfg, make_trainer, write_table
 import train
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import data_files, data_hashes, difference, run_hash, settings_hash
-from dassl.identity import changes, file_hash, folders_below, joined, names_hash, of_settings, same_run
+from dassl.identity import (
+    changes,
+    file_hash,
+    folders_below,
+    joined,
+    names_hash,
+    of_settings,
+    same_run,
+)
 from dassl.utils import UserError
 from datasets.base import CoOpDataset
 from tools import miniatures, sweep, trained
@@ -37,8 +45,17 @@ def changed_split(home, folder=Miniature.folder):
 
 def test_a_run_without_known_data_fits_any_data():
     one, other = joined("abc", {"split file": "1"}), joined("abc", {"split file": "2"})
-    assert one != other and joined("abc", {}) == "abc" and of_settings(one) == of_settings("abc") == "abc"
-    assert same_run(one, one) and same_run("abc", one) and same_run(one, "abc") and not same_run(one, other)
+    assert (
+        one != other
+        and joined("abc", {}) == "abc"
+        and of_settings(one) == of_settings("abc") == "abc"
+    )
+    assert (
+        same_run(one, one)
+        and same_run("abc", one)
+        and same_run(one, "abc")
+        and not same_run(one, other)
+    )
     assert not same_run("abd", one) and not same_run(joined("abd", {"split file": "1"}), one)
     for nothing in (None, 5, {}, ""):
         assert not same_run(nothing, one)
@@ -91,7 +108,10 @@ def test_folders_are_looked_at_once_though_links_go_in_circles(tmp_path):
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / ".views").mkdir()
     (tmp_path / "a/circle").symlink_to(tmp_path)
-    assert folders_below(str(tmp_path)) == [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a/b")] and folders_below(str(tmp_path / "none")) == []
+    assert (
+        folders_below(str(tmp_path)) == [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a/b")]
+        and folders_below(str(tmp_path / "none")) == []
+    )
 
 
 # What data sets name
@@ -109,7 +129,9 @@ def test_a_split_file_decides(mini):
     changed_split(mini)
     assert hashes(mini, *options) != before
     assert hashes(mini, *options, "DATASET.ROOT", str(mini / "nowhere")) == {}
-    assert run_hash(make_cfg(mini, "CoOp", *options, "DATASET.ROOT", str(mini / "nowhere"))) == plain
+    assert (
+        run_hash(make_cfg(mini, "CoOp", *options, "DATASET.ROOT", str(mini / "nowhere"))) == plain
+    )
 
 
 def test_the_split_of_the_target_and_the_index_file_of_the_seed_count(mini):
@@ -117,13 +139,28 @@ def test_the_split_of_the_target_and_the_index_file_of_the_seed_count(mini):
     index = mini / "picks" / Miniature.config_name() / "shot_2-seed_1.json"
     index.parent.mkdir(parents=True)
     index.write_text("{}")
-    options = ("DATASET.NAME", "Miniature", "DATASET.TARGET", "MiniatureTarget", "DATASET.NUM_SHOTS", 2, "DATASET.INDICES", str(mini / "picks"))
+    options = (
+        "DATASET.NAME",
+        "Miniature",
+        "DATASET.TARGET",
+        "MiniatureTarget",
+        "DATASET.NUM_SHOTS",
+        2,
+        "DATASET.INDICES",
+        str(mini / "picks"),
+    )
     before = hashes(mini, *options)
-    assert sorted(before) == ["index file of DATASET.INDICES", "split file 'split_zhou_Miniature.json'",
-                              "split file 'split_zhou_Miniature.json' of DATASET.TARGET"]
+    assert sorted(before) == [
+        "index file of DATASET.INDICES",
+        "split file 'split_zhou_Miniature.json'",
+        "split file 'split_zhou_Miniature.json' of DATASET.TARGET",
+    ]
     changed_split(mini, MiniatureTarget.folder)
     index.write_text("{ }")
-    assert changes(before, hashes(mini, *options)) == ["index file of DATASET.INDICES", "split file 'split_zhou_Miniature.json' of DATASET.TARGET"]
+    assert changes(before, hashes(mini, *options)) == [
+        "index file of DATASET.INDICES",
+        "split file 'split_zhou_Miniature.json' of DATASET.TARGET",
+    ]
     assert len(hashes(mini, *options, "SEED", 2)) == 2  # which has no picks
 
 
@@ -132,16 +169,36 @@ def test_own_pictures(tmp_path):
     own = ("DATASET.FOLDER", "own", "DATASET.NAME")
     table, names = hashes(tmp_path, *own, "CSV"), hashes(tmp_path, *own, "ImageFolder")
     assert list(table) == ["table 'images.csv'"] and list(names) == ["names of the images"]
-    (folder / "images.csv").write_text((folder / "images.csv").read_text().replace(",train,", ",val,", 1))
+    (folder / "images.csv").write_text(
+        (folder / "images.csv").read_text().replace(",train,", ",val,", 1)
+    )
     next(folder.glob("*/photo-test-0.png")).rename(folder / "red" / "more.png")
     (folder / "classnames.txt").write_text("red blue\n")
     assert hashes(tmp_path, *own, "CSV") != table
-    assert changes(names, hashes(tmp_path, *own, "ImageFolder")) == ["list 'classnames.txt'", "names of the images"]
-    assert hashes(tmp_path, "DATASET.FOLDER", str(folder), "DATASET.NAME", "CSV", "DATASET.ROOT", str(tmp_path)) == hashes(tmp_path, *own, "CSV")
+    assert changes(names, hashes(tmp_path, *own, "ImageFolder")) == [
+        "list 'classnames.txt'",
+        "names of the images",
+    ]
+    assert hashes(
+        tmp_path,
+        "DATASET.FOLDER",
+        str(folder),
+        "DATASET.NAME",
+        "CSV",
+        "DATASET.ROOT",
+        str(tmp_path),
+    ) == hashes(tmp_path, *own, "CSV")
 
 
-PUBLISHED = sorted(name for name, kind in DATASET_REGISTRY if isinstance(kind, type) and issubclass(kind, CoOpDataset) and kind.classes
-                   and kind.__module__.startswith("datasets.") and kind.classes < 110)
+PUBLISHED = sorted(
+    name
+    for name, kind in DATASET_REGISTRY
+    if isinstance(kind, type)
+    and issubclass(kind, CoOpDataset)
+    and kind.classes
+    and kind.__module__.startswith("datasets.")
+    and kind.classes < 110
+)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -168,11 +225,17 @@ def test_every_list_that_a_data_set_reads_counts(name, tmp_path, monkeypatch):
         return plain(file, *args, **kwargs)
 
     data = kind.__new__(kind)
-    data.root, data.dataset_dir, data.image_dir = str(tmp_path), str(home), str(home / kind.image_folder)
+    data.root, data.dataset_dir, data.image_dir = (
+        str(tmp_path),
+        str(home),
+        str(home / kind.image_folder),
+    )
     monkeypatch.setattr("builtins.open", watched)
     data.partition()
     monkeypatch.undo()
-    named = data_files(make_cfg(tmp_path / "run", "CoOp", "DATASET.NAME", name, "DATASET.ROOT", str(tmp_path)))
+    named = data_files(
+        make_cfg(tmp_path / "run", "CoOp", "DATASET.NAME", name, "DATASET.ROOT", str(tmp_path))
+    )
     found = {path for path in named.values() if Path(path).exists()}
     assert opened <= found and found and (opened or any(Path(path).is_dir() for path in found))
 
@@ -185,9 +248,24 @@ def arguments(home, *more):
     weights = make_cfg(home, "CoOp").MODEL.BACKBONE.NAME
     (home / "trainer.yaml").write_text(
         f"OPTIM:\n  NAME: sgd\n  MAX_EPOCH: 1\nINPUT:\n  SIZE: (32, 32)\n  TRANSFORMS: ['normalize']\nMODEL:\n  BACKBONE:\n    NAME: '{weights}'\n"
-        "DATALOADER:\n  NUM_WORKERS: 0\nTRAINER:\n  COOP:\n    N_CTX: 2\n    PREC: fp32\n")
-    return ["--root", str(home / "data"), "--seed", "1", "--trainer", "CoOp", "--output-dir", str(home / "out"), "--skip-done",
-            "--dataset-config-file", str(home / "data.yaml"), "--config-file", str(home / "trainer.yaml"), *more]
+        "DATALOADER:\n  NUM_WORKERS: 0\nTRAINER:\n  COOP:\n    N_CTX: 2\n    PREC: fp32\n"
+    )
+    return [
+        "--root",
+        str(home / "data"),
+        "--seed",
+        "1",
+        "--trainer",
+        "CoOp",
+        "--output-dir",
+        str(home / "out"),
+        "--skip-done",
+        "--dataset-config-file",
+        str(home / "data.yaml"),
+        "--config-file",
+        str(home / "trainer.yaml"),
+        *more,
+    ]
 
 
 def test_done_and_refused_by_the_content_of_the_split(mini, capsys):
@@ -199,8 +277,13 @@ def test_done_and_refused_by_the_content_of_the_split(mini, capsys):
 
     assert run() == (0, False, "")
     results, checkpoint = mini / "out/results.json", mini / "out/prompt_learner/model.pth.tar-1"
-    found, text = json.loads(results.read_text()), (mini / "data/mini" / Miniature.split_file).read_text()
-    assert found["config_hash"] == joined(of_settings(found["config_hash"]), found["data"]) and list(found["data"]) == ["split file 'split_zhou_Miniature.json'"]
+    found, text = (
+        json.loads(results.read_text()),
+        (mini / "data/mini" / Miniature.split_file).read_text(),
+    )
+    assert found["config_hash"] == joined(
+        of_settings(found["config_hash"]), found["data"]
+    ) and list(found["data"]) == ["split file 'split_zhou_Miniature.json'"]
     assert torch.load(checkpoint, weights_only=True)["data"] == found["data"]
     # The same content is the same run, wherever and from whenever.
     write(mini, text)
@@ -212,22 +295,49 @@ def test_done_and_refused_by_the_content_of_the_split(mini, capsys):
     # Another content is another run.
     changed_split(mini)
     code, _, err = run()
-    assert code == 2 and f"'{results}' holds results of another run (the split file 'split_zhou_Miniature.json' changed since): move" in err
+    assert (
+        code == 2
+        and f"'{results}' holds results of another run (the split file 'split_zhou_Miniature.json' changed since): move"
+        in err
+    )
     code, _, err = run("OPTIM.LR", "0.5")
-    assert "another run (OPTIM.LR is 0.0003 there and 0.5 here; the split file 'split_zhou_Miniature.json' changed since): move" in err
+    assert (
+        "another run (OPTIM.LR is 0.0003 there and 0.5 here; the split file 'split_zhou_Miniature.json' changed since): move"
+        in err
+    )
     # A model that learned from other lists is tested, with a word.
-    test = ["--eval-only", "--model-dir", str(mini / "out"), "--load-epoch", "1", "--output-dir", str(mini / "tested")]
+    test = [
+        "--eval-only",
+        "--model-dir",
+        str(mini / "out"),
+        "--load-epoch",
+        "1",
+        "--output-dir",
+        str(mini / "tested"),
+    ]
     said = f"Warning: the split file 'split_zhou_Miniature.json' changed since the model in '{mini / 'out'}' was trained: images that it learned may be tested"
-    assert train.main(train.parse_args(arguments(mini, *test))) == 0 and said in capsys.readouterr().out
+    assert (
+        train.main(train.parse_args(arguments(mini, *test))) == 0
+        and said in capsys.readouterr().out
+    )
     write(mini, text)
     test[-1] += "_again"
-    assert train.main(train.parse_args(arguments(mini, *test))) == 0 and "changed since" not in capsys.readouterr().out
+    assert (
+        train.main(train.parse_args(arguments(mini, *test))) == 0
+        and "changed since" not in capsys.readouterr().out
+    )
     changed_split(mini)
     results.unlink()
     code, _, err = run()
-    assert code == 2 and "model.pth.tar-1' is of a run with another configuration (the split file 'split_zhou_Miniature.json' changed since): choose" in err
+    assert (
+        code == 2
+        and "model.pth.tar-1' is of a run with another configuration (the split file 'split_zhou_Miniature.json' changed since): choose"
+        in err
+    )
     # Results of an older version say nothing about it.
-    old = {key: value for key, value in found.items() if key != "data"} | {"config_hash": of_settings(found["config_hash"])}
+    old = {key: value for key, value in found.items() if key != "data"} | {
+        "config_hash": of_settings(found["config_hash"])
+    }
     results.write_text(json.dumps(old))
     assert run()[:2] == (0, True)
 
@@ -275,7 +385,10 @@ def test_the_tools_use_a_finished_run_without_its_data(mini, capsys, there):
 def test_differences_without_a_whole_configuration(mini):
     cfg = make_cfg(mini, "CoOp", "DATASET.NAME", "Miniature")
     assert difference({}, cfg) == "it holds no whole configuration"
-    assert difference({"data": {"split file": "1"}, "config": None}, cfg) == "it holds no whole configuration"
+    assert (
+        difference({"data": {"split file": "1"}, "config": None}, cfg)
+        == "it holds no whole configuration"
+    )
 
 
 # Sweeps
@@ -288,19 +401,40 @@ def test_a_sweep_computes_hashes_anew_where_lists_changed(mini, monkeypatch):
     folder = mini / "data/own"
     write_table(mini)
     (folder / "images.csv").unlink()
-    plan_file.write_text(json.dumps({"protocol": "base2new", "datasets": "imagefolder", "trainers": ["CoOp"], "config": "openmoji", "shots": 2, "seeds": [1, 2],
-                                     "overrides": {"DATASET.FOLDER": "own", "MODEL.BACKBONE.NAME": str(mini / "clip.pt"), "USE_CUDA": False}}))
+    plan_file.write_text(
+        json.dumps(
+            {
+                "protocol": "base2new",
+                "datasets": "imagefolder",
+                "trainers": ["CoOp"],
+                "config": "openmoji",
+                "shots": 2,
+                "seeds": [1, 2],
+                "overrides": {
+                    "DATASET.FOLDER": "own",
+                    "MODEL.BACKBONE.NAME": str(mini / "clip.pt"),
+                    "USE_CUDA": False,
+                },
+            }
+        )
+    )
     plan = sweep.read_plan(str(plan_file))
     os.chdir(sweep.ROOT)
     try:
+
         def computed():
             found, own = sweep.configurations(plan, str(mini / "data"), str(mini / "sweep"))
             sweep.keep_hashes(plan, str(mini / "sweep"), found, own)
             return own
 
         first = computed()
-        assert sweep.known_hashes(plan, str(mini / "sweep")) == first and all("-" in own for own in first.values())
-        for change in (lambda: (folder / "red/new.png").write_bytes(b"x"), lambda: (folder / "classnames.txt").write_text("red blue\n")):
+        assert sweep.known_hashes(plan, str(mini / "sweep")) == first and all(
+            "-" in own for own in first.values()
+        )
+        for change in (
+            lambda: (folder / "red/new.png").write_bytes(b"x"),
+            lambda: (folder / "classnames.txt").write_text("red blue\n"),
+        ):
             change()
             assert sweep.known_hashes(plan, str(mini / "sweep")) == {}
             second = computed()

@@ -167,9 +167,7 @@ def test_an_interrupted_training_says_so_and_goes_on_to_the_same_bits(
         )
         assert train.main(run) == 130
     said = capfd.readouterr()
-    assert (
-        said.err == "interrupted: run the same command again to go on from the last checkpoint\n"
-    )
+    assert said.err == "interrupted: run the same command again to go on from the last checkpoint\n"
     assert "epoch [4/4]" not in said.out and not (files / "out/results.json").exists()
     assert sorted(path.name for path in (files / "out/prompt_learner").iterdir()) == [
         "checkpoint",
@@ -385,9 +383,7 @@ def test_a_test_is_done_while_the_model_that_it_tested_is_there(files, capsys):
     os.utime(trained, (0, 0))
     assert not evaluate() and evaluate()  # of another model, however old it looks
     old = {
-        key: value
-        for key, value in json.loads(tested.read_text()).items()
-        if key != "model_sha256"
+        key: value for key, value in json.loads(tested.read_text()).items() if key != "model_sha256"
     }
     tested.write_text(json.dumps(old))  # as an older version leaves it: by time
     assert evaluate()
@@ -590,9 +586,7 @@ def test_caches_and_pictures_are_tidied_too(tmp_path, monkeypatch):
     for path in left:
         path.write_text("half")
     file.write({"x": torch.zeros(2)})
-    assert (
-        not left[0].exists() and left[1].exists() and file.read(lambda tensors: True) is not None
-    )
+    assert not left[0].exists() and left[1].exists() and file.read(lambda tensors: True) is not None
     from PIL import Image
 
     openmoji.write_picture(tmp_path / "1F601.png", lambda: Image.new("RGB", (2, 2)))
@@ -827,7 +821,9 @@ def test_a_loss_that_is_not_finite_names_the_culprit(tmp_path):
     said = blamed(
         tmp_path,
         change=lambda trainer: setattr(
-            trainer.train_loader_x.dataset, "transform", lambda _: torch.full((3, 32, 32), torch.nan)
+            trainer.train_loader_x.dataset,
+            "transform",
+            lambda _: torch.full((3, 32, 32), torch.nan),
         ),
     )
     assert (

@@ -442,15 +442,13 @@ def test_one_file_under_two_paths_is_taken_once_or_warned_of(home, capsys):
         assert counts(table(home, text + f"{path},0,cat,test\n")) == (4, 2, 3)
         assert (
             f"Warning: the table '{home}/images.csv' has 1 image(s) in both train and test, "
-            f"first {path}"
-            in capsys.readouterr().out
+            f"first {path}" in capsys.readouterr().out
         )
     table(home, text + "hard.png,1,dog,val\n")
     assert "has 1 image(s) in both train and val, first hard.png" in capsys.readouterr().out
     assert (
         "has one file in two places: '1-0.png' of class 'dog' is 'hard.png' of class 'cat': take "
-        "one of them out"
-        in refusal(table, home, text + "hard.png,0,cat,test\n")
+        "one of them out" in refusal(table, home, text + "hard.png,0,cat,test\n")
     )
 
 
@@ -461,14 +459,10 @@ def test_a_split_file_that_lists_a_file_twice_is_warned_of(tmp_path, capsys):
         "val": [],
         "test": [["cat/1.png", 0, "cat"], ["dog/../dog/0.png", 1, "dog"]],
     }
-    (tmp_path / "garden/split_zhou_Garden.json").write_text(
-        json.dumps(split), encoding="utf-8-sig"
-    )
+    (tmp_path / "garden/split_zhou_Garden.json").write_text(json.dumps(split), encoding="utf-8-sig")
     assert counts(load(tmp_path, name="Garden")) == (3, 0, 2)  # as it is written
     said = capsys.readouterr().out
-    assert (
-        "lists 1 image(s) of train more than once, first 'cat//0.png' in 'cat' and 'cat'" in said
-    )
+    assert "lists 1 image(s) of train more than once, first 'cat//0.png' in 'cat' and 'cat'" in said
     assert "has 1 image(s) in both train and test, first dog/../dog/0.png" in said
 
 
@@ -512,8 +506,7 @@ def test_links_do_not_make_pictures_two(tmp_path, capsys):
     os.symlink("cat", home / "kitten")
     assert (
         "has one file in two places: 'cat/0.png' of class 'cat' is 'kitten/0.png' of class "
-        "'kitten'"
-        in refusal(load, home)
+        "'kitten'" in refusal(load, home)
     )
 
 
@@ -587,8 +580,7 @@ def test_what_is_no_picture_is_counted_and_never_opened(tmp_path, capsys):
     os.symlink("nowhere.png", home / "cat/lost.png")
     assert (
         "cat/lost.png' is a link to nothing: restore the picture that it leads to, or delete the "
-        "link"
-        in refusal(load, home)
+        "link" in refusal(load, home)
     )
 
 
@@ -799,9 +791,7 @@ def test_an_output_folder_that_is_not_utf8_is_refused():
 
 
 def test_nothing_is_too_odd_for_the_terminal():
-    code = (
-        "from dassl.printable import any_text_can_be_written as w; w(); print('caf\\udce9 M\\xf6we')"
-    )
+    code = "from dassl.printable import any_text_can_be_written as w; w(); print('caf\\udce9 M\\xf6we')"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,

@@ -10,20 +10,64 @@ from datasets import check
 from tools import inputs
 
 ROOT = Path(__file__).resolve().parent.parent
-PROGRAMS = sorted([*(ROOT / "tools").glob("*.py"), ROOT / "datasets/check.py", ROOT / "datasets/prepare.py", ROOT / "train.py"])
-PATHS = {"--root", "--out", "--output", "--from", "--model-dir", "--weights", "--classes-file", "--json", "--packages", "--emojibase", "--bank", "--init",
-         "--data", "--plot", "--figures", "--config-file", "--dataset-config-file", "out", "plan", "images", "runs", "folders", "directory"}
-CONFIGURED = {"train.py": {"--root", "--output-dir", "--resume", "--backbone"}}  # become config keys, whose rules know paths
+PROGRAMS = sorted(
+    [
+        *(ROOT / "tools").glob("*.py"),
+        ROOT / "datasets/check.py",
+        ROOT / "datasets/prepare.py",
+        ROOT / "train.py",
+    ]
+)
+PATHS = {
+    "--root",
+    "--out",
+    "--output",
+    "--from",
+    "--model-dir",
+    "--weights",
+    "--classes-file",
+    "--json",
+    "--packages",
+    "--emojibase",
+    "--bank",
+    "--init",
+    "--data",
+    "--plot",
+    "--figures",
+    "--config-file",
+    "--dataset-config-file",
+    "out",
+    "plan",
+    "images",
+    "runs",
+    "folders",
+    "directory",
+}
+CONFIGURED = {
+    "train.py": {"--root", "--output-dir", "--resume", "--backbone"}
+}  # become config keys, whose rules know paths
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
 def test_every_path_of_a_command_line_takes_the_home_folder(program):
     for call in ast.walk(ast.parse(program.read_text())):
-        if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "add_argument" and isinstance(call.args[0], ast.Constant):
-            kind = next((ast.unparse(keyword.value) for keyword in call.keywords if keyword.arg == "type"), "")
+        if (
+            isinstance(call, ast.Call)
+            and getattr(call.func, "attr", "") == "add_argument"
+            and isinstance(call.args[0], ast.Constant)
+        ):
+            kind = next(
+                (ast.unparse(keyword.value) for keyword in call.keywords if keyword.arg == "type"),
+                "",
+            )
             assert kind != "Path", f"line {call.lineno}: take tools.inputs.path"
-            if call.args[0].value in PATHS - CONFIGURED.get(program.name, set()) and (program.stem, call.args[0].value) != ("figures", "--classes"):
-                assert "expanduser" in kind or kind == "inputs.path", f"line {call.lineno}: {call.args[0].value}"
+            if call.args[0].value in PATHS - CONFIGURED.get(program.name, set()) and (
+                program.stem,
+                call.args[0].value,
+            ) != ("figures", "--classes"):
+                assert "expanduser" in kind or kind == "inputs.path", (
+                    f"line {call.lineno}: {call.args[0].value}"
+                )
 
 
 def test_the_home_folder_is_that_of_the_environment(monkeypatch, tmp_path, capsys):
@@ -33,8 +77,26 @@ def test_the_home_folder_is_that_of_the_environment(monkeypatch, tmp_path, capsy
     assert f"'{tmp_path}/none' is no folder yet" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("given", "meant"), [("~/a b", "/home of/a b"), ("~", "/home of"), ("a", "/here/a"), ("/b", "/b"), ("~x", "/here/~x")])
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("~/a b", "/home of/a b"),
+        ("~", "/home of"),
+        ("a", "/here/a"),
+        ("/b", "/b"),
+        ("~x", "/here/~x"),
+    ],
+)
 def test_scripts_take_the_home_folder_in_quotes(given, meant):
-    definition = next(line for line in (ROOT / "scripts/setup_env.sh").read_text().splitlines() if line.startswith("absolute()"))
-    done = subprocess.run(["bash", "-c", f'{definition}; absolute "$1"', "_", given], capture_output=True, text=True, env={"HOME": "/home of", "HERE": "/here"})
+    definition = next(
+        line
+        for line in (ROOT / "scripts/setup_env.sh").read_text().splitlines()
+        if line.startswith("absolute()")
+    )
+    done = subprocess.run(
+        ["bash", "-c", f'{definition}; absolute "$1"', "_", given],
+        capture_output=True,
+        text=True,
+        env={"HOME": "/home of", "HERE": "/here"},
+    )
     assert done.stdout == f"{meant}\n"

@@ -225,9 +225,7 @@ def test_every_kind_names_its_key_or_page():
 @pytest.mark.parametrize(
     ("key", "value"), [("INPUT.TRANSPARENCY", "white"), ("INPUT.UPRIGHT", True)]
 )
-def test_the_keys_make_another_run_and_other_caches_and_their_defaults_do_not(
-    tmp_path, key, value
-):
+def test_the_keys_make_another_run_and_other_caches_and_their_defaults_do_not(tmp_path, key, value):
     plain, other = make_trainer(tmp_path, "CoOp"), make_trainer(tmp_path, "CoOp", key, value)
     assert key not in counted(plain.cfg) and counted(other.cfg)[key] == value
     assert run_hash(plain.cfg) != run_hash(other.cfg)

@@ -24,7 +24,10 @@ def pack(content: dict[str, Path], archive: Path) -> None:
         with zipfile.ZipFile(archive, "w") as file:
             for inside, path in content.items():
                 for one in sorted(path.rglob("*")) if path.is_dir() else [path]:
-                    file.write(one, f"{inside}/{one.relative_to(path).as_posix()}" if path.is_dir() else inside)
+                    file.write(
+                        one,
+                        f"{inside}/{one.relative_to(path).as_posix()}" if path.is_dir() else inside,
+                    )
     else:
         with tarfile.open(archive, "w" if archive.suffix == ".tar" else "w:gz") as file:
             for inside, path in content.items():
@@ -46,9 +49,15 @@ def pack_source(source, home: Path, to: Path) -> None:
 @pytest.fixture
 def unchecked(monkeypatch):
     """Miniatures have other checksums than the published files."""
+
     def change(cls, **values):
-        monkeypatch.setattr(cls, "sources", tuple(dataclasses.replace(source, md5="", size=0, **values) for source in cls.sources))
+        monkeypatch.setattr(
+            cls,
+            "sources",
+            tuple(dataclasses.replace(source, md5="", size=0, **values) for source in cls.sources),
+        )
         monkeypatch.setattr(cls, "split_md5", "")
+
     return change
 
 
@@ -64,7 +73,11 @@ def test_official_archives_give_the_layout_that_loads(tmp_path, unchecked, capsy
     if name == "ImageNet":  # a person puts the images there
         assert prepare.main([name, "--root", str(root), "--from", str(given)]) == 2
         said = capsys.readouterr().err.split("error: ")[1]
-        assert said.count("\n") == 3 and "https://image-net.org" in said and "imagenet/images/train/<wnid>/" in said
+        assert (
+            said.count("\n") == 3
+            and "https://image-net.org" in said
+            and "imagenet/images/train/<wnid>/" in said
+        )
         assert (root / "imagenet/classnames.txt").is_file()
         shutil.copytree(home / "images", root / "imagenet/images")
     assert prepare.main([name, "--root", str(root), "--from", str(given)]) == 0
@@ -73,17 +86,30 @@ def test_official_archives_give_the_layout_that_loads(tmp_path, unchecked, capsy
     report = check.examine(cls, str(root), images=True, progress=False)
     assert report.problems == [] and report.found == report.expected > 0
     before = {path: path.stat().st_mtime_ns for path in (root / cls.folder).rglob("*")}
-    assert prepare.main([name, "--root", str(root)]) == 0  # all is there: nothing is asked of the network
+    assert (
+        prepare.main([name, "--root", str(root)]) == 0
+    )  # all is there: nothing is asked of the network
     assert {path: path.stat().st_mtime_ns for path in (root / cls.folder).rglob("*")} == before
 
 
-def test_the_mirror_of_the_whole_set_serves_where_the_official_address_is_dead(tmp_path, monkeypatch, capsys):
+def test_the_mirror_of_the_whole_set_serves_where_the_official_address_is_dead(
+    tmp_path, monkeypatch, capsys
+):
     cls = prepare.find("StanfordCars")
     home, server = miniatures.make(cls, tmp_path / "made"), tmp_path / "server"
     pack({"stanford_cars": home}, server / cls.mirror.name)
     with serving(server) as address:
-        monkeypatch.setattr(cls, "sources", tuple(dataclasses.replace(source, urls=(f"{address}/dead/{source.name}",)) for source in cls.sources))
-        monkeypatch.setattr(cls, "mirror", dataclasses.replace(cls.mirror, urls=(f"{address}/{cls.mirror.name}",)))
+        monkeypatch.setattr(
+            cls,
+            "sources",
+            tuple(
+                dataclasses.replace(source, urls=(f"{address}/dead/{source.name}",))
+                for source in cls.sources
+            ),
+        )
+        monkeypatch.setattr(
+            cls, "mirror", dataclasses.replace(cls.mirror, urls=(f"{address}/{cls.mirror.name}",))
+        )
         root = tmp_path / "data"
         assert prepare.main(["stanford_cars", "--root", str(root)]) == 0
         assert "HTTP 404" in capsys.readouterr().out
@@ -99,9 +125,21 @@ def test_from_a_server(tmp_path, monkeypatch, unchecked):
     for source in cls.sources:
         pack_source(source, home, server)
     with serving(server) as address:
-        monkeypatch.setattr(cls, "sources", tuple(dataclasses.replace(source, urls=(f"{address}/{source.name}",)) for source in cls.sources))
+        monkeypatch.setattr(
+            cls,
+            "sources",
+            tuple(
+                dataclasses.replace(source, urls=(f"{address}/{source.name}",))
+                for source in cls.sources
+            ),
+        )
         assert prepare.main(["dtd", "--root", str(tmp_path / "data")]) == 0
-    assert sorted(path.name for path in (tmp_path / "data/dtd").iterdir()) == ["images", "imdb", "labels", "split_zhou_DescribableTextures.json"]
+    assert sorted(path.name for path in (tmp_path / "data/dtd").iterdir()) == [
+        "images",
+        "imdb",
+        "labels",
+        "split_zhou_DescribableTextures.json",
+    ]
 
 
 class serving:
@@ -125,21 +163,40 @@ class serving:
 
 def test_class_names_are_taken_from_imagenet_if_it_is_there(tmp_path, unchecked, monkeypatch):
     cls = prepare.find("ImageNetA")
-    home, given, root = miniatures.make(cls, tmp_path / "made"), tmp_path / "given", tmp_path / "data"
+    home, given, root = (
+        miniatures.make(cls, tmp_path / "made"),
+        tmp_path / "given",
+        tmp_path / "data",
+    )
     pack_source(cls.sources[0], home, given)
     (root / "imagenet").mkdir(parents=True)
     shutil.copy(home / "classnames.txt", root / "imagenet/classnames.txt")
-    monkeypatch.setattr("datasets.download.fetch", lambda *_: pytest.fail("nothing has to be downloaded"))
+    monkeypatch.setattr(
+        "datasets.download.fetch", lambda *_: pytest.fail("nothing has to be downloaded")
+    )
     assert prepare.main(["imagenet_a", "--root", str(root), "--from", str(given)]) == 0
-    assert (root / "imagenet-adversarial/classnames.txt").read_text() == (home / "classnames.txt").read_text()
+    assert (root / "imagenet-adversarial/classnames.txt").read_text() == (
+        home / "classnames.txt"
+    ).read_text()
 
 
 def test_a_wrong_from_is_said(tmp_path, capsys):
     (tmp_path / "some.zip").write_bytes(b"x")
     assert prepare.main(["dtd", "--root", str(tmp_path), "--from", str(tmp_path / "some.zip")]) == 2
-    assert "is none of the files that DescribableTextures is made of: rename it to one of dtd-r1.0.1.tar.gz, split_zhou" in capsys.readouterr().err
+    assert (
+        "is none of the files that DescribableTextures is made of: rename it to one of dtd-r1.0.1.tar.gz, split_zhou"
+        in capsys.readouterr().err
+    )
     assert prepare.main(["dtd", "--root", str(tmp_path), "--from", str(tmp_path / "none.zip")]) == 2
     assert "none.zip' does not exist: correct --from" in capsys.readouterr().err
     (tmp_path / "dtd-r1.0.1.tar.gz").write_bytes(b"x")
-    assert prepare.main(["dtd", "--root", str(tmp_path), "--from", str(tmp_path / "dtd-r1.0.1.tar.gz")]) == 2
-    assert "dtd-r1.0.1.tar.gz' is not dtd-r1.0.1.tar.gz (checksum 9dd4e461268c8034f5c8564e155c67a6 instead of fff73e50" in capsys.readouterr().err
+    assert (
+        prepare.main(
+            ["dtd", "--root", str(tmp_path), "--from", str(tmp_path / "dtd-r1.0.1.tar.gz")]
+        )
+        == 2
+    )
+    assert (
+        "dtd-r1.0.1.tar.gz' is not dtd-r1.0.1.tar.gz (checksum 9dd4e461268c8034f5c8564e155c67a6 instead of fff73e50"
+        in capsys.readouterr().err
+    )

@@ -28,7 +28,11 @@ BASE, NEW = {1: 80.0, 2: 82.0, 3: 84.0}, {1: 60.0, 2: 64.0, 3: 62.0}
 def write(root, part, dataset, trainer, seed, accuracy, complete=True, config=None):
     folder = root / part / dataset / "shots_8" / trainer / "openmoji" / f"seed{seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"complete": complete, "metrics": {"test": {"accuracy": accuracy}}, "config": {"SEED": seed, "OUTPUT_DIR": str(folder), **(config or {})}}
+    content = {
+        "complete": complete,
+        "metrics": {"test": {"accuracy": accuracy}},
+        "config": {"SEED": seed, "OUTPUT_DIR": str(folder), **(config or {})},
+    }
     (folder / "results.json").write_text(json.dumps(content))
     return folder / "results.json"
 
@@ -38,7 +42,9 @@ def runs(tmp_path):
     for dataset, more in (("openmoji", 0.0), ("other", 6.0)):
         for trainer, gain in (("CoOp", {1: 0, 2: 0, 3: 0}), ("CraftCoOp", {1: 1, 2: 2, 3: 3})):
             for seed in (1, 2, 3):
-                write(tmp_path, "train_base", dataset, trainer, seed, BASE[seed] + more + gain[seed])
+                write(
+                    tmp_path, "train_base", dataset, trainer, seed, BASE[seed] + more + gain[seed]
+                )
                 write(tmp_path, "test_new", dataset, trainer, seed, NEW[seed] + more)
         write(tmp_path, "train_base", dataset, "ZeroshotCLIP", 1, 50.0)
     return tmp_path
@@ -47,19 +53,30 @@ def runs(tmp_path):
 def table(capsys, *arguments):
     assert results.main(["base2new", *map(str, arguments)]) == 0
     text = capsys.readouterr().out
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
     return text, {(line[0], line[1]): line for line in lines}
 
 
 def averages_of(folder):
     protocol = protocols.PROTOCOLS["base2new"]
-    return protocols.averages(protocol, protocols.collect(protocol, [folder])[0], ["base", "new", "H"])[0]
+    return protocols.averages(
+        protocol, protocols.collect(protocol, [folder])[0], ["base", "new", "H"]
+    )[0]
 
 
 def test_numbers(runs, capsys):
     text, rows = table(capsys, runs)
     # H per seed: 2*80*60/140 = 68.5714, 2*82*64/146 = 71.8904, 2*84*62/146 = 71.3425; mean 70.6014, deviation 1.7786
-    assert rows["openmoji", "CoOp"][4:] == ["82.00 ± 2.00", "62.00 ± 2.00", "70.60 ± 1.78", "1, 2, 3"]
+    assert rows["openmoji", "CoOp"][4:] == [
+        "82.00 ± 2.00",
+        "62.00 ± 2.00",
+        "70.60 ± 1.78",
+        "1, 2, 3",
+    ]
     assert rows["openmoji", "ZeroshotCLIP"][4:] == ["50.00", results.MISSING, results.MISSING, "1"]
     # H of the averaged base and new, per seed, not the average of H
     base, new = 83.0, 63.0
@@ -74,52 +91,156 @@ def test_files_and_picture(runs, capsys, tmp_path):
     (tmp_path / "table").mkdir()  # as in the README, where runs lie in a folder of that name
     table(capsys, runs, "--out", tmp_path / "table", "--plot", tmp_path / "table.png")
     lines = list(csv.reader((tmp_path / "table.csv").read_text().splitlines()))
-    assert lines[1:3] == [["openmoji", "ZeroshotCLIP", "openmoji", "8", "base", "50.0000", "", "1", "", "", "", ""],
-                          ["openmoji", "ZeroshotCLIP", "openmoji", "8", "new", "", "", "", "", "", "", ""]]
-    assert ["openmoji", "CraftCoOp", "openmoji", "8", "base", "84.0000", "3.0000", "1, 2, 3", "2.0000", "0.5774", "1, 2, 3", ""] in lines
+    assert lines[1:3] == [
+        ["openmoji", "ZeroshotCLIP", "openmoji", "8", "base", "50.0000", "", "1", "", "", "", ""],
+        ["openmoji", "ZeroshotCLIP", "openmoji", "8", "new", "", "", "", "", "", "", ""],
+    ]
+    assert [
+        "openmoji",
+        "CraftCoOp",
+        "openmoji",
+        "8",
+        "base",
+        "84.0000",
+        "3.0000",
+        "1, 2, 3",
+        "2.0000",
+        "0.5774",
+        "1, 2, 3",
+        "",
+    ] in lines
     tex, text = (tmp_path / "table.tex").read_text(), (tmp_path / "table.md").read_text()
-    assert r"82.00 $\pm$ 2.00" in tex and r"+2.00 $\pm$ 0.58" in tex and r"{\footnotesize cells with -- have no finished run\par}" in tex
-    assert text.startswith("| data set") and "| +2.00 ± 0.58" in text and f"\n- cells with {results.MISSING} have no finished run\n" in text
+    assert (
+        r"82.00 $\pm$ 2.00" in tex
+        and r"+2.00 $\pm$ 0.58" in tex
+        and r"{\footnotesize cells with -- have no finished run\par}" in tex
+    )
+    assert (
+        text.startswith("| data set")
+        and "| +2.00 ± 0.58" in text
+        and f"\n- cells with {results.MISSING} have no finished run\n" in text
+    )
     found = json.loads((tmp_path / "table.json").read_text())
-    row = next(row for row in found["rows"] if (row["dataset"], row["trainer"]) == ("openmoji", "CraftCoOp"))
-    assert row["cells"]["base"]["values"] == {"1": 81.0, "2": 84.0, "3": 87.0} and row["cells"]["base"]["mean"] == 84.0
-    assert row["cells"]["base"]["gain"] == {"mean": 2.0, "standard_error": pytest.approx(1 / 3 ** 0.5), "seeds": [1, 2, 3]}
-    assert [row["average_of"] for row in found["rows"] if "average_of" in row] == [["openmoji", "other"]] * 3 and found["notes"]
+    row = next(
+        row
+        for row in found["rows"]
+        if (row["dataset"], row["trainer"]) == ("openmoji", "CraftCoOp")
+    )
+    assert (
+        row["cells"]["base"]["values"] == {"1": 81.0, "2": 84.0, "3": 87.0}
+        and row["cells"]["base"]["mean"] == 84.0
+    )
+    assert row["cells"]["base"]["gain"] == {
+        "mean": 2.0,
+        "standard_error": pytest.approx(1 / 3**0.5),
+        "seeds": [1, 2, 3],
+    }
+    assert [row["average_of"] for row in found["rows"] if "average_of" in row] == [
+        ["openmoji", "other"]
+    ] * 3 and found["notes"]
     assert Image.open(tmp_path / "table.png").size[0] > 400
 
 
 def put(folder, metrics):
     folder.mkdir(parents=True)
-    (folder / "results.json").write_text(json.dumps({"complete": True, "metrics": {"test": metrics}, "config": {}}))
+    (folder / "results.json").write_text(
+        json.dumps({"complete": True, "metrics": {"test": metrics}, "config": {}})
+    )
 
 
 def report(capsys, protocol, *arguments):
     assert results.main([protocol, *map(str, arguments)]) == 0
     text = capsys.readouterr().out
-    return text, [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    return text, [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
 
 
 def test_ood_columns_and_the_gain_of_mmd_over_the_structure(tmp_path, capsys):
-    for trainer, config, more in (("CoOp", "openmoji", 0), ("CraftCoOp", "openmoji", 1), ("CraftCoOp", "openmoji_mmd", 3)):
+    for trainer, config, more in (
+        ("CoOp", "openmoji", 0),
+        ("CraftCoOp", "openmoji", 1),
+        ("CraftCoOp", "openmoji_mmd", 3),
+    ):
         for seed in (1, 2):
             for part, value in (("train", 70), ("test_line", 60), ("test_other", 50)):
-                put(tmp_path / "ood" / part / "a_to_line/shots_8" / trainer / config / f"seed{seed}", {"accuracy": value + more * seed})
-    text, lines = report(capsys, "ood", tmp_path, "--plot", tmp_path / "p.png", "--out", tmp_path / "t")
-    assert lines[0] == ["data set", "trainer", "config", "shots", "source", "line", "other", "average", "seeds"]
-    assert lines[2][:8] == ["a_to_line", "CoOp", "openmoji", "8", "70.00 ± 0.00", "60.00 ± 0.00", "50.00 ± 0.00", "55.00 ± 0.00"]
-    assert [line[:3] for line in lines[3:5]] == [["a_to_line", "CraftCoOp", "openmoji"], ["a_to_line", "CraftCoOp", "openmoji_mmd"]]
-    assert lines[-1] == ["a_to_line", "CraftCoOp openmoji_mmd", "8", "+4.50 ± 1.50", "+4.50 ± 1.50", "+4.50 ± 1.50", "+4.50 ± 1.50", "2"]
+                put(
+                    tmp_path
+                    / "ood"
+                    / part
+                    / "a_to_line/shots_8"
+                    / trainer
+                    / config
+                    / f"seed{seed}",
+                    {"accuracy": value + more * seed},
+                )
+    text, lines = report(
+        capsys, "ood", tmp_path, "--plot", tmp_path / "p.png", "--out", tmp_path / "t"
+    )
+    assert lines[0] == [
+        "data set",
+        "trainer",
+        "config",
+        "shots",
+        "source",
+        "line",
+        "other",
+        "average",
+        "seeds",
+    ]
+    assert lines[2][:8] == [
+        "a_to_line",
+        "CoOp",
+        "openmoji",
+        "8",
+        "70.00 ± 0.00",
+        "60.00 ± 0.00",
+        "50.00 ± 0.00",
+        "55.00 ± 0.00",
+    ]
+    assert [line[:3] for line in lines[3:5]] == [
+        ["a_to_line", "CraftCoOp", "openmoji"],
+        ["a_to_line", "CraftCoOp", "openmoji_mmd"],
+    ]
+    assert lines[-1] == [
+        "a_to_line",
+        "CraftCoOp openmoji_mmd",
+        "8",
+        "+4.50 ± 1.50",
+        "+4.50 ± 1.50",
+        "+4.50 ± 1.50",
+        "+4.50 ± 1.50",
+        "2",
+    ]
     assert len((tmp_path / "t_runs.csv").read_text().splitlines()) == 1 + 18
-    assert json.loads((tmp_path / "t.json").read_text())["rows"][0]["cells"]["source"]["values"] == {"1": 70.0, "2": 70.0}
+    assert json.loads((tmp_path / "t.json").read_text())["rows"][0]["cells"]["source"][
+        "values"
+    ] == {"1": 70.0, "2": 70.0}
 
 
 def test_group_columns(tmp_path, capsys):
-    put(tmp_path / "group/birds/shots_all/CoOp/cfg/seed1", {"accuracy": 90.0, "worst_group_accuracy": 60.0, "gap": 30.0, "adjusted_accuracy": 93.0})
-    put(tmp_path / "group/faces/shots_all/CoOp/cfg/seed1", {"accuracy": 80.0, "worst_group_accuracy": 50.0, "gap": 30.0})
+    put(
+        tmp_path / "group/birds/shots_all/CoOp/cfg/seed1",
+        {"accuracy": 90.0, "worst_group_accuracy": 60.0, "gap": 30.0, "adjusted_accuracy": 93.0},
+    )
+    put(
+        tmp_path / "group/faces/shots_all/CoOp/cfg/seed1",
+        {"accuracy": 80.0, "worst_group_accuracy": 50.0, "gap": 30.0},
+    )
     _, lines = report(capsys, "group", tmp_path)
     assert lines[0][3:] == ["shots", "mean", "adjusted", "worst group", "gap", "seeds"]
     assert lines[2][:8] == ["birds", "CoOp", "cfg", "all", "90.00", "93.00", "60.00", "30.00"]
-    assert lines[3][5] == results.MISSING and lines[4][:7] == ["average of 2", "CoOp", "cfg", "all", "85.00", results.MISSING, "55.00"]
+    assert lines[3][5] == results.MISSING and lines[4][:7] == [
+        "average of 2",
+        "CoOp",
+        "cfg",
+        "all",
+        "85.00",
+        results.MISSING,
+        "55.00",
+    ]
 
 
 def test_cross_dataset_domain_generalisation_and_few_shot_columns(tmp_path, capsys):
@@ -128,20 +249,49 @@ def test_cross_dataset_domain_generalisation_and_few_shot_columns(tmp_path, caps
     for target, value in (("dtd", 40.0), ("eurosat", 50.0), ("imagenet_a", 30.0)):
         put(tmp_path / f"evaluation/CoOp/vit_b16_16shots/{target}/seed1", {"accuracy": value})
     _, lines = report(capsys, "xd", tmp_path, "--shots", 16)
-    assert lines[0][4:] == ["source", "dtd", "eurosat", "average", "seeds"] and lines[2][4:] == ["86.00", "40.00", "50.00", "45.00", "1"]
+    assert lines[0][4:] == ["source", "dtd", "eurosat", "average", "seeds"] and lines[2][4:] == [
+        "86.00",
+        "40.00",
+        "50.00",
+        "45.00",
+        "1",
+    ]
     _, lines = report(capsys, "dg", tmp_path, "--shots", 16)
-    assert lines[0][4:] == ["source", "imagenet_a", "average", "seeds"] and lines[2][4:] == ["86.00", "30.00", "30.00", "1"]
+    assert lines[0][4:] == ["source", "imagenet_a", "average", "seeds"] and lines[2][4:] == [
+        "86.00",
+        "30.00",
+        "30.00",
+        "1",
+    ]
     _, lines = report(capsys, "few_shot", tmp_path)
-    assert lines[0][3:] == ["1 shots", "16 shots", "seeds"] and lines[2] == ["imagenet", "CoOp", "vit_b16", "71.00", "86.00", "1"]
+    assert lines[0][3:] == ["1 shots", "16 shots", "seeds"] and lines[2] == [
+        "imagenet",
+        "CoOp",
+        "vit_b16",
+        "71.00",
+        "86.00",
+        "1",
+    ]
 
 
 def test_ablation_rows_are_the_variants(tmp_path, capsys):
     for variant, more in (("baseline", 0), ("static", 1), ("both", 2)):
         trainer = "CoOp" if variant == "baseline" else "CraftCoOp"
-        write(tmp_path / f"ablation/{variant}/base2new", "train_base", "openmoji", trainer, 1, 80.0 + more)
+        write(
+            tmp_path / f"ablation/{variant}/base2new",
+            "train_base",
+            "openmoji",
+            trainer,
+            1,
+            80.0 + more,
+        )
         write(tmp_path / f"ablation/{variant}/base2new", "test_new", "openmoji", trainer, 1, 60.0)
     text, lines = report(capsys, "ablation", tmp_path)
-    assert [line[1:3] for line in lines[2:5]] == [["CoOp", "baseline"], ["CoOp", "static"], ["CoOp", "both"]]
+    assert [line[1:3] for line in lines[2:5]] == [
+        ["CoOp", "baseline"],
+        ["CoOp", "static"],
+        ["CoOp", "both"],
+    ]
     assert lines[-1][:4] == ["openmoji", "CoOp both", "8", "+2.00"]
     assert results.main(["base2new", str(tmp_path)]) == 2  # these are not its runs
 
@@ -153,7 +303,10 @@ def test_incomplete_unreadable_and_mixed_runs_are_named(runs, capsys):
     write(runs, "train_base", "openmoji", "CoOp", 3, 84.0, config={"OPTIM": {"LR": 1}})
     text, rows = table(capsys, runs)
     assert rows["openmoji", "CoOp"][5] == "60.00"
-    assert f"'{unfinished}' is of a run that is not complete" in text and f"'{broken}' is not readable as results" in text
+    assert (
+        f"'{unfinished}' is of a run that is not complete" in text
+        and f"'{broken}' is not readable as results" in text
+    )
     assert "CoOp/openmoji on openmoji (base) mixes 2 configurations" in text
 
 
@@ -162,33 +315,78 @@ def whole(trainer, seed, **changes):
     cfg = get_cfg_default()
     trainers.extend_cfg(cfg)
     datasets.extend_cfg(cfg)
-    merge_from_list(cfg, ["SEED", seed, "TRAINER.NAME", trainer, "DATASET.NAME", "OpenMoji", "OUTPUT_DIR", f"out/{seed}"])
-    merge_from_list(cfg, [word for key, value in changes.items() for word in (key.replace("__", "."), value)])
+    merge_from_list(
+        cfg,
+        [
+            "SEED",
+            seed,
+            "TRAINER.NAME",
+            trainer,
+            "DATASET.NAME",
+            "OpenMoji",
+            "OUTPUT_DIR",
+            f"out/{seed}",
+        ],
+    )
+    merge_from_list(
+        cfg, [word for key, value in changes.items() for word in (key.replace("__", "."), value)]
+    )
     return cfg_to_dict(cfg)
 
 
-@pytest.mark.parametrize("changes", [
-    {"LOG__WANDB": True, "LOG__WANDB_PROJECT": "mine"}, {"TRAINER__VPT__N_CTX_VISION": 99, "TRAINER__CRAFT__LAMBDA_MMD": 3.0},
-    {"USE_CUDA": False, "VERBOSE": False, "RESUME": "elsewhere", "EVAL_ONLY": True}, {"TRAIN__PRINT_FREQ": 1, "TRAIN__CHECKPOINT_FREQ": 7, "DATASET__ROOT": "~/data"},
-])
-def test_seeds_that_differ_in_what_no_result_depends_on_are_one_configuration(tmp_path, capsys, changes):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"LOG__WANDB": True, "LOG__WANDB_PROJECT": "mine"},
+        {"TRAINER__VPT__N_CTX_VISION": 99, "TRAINER__CRAFT__LAMBDA_MMD": 3.0},
+        {"USE_CUDA": False, "VERBOSE": False, "RESUME": "elsewhere", "EVAL_ONLY": True},
+        {"TRAIN__PRINT_FREQ": 1, "TRAIN__CHECKPOINT_FREQ": 7, "DATASET__ROOT": "~/data"},
+    ],
+)
+def test_seeds_that_differ_in_what_no_result_depends_on_are_one_configuration(
+    tmp_path, capsys, changes
+):
     from tools import report as page
+
     write(tmp_path, "train_base", "openmoji", "CoOp", 1, 80.0, config=whole("CoOp", 1))
     write(tmp_path, "train_base", "openmoji", "CoOp", 2, 82.0, config=whole("CoOp", 2, **changes))
     text, lines = report(capsys, "base2new", tmp_path)
     assert "mixes" not in text and lines[2][4] == "81.00 ± 1.41"
     assert page.main([str(tmp_path), "--out", str(tmp_path / "page.html")]) == 0
     text = (tmp_path / "page.html").read_text()
-    assert "seeds 1, 2</summary>" in text and "LAMBDA_MMD" not in text and "WANDB" not in text and "VPT" not in text
+    assert (
+        "seeds 1, 2</summary>" in text
+        and "LAMBDA_MMD" not in text
+        and "WANDB" not in text
+        and "VPT" not in text
+    )
 
 
-@pytest.mark.parametrize("changes", [{"TRAINER__COOP__N_CTX": 3}, {"OPTIM__LR": 0.5}, {"DATALOADER__NUM_WORKERS": 1}, {"TRAINER__CACHED_VIEWS": 2}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"TRAINER__COOP__N_CTX": 3},
+        {"OPTIM__LR": 0.5},
+        {"DATALOADER__NUM_WORKERS": 1},
+        {"TRAINER__CACHED_VIEWS": 2},
+    ],
+)
 def test_seeds_that_differ_in_what_counts_are_two_configurations(tmp_path, capsys, changes):
     first = write(tmp_path, "train_base", "openmoji", "CoOp", 1, 80.0, config=whole("CoOp", 1))
-    second = write(tmp_path, "train_base", "openmoji", "CoOp", 2, 82.0, config=whole("CoOp", 2, **changes, LOG__WANDB=True))
+    second = write(
+        tmp_path,
+        "train_base",
+        "openmoji",
+        "CoOp",
+        2,
+        82.0,
+        config=whole("CoOp", 2, **changes, LOG__WANDB=True),
+    )
     (key,) = changes
-    assert (f"note: CoOp/openmoji on openmoji (base) mixes 2 configurations, e.g. '{first}' and '{second}' ({key.replace('__', '.')}): "
-            "do not trust its mean\n") in report(capsys, "base2new", tmp_path)[0]
+    assert (
+        f"note: CoOp/openmoji on openmoji (base) mixes 2 configurations, e.g. '{first}' and '{second}' ({key.replace('__', '.')}): "
+        "do not trust its mean\n"
+    ) in report(capsys, "base2new", tmp_path)[0]
 
 
 def test_weights_are_one_configuration_by_their_content(tmp_path, capsys):
@@ -197,7 +395,15 @@ def test_weights_are_one_configuration_by_their_content(tmp_path, capsys):
 
     def said(other):
         for seed, name in ((1, "a.pt"), (2, other)):
-            write(tmp_path, "train_base", "openmoji", "CoOp", seed, 80.0, config=whole("CoOp", seed, MODEL__BACKBONE__NAME=str(tmp_path / name)))
+            write(
+                tmp_path,
+                "train_base",
+                "openmoji",
+                "CoOp",
+                seed,
+                80.0,
+                config=whole("CoOp", seed, MODEL__BACKBONE__NAME=str(tmp_path / name)),
+            )
         return "mixes" in report(capsys, "base2new", tmp_path)[0]
 
     assert said("c.pt") and not said("b.pt")
@@ -206,16 +412,36 @@ def test_weights_are_one_configuration_by_their_content(tmp_path, capsys):
 def test_a_gain_between_other_options_of_the_structure_is_named(tmp_path, capsys):
     def said(**changes):
         write(tmp_path, "train_base", "openmoji", "CoOp", 1, 80.0, config=whole("CoOp", 1))
-        write(tmp_path, "train_base", "openmoji", "CraftCoOp", 1, 81.0, config=whole("CraftCoOp", 1, **changes))
+        write(
+            tmp_path,
+            "train_base",
+            "openmoji",
+            "CraftCoOp",
+            1,
+            81.0,
+            config=whole("CraftCoOp", 1, **changes),
+        )
         return report(capsys, "base2new", tmp_path)[0]
 
-    assert "not CRAFT's alone: TRAINER.COOP.N_CTX is 3, that of the baseline 16\n" in said(TRAINER__COOP__N_CTX=3)
-    assert "not CRAFT's alone" not in said(TRAINER__CRAFT__LAMBDA_STATIC=9.0, TRAINER__VPT__N_CTX_VISION=3, LOG__WANDB=True)
+    assert "not CRAFT's alone: TRAINER.COOP.N_CTX is 3, that of the baseline 16\n" in said(
+        TRAINER__COOP__N_CTX=3
+    )
+    assert "not CRAFT's alone" not in said(
+        TRAINER__CRAFT__LAMBDA_STATIC=9.0, TRAINER__VPT__N_CTX_VISION=3, LOG__WANDB=True
+    )
 
 
 def on_data(tmp_path, data, trainer="CoOp", seed=1, **changes):
     """A run that found the data set's files with these contents; None: of an older version, which did not look."""
-    path = write(tmp_path, "train_base", "openmoji", trainer, seed, 80.0, config=whole(trainer, seed, **changes))
+    path = write(
+        tmp_path,
+        "train_base",
+        "openmoji",
+        trainer,
+        seed,
+        80.0,
+        config=whole(trainer, seed, **changes),
+    )
     if data is not None:
         path.write_text(json.dumps(json.loads(path.read_text()) | {"data": data}))
     return path
@@ -229,23 +455,40 @@ def test_seeds_on_other_lists_of_images_are_told(tmp_path, capsys):
         assert "mixes" not in report(capsys, "base2new", tmp_path)[0]
     last = on_data(tmp_path, {split: "2", picks: "9"}, seed=4, LOG__WANDB=True)
     text = report(capsys, "base2new", tmp_path)[0]
-    assert f"mixes 2 configurations, e.g. '{first}' and '{last}' ({split}): do not trust its mean\n" in text
+    assert (
+        f"mixes 2 configurations, e.g. '{first}' and '{last}' ({split}): do not trust its mean\n"
+        in text
+    )
 
 
 def test_a_gain_on_another_split_is_named(tmp_path, capsys):
     split = "split file 'x.json'"
     on_data(tmp_path, {split: "1"})
     for other, told in (("1", False), (None, False), ("2", True)):
-        on_data(tmp_path, {split: other, f"{split} of DATASET.TARGET": "3"} if other else None, "CraftCoOp")
-        assert (f"not CRAFT's alone: the {split} is not the baseline's\n" in report(capsys, "base2new", tmp_path)[0]) is told
+        on_data(
+            tmp_path,
+            {split: other, f"{split} of DATASET.TARGET": "3"} if other else None,
+            "CraftCoOp",
+        )
+        assert (
+            f"not CRAFT's alone: the {split} is not the baseline's\n"
+            in report(capsys, "base2new", tmp_path)[0]
+        ) is told
 
 
 def test_tables_of_equal_seeds_need_no_torch(tmp_path):
     for trainer in ("CoOp", "CraftCoOp"):
         for seed in (1, 2):
-            write(tmp_path, "train_base", "openmoji", trainer, seed, 80.0, config=whole(trainer, seed))
+            write(
+                tmp_path, "train_base", "openmoji", trainer, seed, 80.0, config=whole(trainer, seed)
+            )
     code = f"import sys; from tools import results; results.main(['base2new', {str(tmp_path)!r}]); sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(results.__file__).parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=Path(results.__file__).parent.parent,
+    )
     assert done.returncode == 0 and "80.00 ± 0.00" in done.stdout
 
 
@@ -253,7 +496,10 @@ def test_nothing_found(tmp_path, capsys):
     assert results.main(["base2new", str(tmp_path)]) == 2
     assert "no results.json of base2new runs below" in capsys.readouterr().err
     assert results.main(["base2new", str(tmp_path / "none")]) == 2
-    assert capsys.readouterr().err == f"error: '{tmp_path / 'none'}' is not a folder: give the output folder of the runs\n"
+    assert (
+        capsys.readouterr().err
+        == f"error: '{tmp_path / 'none'}' is not a folder: give the output folder of the runs\n"
+    )
 
 
 def test_a_thousand_runs_take_seconds(tmp_path, capsys):
@@ -270,19 +516,24 @@ def test_logs_are_read_as_the_coop_world_does(tmp_path, capsys):
     for seed, value in ((1, 80.0), (2, 84.0)):
         folder = tmp_path / "run" / f"seed{seed}"
         folder.mkdir(parents=True)
-        (folder / "log.txt").write_text(f"=> result\n* accuracy: 10.0%\nFinish training\n=> result\n* total: 8\n* accuracy: {value}%\n")
+        (folder / "log.txt").write_text(
+            f"=> result\n* accuracy: 10.0%\nFinish training\n=> result\n* total: 8\n* accuracy: {value}%\n"
+        )
     assert parse_test_res.main([str(tmp_path / "run")]) == 0
     assert "* accuracy: 82.00% +- 2.00%" in capsys.readouterr().out  # numpy.std of 80 and 84
     assert parse_test_res.main([str(tmp_path), "--multi-exp", "--ci95"]) == 0
     assert "+- 2.77%" in capsys.readouterr().out  # 1.96 * 2 / sqrt(2)
     for name in ("seed3", "seed4", ".hidden"):
         (tmp_path / "run" / name).mkdir()
-    (tmp_path / "run/seed4/log.txt").write_text("=> result\n* accuracy: 70.0%\n")  # stopped while training
+    (tmp_path / "run/seed4/log.txt").write_text(
+        "=> result\n* accuracy: 70.0%\n"
+    )  # stopped while training
     assert parse_test_res.main([str(tmp_path / "run")]) == 0
     out, err = capsys.readouterr()
     assert "over 2 run(s)" in out and err.splitlines() == [
         f"note: '{tmp_path / 'run/seed3/log.txt'}' does not count: it does not exist",
-        f"note: '{tmp_path / 'run/seed4/log.txt'}' does not count: it holds no '* accuracy' after training; for test runs give --test-log"]
+        f"note: '{tmp_path / 'run/seed4/log.txt'}' does not count: it holds no '* accuracy' after training; for test runs give --test-log",
+    ]
     shutil.rmtree(tmp_path / "run/seed3")
     shutil.rmtree(tmp_path / "run/seed4")
     (tmp_path / "run/seed1/log.txt").write_text("=> result\n* accuracy: 70.0%\n")
@@ -297,7 +548,9 @@ def test_published_numbers_stand_beside_ours_with_their_status(tmp_path, capsys)
         write(tmp_path, part, "oxford_flowers", "CoOp", 1, value)
     text, lines = report(capsys, "base2new", tmp_path)
     published = {line[1]: line for line in lines if "(published)" in line[1]}
-    assert published["CLIP (published)"][4:6] == ["72.08", "77.80"] and published["CoOp (published)"][6] not in ("", results.MISSING)
+    assert published["CLIP (published)"][4:6] == ["72.08", "77.80"] and published[
+        "CoOp (published)"
+    ][6] not in ("", results.MISSING)
     number = published["CLIP (published)"][2]
     assert f"note: {number} CoCoOp paper" in text and "not verified against its source" in text
     text, lines = report(capsys, "base2new", tmp_path, "--ours")
@@ -305,32 +558,66 @@ def test_published_numbers_stand_beside_ours_with_their_status(tmp_path, capsys)
     put(tmp_path / "imagenet/CoOp/vit_b16_16shots/seed1", {"accuracy": 71.5})
     put(tmp_path / "evaluation/CoOp/vit_b16_16shots/imagenet_sketch/seed1", {"accuracy": 47.0})
     _, lines = report(capsys, "dg", tmp_path)
-    assert [line[4:7] for line in lines if line[1] == "CLIP (published)"] == [["66.73", "46.15", results.MISSING]]  # its average is of four
+    assert [line[4:7] for line in lines if line[1] == "CLIP (published)"] == [
+        ["66.73", "46.15", results.MISSING]
+    ]  # its average is of four
 
 
 def test_published_averages_stand_beside_an_average_of_the_same_data_sets(tmp_path, capsys):
-    sets = ["imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft", "sun397", "dtd", "eurosat", "ucf101"]
+    sets = [
+        "imagenet",
+        "caltech101",
+        "oxford_pets",
+        "stanford_cars",
+        "oxford_flowers",
+        "food101",
+        "fgvc_aircraft",
+        "sun397",
+        "dtd",
+        "eurosat",
+        "ucf101",
+    ]
     for name in sets:
         for part, value in (("train_base", 90.0), ("test_new", 70.0)):
             write(tmp_path, part, name, "CoOp", 1, value)
     text, lines = report(capsys, "base2new", tmp_path, "--out", tmp_path / "t")
     average = {line[1]: line for line in lines if line[0] == "average of 11"}
-    assert average["CoOp"][4:6] == ["90.00", "70.00"] and average["PromptSRC (published)"][4:7] == ["84.26", "76.10", "79.97"]
-    assert average["VPT (deep vision prompting, 4 ctx, 5 ep) (published)"][4:6] == ["80.24", "73.43"]
+    assert average["CoOp"][4:6] == ["90.00", "70.00"] and average["PromptSRC (published)"][4:7] == [
+        "84.26",
+        "76.10",
+        "79.97",
+    ]
+    assert average["VPT (deep vision prompting, 4 ctx, 5 ep) (published)"][4:6] == [
+        "80.24",
+        "73.43",
+    ]
     for kind in ("md", "tex", "json", "csv"):  # the status is in all of them
         assert "PromptSRC README: as read in its source" in (tmp_path / f"t.{kind}").read_text()
-    row = next(row for row in json.loads((tmp_path / "t.json").read_text())["rows"] if row["trainer"] == "PromptSRC (published)" and "of 11" in row["dataset"])
+    row = next(
+        row
+        for row in json.loads((tmp_path / "t.json").read_text())["rows"]
+        if row["trainer"] == "PromptSRC (published)" and "of 11" in row["dataset"]
+    )
     assert row["published"] and row["cells"]["base"] == {"mean": 84.26}
     shutil.rmtree(tmp_path / "test_new/dtd")
     shutil.rmtree(tmp_path / "train_base/dtd")
     _, lines = report(capsys, "base2new", tmp_path)
-    assert not [line for line in lines if line[0].startswith("average") and "(published)" in line[1]]
+    assert not [
+        line for line in lines if line[0].startswith("average") and "(published)" in line[1]
+    ]
     put(tmp_path / "imagenet/CoOp/vit_b16_16shots/seed1", {"accuracy": 71.5})
     for name in sets[1:]:
         put(tmp_path / f"evaluation/CoOp/vit_b16_16shots/{name}/seed1", {"accuracy": 60.0})
     _, lines = report(capsys, "xd", tmp_path)
-    published = {line[1]: line[lines[0].index("average")] for line in lines if "(published)" in line[1]}
-    assert published == {"CoOp (published)": "63.88", "CoCoOp (published)": "65.74", "MaPLe (published)": "66.30", "PromptSRC (published)": "65.81"}
+    published = {
+        line[1]: line[lines[0].index("average")] for line in lines if "(published)" in line[1]
+    }
+    assert published == {
+        "CoOp (published)": "63.88",
+        "CoCoOp (published)": "65.74",
+        "MaPLe (published)": "66.30",
+        "PromptSRC (published)": "65.81",
+    }
 
 
 def ran_on(folder, part, dataset, total, trainer="CoOp", seed=1):
@@ -343,6 +630,7 @@ def ran_on(folder, part, dataset, total, trainer="CoOp", seed=1):
 
 def test_published_numbers_do_not_stand_beside_another_test_set(tmp_path, capsys):
     """A miniature, a part of the pictures, a split of one's own."""
+
     def published(protocol="base2new"):
         text, lines = report(capsys, protocol, tmp_path)
         return text, [(line[0], line[1], *line[4:]) for line in lines if "(published)" in line[1]]
@@ -354,7 +642,14 @@ def test_published_numbers_do_not_stand_beside_another_test_set(tmp_path, capsys
     assert {line[0] for line in lines} == {"eurosat"}
     said = "published numbers do not stand beside dtd: our runs tested {} images, and the published test set has 1,692"
     assert f"note: {said.format(94)}\n" in text and text.count("do not stand beside") == 1
-    for base, new, beside in ((864, 828, True), (864, 827, False), (864, 829, False), (864, None, True), (48, None, False), (2000, None, False)):
+    for base, new, beside in (
+        (864, 828, True),
+        (864, 827, False),
+        (864, 829, False),
+        (864, None, True),
+        (48, None, False),
+        (2000, None, False),
+    ):
         shutil.rmtree(tmp_path / "test_new/dtd", ignore_errors=True)
         ran_on(tmp_path, "train_base", "dtd", base)
         if new:
@@ -363,21 +658,46 @@ def test_published_numbers_do_not_stand_beside_another_test_set(tmp_path, capsys
         assert ({line[0] for line in lines} == {"dtd", "eurosat"}) is beside, (base, new)
         assert (said.format(f"{base + (new or 0):,}") in text) is not beside
     # Columns are data sets.
-    for place, total in (("imagenet/CoOp/vit_b16_16shots", 50000), ("evaluation/CoOp/vit_b16_16shots/dtd", 94), ("evaluation/CoOp/vit_b16_16shots/eurosat", 8100)):
+    for place, total in (
+        ("imagenet/CoOp/vit_b16_16shots", 50000),
+        ("evaluation/CoOp/vit_b16_16shots/dtd", 94),
+        ("evaluation/CoOp/vit_b16_16shots/eurosat", 8100),
+    ):
         put(tmp_path / place / "seed1", {"accuracy": 70.0, "total": total})
     text, lines = published("xd")
-    assert lines[0][2] != results.MISSING and lines[0][3] == results.MISSING and lines[0][4] != results.MISSING
+    assert (
+        lines[0][2] != results.MISSING
+        and lines[0][3] == results.MISSING
+        and lines[0][4] != results.MISSING
+    )
     assert said.format(94) in text
 
 
 def test_published_averages_do_not_stand_beside_an_average_with_a_miniature(tmp_path, capsys):
-    sets = ["imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft", "sun397", "dtd", "eurosat", "ucf101"]
+    sets = [
+        "imagenet",
+        "caltech101",
+        "oxford_pets",
+        "stanford_cars",
+        "oxford_flowers",
+        "food101",
+        "fgvc_aircraft",
+        "sun397",
+        "dtd",
+        "eurosat",
+        "ucf101",
+    ]
     for name in sets:
         for part in ("train_base", "test_new"):
-            ran_on(tmp_path, part, name, 40) if name == "sun397" else write(tmp_path, part, name, "CoOp", 1, 90.0)
+            ran_on(tmp_path, part, name, 40) if name == "sun397" else write(
+                tmp_path, part, name, "CoOp", 1, 90.0
+            )
     text, lines = report(capsys, "base2new", tmp_path)
     assert {line[0] for line in lines if "(published)" in line[1]} == set(sets) - {"sun397"}
-    assert "published numbers do not stand beside sun397: our runs tested 80 images, and the published test set has 19,850\n" in text
+    assert (
+        "published numbers do not stand beside sun397: our runs tested 80 images, and the published test set has 19,850\n"
+        in text
+    )
 
 
 def test_runs_on_different_numbers_of_images_are_named(tmp_path, capsys):
@@ -385,7 +705,9 @@ def test_runs_on_different_numbers_of_images_are_named(tmp_path, capsys):
     ran_on(tmp_path, "train_base", "own", 60, trainer="CraftCoOp")
     ran_on(tmp_path, "test_new", "own", 50)
     text, _ = report(capsys, "base2new", tmp_path)
-    assert ("note: own (base) was tested on different numbers of images (50 by CoOp/openmoji, 60 by CraftCoOp/openmoji): do not compare them\n") in text
+    assert (
+        "note: own (base) was tested on different numbers of images (50 by CoOp/openmoji, 60 by CraftCoOp/openmoji): do not compare them\n"
+    ) in text
     assert "own (new)" not in text
 
 
@@ -398,45 +720,86 @@ def test_averages_over_different_data_sets_are_told_apart_and_not_paired(runs, c
                 write(runs, part, "third", trainer, seed, 20.0)
     text, lines = report(capsys, "base2new", runs)
     averaged = {(line[0], line[1]): line for line in lines if line[0].startswith("average")}
-    assert set(averaged) == {("average of 3", "CoOp"), ("average of 2 of 3", "CraftCoOp"), ("average of 2 of 3", "ZeroshotCLIP")}
-    gain = next(line for line in lines[lines.index(averaged["average of 2 of 3", "CraftCoOp"]):] if line[0] == "average of 2 of 3" and line[2] == "8")
+    assert set(averaged) == {
+        ("average of 3", "CoOp"),
+        ("average of 2 of 3", "CraftCoOp"),
+        ("average of 2 of 3", "ZeroshotCLIP"),
+    }
+    gain = next(
+        line
+        for line in lines[lines.index(averaged["average of 2 of 3", "CraftCoOp"]) :]
+        if line[0] == "average of 2 of 3" and line[2] == "8"
+    )
     assert gain[3:6] == [results.MISSING] * 3
     assert "note: the average of CraftCoOp/openmoji is without other\n" in text
     # As many, but others: no pair either.
     shutil.rmtree(runs / "train_base/third/shots_8/CoOp")
     shutil.rmtree(runs / "test_new/third/shots_8/CoOp")
     text, lines = report(capsys, "base2new", runs)
-    assert {line[0] for line in lines if line[1] == "CoOp" and line[0].startswith("average")} == {"average of 2 of 3"}
-    assert [line[3:6] for line in lines if line[0] == "average of 2 of 3" and line[2] == "8" and line[1] == "CraftCoOp"] == [[results.MISSING] * 3]
+    assert {line[0] for line in lines if line[1] == "CoOp" and line[0].startswith("average")} == {
+        "average of 2 of 3"
+    }
+    assert [
+        line[3:6]
+        for line in lines
+        if line[0] == "average of 2 of 3" and line[2] == "8" and line[1] == "CraftCoOp"
+    ] == [[results.MISSING] * 3]
 
 
 def test_an_average_over_targets_is_of_all_that_the_table_has(tmp_path, capsys):
-    for trainer, targets in (("CoOp", {"dtd": 40.0, "eurosat": 50.0}), ("CraftCoOp", {"eurosat": 60.0})):
+    for trainer, targets in (
+        ("CoOp", {"dtd": 40.0, "eurosat": 50.0}),
+        ("CraftCoOp", {"eurosat": 60.0}),
+    ):
         put(tmp_path / f"imagenet/{trainer}/vit_b16_16shots/seed1", {"accuracy": 70.0})
         for target, value in targets.items():
-            put(tmp_path / f"evaluation/{trainer}/vit_b16_16shots/{target}/seed1", {"accuracy": value})
+            put(
+                tmp_path / f"evaluation/{trainer}/vit_b16_16shots/{target}/seed1",
+                {"accuracy": value},
+            )
     _, lines = report(capsys, "xd", tmp_path, "--ours")
-    assert lines[2][4:8] == ["70.00", "40.00", "50.00", "45.00"] and lines[3][4:8] == ["70.00", results.MISSING, "60.00", results.MISSING]
+    assert lines[2][4:8] == ["70.00", "40.00", "50.00", "45.00"] and lines[3][4:8] == [
+        "70.00",
+        results.MISSING,
+        "60.00",
+        results.MISSING,
+    ]
     assert lines[-1][3:7] == ["+0.00", results.MISSING, "+10.00", results.MISSING]
 
 
 def test_seeds_that_differ_between_columns_are_told(runs, capsys):
     shutil.rmtree(runs / "test_new/openmoji/shots_8/CraftCoOp/openmoji/seed2")
     text, lines = report(capsys, "base2new", runs)
-    assert next(line[-1] for line in lines if line[:2] == ["openmoji", "CraftCoOp"]) == "base 1, 2, 3; new, H 1, 3"
-    assert "note: CraftCoOp/openmoji on openmoji has no seed 2 of new, which other rows have\n" in text
-    assert [line[-1] for line in lines if line[0] == "openmoji" and line[1] == "CraftCoOp"][-1] == "base 3; new, H 2"
-    assert [line[-1] for line in lines if line[0] == "average of 2" and line[1] == "CraftCoOp"] == ["base 1, 2, 3; new, H 1, 3", "base 3; new, H 2"]
+    assert (
+        next(line[-1] for line in lines if line[:2] == ["openmoji", "CraftCoOp"])
+        == "base 1, 2, 3; new, H 1, 3"
+    )
+    assert (
+        "note: CraftCoOp/openmoji on openmoji has no seed 2 of new, which other rows have\n" in text
+    )
+    assert [line[-1] for line in lines if line[0] == "openmoji" and line[1] == "CraftCoOp"][
+        -1
+    ] == "base 3; new, H 2"
+    assert [line[-1] for line in lines if line[0] == "average of 2" and line[1] == "CraftCoOp"] == [
+        "base 1, 2, 3; new, H 1, 3",
+        "base 3; new, H 2",
+    ]
     # H of the average is of the seeds that it has: base (81 + 87 + 87 + 93) / 4, new (60 + 62 + 66 + 68) / 4
     h = next(line[6] for line in lines if line[0] == "average of 2" and line[1] == "CraftCoOp")
     assert float(h.split(" ± ")[0]) == pytest.approx(2 * 87 * 64 / (87 + 64), abs=0.005)
 
 
 def test_tests_of_other_epochs_than_the_trained_model_s_are_named(tmp_path, capsys):
-    for part, more in (("train_base", {"epochs": 50, "loaded": None, "deployed": "last_step"}), ("test_new", {"loaded": {"model_dir": "../x", "epoch": 2}})):
+    for part, more in (
+        ("train_base", {"epochs": 50, "loaded": None, "deployed": "last_step"}),
+        ("test_new", {"loaded": {"model_dir": "../x", "epoch": 2}}),
+    ):
         path = write(tmp_path, part, "openmoji", "CoOp", 1, 80.0)
         path.write_text(json.dumps(json.loads(path.read_text()) | more))
-    assert "CoOp/openmoji on openmoji, seed 1, mixes tests of the model's epochs 2 and 50: do not compare" in report(capsys, "base2new", tmp_path)[0]
+    assert (
+        "CoOp/openmoji on openmoji, seed 1, mixes tests of the model's epochs 2 and 50: do not compare"
+        in report(capsys, "base2new", tmp_path)[0]
+    )
 
 
 def drawn(monkeypatch, rows, columns, path):
@@ -444,7 +807,11 @@ def drawn(monkeypatch, rows, columns, path):
     kinds = []
     for name in ("_bars", "_points", "_curves"):
         function = getattr(plots, name)
-        monkeypatch.setattr(plots, name, lambda *a, name=name, function=function: (kinds.append(name), function(*a))[1])
+        monkeypatch.setattr(
+            plots,
+            name,
+            lambda *a, name=name, function=function: (kinds.append(name), function(*a))[1],
+        )
     plots.plot(rows, columns, path)
     assert Image.open(path).size[0] > 300
     return kinds[0]
@@ -452,32 +819,81 @@ def drawn(monkeypatch, rows, columns, path):
 
 def test_a_picture_is_of_the_kind_that_suits_the_table(tmp_path, monkeypatch):
     def rows(count, columns, shots="8"):
-        return [protocols.Row("a_set", f"{craft}{name}", "cfg", shots, {column: {1: 50.0 + i, 2: 51.0} for column in columns})
-                for i in range(count // 2) for name in [f"Method{i}"] for craft in ("", "Craft")]
+        return [
+            protocols.Row(
+                "a_set",
+                f"{craft}{name}",
+                "cfg",
+                shots,
+                {column: {1: 50.0 + i, 2: 51.0} for column in columns},
+            )
+            for i in range(count // 2)
+            for name in [f"Method{i}"]
+            for craft in ("", "Craft")
+        ]
 
-    assert drawn(monkeypatch, rows(4, ["base", "new"]), ["base", "new", "H"], tmp_path / "bars.png") == "_bars"
-    assert drawn(monkeypatch, rows(30, ["base", "new"]), ["base", "new", "H"], tmp_path / "points.png") == "_points"
-    assert drawn(monkeypatch, rows(4, ["1 shots", "4 shots"], ""), ["1 shots", "4 shots"], tmp_path / "curves.png") == "_curves"
+    assert (
+        drawn(monkeypatch, rows(4, ["base", "new"]), ["base", "new", "H"], tmp_path / "bars.png")
+        == "_bars"
+    )
+    assert (
+        drawn(monkeypatch, rows(30, ["base", "new"]), ["base", "new", "H"], tmp_path / "points.png")
+        == "_points"
+    )
+    assert (
+        drawn(
+            monkeypatch,
+            rows(4, ["1 shots", "4 shots"], ""),
+            ["1 shots", "4 shots"],
+            tmp_path / "curves.png",
+        )
+        == "_curves"
+    )
     mixed = rows(2, ["base"]) + rows(2, ["base"], "16")
-    assert set(plots.colours(mixed)) == {f"{name} ({shots} shots)" for name in ("Method0", "CraftMethod0") for shots in (8, 16)}
+    assert set(plots.colours(mixed)) == {
+        f"{name} ({shots} shots)" for name in ("Method0", "CraftMethod0") for shots in (8, 16)
+    }
 
 
-MALFORMED = {"list": "[]", "nothing": "", "no config": {"config": None}, "config": {"config": [1]}, "group": {"config": {"TRAIN": 3}},
-             "large": {"metrics": {"test": {"accuracy": 10**400}}}, "deep": "[" * 100_000,
-             "accuracy": {"metrics": {"test": {"accuracy": float("nan")}}}, "text": {"metrics": {"test": {"accuracy": "80"}}}, "no test": {"metrics": {}},
-             "metrics": {"metrics": None}, "time": {"started": 5}, "seconds": {"wall_time_s": "1"}, "complete": {"complete": 1}, "loaded": {"loaded": "x"},
-             "test": {"metrics": {"test": [80]}}, "epoch": {"loaded": {"model_dir": "x", "epoch": [1]}}, "folder": {"loaded": {"model_dir": 5}},
-             "trainer": {"config": {"TRAINER": {"NAME": 5}}}, "seed": {"seed": [1]}}
+MALFORMED = {
+    "list": "[]",
+    "nothing": "",
+    "no config": {"config": None},
+    "config": {"config": [1]},
+    "group": {"config": {"TRAIN": 3}},
+    "large": {"metrics": {"test": {"accuracy": 10**400}}},
+    "deep": "[" * 100_000,
+    "accuracy": {"metrics": {"test": {"accuracy": float("nan")}}},
+    "text": {"metrics": {"test": {"accuracy": "80"}}},
+    "no test": {"metrics": {}},
+    "metrics": {"metrics": None},
+    "time": {"started": 5},
+    "seconds": {"wall_time_s": "1"},
+    "complete": {"complete": 1},
+    "loaded": {"loaded": "x"},
+    "test": {"metrics": {"test": [80]}},
+    "epoch": {"loaded": {"model_dir": "x", "epoch": [1]}},
+    "folder": {"loaded": {"model_dir": 5}},
+    "trainer": {"config": {"TRAINER": {"NAME": 5}}},
+    "seed": {"seed": [1]},
+}
 
 
 @pytest.mark.parametrize("case", MALFORMED)
 def test_malformed_results_are_named_and_all_else_is_shown(runs, capsys, tmp_path, case):
     from tools import report as page
+
     path = write(runs, "test_new", "openmoji", "CoOp", 2, 99.0)
     change = MALFORMED[case]
-    path.write_text(change if isinstance(change, str) else json.dumps(json.loads(path.read_text()) | change))
+    path.write_text(
+        change if isinstance(change, str) else json.dumps(json.loads(path.read_text()) | change)
+    )
     text, rows = table(capsys, runs)
-    assert rows["openmoji", "CoOp"][5].startswith("61.00") and f"note: '{path}' " in text and "run it again" in text
+    assert (
+        rows["openmoji", "CoOp"][5].startswith("61.00")
+        and f"note: '{path}' " in text
+        and "run it again" in text
+    )
     assert page.main([str(runs), "--out", str(tmp_path / "page.html")]) == 0
     assert str(path) in (tmp_path / "page.html").read_text()
 
@@ -490,45 +906,77 @@ def test_where_the_folder_lies_does_not_matter_and_nothing_is_counted_twice(tmp_
     (tmp_path / "link").symlink_to(top)
     (top / "base2new/circle").symlink_to(top)
     for folder in (top, top / "base2new", top / "base2new/train_base/openmoji", tmp_path / "link"):
-        assert report(capsys, "base2new", folder)[1][2][:5] == ["openmoji", "CoOp", "openmoji", "8", "85.00 ± 7.07"]
+        assert report(capsys, "base2new", folder)[1][2][:5] == [
+            "openmoji",
+            "CoOp",
+            "openmoji",
+            "8",
+            "85.00 ± 7.07",
+        ]
     for folder in (top, top / "ablation"):
-        assert report(capsys, "ablation", folder)[1][2][:5] == ["openmoji", "CoOp", "baseline", "8", "86.00 ± 7.07"]
+        assert report(capsys, "ablation", folder)[1][2][:5] == [
+            "openmoji",
+            "CoOp",
+            "baseline",
+            "8",
+            "86.00 ± 7.07",
+        ]
     other = write(tmp_path / "more/base2new", "train_base", "openmoji", "CoOp", 2, 10.0)
     text, lines = report(capsys, "base2new", top, tmp_path / "more")
     assert lines[2][4] == "85.00 ± 7.07"
-    assert f"note: '{other}' is left out: seed 2 of CoOp/openmoji on openmoji (base) is in another folder, too; give one of them\n" in text
+    assert (
+        f"note: '{other}' is left out: seed 2 of CoOp/openmoji on openmoji (base) is in another folder, too; give one of them\n"
+        in text
+    )
 
 
 def test_places_that_cannot_be_written_to(runs, capsys, tmp_path):
     from tools import report as page
+
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
 
     def said(tool, *more) -> str:
-        assert tool.main([*(["base2new"] if tool is results else []), str(runs), *map(str, more)]) == 2
+        assert (
+            tool.main([*(["base2new"] if tool is results else []), str(runs), *map(str, more)]) == 2
+        )
         (line,) = capsys.readouterr().err.splitlines()
         return line
 
     (tmp_path / "t.md").mkdir()
     assert "a folder: give the name of a file" in said(results, "--out", tmp_path / "t")
     for tool, name in ((results, "t"), (page, "t.html")):
-        assert said(tool, "--out", tmp_path / "file" / name).startswith(f"error: '{tmp_path / 'file/t'}") and "choose another --out" in said(
-            tool, "--out", tmp_path / "file" / name)
+        assert said(tool, "--out", tmp_path / "file" / name).startswith(
+            f"error: '{tmp_path / 'file/t'}"
+        ) and "choose another --out" in said(tool, "--out", tmp_path / "file" / name)
         assert said(tool, "--out", "") == "error: --out is '.', a folder: give the name of a file"
     assert "a folder: give the name of a file" in said(page, "--out", tmp_path / "folder")
-    assert said(results, "--plot", "x.foo") == "error: --plot is 'x.foo': give a name that ends in .png, .pdf, .svg, .jpg"
+    assert (
+        said(results, "--plot", "x.foo")
+        == "error: --plot is 'x.foo': give a name that ends in .png, .pdf, .svg, .jpg"
+    )
     assert "choose another --plot" in said(results, "--plot", tmp_path / "file/p.png")
-    assert said(page, "--figures", tmp_path / "none.png", "--out", tmp_path / "p.html").endswith("which is no PNG file: give those of tools.figures")
+    assert said(page, "--figures", tmp_path / "none.png", "--out", tmp_path / "p.html").endswith(
+        "which is no PNG file: give those of tools.figures"
+    )
 
 
 def test_nobody_reads_on(runs):
     command = f"{sys.executable} -c 'import sys; from tools import results; sys.exit(results.main(sys.argv[1:]))' base2new {runs}"
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command} | true"], capture_output=True, text=True, cwd=Path(results.__file__).parent.parent)
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} | true"],
+        capture_output=True,
+        text=True,
+        cwd=Path(results.__file__).parent.parent,
+    )
     assert done.stderr == "" and done.returncode in (0, 141)
 
 
 def test_the_gain_of_h_on_an_average_is_the_difference_of_the_table_s(tmp_path, capsys):
-    values = {"CoOp": {1: (90.0, 10.0), 2: (50.0, 50.0)}, "CraftCoOp": {1: (60.0, 60.0), 2: (90.0, 20.0)}}
+    values = {
+        "CoOp": {1: (90.0, 10.0), 2: (50.0, 50.0)},
+        "CraftCoOp": {1: (60.0, 60.0), 2: (90.0, 20.0)},
+    }
     for dataset in ("a", "b"):
         for trainer, seeds in values.items():
             for seed, pair in seeds.items():
@@ -536,14 +984,29 @@ def test_the_gain_of_h_on_an_average_is_the_difference_of_the_table_s(tmp_path, 
                     write(tmp_path, part, dataset, trainer, seed, value)
     _, lines = report(capsys, "base2new", tmp_path)
     theirs, ours, gain = (line for line in lines if line[0] == "average of 2")
-    assert theirs[6].startswith("42.00") and ours[6].startswith("52.17") and gain[5].startswith("+10.17")
+    assert (
+        theirs[6].startswith("42.00")
+        and ours[6].startswith("52.17")
+        and gain[5].startswith("+10.17")
+    )
 
 
 def test_a_gain_between_other_settings_is_named(tmp_path, capsys):
     for trainer, epochs in (("CoOp", 50), ("CraftCoOp", 1)):
-        write(tmp_path, "train_base", "openmoji", trainer, 1, 80.0, config={"OPTIM": {"MAX_EPOCH": epochs}, "TRAINER": {"NAME": trainer}})
+        write(
+            tmp_path,
+            "train_base",
+            "openmoji",
+            trainer,
+            1,
+            80.0,
+            config={"OPTIM": {"MAX_EPOCH": epochs}, "TRAINER": {"NAME": trainer}},
+        )
     text, _ = report(capsys, "base2new", tmp_path)
-    assert "note: the gain of CraftCoOp/openmoji on openmoji is not CRAFT's alone: OPTIM.MAX_EPOCH is 1, that of the baseline 50\n" in text
+    assert (
+        "note: the gain of CraftCoOp/openmoji on openmoji is not CRAFT's alone: OPTIM.MAX_EPOCH is 1, that of the baseline 50\n"
+        in text
+    )
 
 
 def test_a_row_without_an_average_and_a_seed_in_the_wrong_folder_are_named(runs, capsys):
@@ -551,7 +1014,10 @@ def test_a_row_without_an_average_and_a_seed_in_the_wrong_folder_are_named(runs,
     path = write(runs, "train_base", "third", "CoOp", 2, 20.0)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": 1}))
     text, _ = table(capsys, runs)
-    assert "note: VPT/openmoji has no average: it is on third only, other rows are on openmoji, other, too\n" in text
+    assert (
+        "note: VPT/openmoji has no average: it is on third only, other rows are on openmoji, other, too\n"
+        in text
+    )
     assert f"note: '{path}' is of seed 1, not of the one that its folder says" in text
 
 
@@ -561,27 +1027,89 @@ def test_special_signs_of_latex():
 
 def test_a_report_page_holds_everything_in_one_file(tmp_path, capsys):
     from tools import report as page
+
     for trainer, more in (("CoOp", 0), ("CraftCoOp", 2)):
         for seed in (1, 2):
             for part, value in (("train_base", 80), ("test_new", 60)):
-                write(tmp_path / "out", part, "openmoji", trainer, seed, value + more + seed, config={"OPTIM": {"LR": 0.1}, "TRAINER": {"NAME": trainer}})
+                write(
+                    tmp_path / "out",
+                    part,
+                    "openmoji",
+                    trainer,
+                    seed,
+                    value + more + seed,
+                    config={"OPTIM": {"LR": 0.1}, "TRAINER": {"NAME": trainer}},
+                )
     Image.new("RGB", (30, 20), "red").save(tmp_path / "tsne.png")
-    assert page.main([str(tmp_path / "out"), "--out", str(tmp_path / "page.html"), "--figures", str(tmp_path / "tsne.png")]) == 0
+    assert (
+        page.main(
+            [
+                str(tmp_path / "out"),
+                "--out",
+                str(tmp_path / "page.html"),
+                "--figures",
+                str(tmp_path / "tsne.png"),
+            ]
+        )
+        == 0
+    )
     text = (tmp_path / "page.html").read_text()
-    assert "81.50 ± 0.71" in text and "+2.00 ± 0.00" in text and text.count("data:image/png;base64,") == 2
-    assert "http://" not in text and "https://" not in text and "src=\"data:" in text  # nothing is fetched
+    assert (
+        "81.50 ± 0.71" in text
+        and "+2.00 ± 0.00" in text
+        and text.count("data:image/png;base64,") == 2
+    )
+    assert (
+        "http://" not in text and "https://" not in text and 'src="data:' in text
+    )  # nothing is fetched
     assert "LR: 0.1" in text and "Gain of CRAFT" in text
-    assert page.cell("-5.00 ± 1.00", "gap", 3) == '<td class="up">-5.00 ± 1.00</td>'  # a smaller gap is a gain
-    assert 'class="down"' in page.cell("-5.00 ± 1.00", "base", 3) and "class" not in page.cell("-5.00 ± 3.00", "base", 3)
+    assert (
+        page.cell("-5.00 ± 1.00", "gap", 3) == '<td class="up">-5.00 ± 1.00</td>'
+    )  # a smaller gap is a gain
+    assert 'class="down"' in page.cell("-5.00 ± 1.00", "base", 3) and "class" not in page.cell(
+        "-5.00 ± 3.00", "base", 3
+    )
     # Of three seeds a gain has to be 4.30 standard errors, of ten 2.26.
-    assert "class" not in page.cell("-4.20 ± 1.00", "base", 3) and "class" in page.cell("-4.20 ± 1.00", "base", 10)
-    assert "class" not in page.cell("-9.00 ± 1.00", "base", 1) and "class" not in page.cell("-9.00 ± 1.00", "base")
+    assert "class" not in page.cell("-4.20 ± 1.00", "base", 3) and "class" in page.cell(
+        "-4.20 ± 1.00", "base", 10
+    )
+    assert "class" not in page.cell("-9.00 ± 1.00", "base", 1) and "class" not in page.cell(
+        "-9.00 ± 1.00", "base"
+    )
     runs = tmp_path / "more"
-    (trained,) = [write(runs, "train_base", "openmoji", "CoOp", 1, 80.0, config={"OPTIM": {"LR": 0.1}, "DATASET": {"SUBSAMPLE_CLASSES": "base"}})]
-    tested = write(runs, "test_new", "openmoji", "CoOp", 1, 60.0, config={"OPTIM": {"LR": 0.1}, "DATASET": {"SUBSAMPLE_CLASSES": "new"}})
+    (trained,) = [
+        write(
+            runs,
+            "train_base",
+            "openmoji",
+            "CoOp",
+            1,
+            80.0,
+            config={"OPTIM": {"LR": 0.1}, "DATASET": {"SUBSAMPLE_CLASSES": "base"}},
+        )
+    ]
+    tested = write(
+        runs,
+        "test_new",
+        "openmoji",
+        "CoOp",
+        1,
+        60.0,
+        config={"OPTIM": {"LR": 0.1}, "DATASET": {"SUBSAMPLE_CLASSES": "new"}},
+    )
     there = os.path.relpath(trained.parent, tested.parent)
-    tested.write_text(json.dumps(json.loads(tested.read_text()) | {"loaded": {"model_dir": there, "epoch": 3}}))
-    write(runs / "long/base2new", "train_base", "openmoji", "CoOp", 1, 80.0, config={"OPTIM": {"LR": 0.9}})
+    tested.write_text(
+        json.dumps(json.loads(tested.read_text()) | {"loaded": {"model_dir": there, "epoch": 3}})
+    )
+    write(
+        runs / "long/base2new",
+        "train_base",
+        "openmoji",
+        "CoOp",
+        1,
+        80.0,
+        config={"OPTIM": {"LR": 0.9}},
+    )
     assert page.main([str(runs), "--out", str(tmp_path / "more.html")]) == 0
     text = (tmp_path / "more.html").read_text()
     assert text.count("<summary>") == 1 + 3 and "LR: 0.9" in text and text.count("LR: 0.1") == 1
@@ -589,7 +1117,9 @@ def test_a_report_page_holds_everything_in_one_file(tmp_path, capsys):
     assert page.main([str(tmp_path / "none"), "--out", str(tmp_path / "x.html")]) == 2
     (tmp_path / "empty").mkdir()
     assert page.main([str(tmp_path / "empty"), "--out", str(tmp_path / "x.html")]) == 2
-    assert "holds no finished runs" in capsys.readouterr().err and not (tmp_path / "x.html").exists()
+    assert (
+        "holds no finished runs" in capsys.readouterr().err and not (tmp_path / "x.html").exists()
+    )
 
 
 class Page(HTMLParser):
@@ -612,8 +1142,15 @@ class Page(HTMLParser):
 def test_nothing_in_a_report_page_is_taken_for_html(tmp_path):
     """Names of folders, trainers and configs, values, notes, numbers and titles of pictures."""
     from tools import report as page
+
     evil = "<b>x&amp;'\"<script>alert(1)<"
-    assert Page(page.table([evil], [[evil]])).tags == {"div": 1, "table": 1, "tr": 2, "th": 1, "td": 1}
+    assert Page(page.table([evil], [[evil]])).tags == {
+        "div": 1,
+        "table": 1,
+        "tr": 2,
+        "th": 1,
+        "td": 1,
+    }
     for column in ("base", "data set"):
         for gain in (False, True):
             found = Page(page.cell(evil, column, gain))
@@ -624,7 +1161,12 @@ def test_nothing_in_a_report_page_is_taken_for_html(tmp_path):
         for trainer in ("CoOp", "CraftCoOp"):
             config = {"OPTIM": {"LR": name}, "TRAINER": {"NAME": trainer}}
             path = write(runs, "train_base", name, trainer, 1, 80.0, config=config)
-            path.write_text(json.dumps(json.loads(path.read_text()) | {"device": name, "versions": {name: name}, "started": name}))
+            path.write_text(
+                json.dumps(
+                    json.loads(path.read_text())
+                    | {"device": name, "versions": {name: name}, "started": name}
+                )
+            )
             path.parent.parent.rename(path.parent.parent.with_name(f"c{name}"))
         write(runs, "train_base", name, "CoOp", 2, 80.0).write_text("{")  # a note with the path
         drawn = tmp_path / str(number) / f"{name}.png"
@@ -633,24 +1175,38 @@ def test_nothing_in_a_report_page_is_taken_for_html(tmp_path):
         assert page.main([str(runs), "--out", str(out), "--figures", str(drawn)]) == 0
         found = Page(out.read_text())
         tags.append(found.tags)
-        assert "".join(found.texts).count(name) >= 8 and found.pictures == ["Base to new classes", name]
+        assert "".join(found.texts).count(name) >= 8 and found.pictures == [
+            "Base to new classes",
+            name,
+        ]
     assert tags[0] == tags[1]
 
 
-@pytest.mark.parametrize(("trainer", "option", "others"), [
-    ("ZeroshotCLIP2", ("TRAINER.ZSCLIP2.TEMPLATES", "eighty"), ("COOP", "CRAFT")),
-    ("ZeroshotCLIP", None, ("ZSCLIP2", "COOP", "CRAFT")),
-    ("CraftPromptSRC", ("TRAINER.CRAFT.TEXT_SAMPLES", "template"), ("COOP", "ZSCLIP2")),
-    ("CraftPromptSRC", ("TRAINER.PROMPTSRC.GPA_MEAN", 7), ("IVLP",)),
-])
-def test_the_report_shows_the_options_that_a_trainer_reads_and_no_others(tmp_path, trainer, option, others):
+@pytest.mark.parametrize(
+    ("trainer", "option", "others"),
+    [
+        ("ZeroshotCLIP2", ("TRAINER.ZSCLIP2.TEMPLATES", "eighty"), ("COOP", "CRAFT")),
+        ("ZeroshotCLIP", None, ("ZSCLIP2", "COOP", "CRAFT")),
+        ("CraftPromptSRC", ("TRAINER.CRAFT.TEXT_SAMPLES", "template"), ("COOP", "ZSCLIP2")),
+        ("CraftPromptSRC", ("TRAINER.PROMPTSRC.GPA_MEAN", 7), ("IVLP",)),
+    ],
+)
+def test_the_report_shows_the_options_that_a_trainer_reads_and_no_others(
+    tmp_path, trainer, option, others
+):
     from tools import report as page
+
     config = whole(trainer, 1, **({option[0].replace(".", "__"): option[1]} if option else {}))
     write(tmp_path, "train_base", "openmoji", trainer, 1, 80.0, config=config)
     assert page.main([str(tmp_path), "--out", str(tmp_path / "page.html")]) == 0
     (text,) = re.findall("<pre>(.*?)</pre>", (tmp_path / "page.html").read_text(), re.DOTALL)
     found = yaml.safe_load(html.unescape(text))
-    assert not set(others) & found["TRAINER"].keys() and "SEED" not in found and "OUTPUT_DIR" not in found and found["OPTIM"]["MAX_EPOCH"] == 10
+    assert (
+        not set(others) & found["TRAINER"].keys()
+        and "SEED" not in found
+        and "OUTPUT_DIR" not in found
+        and found["OPTIM"]["MAX_EPOCH"] == 10
+    )
     if option:
         _, node, key = option[0].split(".")
         assert found["TRAINER"][node][key] == option[1]
@@ -660,7 +1216,11 @@ def test_failed_jobs_are_in_the_report(runs, tmp_path, capsys):
     """Those that a sweep marked and that nobody has run since."""
     from tools import launchers
     from tools import report as page
-    places = {name: tmp_path / "test_new/openmoji/shots_8/VPT/openmoji" / name for name in ("seed1", "seed2", "seed3", "seed4", "seed5", "<seed6>")}
+
+    places = {
+        name: tmp_path / "test_new/openmoji/shots_8/VPT/openmoji" / name
+        for name in ("seed1", "seed2", "seed3", "seed4", "seed5", "<seed6>")
+    }
     done = {"complete": True, "metrics": {"test": {"accuracy": 1.0}}, "config": {}}
     launchers.mark(places["seed1"], "failed", error="out of <b>memory</b>", attempts=2)
     launchers.mark(places["seed2"], "running", pid=1, host="x", slurm="")  # nobody holds its lock
@@ -672,14 +1232,32 @@ def test_failed_jobs_are_in_the_report(runs, tmp_path, capsys):
     assert page.main([str(tmp_path), "--out", str(tmp_path / "page.html")]) == 0
     text = (tmp_path / "page.html").read_text()
     below = "test_new/openmoji/shots_8/VPT/openmoji/"
-    failed = text[text.index("<h2 id=failed>"):text.index("<h2 id=how>")]
-    assert f'<td class="text">{below}seed1</td><td class="text">out of &lt;b&gt;memory&lt;/b&gt;</td>' in failed and "3 jobs of sweeps" in failed
-    assert f"{below}seed2</td>" in failed and failed.count("ended without a word") == 2 and f"{below}&lt;seed6&gt;</td>" in failed
-    assert not [name for name in ("seed3", "seed4", "seed5") if f"{below}{name}" in failed] and "<a href='#failed'>" in text
+    failed = text[text.index("<h2 id=failed>") : text.index("<h2 id=how>")]
+    assert (
+        f'<td class="text">{below}seed1</td><td class="text">out of &lt;b&gt;memory&lt;/b&gt;</td>'
+        in failed
+        and "3 jobs of sweeps" in failed
+    )
+    assert (
+        f"{below}seed2</td>" in failed
+        and failed.count("ended without a word") == 2
+        and f"{below}&lt;seed6&gt;</td>" in failed
+    )
+    assert (
+        not [name for name in ("seed3", "seed4", "seed5") if f"{below}{name}" in failed]
+        and "<a href='#failed'>" in text
+    )
     # Where everything failed, that is what there is to show.
     alone = tmp_path / "alone"
-    launchers.mark(alone / "base2new/train_base/openmoji/shots_8/CoOp/openmoji/seed1", "failed", error="no space")
-    assert page.main([str(alone), "--out", str(tmp_path / "alone.html")]) == 0 and "no space" in (tmp_path / "alone.html").read_text()
+    launchers.mark(
+        alone / "base2new/train_base/openmoji/shots_8/CoOp/openmoji/seed1",
+        "failed",
+        error="no space",
+    )
+    assert (
+        page.main([str(alone), "--out", str(tmp_path / "alone.html")]) == 0
+        and "no space" in (tmp_path / "alone.html").read_text()
+    )
     shutil.rmtree(alone)
     alone.mkdir()
     assert page.main([str(runs / "train_base"), "--out", str(tmp_path / "none.html")]) == 0

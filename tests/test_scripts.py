@@ -16,8 +16,13 @@ SCRIPTS = sorted((ROOT / "scripts").glob("*.sh")) + [ROOT / ".ci/run"]
 
 
 def bash(*arguments, cwd=ROOT, **env):
-    return subprocess.run(["bash", *map(str, arguments)], cwd=cwd, env={**os.environ, **{k: str(v) for k, v in env.items()}},
-                          capture_output=True, text=True)
+    return subprocess.run(
+        ["bash", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **{k: str(v) for k, v in env.items()}},
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
@@ -28,11 +33,17 @@ def test_syntax(path):
         assert found.returncode == 0, found.stdout
 
 
-@pytest.mark.parametrize("name", [path.name for path in SCRIPTS if path.name.endswith(("_train.sh", "_test.sh"))] + ["few_shot.sh", "ablation.sh"])
+@pytest.mark.parametrize(
+    "name",
+    [path.name for path in SCRIPTS if path.name.endswith(("_train.sh", "_test.sh"))]
+    + ["few_shot.sh", "ablation.sh"],
+)
 def test_too_few_arguments_print_the_usage(name):
     done = bash(ROOT / "scripts" / name, "openmoji", "CoOp")
     assert done.returncode == 2 and f"usage: {name} DATASET TRAINER CFG SEED" in done.stderr
-    assert ("SHOTS (a number or all, default 1 2 4 8 16, several in one go)" in done.stderr) == (name == "few_shot.sh")
+    assert ("SHOTS (a number or all, default 1 2 4 8 16, several in one go)" in done.stderr) == (
+        name == "few_shot.sh"
+    )
 
 
 @pytest.mark.parametrize("name", ["ood_train.sh", "ood_test.sh"])
@@ -41,13 +52,26 @@ def test_a_target_is_needed(name):
     assert done.returncode == 2 and "TARGET (" in done.stderr
 
 
-@pytest.mark.parametrize(("name", "variable"), [("ood_train.sh", "TARGET"), ("ablation.sh", "UNLABELLED")])
+@pytest.mark.parametrize(
+    ("name", "variable"), [("ood_train.sh", "TARGET"), ("ablation.sh", "UNLABELLED")]
+)
 def test_an_unknown_shifted_data_set_stops_before_the_first_run(name, variable, tmp_path):
     if not (ROOT / ".venv/bin/python").exists():
         pytest.skip("the scripts' environment .venv/ is not there")
-    done = bash(ROOT / "scripts" / name, "openmoji", "CoOp", "openmoji", 1, **{variable: "openmoji_lin"}, OUTPUT=tmp_path)
+    done = bash(
+        ROOT / "scripts" / name,
+        "openmoji",
+        "CoOp",
+        "openmoji",
+        1,
+        **{variable: "openmoji_lin"},
+        OUTPUT=tmp_path,
+    )
     assert done.returncode == 2 and not list(tmp_path.iterdir())
-    assert done.stderr == f"error: {variable} is 'openmoji_lin', but there is no configs/datasets/openmoji_lin.yaml: name one of the files there\n"
+    assert (
+        done.stderr
+        == f"error: {variable} is 'openmoji_lin', but there is no configs/datasets/openmoji_lin.yaml: name one of the files there\n"
+    )
 
 
 @pytest.fixture
@@ -58,50 +82,101 @@ def env(tmp_path):
     return {"OUTPUT": tmp_path / "out", "DATA": tmp_path / "data"}
 
 
-@pytest.mark.parametrize(("name", "shots"), [("xd_train.sh", "0"), ("xd_train.sh", "4 8"), ("few_shot.sh", "4 8x"),
-                                             ("few_shot.sh", " "), ("base2new_train.sh", "-2")])
+@pytest.mark.parametrize(
+    ("name", "shots"),
+    [
+        ("xd_train.sh", "0"),
+        ("xd_train.sh", "4 8"),
+        ("few_shot.sh", "4 8x"),
+        ("few_shot.sh", " "),
+        ("base2new_train.sh", "-2"),
+    ],
+)
 def test_shots_are_numbers_from_one_or_all(name, shots, env, tmp_path):
     done = bash(ROOT / "scripts" / name, "openmoji", "CoOp", "openmoji", 1, **env, SHOTS=shots)
     assert done.returncode == 2 and not list(tmp_path.iterdir())
-    assert done.stderr == f"error: SHOTS is '{shots.split(' ')[-1] or ' ' if name == 'few_shot.sh' else shots}': write a number from 1, or all\n"
+    assert (
+        done.stderr
+        == f"error: SHOTS is '{shots.split(' ')[-1] or ' ' if name == 'few_shot.sh' else shots}': write a number from 1, or all\n"
+    )
 
 
-@pytest.mark.parametrize(("options", "said"), [(("SEED", 1), "SEED cannot be given as an option: it follows from"),
-                                               (("OPTIM.LR", 1, "OPTIM.X"), "the options OPTIM.LR 1 OPTIM.X are not KEY VALUE pairs: 'OPTIM.X' lacks")])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("SEED", 1), "SEED cannot be given as an option: it follows from"),
+        (
+            ("OPTIM.LR", 1, "OPTIM.X"),
+            "the options OPTIM.LR 1 OPTIM.X are not KEY VALUE pairs: 'OPTIM.X' lacks",
+        ),
+    ],
+)
 def test_options_are_pairs_of_keys_that_nothing_else_sets(options, said, env, tmp_path):
     done = bash(ROOT / "scripts/xd_train.sh", "openmoji", "CoOp", "openmoji", 2, *options, **env)
-    assert done.returncode == 2 and done.stderr.startswith(f"error: {said}") and not list(tmp_path.iterdir())
+    assert (
+        done.returncode == 2
+        and done.stderr.startswith(f"error: {said}")
+        and not list(tmp_path.iterdir())
+    )
 
 
 def test_scripts_and_plans_refuse_the_same_keys():
-    line = next(line for line in (ROOT / "scripts/common.sh").read_text().splitlines() if "SEED | TRAINER.NAME" in line)
+    line = next(
+        line
+        for line in (ROOT / "scripts/common.sh").read_text().splitlines()
+        if "SEED | TRAINER.NAME" in line
+    )
     assert {key.strip() for key in line.strip().rstrip(")").split("|")} == set(sweep.TAKEN)
 
 
-@pytest.mark.parametrize(("trainer", "config"), [("CraftCoOp", "openmoji"), ("CoOp", "none"), ("ZeroshotCLIP", "openmoji")])
+@pytest.mark.parametrize(
+    ("trainer", "config"),
+    [("CraftCoOp", "openmoji"), ("CoOp", "none"), ("ZeroshotCLIP", "openmoji")],
+)
 def test_an_ablation_takes_a_structure_without_craft(trainer, config, env, tmp_path):
     done = bash(ROOT / "scripts/ablation.sh", "openmoji", trainer, config, 1, **env)
     assert done.returncode == 2 and not list(tmp_path.iterdir())
-    assert done.stderr.startswith(f"error: there is no configs/trainers/Craft{trainer}/{config}.yaml: give a structure without CRAFT (CoOp,")
+    assert done.stderr.startswith(
+        f"error: there is no configs/trainers/Craft{trainer}/{config}.yaml: give a structure without CRAFT (CoOp,"
+    )
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "", '{"complete": true}', '{"complete": false, "deployed": null, "epochs": 3}'])
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", "", '{"complete": true}', '{"complete": false, "deployed": null, "epochs": 3}'],
+)
 def test_only_a_finished_training_is_tested(text, env, tmp_path):
     path = tmp_path / "out/base2new/train_base/openmoji/shots_16/CoOp/openmoji/seed1/results.json"
     path.parent.mkdir(parents=True)
     path.write_text(text)
     done = bash(ROOT / "scripts/base2new_test.sh", "openmoji", "CoOp", "openmoji", 1, **env)
     assert done.returncode == 2
-    assert done.stderr == f"error: '{path.parent}' holds no finished run: train it first with scripts/base2new_train.sh openmoji CoOp openmoji 1\n"
+    assert (
+        done.stderr
+        == f"error: '{path.parent}' holds no finished run: train it first with scripts/base2new_train.sh openmoji CoOp openmoji 1\n"
+    )
 
 
 def test_reproduce_lists_without_making_anything_and_knows_its_folders(env, tmp_path):
     for place in (["--output", "there"], ["--output=there"]):
-        done = bash(ROOT / "scripts/reproduce.sh", "openmoji", "--list", *place, "--launch", "local", cwd=tmp_path)
+        done = bash(
+            ROOT / "scripts/reproduce.sh",
+            "openmoji",
+            "--list",
+            *place,
+            "--launch",
+            "local",
+            cwd=tmp_path,
+        )
         assert done.returncode == 0 and done.stdout.endswith("444 jobs: 444 missing\n"), done.stderr
-        assert [path.name for path in tmp_path.iterdir()] == ["there"] and [path.name for path in (tmp_path / "there").iterdir()] == [".sweep"]
+        assert [path.name for path in tmp_path.iterdir()] == ["there"] and [
+            path.name for path in (tmp_path / "there").iterdir()
+        ] == [".sweep"]
     done = bash(ROOT / "scripts/reproduce.sh", "openmoji", "--output", cwd=tmp_path)
-    assert done.returncode == 2 and done.stderr == "error: --output lacks its folder: write it behind\n"
+    assert (
+        done.returncode == 2
+        and done.stderr == "error: --output lacks its folder: write it behind\n"
+    )
 
 
 @pytest.mark.slow
@@ -115,7 +190,11 @@ def test_every_protocol_runs_and_its_table_finds_the_runs(tmp_path):
             path = tmp_path / "data" / name / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (64, 64), (80 * label, 25 * i, 90)).save(path)
-    rows = [f"{name}/{i}.png,{name},{('train', 'train', 'val', 'test', 'test')[i // 2]},{i % 2}" for name in ("ant", "bee", "cat") for i in range(10)]
+    rows = [
+        f"{name}/{i}.png,{name},{('train', 'train', 'val', 'test', 'test')[i // 2]},{i % 2}"
+        for name in ("ant", "bee", "cat")
+        for i in range(10)
+    ]
     (tmp_path / "data/images.csv").write_text("\n".join(["path,classname,split,domain", *rows]))
     env = {"OUTPUT": tmp_path / "out", "DATA": tmp_path / "data", "OMP_NUM_THREADS": 1}
     cell, quick = ("csv", "CraftCoOp", "openmoji", 1), ("OPTIM.MAX_EPOCH", 1)
@@ -126,9 +205,18 @@ def test_every_protocol_runs_and_its_table_finds_the_runs(tmp_path):
         return done.stdout
 
     def table(protocol):
-        done = subprocess.run([python, "-m", "tools.results", protocol, tmp_path / "out"], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(
+            [python, "-m", "tools.results", protocol, tmp_path / "out"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
-        return [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if line.startswith("|")]
+        return [
+            [cell.strip() for cell in line.strip("|").split("|")]
+            for line in done.stdout.splitlines()
+            if line.startswith("|")
+        ]
 
     run("few_shot.sh", *cell, *quick, SHOTS="2")
     assert table("few_shot")[0][3:5] == ["2 shots", "seeds"]
@@ -139,10 +227,18 @@ def test_every_protocol_runs_and_its_table_finds_the_runs(tmp_path):
     run("ood_test.sh", *mmd, *quick, SHOTS=2, TARGET="csv")
     assert table("ood")[2][:4] == ["csv_to_csv", "CraftCoOp", "openmoji_mmd", "2"]
     run("group_train.sh", *mmd, *quick, "TEST.EVALUATOR", "GroupClassification")
-    assert table("group")[2][:4] == ["csv", "CraftCoOp", "openmoji_mmd", "all"] and "worst group" in table("group")[0]
-    assert "craft_mmd" in (tmp_path / "out/group/csv/shots_all/CraftCoOp/openmoji_mmd/seed1/log.txt").read_text()
+    assert (
+        table("group")[2][:4] == ["csv", "CraftCoOp", "openmoji_mmd", "all"]
+        and "worst group" in table("group")[0]
+    )
+    assert (
+        "craft_mmd"
+        in (tmp_path / "out/group/csv/shots_all/CraftCoOp/openmoji_mmd/seed1/log.txt").read_text()
+    )
     run("ablation.sh", "csv", "CoOp", "openmoji", 1, *quick, SHOTS=1, UNLABELLED="csv")
-    assert [line[1:3] for line in table("ablation")[2:7]] == [["CoOp", name] for name in ("baseline", "static", "stochastic", "both", "mmd")]
+    assert [line[1:3] for line in table("ablation")[2:7]] == [
+        ["CoOp", name] for name in ("baseline", "static", "stochastic", "both", "mmd")
+    ]
 
 
 @pytest.mark.slow
@@ -152,24 +248,55 @@ def test_train_and_test_on_the_bundled_benchmark_from_another_folder(tmp_path):
     python = ROOT / ".venv/bin/python"
     if not python.exists():
         pytest.skip("the scripts' environment .venv/ is not there")
-    made = subprocess.run([python, "-m", "datasets.prepare", "openmoji", "--root", tmp_path / "data"], cwd=ROOT, capture_output=True, text=True)
+    made = subprocess.run(
+        [python, "-m", "datasets.prepare", "openmoji", "--root", tmp_path / "data"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert made.returncode == 0, made.stderr
     cell = ("openmoji", "CraftCoOp", "openmoji", 1)
     before = bash(ROOT / "scripts/base2new_test.sh", *cell, cwd=tmp_path, **env)
-    assert before.returncode == 2 and "holds no finished run: train it first with scripts/base2new_train.sh" in before.stderr
-    done = bash(ROOT / "scripts/base2new_train.sh", *cell, "OPTIM.MAX_EPOCH", 2, cwd=tmp_path, **env)
+    assert (
+        before.returncode == 2
+        and "holds no finished run: train it first with scripts/base2new_train.sh" in before.stderr
+    )
+    done = bash(
+        ROOT / "scripts/base2new_train.sh", *cell, "OPTIM.MAX_EPOCH", 2, cwd=tmp_path, **env
+    )
     assert done.returncode == 0, done.stderr
     trained = tmp_path / "out/base2new/train_base/openmoji/shots_1/CraftCoOp/openmoji/seed1"
-    assert (trained / "prompt_learner/model.pth.tar-2").stat().st_size < 50_000  # what was learned, and no CLIP
+    assert (
+        trained / "prompt_learner/model.pth.tar-2"
+    ).stat().st_size < 50_000  # what was learned, and no CLIP
     assert "CRAFT" in (trained / "log.txt").read_text()
-    again = bash(ROOT / "scripts/base2new_train.sh", *cell, "OPTIM.MAX_EPOCH", 2, cwd=tmp_path, **env)
+    again = bash(
+        ROOT / "scripts/base2new_train.sh", *cell, "OPTIM.MAX_EPOCH", 2, cwd=tmp_path, **env
+    )
     assert again.returncode == 0 and again.stdout.startswith("Done already")
     for target in ("openmoji", "openmoji_line"):
-        done = bash(ROOT / "scripts/base2new_test.sh", *cell, "OPTIM.MAX_EPOCH", 2, cwd=tmp_path, TARGET=target, **env)
+        done = bash(
+            ROOT / "scripts/base2new_test.sh",
+            *cell,
+            "OPTIM.MAX_EPOCH",
+            2,
+            cwd=tmp_path,
+            TARGET=target,
+            **env,
+        )
         assert done.returncode == 0, done.stderr
-    found = {str(path.relative_to(tmp_path / "out/base2new")).split("/shots_1/")[0]: json.loads(path.read_text()) for path in
-             (tmp_path / "out").rglob("results.json")}
-    assert set(found) == {"train_base/openmoji", "test_new/openmoji", "test_base/openmoji_line_from_openmoji", "test_new/openmoji_line_from_openmoji"}
+    found = {
+        str(path.relative_to(tmp_path / "out/base2new")).split("/shots_1/")[0]: json.loads(
+            path.read_text()
+        )
+        for path in (tmp_path / "out").rglob("results.json")
+    }
+    assert set(found) == {
+        "train_base/openmoji",
+        "test_new/openmoji",
+        "test_base/openmoji_line_from_openmoji",
+        "test_new/openmoji_line_from_openmoji",
+    }
     totals = {name: results["metrics"]["test"]["total"] for name, results in found.items()}
     assert totals["train_base/openmoji"] == totals["test_base/openmoji_line_from_openmoji"] == 341
     assert totals["test_new/openmoji"] == totals["test_new/openmoji_line_from_openmoji"] == 400

@@ -36,8 +36,21 @@ def published_case(name, trainer, folder, *options):
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(vit_weights(**case["clip"]), folder / "clip.pt")
     node = STRUCTURES[trainer.removeprefix("Craft")]
-    given = [word for key, value in case["cfg"][node].items() for word in (f"TRAINER.{node}.{key}", value)]
-    built = make_trainer(folder, trainer, "DATASET.NAME", "ReferenceNames", "INPUT.SIZE", (case["clip"]["image"],) * 2, *given, *options)
+    given = [
+        word
+        for key, value in case["cfg"][node].items()
+        for word in (f"TRAINER.{node}.{key}", value)
+    ]
+    built = make_trainer(
+        folder,
+        trainer,
+        "DATASET.NAME",
+        "ReferenceNames",
+        "INPUT.SIZE",
+        (case["clip"]["image"],) * 2,
+        *given,
+        *options,
+    )
     prefix = "prompt_learner." if built.model_name == "prompt_learner" and trainer != "VPT" else ""
     parameters = {prefix + key: value for key, value in built.model.named_parameters()}
     shapes = {key: list(value.shape) for key, value in parameters.items()}
@@ -46,8 +59,17 @@ def published_case(name, trainer, folder, *options):
     return built, parameters, expected
 
 
-@pytest.mark.parametrize(("name", "trainer"), [("coop", "CoOp"), ("cocoop", "CoCoOp"), ("vpt", "VPT"), ("ivlp", "IVLP"),
-                                               ("maple", "MaPLe"), ("promptsrc", "PromptSRC")])
+@pytest.mark.parametrize(
+    ("name", "trainer"),
+    [
+        ("coop", "CoOp"),
+        ("cocoop", "CoCoOp"),
+        ("vpt", "VPT"),
+        ("ivlp", "IVLP"),
+        ("maple", "MaPLe"),
+        ("promptsrc", "PromptSRC"),
+    ],
+)
 def test_agrees_with_the_published_one(tmp_path, name, trainer):
     trainer, parameters, expected = published_case(name, trainer, tmp_path)
     case = expected["case"]
@@ -63,8 +85,16 @@ def test_promptsrcs_training_terms_agree_with_the_published_ones(tmp_path):
     trainer, parameters, expected = published_case("promptsrc", "PromptSRC", tmp_path)
     case = expected["case"]
     pictures, labels = images(case["batch"], case["clip"]["image"]), torch.arange(case["batch"])
-    terms, published = trainer.loss_terms(trainer.features(pictures), pictures, labels), expected["promptsrc_terms"]
-    for ours, theirs in {"cross_entropy": "cross_entropy", "scl_text": "text_l1_x25", "scl_image": "image_l1_x10", "scl_logits": "logits_kl"}.items():
+    terms, published = (
+        trainer.loss_terms(trainer.features(pictures), pictures, labels),
+        expected["promptsrc_terms"],
+    )
+    for ours, theirs in {
+        "cross_entropy": "cross_entropy",
+        "scl_text": "text_l1_x25",
+        "scl_image": "image_l1_x10",
+        "scl_logits": "logits_kl",
+    }.items():
         assert terms[ours].item() == pytest.approx(published[theirs], rel=1e-4), ours
     total = sum(terms.values())
     assert total.item() == pytest.approx(published["total"], rel=1e-4)
@@ -75,16 +105,34 @@ def test_promptsrcs_training_terms_agree_with_the_published_ones(tmp_path):
 def test_craft_on_maple_agrees_with_the_authors_release(tmp_path):
     """Template text samples, targets by index, image to text only, one anchor per class."""
     trainer, parameters, expected = published_case(
-        "craft_maple", "CraftMaPLe", tmp_path, "TRAINER.CRAFT.TEXT_SAMPLES", "template", "TRAINER.CRAFT.STOCHASTIC_TARGETS", "index",
-        "TRAINER.CRAFT.STOCHASTIC_DIRECTIONS", "image_to_text", "TRAINER.CRAFT.LAMBDA_STATIC", 1.0, "TRAINER.CRAFT.LAMBDA_STOCHASTIC", 1.0)
+        "craft_maple",
+        "CraftMaPLe",
+        tmp_path,
+        "TRAINER.CRAFT.TEXT_SAMPLES",
+        "template",
+        "TRAINER.CRAFT.STOCHASTIC_TARGETS",
+        "index",
+        "TRAINER.CRAFT.STOCHASTIC_DIRECTIONS",
+        "image_to_text",
+        "TRAINER.CRAFT.LAMBDA_STATIC",
+        1.0,
+        "TRAINER.CRAFT.LAMBDA_STOCHASTIC",
+        1.0,
+    )
     case = expected["case"]
     labels = torch.tensor(case["labels"])
-    anchors = F.normalize(named_tensor("static-image-anchors", (len(case["classnames"]), trainer.backbone.embed_dim)), dim=1)
+    anchors = F.normalize(
+        named_tensor("static-image-anchors", (len(case["classnames"]), trainer.backbone.embed_dim)),
+        dim=1,
+    )
     trainer.anchors.features, trainer.anchors.labels = anchors, torch.arange(len(anchors))
     pictures = images(len(labels), case["clip"]["image"])
     terms = trainer.loss_terms(trainer.features(pictures), pictures, labels)
-    for ours, theirs in {"cross_entropy": "cross_entropy_text", "craft_static": "static_image_anchor_loss",
-                         "craft_stochastic": "stochastic_index_image_to_text_loss"}.items():
+    for ours, theirs in {
+        "cross_entropy": "cross_entropy_text",
+        "craft_static": "static_image_anchor_loss",
+        "craft_stochastic": "stochastic_index_image_to_text_loss",
+    }.items():
         assert terms[ours].item() == pytest.approx(expected[theirs], rel=1e-4), ours
     sum(terms.values()).backward()
     check_gradients(expected["gradients"], parameters.items())
@@ -109,7 +157,9 @@ def test_craft_without_weights_is_the_baseline_to_the_bit_at_every_step(tmp_path
 
         def recorded(loss, names=None, trainer=trainer, update=update, kind=kind):
             update(loss, names)
-            steps[kind].append({key: value.clone() for key, value in trainer.model.state_dict().items()})
+            steps[kind].append(
+                {key: value.clone() for key, value in trainer.model.state_dict().items()}
+            )
 
         trainer.model_backward_and_update = recorded
         trainer.train()
@@ -126,11 +176,22 @@ def test_crafts_terms_are_the_specified_ones_on_every_structure(tmp_path, name):
     pictures, labels = batch["img"], batch["label"]
     features = trainer.features(pictures)
     terms = trainer.loss_terms(features, pictures, labels)
-    text = torch.stack([(features.text[i] if features.text.dim() == 3 else features.text)[label] for i, label in enumerate(labels)])
+    text = torch.stack(
+        [
+            (features.text[i] if features.text.dim() == 3 else features.text)[label]
+            for i, label in enumerate(labels)
+        ]
+    )
     assert terms["craft_static"].item() == pytest.approx(
-        0.5 * static_alignment(text, labels, trainer.anchors.features, trainer.anchors.labels, features.scale).item(), rel=1e-5)
+        0.5
+        * static_alignment(
+            text, labels, trainer.anchors.features, trainer.anchors.labels, features.scale
+        ).item(),
+        rel=1e-5,
+    )
     assert terms["craft_stochastic"].item() == pytest.approx(
-        0.5 * stochastic_alignment(features.image, text, labels, features.scale).item(), rel=1e-5)
+        0.5 * stochastic_alignment(features.image, text, labels, features.scale).item(), rel=1e-5
+    )
     own = sum(terms[key] for key in ("craft_static", "craft_stochastic"))
     gradients = torch.autograd.grad(own, list(trainer.model.parameters()), allow_unused=True)
     assert any(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
@@ -141,7 +202,9 @@ def test_a_checkpoint_is_small_and_reloads_in_the_baseline(tmp_path, name):
     craft = trained(tmp_path, "Craft" + name)
     path = tmp_path / "output" / craft.model_name / "model.pth.tar-2"
     numbers = sum(p.numel() for p in craft.model.parameters())
-    assert path.stat().st_size < 16 * numbers + 60_000  # parameters, momentum, random states: no CLIP, no anchors
+    assert (
+        path.stat().st_size < 16 * numbers + 60_000
+    )  # parameters, momentum, random states: no CLIP, no anchors
     baseline = make_trainer(tmp_path, name)
     baseline.load_model(str(tmp_path / "output"), epoch=2)
     assert same(baseline.model.state_dict(), craft.model.state_dict())
@@ -152,30 +215,52 @@ def test_published_checkpoints_load_and_what_is_ignored_is_said(tmp_path, name, 
     trainer = make_trainer(tmp_path, name)
     own = {key: torch.randn_like(value) for key, value in trainer.model.state_dict().items()}
     lead = "" if name in ("CoOp", "CoCoOp") else "prompt_learner."
-    extra = {f"{lead}token_prefix": torch.zeros(9, 1, 64), f"{lead}token_suffix": torch.zeros(9, 72, 64)}
+    extra = {
+        f"{lead}token_prefix": torch.zeros(9, 1, 64),
+        f"{lead}token_suffix": torch.zeros(9, 72, 64),
+    }
     if lead:
-        extra |= {"image_encoder.conv1.weight": torch.zeros(64, 3, 8, 8), "text_encoder.transformer.resblocks.0.ln_1.weight": torch.zeros(64),
-                  "logit_scale": torch.tensor(4.6)}
+        extra |= {
+            "image_encoder.conv1.weight": torch.zeros(64, 3, 8, 8),
+            "text_encoder.transformer.resblocks.0.ln_1.weight": torch.zeros(64),
+            "logit_scale": torch.tensor(4.6),
+        }
     if name == "PromptSRC":
         extra |= {"prompt_learner.ZS_image_encoder.conv1.weight": torch.zeros(64, 3, 8, 8)}
     folder = tmp_path / "published" / trainer.model_name
     folder.mkdir(parents=True)
-    torch.save({"state_dict": own | extra, "epoch": 5, "optimizer": None, "scheduler": None, "val_result": None}, folder / "model.pth.tar-5")
+    torch.save(
+        {
+            "state_dict": own | extra,
+            "epoch": 5,
+            "optimizer": None,
+            "scheduler": None,
+            "val_result": None,
+        },
+        folder / "model.pth.tar-5",
+    )
     capsys.readouterr()
     trainer.load_model(str(tmp_path / "published"), epoch=5)
     assert same(trainer.model.state_dict(), own)
-    assert "token_prefix" in (said := capsys.readouterr().out) and (not lead or "tensors of frozen CLIP" in said)
+    assert "token_prefix" in (said := capsys.readouterr().out) and (
+        not lead or "tensors of frozen CLIP" in said
+    )
 
 
 def test_batches_of_one_say_that_they_have_nothing_to_compare(tmp_path, capsys):
     make_trainer(tmp_path, "CraftCoCoOp", "DATALOADER.TRAIN_X.BATCH_SIZE", 1)
-    assert "with batches of one image craft_stochastic is 0 at every step: raise DATALOADER.TRAIN_X.BATCH_SIZE" in capsys.readouterr().out
+    assert (
+        "with batches of one image craft_stochastic is 0 at every step: raise DATALOADER.TRAIN_X.BATCH_SIZE"
+        in capsys.readouterr().out
+    )
 
 
 # Starts and depths of the published codes
 
 
-@pytest.mark.parametrize(("name", "key"), [("MaPLe", "N_CTX"), ("IVLP", "N_CTX_TEXT"), ("PromptSRC", "N_CTX_TEXT")])
+@pytest.mark.parametrize(
+    ("name", "key"), [("MaPLe", "N_CTX"), ("IVLP", "N_CTX_TEXT"), ("PromptSRC", "N_CTX_TEXT")]
+)
 def test_more_than_four_contexts_start_from_noise_whatever_the_words(tmp_path, name, key, capsys):
     node = f"TRAINER.{STRUCTURES[name]}"
     texts = {}
@@ -190,7 +275,9 @@ def test_more_than_four_contexts_start_from_noise_whatever_the_words(tmp_path, n
 
 def test_vpt_without_words_has_the_published_class_texts(tmp_path, capsys):
     starts = (" ", "a photo of a", "a sketch of a")
-    empty, given, other = (make_trainer(tmp_path, "VPT", "TRAINER.VPT.CTX_INIT", words) for words in starts)
+    empty, given, other = (
+        make_trainer(tmp_path, "VPT", "TRAINER.VPT.CTX_INIT", words) for words in starts
+    )
     said = "TRAINER.VPT.CTX_INIT is empty: the class texts begin with 'a photo of a', as published"
     assert capsys.readouterr().out.count(said) == 1
     assert torch.equal(empty.text_features(), given.text_features())
@@ -221,11 +308,16 @@ def test_a_visual_depth_of_zero_prompts_the_texts_only(tmp_path, name, monkeypat
 
 # PromptSRC's average over epochs
 
+
 def test_epoch_weights_are_a_gaussian():
     weights = epoch_weights(20, 15, 1)
-    assert sum(weights) == pytest.approx(1) and max(range(20), key=weights.__getitem__) == 14  # the 15th epoch
-    assert weights[15] / weights[14] == pytest.approx(2.718281828 ** -0.5)
-    assert epoch_weights(3, 15, 1)[2] == pytest.approx(1, abs=1e-5) and sum(epoch_weights(2, 90, 1)) == pytest.approx(1)
+    assert (
+        sum(weights) == pytest.approx(1) and max(range(20), key=weights.__getitem__) == 14
+    )  # the 15th epoch
+    assert weights[15] / weights[14] == pytest.approx(2.718281828**-0.5)
+    assert epoch_weights(3, 15, 1)[2] == pytest.approx(1, abs=1e-5) and sum(
+        epoch_weights(2, 90, 1)
+    ) == pytest.approx(1)
 
 
 def test_the_final_prompts_are_the_average_and_a_resumed_run_has_the_same(tmp_path):
@@ -241,7 +333,11 @@ def test_the_final_prompts_are_the_average_and_a_resumed_run_has_the_same(tmp_pa
     trainer.train()
     weights = epoch_weights(3, 2.0, 1.0)
     for key, value in trainer.model.state_dict().items():
-        assert torch.allclose(value, sum(weight * state[key] for weight, state in zip(weights, seen, strict=True)), atol=1e-6)
+        assert torch.allclose(
+            value,
+            sum(weight * state[key] for weight, state in zip(weights, seen, strict=True)),
+            atol=1e-6,
+        )
     final = {key: value.clone() for key, value in trainer.model.state_dict().items()}
     folder = tmp_path / "output" / trainer.model_name
     (folder / "model.pth.tar-3").unlink()
@@ -250,6 +346,7 @@ def test_the_final_prompts_are_the_average_and_a_resumed_run_has_the_same(tmp_pa
 
 
 # Work done once, and in pieces
+
 
 def test_cocoop_evaluates_many_images_at_once_within_its_budget(tmp_path):
     trainer = make_trainer(tmp_path, "CoCoOp")
@@ -260,14 +357,20 @@ def test_cocoop_evaluates_many_images_at_once_within_its_budget(tmp_path):
     one_by_one = torch.cat([trainer.model_inference(picture[None]) for picture in pictures])
     assert torch.allclose(one_by_one, together, atol=1e-5)
     del trainer.images_at_once
-    numbers = trainer.model.names.shape[0] * trainer.model.names.shape[1] * 4 * TINY["text_width"] * 4
+    numbers = (
+        trainer.model.names.shape[0] * trainer.model.names.shape[1] * 4 * TINY["text_width"] * 4
+    )
     assert trainer.images_at_once() == trainer.cfg.TRAINER.COCOOP.EVAL_MEMORY_MB * 2**20 // numbers
 
 
 @pytest.mark.parametrize("name", ["VPT", "PromptSRC"])
 def test_frozen_class_texts_are_encoded_once_for_a_whole_run(tmp_path, name, monkeypatch):
     calls, encode = [], Backbone.encode_texts
-    monkeypatch.setattr(Backbone, "encode_texts", lambda self, texts, *more: calls.append(len(texts)) or encode(self, texts, *more))
+    monkeypatch.setattr(
+        Backbone,
+        "encode_texts",
+        lambda self, texts, *more: calls.append(len(texts)) or encode(self, texts, *more),
+    )
     trainer = make_trainer(tmp_path, name)
     trainer.train()
     assert calls == [len(CLASSES) * (60 if name == "PromptSRC" else 1)]
@@ -279,7 +382,9 @@ def test_images_that_stay_the_same_are_encoded_once(tmp_path, name, monkeypatch)
     fixed = ("INPUT.TRANSFORMS", ("normalize",), "OPTIM.MAX_EPOCH", 3)
     trainer = make_trainer(tmp_path / "a", name, *fixed, "TEST.NO_TEST", True)
     calls, encode = [], trainer.backbone.encode_images
-    trainer.backbone.encode_images = lambda pictures: calls.append(len(pictures)) or encode(pictures)
+    trainer.backbone.encode_images = lambda pictures: (
+        calls.append(len(pictures)) or encode(pictures)
+    )
     trainer.train()
     assert sum(calls) == len(trainer.dm.dataset.train_x)
     monkeypatch.setattr(PromptTrainer, "encode_training_images_once", lambda self: None)
@@ -291,13 +396,20 @@ def test_images_that_stay_the_same_are_encoded_once(tmp_path, name, monkeypatch)
 def test_cached_views_are_drawn_once_and_vary_over_the_steps(tmp_path, capsys):
     options = ("TRAINER.CACHED_VIEWS", 3, "INPUT.TRANSFORMS", ("random_resized_crop", "normalize"))
     first = trained(tmp_path, "CoOp", *options)
-    assert "3 view(s) of 12 training images are encoded once, for all steps (cache miss, written to" in capsys.readouterr().out
+    assert (
+        "3 view(s) of 12 training images are encoded once, for all steps (cache miss, written to"
+        in capsys.readouterr().out
+    )
     views = first.train_loader_x.dataset.views
-    assert views.shape == (3, 12, TINY["embed"]) and not torch.allclose(views[0], views[1], atol=1e-3)
+    assert views.shape == (3, 12, TINY["embed"]) and not torch.allclose(
+        views[0], views[1], atol=1e-3
+    )
     drawn = torch.stack([first.train_loader_x.dataset[0]["img"] for _ in range(30)])
     assert len(drawn.unique(dim=0)) == 3
     second = trained(tmp_path / "again", "CoOp", *options, "DATASET.ROOT", str(tmp_path / "data"))
-    assert "cache hit" in capsys.readouterr().out and same(second.model.state_dict(), first.model.state_dict())
+    assert "cache hit" in capsys.readouterr().out and same(
+        second.model.state_dict(), first.model.state_dict()
+    )
 
 
 @pytest.mark.parametrize("name", ["CoOp", "MaPLe", "CoCoOp"])
@@ -313,7 +425,9 @@ def test_checkpointing_keeps_less(tmp_path):
     for on in (False, True):
         trainer = make_trainer(tmp_path, "CoOp", "TRAINER.TEXT_CHECKPOINTING", on)
         sizes = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x):
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x
+        ):
             trainer.text_features()
         kept[on] = sum(sizes)
     assert kept[True] < kept[False] / 3
@@ -321,18 +435,27 @@ def test_checkpointing_keeps_less(tmp_path):
 
 @pytest.mark.slow
 def test_compiled_blocks_give_the_same_features(tmp_path):
-    plain, compiled = make_trainer(tmp_path, "MaPLe"), make_trainer(tmp_path, "MaPLe", "TRAINER.COMPILE", True)
+    plain, compiled = (
+        make_trainer(tmp_path, "MaPLe"),
+        make_trainer(tmp_path, "MaPLe", "TRAINER.COMPILE", True),
+    )
     compiled.model.load_state_dict(plain.model.state_dict())
     pictures = images(2, TINY["image"])
     one, other = plain.features(pictures), compiled.features(pictures)
     assert torch.allclose(one.logits(), other.logits(), atol=1e-4)
-    gradients = [torch.autograd.grad(f.logits().sum(), t.model.prompt_learner.ctx)[0] for f, t in ((one, plain), (other, compiled))]
+    gradients = [
+        torch.autograd.grad(f.logits().sum(), t.model.prompt_learner.ctx)[0]
+        for f, t in ((one, plain), (other, compiled))
+    ]
     assert torch.allclose(*gradients, atol=1e-4)
 
 
 def test_the_ensemble_is_the_mean_of_unit_features(tmp_path):
     trainer = make_trainer(tmp_path, "ZeroshotCLIP2")
-    slow = sum(trainer.backbone.encode_texts([template.format(name) for name in trainer.classnames]) for template in (*SEVEN, "a picture of a {}."))
+    slow = sum(
+        trainer.backbone.encode_texts([template.format(name) for name in trainer.classnames])
+        for template in (*SEVEN, "a picture of a {}.")
+    )
     assert torch.allclose(trainer.text_features(), F.normalize(slow, dim=1), atol=1e-6)
     assert len(set(SIXTY)) == 60 and len(set(SEVEN)) == 7
 
@@ -349,20 +472,79 @@ def test_mixed_precision_on_a_cpu_is_close(tmp_path, name):
 
 # What users get wrong
 
-@pytest.mark.parametrize(("name", "key", "value", "message"), [
-    ("MaPLe", "TRAINER.MAPLE.PROMPT_DEPTH", 4, "prompts for 4 layers do not fit an encoder of 3 layers: set the prompt depth to 3 or less"),
-    ("VPT", "TRAINER.VPT.PROMPT_DEPTH_VISION", 4, "prompts for 4 layers do not fit an encoder of 3 layers"),
-    ("IVLP", "TRAINER.IVLP.PROMPT_DEPTH_TEXT", 0, "TRAINER.IVLP.PROMPT_DEPTH_TEXT is 0: set it to 1 or more"),
-    ("PromptSRC", "TRAINER.PROMPTSRC.N_CTX_VISION", 0, "TRAINER.PROMPTSRC.N_CTX_VISION is 0: set it to 1 or more"),
-    ("MaPLe", "TRAINER.MAPLE.CTX_INIT", "photo", "CTX_INIT 'photo' has 1 word.s. for 2 context vectors: reduce N_CTX, or leave CTX_INIT empty"),
-    ("IVLP", "TRAINER.IVLP.PROMPT_DEPTH_VISION", -1, "TRAINER.IVLP.PROMPT_DEPTH_VISION is -1: set it to 0 or more"),
-    ("VPT", "TRAINER.VPT.PROMPT_DEPTH_VISION", 0, "TRAINER.VPT.PROMPT_DEPTH_VISION is 0: set it to 1 or more"),
-    ("CoCoOp", "TRAINER.COCOOP.N_CTX", 80, "class name 'golden retriever' with 80 context tokens takes 85 positions|class name 'tabby cat' with 80"),
-    ("VPT", "TRAINER.CACHED_VIEWS", 2, "TRAINER.CACHED_VIEWS is 2 but VPT learns visual prompts: set it to 0"),
-    ("CoOp", "TRAINER.CACHED_VIEWS", -1, "TRAINER.CACHED_VIEWS is -1: set it to 0 or more"),
-    ("PromptSRC", "TRAINER.PROMPTSRC.GPA_STD", 0.0, "TRAINER.PROMPTSRC.GPA_STD is 0.0: set it to a positive number of epochs"),
-    ("IVLP", "TRAINER.IVLP.PREC", "fp16", "TRAINER.IVLP.PREC fp16 needs a CUDA device: set TRAINER.IVLP.PREC to fp32 or amp"),
-])
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "message"),
+    [
+        (
+            "MaPLe",
+            "TRAINER.MAPLE.PROMPT_DEPTH",
+            4,
+            "prompts for 4 layers do not fit an encoder of 3 layers: set the prompt depth to 3 or less",
+        ),
+        (
+            "VPT",
+            "TRAINER.VPT.PROMPT_DEPTH_VISION",
+            4,
+            "prompts for 4 layers do not fit an encoder of 3 layers",
+        ),
+        (
+            "IVLP",
+            "TRAINER.IVLP.PROMPT_DEPTH_TEXT",
+            0,
+            "TRAINER.IVLP.PROMPT_DEPTH_TEXT is 0: set it to 1 or more",
+        ),
+        (
+            "PromptSRC",
+            "TRAINER.PROMPTSRC.N_CTX_VISION",
+            0,
+            "TRAINER.PROMPTSRC.N_CTX_VISION is 0: set it to 1 or more",
+        ),
+        (
+            "MaPLe",
+            "TRAINER.MAPLE.CTX_INIT",
+            "photo",
+            "CTX_INIT 'photo' has 1 word.s. for 2 context vectors: reduce N_CTX, or leave CTX_INIT empty",
+        ),
+        (
+            "IVLP",
+            "TRAINER.IVLP.PROMPT_DEPTH_VISION",
+            -1,
+            "TRAINER.IVLP.PROMPT_DEPTH_VISION is -1: set it to 0 or more",
+        ),
+        (
+            "VPT",
+            "TRAINER.VPT.PROMPT_DEPTH_VISION",
+            0,
+            "TRAINER.VPT.PROMPT_DEPTH_VISION is 0: set it to 1 or more",
+        ),
+        (
+            "CoCoOp",
+            "TRAINER.COCOOP.N_CTX",
+            80,
+            "class name 'golden retriever' with 80 context tokens takes 85 positions|class name 'tabby cat' with 80",
+        ),
+        (
+            "VPT",
+            "TRAINER.CACHED_VIEWS",
+            2,
+            "TRAINER.CACHED_VIEWS is 2 but VPT learns visual prompts: set it to 0",
+        ),
+        ("CoOp", "TRAINER.CACHED_VIEWS", -1, "TRAINER.CACHED_VIEWS is -1: set it to 0 or more"),
+        (
+            "PromptSRC",
+            "TRAINER.PROMPTSRC.GPA_STD",
+            0.0,
+            "TRAINER.PROMPTSRC.GPA_STD is 0.0: set it to a positive number of epochs",
+        ),
+        (
+            "IVLP",
+            "TRAINER.IVLP.PREC",
+            "fp16",
+            "TRAINER.IVLP.PREC fp16 needs a CUDA device: set TRAINER.IVLP.PREC to fp32 or amp",
+        ),
+    ],
+)
 def test_wrong_options(tmp_path, name, key, value, message):
     with pytest.raises(UserError, match=message) as caught:
         make_trainer(tmp_path, name, key, value).encode_training_images_once()
@@ -372,6 +554,7 @@ def test_wrong_options(tmp_path, name, key, value, message):
 def test_contexts_per_class_are_not_for_cocoop(tmp_path):
     from dassl.config import get_cfg_default, merge_from_list
     from trainers import extend_cfg
+
     cfg = get_cfg_default()
     extend_cfg(cfg)
     with pytest.raises(UserError, match="unknown config key 'TRAINER.COCOOP.CSC'"):
@@ -381,19 +564,31 @@ def test_contexts_per_class_are_not_for_cocoop(tmp_path):
 
 @pytest.mark.parametrize("name", ["VPT", "IVLP", "MaPLe", "PromptSRC"])
 def test_a_resnet_takes_no_visual_prompts(tmp_path, name, resnet_file):
-    with pytest.raises(UserError, match="visual prompts need a vision transformer, but MODEL.BACKBONE.NAME is a ResNet"):
+    with pytest.raises(
+        UserError,
+        match="visual prompts need a vision transformer, but MODEL.BACKBONE.NAME is a ResNet",
+    ):
         make_trainer(tmp_path, name, "MODEL.BACKBONE.NAME", str(resnet_file), *RESNET_INPUT)
 
 
 def test_ivlp_without_visual_prompts_runs_on_a_resnet(tmp_path, resnet_file):
-    trainer = make_trainer(tmp_path, "IVLP", "MODEL.BACKBONE.NAME", str(resnet_file), *RESNET_INPUT,
-                           "TRAINER.IVLP.PROMPT_DEPTH_VISION", 0)
+    trainer = make_trainer(
+        tmp_path,
+        "IVLP",
+        "MODEL.BACKBONE.NAME",
+        str(resnet_file),
+        *RESNET_INPUT,
+        "TRAINER.IVLP.PROMPT_DEPTH_VISION",
+        0,
+    )
     assert trainer.features(images(2, 32)).logits().shape == (2, len(CLASSES))
 
 
 @pytest.mark.parametrize("name", ["CoOp", "CraftCoOp", "CoCoOp", "CraftCoCoOp"])
 def test_text_side_methods_train_on_a_resnet(tmp_path, name, resnet_file):
-    trainer = make_trainer(tmp_path, name, "MODEL.BACKBONE.NAME", str(resnet_file), *RESNET_INPUT, "OPTIM.MAX_EPOCH", 1)
+    trainer = make_trainer(
+        tmp_path, name, "MODEL.BACKBONE.NAME", str(resnet_file), *RESNET_INPUT, "OPTIM.MAX_EPOCH", 1
+    )
     before = trainer.model.ctx.detach().clone()
     trainer.train()
     assert not torch.equal(trainer.model.ctx, before)
@@ -405,9 +600,20 @@ RESNET_INPUT = ("INPUT.SIZE", (32, 32))
 @pytest.fixture(scope="module")
 def resnet_file(tmp_path_factory):
     from clip.model import CLIP
+
     torch.manual_seed(0)
-    model = CLIP(embed_dim=32, image_resolution=32, vision_layers=(1, 1, 1, 1), vision_width=8, vision_patch_size=None, context_length=77,
-                 vocab_size=49408, transformer_width=64, transformer_heads=1, transformer_layers=3)
+    model = CLIP(
+        embed_dim=32,
+        image_resolution=32,
+        vision_layers=(1, 1, 1, 1),
+        vision_width=8,
+        vision_patch_size=None,
+        context_length=77,
+        vocab_size=49408,
+        transformer_width=64,
+        transformer_heads=1,
+        transformer_layers=3,
+    )
     path = tmp_path_factory.mktemp("resnet") / "resnet.pt"
     torch.save(model.state_dict(), path)
     return path

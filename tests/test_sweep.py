@@ -52,15 +52,38 @@ def tiny(tmp_path_factory):
             (top / "data/noise" / part / name).mkdir(parents=True)
             for number in range(count):
                 picture = noise.randint(0, 96, (40, 36, 3)) + 40 * label
-                Image.fromarray(picture.astype(np.uint8)).save(top / "data/noise" / part / name / f"{number}.png")
+                Image.fromarray(picture.astype(np.uint8)).save(
+                    top / "data/noise" / part / name / f"{number}.png"
+                )
     return top
 
 
-def write_plan(tiny: Path, stem: str = "plan", /, studies: list | None = None, overrides: dict | None = None, **more) -> Path:
+def write_plan(
+    tiny: Path,
+    stem: str = "plan",
+    /,
+    studies: list | None = None,
+    overrides: dict | None = None,
+    **more,
+) -> Path:
     """A plan of tiny runs; `more` are further keys, or take the place of these."""
-    tree = {"protocol": "base2new", "datasets": "imagefolder", "trainers": ["CoOp"], "config": "openmoji", "shots": 2, "seeds": 1} | more
-    tree["overrides"] = {"DATASET.FOLDER": "noise", "MODEL.BACKBONE.NAME": str(tiny / "clip.pt"), "INPUT.SIZE": "(32, 32)", "OPTIM.MAX_EPOCH": 3,
-                         "DATALOADER.TRAIN_X.BATCH_SIZE": 4, "TRAINER.VPT.PROMPT_DEPTH_VISION": 2, "USE_CUDA": False} | (overrides or {})
+    tree = {
+        "protocol": "base2new",
+        "datasets": "imagefolder",
+        "trainers": ["CoOp"],
+        "config": "openmoji",
+        "shots": 2,
+        "seeds": 1,
+    } | more
+    tree["overrides"] = {
+        "DATASET.FOLDER": "noise",
+        "MODEL.BACKBONE.NAME": str(tiny / "clip.pt"),
+        "INPUT.SIZE": "(32, 32)",
+        "OPTIM.MAX_EPOCH": 3,
+        "DATALOADER.TRAIN_X.BATCH_SIZE": 4,
+        "TRAINER.VPT.PROMPT_DEPTH_VISION": 2,
+        "USE_CUDA": False,
+    } | (overrides or {})
     if studies:
         tree["studies"] = studies
     path = tiny / f"{stem}.yaml"
@@ -75,7 +98,9 @@ def arguments(tiny: Path, plan: Path, output: Path, *more) -> list[str]:
 def listed(tiny: Path, plan: Path, output: Path) -> dict[str, tuple[str, str]]:
     """{folder: (state, note)}."""
     read = sweep.read_plan(str(plan))
-    return sweep.survey(read, str(output), sweep.configurations(read, str(tiny / "data"), str(output))[1])
+    return sweep.survey(
+        read, str(output), sweep.configurations(read, str(tiny / "data"), str(output))[1]
+    )
 
 
 def pretend(tiny: Path, plan: Path, output: Path, **change) -> sweep.Plan:
@@ -83,13 +108,25 @@ def pretend(tiny: Path, plan: Path, output: Path, **change) -> sweep.Plan:
     read = sweep.read_plan(str(plan))
     found, hashes = sweep.configurations(read, str(tiny / "data"), str(output))
     from dassl.config import cfg_to_dict
+
     for job in read.jobs:
         folder = output / job.folder
         folder.mkdir(parents=True)
         config = cfg_to_dict(found[sweep._key(job)]) | {"SEED": job.seed}
-        (folder / "results.json").write_text(json.dumps({
-            "complete": True, "config_hash": hashes[job.folder], "loaded": job.loads(str(output)), "deployed": "last_step", "epochs": 3,
-            "metrics": {"test": {"accuracy": 50.0}}, "config": config} | change))
+        (folder / "results.json").write_text(
+            json.dumps(
+                {
+                    "complete": True,
+                    "config_hash": hashes[job.folder],
+                    "loaded": job.loads(str(output)),
+                    "deployed": "last_step",
+                    "epochs": 3,
+                    "metrics": {"test": {"accuracy": 50.0}},
+                    "config": config,
+                }
+                | change
+            )
+        )
     return read
 
 
@@ -105,7 +142,10 @@ COUNTS = {
     "ood": (5 * (1 + 4 * 3 * 3), 4 * 3 * 3),
     "groups": (2 * (1 + 4 * 3 * 3), 2 * 4 * 3 * 3),
     "openmoji_ablation": (6 * 5 * 3 * (2 + 2), 6 * 5 * 3),
-    "openmoji": ((2 + 4) * (1 + 6 * 2 * 3) + 2 * (1 + 6 * 2 * 3) + 3 * (1 + 4 * 3 * 3) + (1 + 4 * 3 * 3), 2 * 6 * 2 * 3 + 2 * 4 * 3 * 3),
+    "openmoji": (
+        (2 + 4) * (1 + 6 * 2 * 3) + 2 * (1 + 6 * 2 * 3) + 3 * (1 + 4 * 3 * 3) + (1 + 4 * 3 * 3),
+        2 * 6 * 2 * 3 + 2 * 4 * 3 * 3,
+    ),
 }
 
 
@@ -118,12 +158,19 @@ def test_every_shipped_plan_expands_to_runs_that_train_py_takes(path, tmp_path):
     for job in plan.jobs:
         assert not job.trained or job.test and order.index(job.trained) < order.index(job.folder)
         assert job.test == bool(job.trained) or job.trainer == "ZeroshotCLIP" and not job.trained
-    found, hashes = sweep.configurations(plan, str(tmp_path), str(tmp_path))  # every file and key is known
+    found, hashes = sweep.configurations(
+        plan, str(tmp_path), str(tmp_path)
+    )  # every file and key is known
     assert len(set(hashes.values())) >= len(plan.jobs) - len([job for job in plan.jobs if job.test])
     # The hash is that of train.py, for any of the jobs.
-    for job in plan.jobs[::max(1, len(plan.jobs) // 5)]:
+    for job in plan.jobs[:: max(1, len(plan.jobs) // 5)]:
         from dassl.engine import run_hash
-        assert hashes[job.folder] == run_hash(train.setup_cfg(train.parse_args([*job.settings(str(tmp_path), str(tmp_path)), *job.options])))
+
+        assert hashes[job.folder] == run_hash(
+            train.setup_cfg(
+                train.parse_args([*job.settings(str(tmp_path), str(tmp_path)), *job.options])
+            )
+        )
 
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
@@ -132,8 +179,16 @@ def test_the_collectors_of_tools_results_know_every_folder(path):
     names = {study.get("protocol", tree.get("protocol")) for study in tree.get("studies", [{}])}
     layouts = [layout for name in names for layout in PROTOCOLS[name].layouts]
     for job in sweep.read_plan(str(path)).jobs:
-        match = next(found for layout in layouts if (found := re.search(f"/{layout}", f"/output/{job.folder}/results.json")))
-        assert int(match["seed"]) == job.seed and match["trainer"] == job.trainer and match["config"] == job.config
+        match = next(
+            found
+            for layout in layouts
+            if (found := re.search(f"/{layout}", f"/output/{job.folder}/results.json"))
+        )
+        assert (
+            int(match["seed"]) == job.seed
+            and match["trainer"] == job.trainer
+            and match["config"] == job.config
+        )
 
 
 def test_folders_and_options_are_those_of_the_scripts(tiny):
@@ -143,62 +198,141 @@ def test_folders_and_options_are_those_of_the_scripts(tiny):
     train_job, new, base_from, new_from = expand(tests="openmoji")
     cell = "shots_2/CoOp/openmoji/seed1"
     assert [job.folder for job in (train_job, new, base_from, new_from)] == [
-        f"base2new/train_base/imagefolder/{cell}", f"base2new/test_new/imagefolder/{cell}", f"base2new/test_base/openmoji_from_imagefolder/{cell}",
-        f"base2new/test_new/openmoji_from_imagefolder/{cell}"]
-    assert [job.trained for job in (train_job, new, base_from, new_from)] == ["", *[train_job.folder] * 3]
-    assert train_job.options[-4:] == ("DATASET.NUM_SHOTS", "2", "DATASET.SUBSAMPLE_CLASSES", "base") and base_from.dataset == "openmoji"
+        f"base2new/train_base/imagefolder/{cell}",
+        f"base2new/test_new/imagefolder/{cell}",
+        f"base2new/test_base/openmoji_from_imagefolder/{cell}",
+        f"base2new/test_new/openmoji_from_imagefolder/{cell}",
+    ]
+    assert [job.trained for job in (train_job, new, base_from, new_from)] == [
+        "",
+        *[train_job.folder] * 3,
+    ]
+    assert (
+        train_job.options[-4:] == ("DATASET.NUM_SHOTS", "2", "DATASET.SUBSAMPLE_CLASSES", "base")
+        and base_from.dataset == "openmoji"
+    )
     assert [job.folder for job in expand(protocol="ablation", name="static")] == [
-        f"ablation/static/base2new/train_base/imagefolder/{cell}", f"ablation/static/base2new/test_new/imagefolder/{cell}"]
+        f"ablation/static/base2new/train_base/imagefolder/{cell}",
+        f"ablation/static/base2new/test_new/imagefolder/{cell}",
+    ]
     assert [job.folder for job in expand(protocol="xd", datasets="imagenet", tests="dtd")] == [
-        "imagenet/CoOp/openmoji_2shots/seed1", "evaluation/CoOp/openmoji_2shots/dtd/seed1"]
-    assert expand(protocol="xd", tests="dtd")[1].folder == "evaluation/CoOp/openmoji_2shots/dtd_from_imagefolder/seed1"
+        "imagenet/CoOp/openmoji_2shots/seed1",
+        "evaluation/CoOp/openmoji_2shots/dtd/seed1",
+    ]
+    assert (
+        expand(protocol="xd", tests="dtd")[1].folder
+        == "evaluation/CoOp/openmoji_2shots/dtd_from_imagefolder/seed1"
+    )
     source, shifted = expand(protocol="ood", targets="openmoji_line", craft="mmd")
-    assert source.folder == "ood/train/imagefolder_to_openmoji_line/shots_2/CraftCoOp/openmoji_mmd/seed1" and "DATASET.TARGET" not in shifted.options
+    assert (
+        source.folder
+        == "ood/train/imagefolder_to_openmoji_line/shots_2/CraftCoOp/openmoji_mmd/seed1"
+        and "DATASET.TARGET" not in shifted.options
+    )
     assert source.options[source.options.index("DATASET.TARGET") + 1] == "OpenMojiLine"
-    assert shifted.folder == "ood/test_openmoji_line/imagefolder_to_openmoji_line/shots_2/CraftCoOp/openmoji_mmd/seed1"
+    assert (
+        shifted.folder
+        == "ood/test_openmoji_line/imagefolder_to_openmoji_line/shots_2/CraftCoOp/openmoji_mmd/seed1"
+    )
     (group,) = expand(protocol="group", shots="all")
-    assert group.folder == "group/imagefolder/shots_all/CoOp/openmoji/seed1" and "-1" in group.options
+    assert (
+        group.folder == "group/imagefolder/shots_all/CoOp/openmoji/seed1" and "-1" in group.options
+    )
     zero = expand(trainers="ZeroshotCLIP")
     assert [job.test for job in zero] == [True, True] and {job.trained for job in zero} == {""}
 
 
 def test_an_empty_name_is_none(tiny):
-    assert sweep.read_plan(str(write_plan(tiny, name=None))).jobs == sweep.read_plan(str(write_plan(tiny))).jobs
+    assert (
+        sweep.read_plan(str(write_plan(tiny, name=None))).jobs
+        == sweep.read_plan(str(write_plan(tiny))).jobs
+    )
 
 
 def test_to_list_is_not_to_launch(tiny, tmp_path, capsys):
-    assert sweep.main(arguments(tiny, write_plan(tiny), tmp_path, "--launch", "local", "--list")) == 0
-    assert capsys.readouterr().out.endswith("2 jobs: 2 missing\n") and not list(tmp_path.rglob("log.txt"))
+    assert (
+        sweep.main(arguments(tiny, write_plan(tiny), tmp_path, "--launch", "local", "--list")) == 0
+    )
+    assert capsys.readouterr().out.endswith("2 jobs: 2 missing\n") and not list(
+        tmp_path.rglob("log.txt")
+    )
 
 
 def test_keys_of_a_study_win_and_overrides_add_up(tiny):
-    plan = write_plan(tiny, studies=[{"seeds": [1, 2], "craft": [False, True]}, {"name": "long", "overrides": {"OPTIM.MAX_EPOCH": 9}},
-                                     {"seeds": [2, 3], "tests": "openmoji"}])
-    jobs = sweep.read_plan(str(plan), ["TRAINER.COOP.N_CTX", "8", "slurm.partition", "gpu", "slurm.time", "30"])
+    plan = write_plan(
+        tiny,
+        studies=[
+            {"seeds": [1, 2], "craft": [False, True]},
+            {"name": "long", "overrides": {"OPTIM.MAX_EPOCH": 9}},
+            {"seeds": [2, 3], "tests": "openmoji"},
+        ],
+    )
+    jobs = sweep.read_plan(
+        str(plan), ["TRAINER.COOP.N_CTX", "8", "slurm.partition", "gpu", "slurm.time", "30"]
+    )
     assert jobs.slurm == {"partition": "gpu", "time": 30}
-    assert len(jobs.jobs) == 2 * 2 * 2 + 2 + 2 + 2 * 2  # the training of seed 2 is in two studies and runs once
+    assert (
+        len(jobs.jobs) == 2 * 2 * 2 + 2 + 2 + 2 * 2
+    )  # the training of seed 2 is in two studies and runs once
     (long,) = [job for job in jobs.jobs if job.folder.startswith("long/base2new/train_base")]
     options = dict(zip(long.options[::2], long.options[1::2], strict=True))
-    assert options["OPTIM.MAX_EPOCH"] == "9" and options["TRAINER.COOP.N_CTX"] == "8" and options["INPUT.SIZE"] == "(32, 32)"
+    assert (
+        options["OPTIM.MAX_EPOCH"] == "9"
+        and options["TRAINER.COOP.N_CTX"] == "8"
+        and options["INPUT.SIZE"] == "(32, 32)"
+    )
 
 
 BAD_PLANS = {
-    "protocol": ({"protocol": "base2novel"}, "unknown protocol 'base2novel': did you mean 'base2new'"),
-    "trainer": ({"trainers": ["CraftCoop"]}, "unknown trainer 'CraftCoop': did you mean 'CraftCoOp'"),
-    "no Craft": ({"trainers": ["ZeroshotCLIP"], "craft": True}, "unknown trainer 'CraftZeroshotCLIP'"),
+    "protocol": (
+        {"protocol": "base2novel"},
+        "unknown protocol 'base2novel': did you mean 'base2new'",
+    ),
+    "trainer": (
+        {"trainers": ["CraftCoop"]},
+        "unknown trainer 'CraftCoop': did you mean 'CraftCoOp'",
+    ),
+    "no Craft": (
+        {"trainers": ["ZeroshotCLIP"], "craft": True},
+        "unknown trainer 'CraftZeroshotCLIP'",
+    ),
     "data set": ({"datasets": "openmojy"}, "unknown data set 'openmojy': did you mean 'openmoji'"),
     "tested data set": ({"tests": ["dtdd"]}, "unknown data set 'dtdd': did you mean 'dtd'"),
-    "config": ({"config": "vit_b16_ep500"}, "unknown config of CoOp 'vit_b16_ep500': did you mean 'vit_b16_ep50'"),
+    "config": (
+        {"config": "vit_b16_ep500"},
+        "unknown config of CoOp 'vit_b16_ep500': did you mean 'vit_b16_ep50'",
+    ),
     "no config": ({"config": ""}, "has no config: write 'config: NAME'"),
     "key": ({"seed": 1}, "unknown key 'seed': did you mean 'seeds'"),
-    "config key": ({"overrides": {"OPTIM.LRR": 1}}, "unknown config key 'OPTIM.LRR': the closest known key is 'OPTIM.LR'"),
-    "value": ({"overrides": {"OPTIM.MAX_EPOCH": "many"}}, "config key 'OPTIM.MAX_EPOCH' takes a int"),
-    "registered name": ({"overrides": {"DATASET.TARGET": "OpenMojiLin"}}, "unknown data set 'OpenMojiLin': did you mean 'OpenMojiLine'"),
+    "config key": (
+        {"overrides": {"OPTIM.LRR": 1}},
+        "unknown config key 'OPTIM.LRR': the closest known key is 'OPTIM.LR'",
+    ),
+    "value": (
+        {"overrides": {"OPTIM.MAX_EPOCH": "many"}},
+        "config key 'OPTIM.MAX_EPOCH' takes a int",
+    ),
+    "registered name": (
+        {"overrides": {"DATASET.TARGET": "OpenMojiLin"}},
+        "unknown data set 'OpenMojiLin': did you mean 'OpenMojiLine'",
+    ),
     "taken key": ({"overrides": {"SEED": 1}}, "SEED cannot be overridden: set it by seeds"),
-    "tests only": ({"overrides": {"EVAL_ONLY": True}}, "EVAL_ONLY cannot be overridden: tests follow from the protocol"),
-    "out of range": ({"overrides": {"OPTIM.MAX_EPOCH": 0}}, "OPTIM.MAX_EPOCH is 0: set it to 1 or more"),
-    "model of trainings": ({"train_overrides": {"TRAINER.COOP.CSC": True}}, "TRAINER.COOP.CSC is of the model, so that its tests need it, too"),
-    "group of keys": ({"overrides": {"OPTIM": {"LR": 1}}}, "overrides has the group OPTIM: write whole keys, e.g. 'OPTIM.LR: value'"),
+    "tests only": (
+        {"overrides": {"EVAL_ONLY": True}},
+        "EVAL_ONLY cannot be overridden: tests follow from the protocol",
+    ),
+    "out of range": (
+        {"overrides": {"OPTIM.MAX_EPOCH": 0}},
+        "OPTIM.MAX_EPOCH is 0: set it to 1 or more",
+    ),
+    "model of trainings": (
+        {"train_overrides": {"TRAINER.COOP.CSC": True}},
+        "TRAINER.COOP.CSC is of the model, so that its tests need it, too",
+    ),
+    "group of keys": (
+        {"overrides": {"OPTIM": {"LR": 1}}},
+        "overrides has the group OPTIM: write whole keys, e.g. 'OPTIM.LR: value'",
+    ),
     "shots": ({"shots": "many"}, "shots has 'many': write numbers from 1, or all"),
     "no shots": ({"shots": 0}, "shots has 0: write numbers from 1, or all"),
     "seeds": ({"seeds": ["one"]}, "seeds has 'one': write whole numbers"),
@@ -209,10 +343,19 @@ BAD_PLANS = {
     "variant": ({"protocol": "ablation"}, "each variant of an ablation needs one"),
     "no target": ({"protocol": "ood"}, "ood has no targets"),
     "target": ({"targets": "openmoji"}, "targets are for protocol ood, not base2new"),
-    "tested": ({"tests": ["imagefolder"]}, "'imagefolder' is both trained on and in tests or targets"),
-    "tests of groups": ({"protocol": "group", "tests": "openmoji"}, "protocol group has no tests on other data sets"),
+    "tested": (
+        {"tests": ["imagefolder"]},
+        "'imagefolder' is both trained on and in tests or targets",
+    ),
+    "tests of groups": (
+        {"protocol": "group", "tests": "openmoji"},
+        "protocol group has no tests on other data sets",
+    ),
     "studies": ({"studies": ["base2new"]}, "study 1 is 'base2new': write 'key: value' pairs"),
-    "same folder": ({"studies": [{}, {"overrides": {"OPTIM.LR": 1}}]}, "study 2: two jobs with different options would write to the same folder"),
+    "same folder": (
+        {"studies": [{}, {"overrides": {"OPTIM.LR": 1}}]},
+        "study 2: two jobs with different options would write to the same folder",
+    ),
 }
 
 
@@ -239,20 +382,49 @@ def test_bad_files_and_arguments(tiny, tmp_path, capsys, monkeypatch):
     (tmp_path / "number.yaml").write_text("1: 2")
     assert "number.yaml' is {1: 2}: write 'key: value' pairs" in said(tmp_path / "number.yaml")
     (tmp_path / "twice.yaml").write_text("protocol: ood\nprotocol: xd\n")
-    assert "twice.yaml' is not valid YAML: 'protocol' is given twice, in lines 1 and 2" in said(tmp_path / "twice.yaml")
+    assert "twice.yaml' is not valid YAML: 'protocol' is given twice, in lines 1 and 2" in said(
+        tmp_path / "twice.yaml"
+    )
     plan = write_plan(tiny)
-    assert "slurm.mem is '[': write a number, a word" in said(*arguments(tiny, plan, tmp_path / "out", "slurm.mem", "["))
-    assert "the options OPTIM.LR are not KEY VALUE pairs" in said(*arguments(tiny, plan, tmp_path / "out", "OPTIM.LR"))
-    assert "--jobs takes a number from 1" in said(*arguments(tiny, plan, tmp_path / "out", "--launch", "local", "--jobs", 0))
-    assert "--detach needs --launch slurm" in said(*arguments(tiny, plan, tmp_path / "out", "--launch", "local", "--detach"))
-    assert "data root '" in (text := said(plan, "--root", tmp_path / "none", "--output", tmp_path / "out", "--launch", "local")) and "--root" in text
+    assert "slurm.mem is '[': write a number, a word" in said(
+        *arguments(tiny, plan, tmp_path / "out", "slurm.mem", "[")
+    )
+    assert "the options OPTIM.LR are not KEY VALUE pairs" in said(
+        *arguments(tiny, plan, tmp_path / "out", "OPTIM.LR")
+    )
+    assert "--jobs takes a number from 1" in said(
+        *arguments(tiny, plan, tmp_path / "out", "--launch", "local", "--jobs", 0)
+    )
+    assert "--detach needs --launch slurm" in said(
+        *arguments(tiny, plan, tmp_path / "out", "--launch", "local", "--detach")
+    )
+    assert (
+        "data root '"
+        in (
+            text := said(
+                plan, "--root", tmp_path / "none", "--output", tmp_path / "out", "--launch", "local"
+            )
+        )
+        and "--root" in text
+    )
     (tmp_path / "empty").mkdir()
-    text = said(plan, "--root", tmp_path / "empty", "--output", tmp_path / "out", "--launch", "local")
-    assert f"folder '{tmp_path / 'empty/noise'}' of data set ImageFolder does not exist: correct DATASET.FOLDER or --root" in text
+    text = said(
+        plan, "--root", tmp_path / "empty", "--output", tmp_path / "out", "--launch", "local"
+    )
+    assert (
+        f"folder '{tmp_path / 'empty/noise'}' of data set ImageFolder does not exist: correct DATASET.FOLDER or --root"
+        in text
+    )
     (tmp_path / "file").write_text("")
-    assert "output folder '" in (text := said(*arguments(tiny, plan, tmp_path / "file/out", "--launch", "local"))) and "cannot be made" in text
+    assert (
+        "output folder '"
+        in (text := said(*arguments(tiny, plan, tmp_path / "file/out", "--launch", "local")))
+        and "cannot be made" in text
+    )
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "there is no Slurm here" in said(*arguments(tiny, plan, tmp_path / "out", "--launch", "slurm"))
+    assert "there is no Slurm here" in said(
+        *arguments(tiny, plan, tmp_path / "out", "--launch", "slurm")
+    )
 
 
 # What is known of jobs
@@ -273,14 +445,22 @@ def test_done_takes_complete_results_of_this_configuration_and_model(tiny, tmp_p
         return states
 
     assert change(tested, complete=False) == {trained: "done", tested: "missing"}
-    assert change(trained, complete=False) == {trained: "missing", tested: "missing"}  # a test is of no worth without its training
+    assert change(trained, complete=False) == {
+        trained: "missing",
+        tested: "missing",
+    }  # a test is of no worth without its training
     # Of another model, it is not overwritten.
     assert change(tested, loaded={"model_dir": "elsewhere", "epoch": 3})[tested] == "other"
     assert change(tested, loaded=None)[tested] == "other"
     assert change(trained, epochs=9)[tested] == "other"
     assert change(trained, deployed="best_val")[tested] == "other"
-    assert change(trained, loaded={"model_dir": "elsewhere", "epoch": 3}) == {trained: "other", tested: "missing"}
-    os.utime(tmp_path / trained / "results.json", (time.time() + 9,) * 2)  # trained again after the test
+    assert change(trained, loaded={"model_dir": "elsewhere", "epoch": 3}) == {
+        trained: "other",
+        tested: "missing",
+    }
+    os.utime(
+        tmp_path / trained / "results.json", (time.time() + 9,) * 2
+    )  # trained again after the test
     assert listed(tiny, plan, tmp_path)[tested][0] == "missing"
 
 
@@ -288,15 +468,40 @@ def test_results_of_another_configuration_are_refused_with_the_difference(tiny, 
     plan = write_plan(tiny)
     pretend(tiny, plan, tmp_path)
     for more in ([], ["--launch", "local"]):
-        assert sweep.main(arguments(tiny, plan, tmp_path, *more, "OPTIM.MAX_EPOCH", 5, "TRAINER.COOP.CSC", True, "TRAINER.VPT.N_CTX_VISION", 7)) == 2
+        assert (
+            sweep.main(
+                arguments(
+                    tiny,
+                    plan,
+                    tmp_path,
+                    *more,
+                    "OPTIM.MAX_EPOCH",
+                    5,
+                    "TRAINER.COOP.CSC",
+                    True,
+                    "TRAINER.VPT.N_CTX_VISION",
+                    7,
+                )
+            )
+            == 2
+        )
         error = capsys.readouterr().err
-        assert error.startswith("error: 2 folder(s) hold results of another run: '") and "move them away, or choose another --output" in error
-        assert "(OPTIM.MAX_EPOCH is 3 there and 5 here; TRAINER.COOP.CSC is False there and True here)" in error
+        assert (
+            error.startswith("error: 2 folder(s) hold results of another run: '")
+            and "move them away, or choose another --output" in error
+        )
+        assert (
+            "(OPTIM.MAX_EPOCH is 3 there and 5 here; TRAINER.COOP.CSC is False there and True here)"
+            in error
+        )
         assert "VPT" not in error.split("(", 1)[1]  # CoOp does not read it
     other = tiny / "other.pt"
     other.write_bytes((tiny / "clip.pt").read_bytes() + b" ")
     assert sweep.main(arguments(tiny, plan, tmp_path, "MODEL.BACKBONE.NAME", str(other))) == 2
-    assert f"(MODEL.BACKBONE.NAME is {tiny / 'clip.pt'} there and {other} here)" in capsys.readouterr().err  # names, not checksums
+    assert (
+        f"(MODEL.BACKBONE.NAME is {tiny / 'clip.pt'} there and {other} here)"
+        in capsys.readouterr().err
+    )  # names, not checksums
     before = (tiny / "clip.pt").read_bytes()
     try:
         torch.save(vit_weights(**TINY) | {"logit_scale": torch.tensor(1.0)}, tiny / "clip.pt")
@@ -306,10 +511,15 @@ def test_results_of_another_configuration_are_refused_with_the_difference(tiny, 
         (tiny / "clip.pt").write_bytes(before)
     tested = tmp_path / sweep.read_plan(str(plan)).jobs[1].folder / "results.json"
     found = json.loads(tested.read_text())
-    tested.write_text(json.dumps(found | {"loaded": found["loaded"] | {"epoch": 1}}))  # as scripts with LOADEP leave it
+    tested.write_text(
+        json.dumps(found | {"loaded": found["loaded"] | {"epoch": 1}})
+    )  # as scripts with LOADEP leave it
     assert sweep.main(arguments(tiny, plan, tmp_path)) == 2
     model = found["loaded"]["model_dir"]
-    assert f"'{tested}' (a test of epoch 1 of '{model}' there, a test of epoch 3 of '{model}' here)" in capsys.readouterr().err
+    assert (
+        f"'{tested}' (a test of epoch 1 of '{model}' there, a test of epoch 3 of '{model}' here)"
+        in capsys.readouterr().err
+    )
 
 
 def test_results_that_cannot_be_read_are_shown_as_failed(tiny, tmp_path):
@@ -318,7 +528,10 @@ def test_results_that_cannot_be_read_are_shown_as_failed(tiny, tmp_path):
     for text in ("", "{", "[]", "{}"):
         (tmp_path / tested / "results.json").write_text(text)
         state, note = listed(tiny, plan, tmp_path)[tested]
-        assert state == "failed" and "results.json' is not what a run writes: restore or delete it" in note
+        assert (
+            state == "failed"
+            and "results.json' is not what a run writes: restore or delete it" in note
+        )
 
 
 def test_marks_tell_running_failed_and_stopped(tiny, tmp_path):
@@ -355,18 +568,39 @@ def test_marks_tell_running_failed_and_stopped(tiny, tmp_path):
     assert state() == ("missing", "")
 
 
-@pytest.mark.parametrize(("code", "text", "reason"), [
-    (2, "warning: x\nerror: the loss is nan: lower OPTIM.LR\n", "the loss is nan: lower OPTIM.LR"),
-    (1, "Traceback\n  File\ntorch.OutOfMemoryError: CUDA out of memory.\n", "torch.OutOfMemoryError: CUDA out of memory."),
-    (1, "", "exit code 1, and nothing said: see log.txt"), (-9, "noise", "killed (signal 9): out of memory, or somebody's kill -9"),
-    (-11, "", "killed by SIGSEGV"), (-40, "", "killed by signal 40"), (launchers.LOST, "", "the worker that ran it was killed")])
+@pytest.mark.parametrize(
+    ("code", "text", "reason"),
+    [
+        (
+            2,
+            "warning: x\nerror: the loss is nan: lower OPTIM.LR\n",
+            "the loss is nan: lower OPTIM.LR",
+        ),
+        (
+            1,
+            "Traceback\n  File\ntorch.OutOfMemoryError: CUDA out of memory.\n",
+            "torch.OutOfMemoryError: CUDA out of memory.",
+        ),
+        (1, "", "exit code 1, and nothing said: see log.txt"),
+        (-9, "noise", "killed (signal 9): out of memory, or somebody's kill -9"),
+        (-11, "", "killed by SIGSEGV"),
+        (-40, "", "killed by signal 40"),
+        (launchers.LOST, "", "the worker that ran it was killed"),
+    ],
+)
 def test_the_reason_of_a_failure(tmp_path, code, text, reason):
     (tmp_path / "stderr.txt").write_text(text)
     assert launchers.why(code, tmp_path) == reason
 
 
 def test_listing_a_thousand_finished_runs(tiny, tmp_path, capsys, monkeypatch):
-    plan = write_plan(tiny, "thousand", trainers=["CoOp", "VPT", "MaPLe", "IVLP", "PromptSRC"], craft=[False, True], seeds=list(range(1, 51)))
+    plan = write_plan(
+        tiny,
+        "thousand",
+        trainers=["CoOp", "VPT", "MaPLe", "IVLP", "PromptSRC"],
+        craft=[False, True],
+        seeds=list(range(1, 51)),
+    )
     pretend(tiny, plan, tmp_path)
     command = [sys.executable, "-m", "tools.sweep", *arguments(tiny, plan, tmp_path)]
     seconds = []
@@ -376,14 +610,18 @@ def test_listing_a_thousand_finished_runs(tiny, tmp_path, capsys, monkeypatch):
         seconds.append(time.perf_counter() - start)
         assert done.stdout.endswith("1000 jobs: 1000 done\n"), done.stderr
     with capsys.disabled():
-        print(f"\n[sweep] listing 1000 finished runs: {seconds[0]:.2f} s the first time, then {seconds[1]:.2f} s")
+        print(
+            f"\n[sweep] listing 1000 finished runs: {seconds[0]:.2f} s the first time, then {seconds[1]:.2f} s"
+        )
     assert seconds[1] < 5
     start = time.perf_counter()
     listed(tiny, plan, tmp_path)
     print(f"[sweep] their configurations alone: {time.perf_counter() - start:.2f} s")
     assert len(sweep.known_hashes(sweep.read_plan(str(plan)), str(tmp_path))) == 1000
     assert sweep.known_hashes(sweep.read_plan(str(plan), ["OPTIM.LR", "1"]), str(tmp_path)) == {}
-    monkeypatch.setattr(sweep, "_stat", lambda path: [0, 0])  # files that hashes follow from have changed
+    monkeypatch.setattr(
+        sweep, "_stat", lambda path: [0, 0]
+    )  # files that hashes follow from have changed
     assert sweep.known_hashes(sweep.read_plan(str(plan)), str(tmp_path)) == {}
 
 
@@ -395,9 +633,17 @@ def test_slots(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert sweep.slots(None, True) == ([""] * 4, 2) and sweep.slots(2, True) == (["", ""], 4) and sweep.slots(16, True)[1] == 1
+    assert (
+        sweep.slots(None, True) == ([""] * 4, 2)
+        and sweep.slots(2, True) == (["", ""], 4)
+        and sweep.slots(16, True)[1] == 1
+    )
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert sweep.slots(None, True) == (["0", "1"], 4) and sweep.slots(3, True)[0] == ["0", "1", "0"] and sweep.slots(1, False)[0] == [""]
+    assert (
+        sweep.slots(None, True) == (["0", "1"], 4)
+        and sweep.slots(3, True)[0] == ["0", "1", "0"]
+        and sweep.slots(1, False)[0] == [""]
+    )
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,5")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert sweep.slots(None, True) == (["GPU-a", "5"], 1)
@@ -415,14 +661,21 @@ def test_a_job_starts_anew_where_cuda_does_not_survive_a_fork(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
     monkeypatch.setattr(launchers.subprocess, "Popen", Popen)
-    assert launchers._train(["--seed", "1"]) == 7 and called == [sys.executable, str(ROOT / "train.py"), "--seed", "1"]
+    assert launchers._train(["--seed", "1"]) == 7 and called == [
+        sys.executable,
+        str(ROOT / "train.py"),
+        "--seed",
+        "1",
+    ]
 
 
 def test_a_worker_that_does_not_start_is_no_endless_wait(tmp_path, monkeypatch):
     (tmp_path / "train.py").write_text("raise ImportError('no torch here')")
     monkeypatch.chdir(tmp_path)
     job = Job("a", "b", "c", "d", 1, ())
-    with pytest.raises(launchers.InputError, match="a worker did not start .*no torch here.*: see that"):
+    with pytest.raises(
+        launchers.InputError, match="a worker did not start .*no torch here.*: see that"
+    ):
         launchers.run_local([job], "", str(tmp_path), [""], 1, 0, launchers.View([job], [job]))
 
 
@@ -432,8 +685,13 @@ def test_a_folder_that_takes_no_files_fails_its_job_only(tiny, tmp_path, capsys,
     first, first_test, second, second_test = (job.folder for job in sweep.read_plan(str(plan)).jobs)
     (tmp_path / first).parent.mkdir(parents=True)
     (tmp_path / first).write_text("a file where the folder should be")
-    monkeypatch.setattr(tempfile, "tempdir", tempfile.mkdtemp(prefix="t", dir="/tmp"))  # sockets have short names
-    theirs = [Path(tempfile.tempdir, name) for name in ("craft-sweep-no-lock", "craft-sweep-alive", "sweep-1-x")]
+    monkeypatch.setattr(
+        tempfile, "tempdir", tempfile.mkdtemp(prefix="t", dir="/tmp")
+    )  # sockets have short names
+    theirs = [
+        Path(tempfile.tempdir, name)
+        for name in ("craft-sweep-no-lock", "craft-sweep-alive", "sweep-1-x")
+    ]
     left = Path(tempfile.tempdir, "craft-sweep-left")  # as of a sweep that was killed with -9
     for folder in (left, *theirs):
         folder.mkdir()
@@ -443,8 +701,13 @@ def test_a_folder_that_takes_no_files_fails_its_job_only(tiny, tmp_path, capsys,
     fcntl.flock(held, fcntl.LOCK_EX)
     assert sweep.main(arguments(tiny, plan, tmp_path, "--launch", "local", "--jobs", 1)) == 1
     said = capsys.readouterr()
-    assert f"failed: {first}: '{tmp_path / first}' cannot be written to (File exists): free space, or choose another --output" in said.err
-    assert f"failed: {first_test}: not run" in said.err and said.out.endswith("4 jobs: 2 done, 2 missing\n")
+    assert (
+        f"failed: {first}: '{tmp_path / first}' cannot be written to (File exists): free space, or choose another --output"
+        in said.err
+    )
+    assert f"failed: {first_test}: not run" in said.err and said.out.endswith(
+        "4 jobs: 2 done, 2 missing\n"
+    )
     assert "Traceback" not in said.err
     assert sorted(Path(tempfile.tempdir).glob("*sweep*")) == sorted(theirs)
     held.close()
@@ -452,17 +715,27 @@ def test_a_folder_that_takes_no_files_fails_its_job_only(tiny, tmp_path, capsys,
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small disk takes root")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small disk takes root"
+)
 def test_a_full_disk_fails_the_job_with_the_reason(tiny, tmp_path, capsys):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", disk], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", disk], capture_output=True
+    ).returncode:
         pytest.skip("no disk can be mounted here")
     try:
-        assert sweep.main(arguments(tiny, write_plan(tiny), disk, "--launch", "local", "--jobs", 1)) == 1
+        assert (
+            sweep.main(arguments(tiny, write_plan(tiny), disk, "--launch", "local", "--jobs", 1))
+            == 1
+        )
         said = capsys.readouterr()
         trained = sweep.read_plan(str(tiny / "plan.yaml")).jobs[0].folder
-        assert re.search(rf"failed: {trained}: .*(No space left on device).*free space", said.err) and "Traceback" not in said.err
+        assert (
+            re.search(rf"failed: {trained}: .*(No space left on device).*free space", said.err)
+            and "Traceback" not in said.err
+        )
     finally:
         subprocess.run(["umount", disk], check=True)
 
@@ -487,14 +760,22 @@ def parent_of(process: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_killed_jobs_are_tried_again_then_failed_and_launching_again_completes_what_is_missing(tiny, tmp_path, capsys, monkeypatch):
+def test_killed_jobs_are_tried_again_then_failed_and_launching_again_completes_what_is_missing(
+    tiny, tmp_path, capsys, monkeypatch
+):
     long = {"OPTIM.MAX_EPOCH": 60}
     one, output = write_plan(tiny, "one", overrides=long), tmp_path / "out"
     seen: dict = {}
 
     def kill() -> None:
         """The job, once it has a checkpoint; then, in its second attempt, the worker that runs it."""
-        first = wait_for(lambda: {pid for folder, pid in running(output).items() if list(folder.rglob("model.pth.tar-*5"))}).pop()
+        first = wait_for(
+            lambda: {
+                pid
+                for folder, pid in running(output).items()
+                if list(folder.rglob("model.pth.tar-*5"))
+            }
+        ).pop()
         os.kill(first, signal.SIGKILL)
         second = wait_for(lambda: {pid for pid in running(output).values()} - {first}).pop()
         worker = parent_of(second)
@@ -505,17 +786,33 @@ def test_killed_jobs_are_tried_again_then_failed_and_launching_again_completes_w
 
     killer = threading.Thread(target=kill)
     killer.start()
-    code = sweep.main(arguments(tiny, one, output, "--launch", "local", "--jobs", 1, "--retries", 1))
+    code = sweep.main(
+        arguments(tiny, one, output, "--launch", "local", "--jobs", 1, "--retries", 1)
+    )
     killer.join()
     said = capsys.readouterr()
     trained, tested = (job.folder for job in sweep.read_plan(str(one)).jobs)
     assert code == 1 and seen["died"]  # a job does not outlive its worker
-    assert {b"PYTORCH_NVML_BASED_CUDA_CHECK=1", b"PYTHONPATH=" + str(ROOT).encode()} <= {entry.split(b":")[0] for entry in seen["environment"]}
-    assert f"trying again: {trained}: killed (signal 9): out of memory, or somebody's kill -9" in said.err
-    assert f"failed: {trained}: the worker that ran it was killed" in said.err and f"failed: {tested}: not run, since its training failed" in said.err
-    assert f"failed: {trained}: the worker that ran it was killed" in said.out and said.out.endswith("2 jobs: 1 failed, 1 missing\n")
+    assert {b"PYTORCH_NVML_BASED_CUDA_CHECK=1", b"PYTHONPATH=" + str(ROOT).encode()} <= {
+        entry.split(b":")[0] for entry in seen["environment"]
+    }
+    assert (
+        f"trying again: {trained}: killed (signal 9): out of memory, or somebody's kill -9"
+        in said.err
+    )
+    assert (
+        f"failed: {trained}: the worker that ran it was killed" in said.err
+        and f"failed: {tested}: not run, since its training failed" in said.err
+    )
+    assert (
+        f"failed: {trained}: the worker that ran it was killed" in said.out
+        and said.out.endswith("2 jobs: 1 failed, 1 missing\n")
+    )
     assert sweep.main(arguments(tiny, one, output)) == 0  # listing says the same
-    assert said.out.splitlines()[-1] in (text := capsys.readouterr().out) and "the worker that ran it was killed" in text
+    assert (
+        said.out.splitlines()[-1] in (text := capsys.readouterr().out)
+        and "the worker that ran it was killed" in text
+    )
 
     def temporary() -> set[Path]:
         return {path for path in output.rglob(".*") if path.is_file()}
@@ -523,28 +820,63 @@ def test_killed_jobs_are_tried_again_then_failed_and_launching_again_completes_w
     by_kill = temporary()  # kill -9 may come between the writing of a file and its renaming
     # A larger plan, with the same runs among others: Ctrl-C on its way.
     plan = write_plan(tiny, "all", overrides=long, craft=[False, True], seeds=[1, 2])
-    command = [sys.executable, "-m", "tools.sweep", *arguments(tiny, plan, output, "--launch", "local", "--jobs", 2)]
+    command = [
+        sys.executable,
+        "-m",
+        "tools.sweep",
+        *arguments(tiny, plan, output, "--launch", "local", "--jobs", 2),
+    ]
     # A shell starts background commands, and so perhaps these tests, with Ctrl-C ignored; a child would inherit that.
-    sweeping = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    sweeping = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     wait_for(lambda: list(output.rglob("results.json")) and running(output))
     jobs = set(running(output).values())
     os.killpg(sweeping.pid, signal.SIGINT)  # as the terminal does
     out, err = sweeping.communicate(timeout=30)
-    assert sweeping.returncode == 130 and "interrupted: run the same command again to go on" in err and "Traceback" not in out + err, err
+    assert (
+        sweeping.returncode == 130
+        and "interrupted: run the same command again to go on" in err
+        and "Traceback" not in out + err
+    ), err
     assert not any(Path(f"/proc/{process}").exists() for process in jobs)
-    left = subprocess.run(["ps", "-o", "pid,args", "--no-headers", "-s", str(sweeping.pid)], capture_output=True, text=True).stdout
+    left = subprocess.run(
+        ["ps", "-o", "pid,args", "--no-headers", "-s", str(sweeping.pid)],
+        capture_output=True,
+        text=True,
+    ).stdout
     assert left == ""
-    assert temporary() <= by_kill and running(output) == {}  # nothing half written, nothing that claims to run
-    before = {path: path.stat().st_mtime_ns for path in output.rglob("results.json") if json.loads(path.read_text())["complete"]}
+    assert (
+        temporary() <= by_kill and running(output) == {}
+    )  # nothing half written, nothing that claims to run
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in output.rglob("results.json")
+        if json.loads(path.read_text())["complete"]
+    }
     states = listed(tiny, plan, output)
-    assert {state for state, _ in states.values()} <= {"done", "missing", "failed"} and 0 < len(before) < 8
+    assert {state for state, _ in states.values()} <= {"done", "missing", "failed"} and 0 < len(
+        before
+    ) < 8
 
     # Again: only what is missing runs, from where it was, and what it costs is measured.
     times: dict[str, list[float]] = {"started": [], "ended": []}
     for name in times:
         method = getattr(launchers.View, name)
-        monkeypatch.setattr(launchers.View, name, lambda self, *a, name=name, method=method: (times[name].append(time.perf_counter()), method(self, *a)))
+        monkeypatch.setattr(
+            launchers.View,
+            name,
+            lambda self, *a, name=name, method=method: (
+                times[name].append(time.perf_counter()),
+                method(self, *a),
+            ),
+        )
     start = time.perf_counter()
     assert sweep.main(arguments(tiny, plan, output, "--launch", "local", "--jobs", 1)) == 0
     said = capsys.readouterr()
@@ -556,18 +888,33 @@ def test_killed_jobs_are_tried_again_then_failed_and_launching_again_completes_w
     log = "".join(path.read_text() for path in (output / trained).glob("log.txt*"))
     assert "Resume from epoch" in log
     count, plain = len(times["ended"]), []
-    for job in sweep.read_plan(str(plan)).jobs[-4:]:  # the same runs without a sweep, torch being imported
+    for job in sweep.read_plan(str(plan)).jobs[
+        -4:
+    ]:  # the same runs without a sweep, torch being imported
         begun = time.perf_counter()
         with contextlib.redirect_stdout(io.StringIO()):
-            assert train.main(train.parse_args(job.arguments(str(tiny / "data"), str(output)) + ["OUTPUT_DIR", str(tmp_path / job.folder)])) == 0
+            assert (
+                train.main(
+                    train.parse_args(
+                        job.arguments(str(tiny / "data"), str(output))
+                        + ["OUTPUT_DIR", str(tmp_path / job.folder)]
+                    )
+                )
+                == 0
+            )
         plain.append(time.perf_counter() - begun)
     alone = sum(plain) / len(plain)
     each = (times["ended"][-1] - times["started"][0]) / count
     with capsys.disabled():
-        print(f"\n[sweep] {count} jobs: {times['started'][0] - start:.1f} s to start; then {each:.2f} s a job, which alone takes {alone:.2f} s")
+        print(
+            f"\n[sweep] {count} jobs: {times['started'][0] - start:.1f} s to start; then {each:.2f} s a job, which alone takes {alone:.2f} s"
+        )
     # Forked runs are the same runs.
     for job in sweep.read_plan(str(plan)).jobs[-4:]:
-        ours, theirs = (json.loads((top / job.folder / "results.json").read_text()) for top in (output, tmp_path))
+        ours, theirs = (
+            json.loads((top / job.folder / "results.json").read_text())
+            for top in (output, tmp_path)
+        )
         assert ours["metrics"] == theirs["metrics"] and ours["config_hash"] == theirs["config_hash"]
 
 
@@ -575,15 +922,36 @@ def test_killed_jobs_are_tried_again_then_failed_and_launching_again_completes_w
 def test_scripts_and_sweep_agree_on_what_is_done(tiny, tmp_path):
     if not (ROOT / ".venv/bin/python").exists():
         pytest.skip("the scripts' environment .venv/ is not there")
+
     def agrees(script, job):
-        pairs = [word for key, value in zip(job.options[:-4:2], job.options[1:-4:2], strict=True) if "MMD" not in key for word in (key, value)]
-        done = subprocess.run(["bash", str(ROOT / "scripts" / script), "imagefolder", job.trainer, job.config, "1", *pairs], capture_output=True, text=True,
-                              env={**os.environ, "SHOTS": "2", "OUTPUT": str(tmp_path), "DATA": str(tiny / "data")})
+        pairs = [
+            word
+            for key, value in zip(job.options[:-4:2], job.options[1:-4:2], strict=True)
+            if "MMD" not in key
+            for word in (key, value)
+        ]
+        done = subprocess.run(
+            [
+                "bash",
+                str(ROOT / "scripts" / script),
+                "imagefolder",
+                job.trainer,
+                job.config,
+                "1",
+                *pairs,
+            ],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "SHOTS": "2", "OUTPUT": str(tmp_path), "DATA": str(tiny / "data")},
+        )
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip().splitlines()[-1] == f"Done already: {tmp_path / job.folder}"
 
     agrees("base2new_test.sh", pretend(tiny, write_plan(tiny, "agree"), tmp_path).jobs[1])
-    groups = [{"craft": [False, True]}, {"craft": "mmd", "overrides": {"TRAINER.CRAFT.MMD.DOMAINS": "group"}}]  # as in the shipped plans
+    groups = [
+        {"craft": [False, True]},
+        {"craft": "mmd", "overrides": {"TRAINER.CRAFT.MMD.DOMAINS": "group"}},
+    ]  # as in the shipped plans
     for job in pretend(tiny, write_plan(tiny, "groups", groups, protocol="group"), tmp_path).jobs:
         agrees("group_train.sh", job)
 
@@ -595,7 +963,11 @@ def test_scripts_and_sweep_agree_on_what_is_done(tiny, tmp_path):
 def cluster(monkeypatch):
     """A Slurm of one node, this one, as Debian's packages slurm-wlm and munge have it."""
     monkeypatch.setenv("PATH", f"{os.environ['PATH']}:/usr/sbin")
-    if missing := [name for name in ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue") if not shutil.which(name)]:
+    if missing := [
+        name
+        for name in ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue")
+        if not shutil.which(name)
+    ]:
         pytest.skip(f"{', '.join(missing)} not installed (apt-get install slurm-wlm munge)")
     if os.geteuid() != 0:
         pytest.skip("starting Slurm takes root")
@@ -616,22 +988,51 @@ def cluster(monkeypatch):
         f"SlurmctldPidFile={top}/slurmctld.pid\nSlurmdPidFile={top}/slurmd.pid\nProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\n"
         "SelectType=select/cons_tres\nSelectTypeParameters=CR_CPU\nSwitchType=switch/none\nMpiDefault=none\nReturnToService=2\nKillWait=2\n"
         "SchedulerParameters=sched_interval=1,batch_sched_delay=0\n"
-        f"NodeName={name} NodeAddr=127.0.0.1 CPUs=2 RealMemory=500 State=UNKNOWN\nPartitionName=tiny Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n")
+        f"NodeName={name} NodeAddr=127.0.0.1 CPUs=2 RealMemory=500 State=UNKNOWN\nPartitionName=tiny Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n"
+    )
     monkeypatch.setenv("SLURM_CONF", str(top / "slurm.conf"))
-    commands = [["munged", "--foreground", *[f"--{what}={top}/munge/{file}" for what, file in (("key-file", "key"), ("socket", "socket"), ("pid-file", "pid"),
-                                                                                             ("log-file", "log"), ("seed-file", "seed"))]],
-                ["slurmctld", "-D", "-i"], ["slurmd", "-D"]]
+    commands = [
+        [
+            "munged",
+            "--foreground",
+            *[
+                f"--{what}={top}/munge/{file}"
+                for what, file in (
+                    ("key-file", "key"),
+                    ("socket", "socket"),
+                    ("pid-file", "pid"),
+                    ("log-file", "log"),
+                    ("seed-file", "seed"),
+                )
+            ],
+        ],
+        ["slurmctld", "-D", "-i"],
+        ["slurmd", "-D"],
+    ]
     daemons = []
     try:
         for command in commands:
             with open(top / f"{command[0]}.out", "wb") as file:
-                daemons.append(subprocess.Popen(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL))
+                daemons.append(
+                    subprocess.Popen(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL)
+                )
             with contextlib.suppress(AssertionError):
                 wait_for(lambda: (top / "munge/socket").exists(), 5)
         deadline = time.monotonic() + 15
-        while subprocess.run(["sinfo", "-h", "-o", "%t"], capture_output=True, text=True).stdout.strip() != "idle":
+        while (
+            subprocess.run(
+                ["sinfo", "-h", "-o", "%t"], capture_output=True, text=True
+            ).stdout.strip()
+            != "idle"
+        ):
             if time.monotonic() > deadline or any(daemon.poll() is not None for daemon in daemons):
-                said = " / ".join(line for daemon in commands for line in (top / f"{daemon[0]}.out").read_text(errors="replace").splitlines()[-1:])
+                said = " / ".join(
+                    line
+                    for daemon in commands
+                    for line in (top / f"{daemon[0]}.out")
+                    .read_text(errors="replace")
+                    .splitlines()[-1:]
+                )
                 pytest.skip(f"Slurm does not start here: {said}")
             time.sleep(0.2)
         yield
@@ -646,7 +1047,11 @@ def cluster(monkeypatch):
 
 @pytest.mark.slow
 def test_slurm_runs_tests_after_their_trainings(tiny, tmp_path, capsys, cluster):
-    plan = write_plan(tiny, "slurm", studies=[{}, {"name": "bad", "overrides": {"MODEL.BACKBONE.NAME": "none.pt"}}])
+    plan = write_plan(
+        tiny,
+        "slurm",
+        studies=[{}, {"name": "bad", "overrides": {"MODEL.BACKBONE.NAME": "none.pt"}}],
+    )
     good, good_test, bad, bad_test = (job.folder for job in sweep.read_plan(str(plan)).jobs)
     launch = arguments(tiny, plan, tmp_path, "--launch", "slurm")
     assert sweep.main([*launch, "slurm.partition", "none"]) == 2
@@ -659,16 +1064,35 @@ def test_slurm_runs_tests_after_their_trainings(tiny, tmp_path, capsys, cluster)
     with capsys.disabled():
         print(f"\n[sweep] four jobs with Slurm: {time.perf_counter() - start:.1f} s")
     states = listed(tiny, plan, tmp_path)
-    assert [states[folder][0] for folder in (good, good_test, bad, bad_test)] == ["done", "done", "failed", "missing"]
-    assert "MODEL.BACKBONE.NAME 'none.pt' is neither a file nor" in states[bad][1] and f"failed: {bad_test}: not run, since its training failed" in said.err
+    assert [states[folder][0] for folder in (good, good_test, bad, bad_test)] == [
+        "done",
+        "done",
+        "failed",
+        "missing",
+    ]
+    assert (
+        "MODEL.BACKBONE.NAME 'none.pt' is neither a file nor" in states[bad][1]
+        and f"failed: {bad_test}: not run, since its training failed" in said.err
+    )
     scripts = [path.read_text() for path in (tmp_path / ".sweep/slurm").rglob("*submission.sh")]
-    assert len(scripts) == 4 and sum("--dependency=afterok:" in text and "--kill-on-invalid-dep=yes" in text for text in scripts) == 2
+    assert (
+        len(scripts) == 4
+        and sum(
+            "--dependency=afterok:" in text and "--kill-on-invalid-dep=yes" in text
+            for text in scripts
+        )
+        == 2
+    )
     # Ctrl-C takes back what waits and stops what runs.
     plan = write_plan(tiny, "long", overrides={"OPTIM.MAX_EPOCH": 5000}, name="long")
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # perhaps ignored: see above
-    timer = threading.Thread(target=lambda: (wait_for(lambda: running(tmp_path)), os.kill(os.getpid(), signal.SIGINT)))
+    timer = threading.Thread(
+        target=lambda: (wait_for(lambda: running(tmp_path)), os.kill(os.getpid(), signal.SIGINT))
+    )
     timer.start()
-    assert sweep.main(arguments(tiny, plan, tmp_path, "--launch", "slurm", "slurm.time", "5")) == 130
+    assert (
+        sweep.main(arguments(tiny, plan, tmp_path, "--launch", "slurm", "slurm.time", "5")) == 130
+    )
     timer.join()
     signal.signal(signal.SIGINT, before)
     wait_for(lambda: not launchers.slurm_jobs())

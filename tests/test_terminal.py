@@ -25,13 +25,22 @@ TITLE = "x\x1b]0;mine\x07\n* accuracy: 99.9%"  # sets a terminal's title and loo
 def test_only_colours_tabs_and_ends_of_lines_reach_the_terminal():
     for text in ("a\tb\r\n", "\x1b[1;31mred\x1b[0m", "Möwe, 海鷗", ""):
         assert harmless(text) == text
-    for text, shown in (("\x1b]0;t\x07", r"\x1b]0;t\x07"), ("\x1b[2J", r"\x1b[2J"), ("\x9b2J", r"\x9b2J"), ("a\u2028b", r"a\u2028b"), ("\u202eabc", r"\u202eabc")):
+    for text, shown in (
+        ("\x1b]0;t\x07", r"\x1b]0;t\x07"),
+        ("\x1b[2J", r"\x1b[2J"),
+        ("\x9b2J", r"\x9b2J"),
+        ("a\u2028b", r"a\u2028b"),
+        ("\u202eabc", r"\u202eabc"),
+    ):
         assert harmless(text) == shown and escaped(text) == shown
     assert escaped("a\nb\x7f") == r"a\nb\x7f"
 
 
 def test_an_error_is_one_line_whatever_it_names_and_further_lines_are_asked_for():
-    assert str(UserError(f"class '{TITLE}' is empty")) == r"class 'x\x1b]0;mine\x07\n* accuracy: 99.9%' is empty"
+    assert (
+        str(UserError(f"class '{TITLE}' is empty"))
+        == r"class 'x\x1b]0;mine\x07\n* accuracy: 99.9%' is empty"
+    )
     assert str(UserError("first", "second")) == "first\nsecond"
 
 
@@ -47,15 +56,25 @@ def test_the_log_and_the_terminal_get_the_same_harmless_text(tmp_path, monkeypat
 
 def test_what_a_terminals_encoding_lacks_is_escaped(tmp_path):
     code = f"from dassl.utils import setup_logger; setup_logger({str(tmp_path)!r}); print('M\\u00f6we \\udce9')"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
     assert done.stdout == b"M\\xf6we \\udce9\n", done.stderr
     assert (tmp_path / "log.txt").read_text(encoding="utf-8") == "Möwe \\udce9\n"
 
 
 @pytest.mark.parametrize("part", ["train_x", "val", "test"])
 def test_a_class_name_with_control_characters_is_refused(part):
-    parts = {name: [Datum("a.png", 0, 0, "a\tb" if name == part else "ab")] for name in ("train_x", "val", "test")}
-    with pytest.raises(UserError, match=r"the class name 'a\\tb' has control characters: rename its folder"):
+    parts = {
+        name: [Datum("a.png", 0, 0, "a\tb" if name == part else "ab")]
+        for name in ("train_x", "val", "test")
+    }
+    with pytest.raises(
+        UserError, match=r"the class name 'a\\tb' has control characters: rename its folder"
+    ):
         DatasetBase(**parts)
 
 
@@ -66,18 +85,45 @@ def test_a_folder_that_forges_a_result_is_refused_and_shown_escaped(tmp_path, ca
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (32, 32), (number * 9, 0, 0)).save(path)
     cfg = make_cfg(tmp_path, "ZeroshotCLIP")
-    arguments = ["--root", str(tmp_path / "data"), "--trainer", "ZeroshotCLIP", "--seed", "1", "--output-dir", str(tmp_path / "out"), "INPUT.SIZE", "(32, 32)",
-                 "MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, "DATASET.NAME", "ImageFolder", "DATALOADER.NUM_WORKERS", "0"]
+    arguments = [
+        "--root",
+        str(tmp_path / "data"),
+        "--trainer",
+        "ZeroshotCLIP",
+        "--seed",
+        "1",
+        "--output-dir",
+        str(tmp_path / "out"),
+        "INPUT.SIZE",
+        "(32, 32)",
+        "MODEL.BACKBONE.NAME",
+        cfg.MODEL.BACKBONE.NAME,
+        "DATASET.NAME",
+        "ImageFolder",
+        "DATALOADER.NUM_WORKERS",
+        "0",
+    ]
     assert train.main(train.parse_args(arguments)) == 2
     out, err = capsys.readouterr()
-    assert err.splitlines()[-1].startswith("error: ") and r"x\x1b]0;mine\x07\n* accuracy" in err.splitlines()[-1]
+    assert (
+        err.splitlines()[-1].startswith("error: ")
+        and r"x\x1b]0;mine\x07\n* accuracy" in err.splitlines()[-1]
+    )
     for text in (out, err, (tmp_path / "out/log.txt").read_text()):
         assert "\x1b" not in text and "\n* accuracy" not in text
 
 
 def test_configuration_values_and_paths_with_control_characters_are_refused(tmp_path):
-    for flags in (["--output-dir", TITLE], ["--root", TITLE], ["--model-dir", TITLE], ["--config-file", TITLE], ["--dataset-config-file", TITLE],
-                  ["DATASET.TEMPLATE", f"{{}} {TITLE}"], ["DATASET.SOURCE_DOMAINS", repr((TITLE,))], ["TRAINER.COOP.CTX_INIT", "a\tphoto"]):
+    for flags in (
+        ["--output-dir", TITLE],
+        ["--root", TITLE],
+        ["--model-dir", TITLE],
+        ["--config-file", TITLE],
+        ["--dataset-config-file", TITLE],
+        ["DATASET.TEMPLATE", f"{{}} {TITLE}"],
+        ["DATASET.SOURCE_DOMAINS", repr((TITLE,))],
+        ["TRAINER.COOP.CTX_INIT", "a\tphoto"],
+    ):
         with pytest.raises(UserError, match="control characters|give a list of names") as caught:
             train.setup_cfg(train.parse_args(["--trainer", "CoOp", *flags]))
         assert "\n" not in str(caught.value)
@@ -90,7 +136,10 @@ def test_tools_are_as_careful(tmp_path, capsys):
         raise inputs.InputError(f"'{TITLE}' is no run: give another")
 
     assert inputs.main(run, Namespace(name="a\x1b]0;mine\x07")) == 2
-    assert capsys.readouterr() == ("a\\x1b]0;mine\\x07\n", "error: 'x\\x1b]0;mine\\x07\\n* accuracy: 99.9%' is no run: give another\n")
+    assert capsys.readouterr() == (
+        "a\\x1b]0;mine\\x07\n",
+        "error: 'x\\x1b]0;mine\\x07\\n* accuracy: 99.9%' is no run: give another\n",
+    )
     assert (tmp_path / "table.md").read_text() == "| a\\x1b]0;mine\\x07 |\n"
     sys.stdout.write("\x1b]")  # the stream of the caller is what it was
     assert capsys.readouterr().out == "\x1b]"

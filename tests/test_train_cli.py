@@ -22,17 +22,37 @@ def files(tmp_path):
     """Configs of a whole tiny run: data.yaml, trainer.yaml, craft.yaml that includes the former."""
     cfg = make_cfg(tmp_path, "CoOp")
     (tmp_path / "data").mkdir()
-    (tmp_path / "data.yaml").write_text("DATASET:\n  NAME: TinyNoise\nOPTIM:\n  LR: 0.5\nDATALOADER:\n  NUM_WORKERS: 0\n")
+    (tmp_path / "data.yaml").write_text(
+        "DATASET:\n  NAME: TinyNoise\nOPTIM:\n  LR: 0.5\nDATALOADER:\n  NUM_WORKERS: 0\n"
+    )
     (tmp_path / "trainer.yaml").write_text(
         f"OPTIM:\n  NAME: sgd\n  LR: 0.1\n  MAX_EPOCH: 2\nINPUT:\n  SIZE: (32, 32)\n  TRANSFORMS: ['normalize']\n"
-        f"MODEL:\n  BACKBONE:\n    NAME: '{cfg.MODEL.BACKBONE.NAME}'\nTRAINER:\n  COOP:\n    N_CTX: 4\n    PREC: fp32\n")
-    (tmp_path / "craft.yaml").write_text("BASE: trainer.yaml\nTRAINER:\n  CRAFT:\n    LAMBDA_STATIC: 0.25\n")
+        f"MODEL:\n  BACKBONE:\n    NAME: '{cfg.MODEL.BACKBONE.NAME}'\nTRAINER:\n  COOP:\n    N_CTX: 4\n    PREC: fp32\n"
+    )
+    (tmp_path / "craft.yaml").write_text(
+        "BASE: trainer.yaml\nTRAINER:\n  CRAFT:\n    LAMBDA_STATIC: 0.25\n"
+    )
     return tmp_path
 
 
-def arguments(folder: Path, *more: str, config: str = "trainer.yaml", trainer: str = "CoOp") -> list[str]:
-    return ["--root", str(folder / "data"), "--seed", "1", "--trainer", trainer, "--output-dir", str(folder / "out"),
-            "--dataset-config-file", str(folder / "data.yaml"), "--config-file", str(folder / config), *more]
+def arguments(
+    folder: Path, *more: str, config: str = "trainer.yaml", trainer: str = "CoOp"
+) -> list[str]:
+    return [
+        "--root",
+        str(folder / "data"),
+        "--seed",
+        "1",
+        "--trainer",
+        trainer,
+        "--output-dir",
+        str(folder / "out"),
+        "--dataset-config-file",
+        str(folder / "data.yaml"),
+        "--config-file",
+        str(folder / config),
+        *more,
+    ]
 
 
 def config(*args, **kwargs):
@@ -45,41 +65,100 @@ def test_precedence(files):
     (files / "trainer.yaml").write_text((files / "trainer.yaml").read_text() + "SEED: 7\n")
     assert config(files).SEED == 1  # flag over file
     assert config(files, "SEED", "3").SEED == 3  # KEY VALUE over flag
-    assert config(files, "--transforms", "random_flip", "normalize", "--", "OPTIM.LR", "0.3").INPUT.TRANSFORMS == ("random_flip", "normalize")
+    assert config(
+        files, "--transforms", "random_flip", "normalize", "--", "OPTIM.LR", "0.3"
+    ).INPUT.TRANSFORMS == ("random_flip", "normalize")
 
 
 def test_a_craft_config_includes_its_baseline(files):
     cfg = config(files, config="craft.yaml", trainer="CraftCoOp")
-    assert cfg.TRAINER.CRAFT.LAMBDA_STATIC == 0.25 and cfg.OPTIM.LR == 0.1 and cfg.TRAINER.COOP.N_CTX == 4
+    assert (
+        cfg.TRAINER.CRAFT.LAMBDA_STATIC == 0.25
+        and cfg.OPTIM.LR == 0.1
+        and cfg.TRAINER.COOP.N_CTX == 4
+    )
     (files / "more.yaml").write_text("OPTIM:\n  LR: 0.7\n")
-    assert config(files, "--config-file", str(files / "more.yaml"), config="craft.yaml").OPTIM.LR == 0.7
+    assert (
+        config(files, "--config-file", str(files / "more.yaml"), config="craft.yaml").OPTIM.LR
+        == 0.7
+    )
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs/trainers").rglob("*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize(
+    "path",
+    sorted((ROOT / "configs/trainers").rglob("*.yaml")),
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
+)
 def test_every_shipped_config_is_valid_and_craft_ones_add_only_their_node(path):
-    args = train.parse_args(["--trainer", path.parent.name, "--dataset-config-file", str(ROOT / "configs/datasets/openmoji.yaml"),
-                             "--config-file", str(path)])
+    args = train.parse_args(
+        [
+            "--trainer",
+            path.parent.name,
+            "--dataset-config-file",
+            str(ROOT / "configs/datasets/openmoji.yaml"),
+            "--config-file",
+            str(path),
+        ]
+    )
     cfg = train.setup_cfg(args)
     assert cfg.INPUT.SIZE == ((64, 64) if path.stem.startswith("openmoji") else (224, 224))
     if path.parent.name.startswith("Craft"):
-        assert set(train.read_config(str(path))[-1][1]) == {"TRAINER"} and set(train.read_config(str(path))[-1][1]["TRAINER"]) == {"CRAFT"}
+        assert set(train.read_config(str(path))[-1][1]) == {"TRAINER"} and set(
+            train.read_config(str(path))[-1][1]["TRAINER"]
+        ) == {"CRAFT"}
 
 
 BROKEN = {
-    "unknown key": (["OPTIM.LRR", "1"], "unknown config key 'OPTIM.LRR': the closest known key is 'OPTIM.LR'"),
-    "wrong type": (["OPTIM.MAX_EPOCH", "many"], "config key 'OPTIM.MAX_EPOCH' takes a int such as 2, not 'many'"),
-    "odd pairs": (["OPTIM.LR"], "the options OPTIM.LR are not KEY VALUE pairs: 'OPTIM.LR' lacks its partner"),
-    "unknown trainer": (["TRAINER.NAME", "CraftCoop"], "unknown trainer 'CraftCoop': did you mean 'CraftCoOp'"),
-    "unknown data set": (["DATASET.NAME", "OpenMoj"], "unknown dataset 'OpenMoj': did you mean 'OpenMoji'"),
-    "missing root": (["DATASET.NAME", "OpenMoji", "DATASET.ROOT", "/nowhere"], "DATASET.ROOT '/nowhere' does not exist"),
-    "key twice": (["--config-file", "twice.yaml"], "config file 'twice.yaml' is not valid YAML: 'LR' is given twice, in lines 2 and 3: take one out"),
-    "missing config": (["--config-file", "none.yaml"], "config file 'none.yaml' cannot be read (No such file or directory)"),
+    "unknown key": (
+        ["OPTIM.LRR", "1"],
+        "unknown config key 'OPTIM.LRR': the closest known key is 'OPTIM.LR'",
+    ),
+    "wrong type": (
+        ["OPTIM.MAX_EPOCH", "many"],
+        "config key 'OPTIM.MAX_EPOCH' takes a int such as 2, not 'many'",
+    ),
+    "odd pairs": (
+        ["OPTIM.LR"],
+        "the options OPTIM.LR are not KEY VALUE pairs: 'OPTIM.LR' lacks its partner",
+    ),
+    "unknown trainer": (
+        ["TRAINER.NAME", "CraftCoop"],
+        "unknown trainer 'CraftCoop': did you mean 'CraftCoOp'",
+    ),
+    "unknown data set": (
+        ["DATASET.NAME", "OpenMoj"],
+        "unknown dataset 'OpenMoj': did you mean 'OpenMoji'",
+    ),
+    "missing root": (
+        ["DATASET.NAME", "OpenMoji", "DATASET.ROOT", "/nowhere"],
+        "DATASET.ROOT '/nowhere' does not exist",
+    ),
+    "key twice": (
+        ["--config-file", "twice.yaml"],
+        "config file 'twice.yaml' is not valid YAML: 'LR' is given twice, in lines 2 and 3: take one out",
+    ),
+    "missing config": (
+        ["--config-file", "none.yaml"],
+        "config file 'none.yaml' cannot be read (No such file or directory)",
+    ),
     "missing weights": (["MODEL.BACKBONE.NAME", "none.pt"], "none.pt"),
     "wrong size": (["INPUT.SIZE", "(64, 64)"], "INPUT.SIZE is (64, 64) but"),
-    "half on a CPU": (["TRAINER.COOP.PREC", "fp16"], "TRAINER.COOP.PREC fp16 needs a CUDA device: set TRAINER.COOP.PREC to fp32 or amp"),
-    "activation": (["MODEL.BACKBONE.ACTIVATION", "relu"], "MODEL.BACKBONE.ACTIVATION is 'relu': choose one of auto, quick_gelu, gelu"),
-    "untrained": (["--eval-only"], "--eval-only would test CoOp without what it learns: name the folder of a training run with --model-dir"),
-    "no checkpoint": (["--eval-only", "--model-dir", "none", "--load-epoch", "3"], "model.pth.tar-3' does not exist: check --model-dir"),
+    "half on a CPU": (
+        ["TRAINER.COOP.PREC", "fp16"],
+        "TRAINER.COOP.PREC fp16 needs a CUDA device: set TRAINER.COOP.PREC to fp32 or amp",
+    ),
+    "activation": (
+        ["MODEL.BACKBONE.ACTIVATION", "relu"],
+        "MODEL.BACKBONE.ACTIVATION is 'relu': choose one of auto, quick_gelu, gelu",
+    ),
+    "untrained": (
+        ["--eval-only"],
+        "--eval-only would test CoOp without what it learns: name the folder of a training run with --model-dir",
+    ),
+    "no checkpoint": (
+        ["--eval-only", "--model-dir", "none", "--load-epoch", "3"],
+        "model.pth.tar-3' does not exist: check --model-dir",
+    ),
 }
 
 
@@ -93,17 +172,23 @@ def test_mistakes_end_in_one_sentence_and_exit_code_2(files, capsys, case, monke
     code = train.main(train.parse_args(arguments(files, *more)))
     lines = capsys.readouterr().err.strip().splitlines()
     assert code == 2 and lines[-1].startswith("error: ") and message in lines[-1]
-    assert len([line for line in lines if line.startswith("error")]) == 1 and "Traceback" not in "".join(lines)
+    assert len(
+        [line for line in lines if line.startswith("error")]
+    ) == 1 and "Traceback" not in "".join(lines)
 
 
 def test_what_learns_nothing_is_tested_without_a_model(files):
-    assert train.main(train.parse_args(arguments(files, "--eval-only", trainer="ZeroshotCLIP"))) == 0
+    assert (
+        train.main(train.parse_args(arguments(files, "--eval-only", trainer="ZeroshotCLIP"))) == 0
+    )
     assert json.loads((files / "out/results.json").read_text())["complete"]
 
 
 def test_the_activation_is_part_of_the_configuration(files):
     """And its default changes no hash of earlier runs."""
-    plain, auto = (config(files, *more) for more in ((), ("MODEL.BACKBONE.ACTIVATION", "quick_gelu")))
+    plain, auto = (
+        config(files, *more) for more in ((), ("MODEL.BACKBONE.ACTIVATION", "quick_gelu"))
+    )
     gelu = config(files, "MODEL.BACKBONE.ACTIVATION", "gelu")
     before = plain.clone()
     del before.MODEL.BACKBONE["ACTIVATION"]
@@ -112,14 +197,20 @@ def test_the_activation_is_part_of_the_configuration(files):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_cuda_asked_for_and_absent(files):
-    with pytest.raises(UserError, match="USE_CUDA is True but torch finds no CUDA device: set USE_CUDA False"):
+    with pytest.raises(
+        UserError, match="USE_CUDA is True but torch finds no CUDA device: set USE_CUDA False"
+    ):
         config(files, "USE_CUDA", "True")
     assert config(files).USE_CUDA  # the default falls back with a line in the log
 
 
 def test_bad_yaml_and_circular_includes_are_named(files):
-    for text, message in (("OPTIM: [", "is not valid YAML"), ("- 1", "holds no 'KEY: value' pairs"), ("BASE: bad.yaml", "includes itself"),
-                          ("OPTIM:\n  LRR: 1", r"unknown config key 'OPTIM.LRR' \(in '.*bad.yaml'\)")):
+    for text, message in (
+        ("OPTIM: [", "is not valid YAML"),
+        ("- 1", "holds no 'KEY: value' pairs"),
+        ("BASE: bad.yaml", "includes itself"),
+        ("OPTIM:\n  LRR: 1", r"unknown config key 'OPTIM.LRR' \(in '.*bad.yaml'\)"),
+    ):
         (files / "bad.yaml").write_text(text)
         with pytest.raises(UserError, match=message):
             config(files, config="bad.yaml")
@@ -127,13 +218,32 @@ def test_bad_yaml_and_circular_includes_are_named(files):
         config(files, trainer="")
 
 
-@pytest.mark.parametrize(("flag", "path", "message"), [
-    ("--config-file", "CoOp/vit_b61.yaml", "did you mean 'vit_b16'? in '{configs}/CoOp' there are openmoji, rn101, rn101_ep50, "),
-    ("--config-file", "Coop/vit_b16.yaml", "did you mean 'CoOp'? in '{configs}' there are CoCoOp, CoOp, "),
-    ("--config-file", "CoOp", "(Is a directory): in '{configs}/CoOp' there are openmoji, rn101, "),
-    ("--dataset-config-file", "../datasets/openmojis.yaml", "did you mean 'openmoji'? in '{configs}/../datasets' there are caltech101, "),
-    ("--config-file", "none/none/none.yaml", "(No such file or directory): correct the path"),
-])
+@pytest.mark.parametrize(
+    ("flag", "path", "message"),
+    [
+        (
+            "--config-file",
+            "CoOp/vit_b61.yaml",
+            "did you mean 'vit_b16'? in '{configs}/CoOp' there are openmoji, rn101, rn101_ep50, ",
+        ),
+        (
+            "--config-file",
+            "Coop/vit_b16.yaml",
+            "did you mean 'CoOp'? in '{configs}' there are CoCoOp, CoOp, ",
+        ),
+        (
+            "--config-file",
+            "CoOp",
+            "(Is a directory): in '{configs}/CoOp' there are openmoji, rn101, ",
+        ),
+        (
+            "--dataset-config-file",
+            "../datasets/openmojis.yaml",
+            "did you mean 'openmoji'? in '{configs}/../datasets' there are caltech101, ",
+        ),
+        ("--config-file", "none/none/none.yaml", "(No such file or directory): correct the path"),
+    ],
+)
 def test_a_config_that_is_not_there_is_looked_for_among_those_that_are(files, flag, path, message):
     with pytest.raises(UserError) as caught:
         config(files, flag, str(ROOT / "configs/trainers" / path))
@@ -144,28 +254,75 @@ def test_a_base_that_is_not_there_names_the_file_that_asks_for_it(files):
     (files / "bad.yaml").write_text("BASE: trainers.yaml\n")
     with pytest.raises(UserError) as caught:
         config(files, config="bad.yaml")
-    assert (f"config file '{files / 'trainers.yaml'}', the BASE of '{files / 'bad.yaml'}', cannot be read (No such file or directory): "
-            f"did you mean 'trainer'? in '{files}' there are bad, craft, data, trainer") == str(caught.value)
+    assert (
+        f"config file '{files / 'trainers.yaml'}', the BASE of '{files / 'bad.yaml'}', cannot be read (No such file or directory): "
+        f"did you mean 'trainer'? in '{files}' there are bad, craft, data, trainer"
+    ) == str(caught.value)
     for text in ("5", "[a]", "null"):
         (files / "bad.yaml").write_text(f"BASE: {text}\n")
-        with pytest.raises(UserError, match=r"BASE \(in '.*bad.yaml'\) is (5|no text|null): name the config file to start from"):
+        with pytest.raises(
+            UserError,
+            match=r"BASE \(in '.*bad.yaml'\) is (5|no text|null): name the config file to start from",
+        ):
             config(files, config="bad.yaml")
 
 
 def test_the_home_folder_in_every_path(files, monkeypatch):
     monkeypatch.setenv("HOME", str(files))
-    (files / "craft.yaml").write_text("BASE: ~/trainer.yaml\nOUTPUT_DIR: ~/there\nDATASET: {INDICES: ~/picks, FOLDER: ~}\n")
-    args = train.parse_args(["--root", "~/data", "--seed", "1", "--trainer", "CoOp", "--dataset-config-file", "~/data.yaml", "--config-file", "~/craft.yaml",
-                             "--model-dir", "~/out", "--resume", "~/old", "--backbone", "~/clip.pt", "DATASET.CSV", "~/x.csv", "MODEL.INIT_WEIGHTS", "~/w.pt"])
+    (files / "craft.yaml").write_text(
+        "BASE: ~/trainer.yaml\nOUTPUT_DIR: ~/there\nDATASET: {INDICES: ~/picks, FOLDER: ~}\n"
+    )
+    args = train.parse_args(
+        [
+            "--root",
+            "~/data",
+            "--seed",
+            "1",
+            "--trainer",
+            "CoOp",
+            "--dataset-config-file",
+            "~/data.yaml",
+            "--config-file",
+            "~/craft.yaml",
+            "--model-dir",
+            "~/out",
+            "--resume",
+            "~/old",
+            "--backbone",
+            "~/clip.pt",
+            "DATASET.CSV",
+            "~/x.csv",
+            "MODEL.INIT_WEIGHTS",
+            "~/w.pt",
+        ]
+    )
     cfg = train.setup_cfg(args)
-    found = (cfg.DATASET.ROOT, cfg.OUTPUT_DIR, cfg.DATASET.INDICES, cfg.DATASET.CSV, cfg.MODEL.INIT_WEIGHTS, cfg.RESUME, cfg.MODEL.BACKBONE.NAME, args.model_dir)
-    assert found == tuple(str(files / name) for name in ("data", "there", "picks", "x.csv", "w.pt", "old", "clip.pt", "out"))
+    found = (
+        cfg.DATASET.ROOT,
+        cfg.OUTPUT_DIR,
+        cfg.DATASET.INDICES,
+        cfg.DATASET.CSV,
+        cfg.MODEL.INIT_WEIGHTS,
+        cfg.RESUME,
+        cfg.MODEL.BACKBONE.NAME,
+        args.model_dir,
+    )
+    assert found == tuple(
+        str(files / name)
+        for name in ("data", "there", "picks", "x.csv", "w.pt", "old", "clip.pt", "out")
+    )
     assert cfg.DATASET.FOLDER == str(files) and cfg.OPTIM.LR == 0.1  # of the BASE
 
 
 def test_names_that_nothing_is_registered_under_are_refused_before_the_output_folder_is_made(files):
-    for key, value, near in (("TRAINER.NAME", "coop", "'CoOp'"), ("DATASET.NAME", "openmoji", "'OpenMoji'"), ("DATASET.TARGET", "OpenMojiLin", "'OpenMojiLine'")):
-        with pytest.raises(UserError, match=f"unknown .* '{value}': did you mean {near}. known ones are "):
+    for key, value, near in (
+        ("TRAINER.NAME", "coop", "'CoOp'"),
+        ("DATASET.NAME", "openmoji", "'OpenMoji'"),
+        ("DATASET.TARGET", "OpenMojiLin", "'OpenMojiLine'"),
+    ):
+        with pytest.raises(
+            UserError, match=f"unknown .* '{value}': did you mean {near}. known ones are "
+        ):
             config(files, key, value)
     with pytest.raises(UserError, match="OUTPUT_DIR is not set: give --output-dir"):
         config(files, "OUTPUT_DIR", "")
@@ -179,19 +336,37 @@ def test_train_then_skip_then_test_on_new_classes(files, capsys):
     capsys.readouterr()
     assert train.main(train.parse_args(arguments(files, "--skip-done"))) == 0
     assert capsys.readouterr().out == f"Done already: {files / 'out'}\n"
-    new = ["--eval-only", "--model-dir", str(files / "out"), "--load-epoch", "2", "--output-dir", str(files / "new"), "DATASET.SUBSAMPLE_CLASSES", "new"]
+    new = [
+        "--eval-only",
+        "--model-dir",
+        str(files / "out"),
+        "--load-epoch",
+        "2",
+        "--output-dir",
+        str(files / "new"),
+        "DATASET.SUBSAMPLE_CLASSES",
+        "new",
+    ]
     assert train.main(train.parse_args(arguments(files, *new))) == 0
     found = json.loads((files / "new/results.json").read_text())
-    assert found["complete"] and found["subsample_classes"] == "new" and found["metrics"]["test"]["total"] == 6
+    assert (
+        found["complete"]
+        and found["subsample_classes"] == "new"
+        and found["metrics"]["test"]["total"] == 6
+    )
     # An interrupted run is never taken for a finished one.
     results["complete"] = False
     (files / "out/results.json").write_text(json.dumps(results))
     assert train.main(train.parse_args(arguments(files, "--skip-done"))) == 0
-    assert "Done already" not in capsys.readouterr().out and json.loads((files / "out/results.json").read_text())["complete"]
+    assert (
+        "Done already" not in capsys.readouterr().out
+        and json.loads((files / "out/results.json").read_text())["complete"]
+    )
 
 
 def refused(files, capsys, *more, **kwargs) -> str:
     """What is said, in one line, of a run that is not started; no file changes."""
+
     def state():
         return {path: path.read_bytes() for path in files.rglob("*") if path.is_file()}
 
@@ -211,54 +386,116 @@ def test_what_was_tested_is_part_of_a_finished_evaluation(files, capsys):
 
     def evaluate(epoch, folder, *more):
         capsys.readouterr()
-        assert train.main(train.parse_args(arguments(files, *flags, "--load-epoch", epoch, "--output-dir", str(files / folder), *more))) == 0
+        assert (
+            train.main(
+                train.parse_args(
+                    arguments(
+                        files,
+                        *flags,
+                        "--load-epoch",
+                        epoch,
+                        "--output-dir",
+                        str(files / folder),
+                        *more,
+                    )
+                )
+            )
+            == 0
+        )
         return capsys.readouterr().out
 
     assert "(epoch = 1)" in evaluate("1", "new") and evaluate("1", "new").startswith("Done already")
     assert "(epoch = 2)" in evaluate("2", "newer")
-    assert json.loads((files / "newer/results.json").read_text())["loaded"] == {"model_dir": "../out", "epoch": 2}
+    assert json.loads((files / "newer/results.json").read_text())["loaded"] == {
+        "model_dir": "../out",
+        "epoch": 2,
+    }
     said = refused(files, capsys, *flags, "--load-epoch", "2", "--output-dir", str(files / "new"))
-    assert "new/results.json' holds results of another run (a test of epoch 1 of '../out' there, a test of epoch 2 of '../out' here)" in said
+    assert (
+        "new/results.json' holds results of another run (a test of epoch 1 of '../out' there, a test of epoch 2 of '../out' here)"
+        in said
+    )
     assert "move that folder away, or choose another --output-dir" in said
     # Nor does an evaluation take the place of the training.
-    assert "(a training there, a test of epoch 1 of '.' here)" in refused(files, capsys, *flags, "--load-epoch", "1")
+    assert "(a training there, a test of epoch 1 of '.' here)" in refused(
+        files, capsys, *flags, "--load-epoch", "1"
+    )
 
 
 def test_results_of_another_configuration_stay_and_the_difference_is_shown(files, capsys):
     assert train.main(train.parse_args(arguments(files))) == 0
     said = refused(files, capsys, "OPTIM.LR", "0.3", "TRAINER.COOP.CSC", "True")
-    assert said.startswith(f"error: '{files / 'out/results.json'}' holds results of another run (OPTIM.LR is 0.1 there and 0.3 here; "
-                           "TRAINER.COOP.CSC is False there and True here): move that folder")
+    assert said.startswith(
+        f"error: '{files / 'out/results.json'}' holds results of another run (OPTIM.LR is 0.1 there and 0.3 here; "
+        "TRAINER.COOP.CSC is False there and True here): move that folder"
+    )
     # Without results, the checkpoint tells.
     (files / "out/results.json").unlink()
     assert train.main(train.parse_args(arguments(files, "OPTIM.LR", "0.3"))) == 2
-    assert "is of a run with another configuration (OPTIM.LR is 0.1 there and 0.3 here): choose another" in capsys.readouterr().err
+    assert (
+        "is of a run with another configuration (OPTIM.LR is 0.1 there and 0.3 here): choose another"
+        in capsys.readouterr().err
+    )
     for text in ("{", "[]", ""):
         (files / "out/results.json").write_text(text)
-        assert ("results.json' is not valid JSON" if text != "[]" else "(it holds no whole configuration)") in refused(files, capsys)
+        assert (
+            "results.json' is not valid JSON"
+            if text != "[]"
+            else "(it holds no whole configuration)"
+        ) in refused(files, capsys)
 
 
 def test_a_model_is_tested_with_what_it_was_trained_with(files, capsys):
     assert train.main(train.parse_args(arguments(files))) == 0
-    flags = ["--eval-only", "--model-dir", str(files / "out"), "--load-epoch", "2", "--output-dir", str(files / "new")]
+    flags = [
+        "--eval-only",
+        "--model-dir",
+        str(files / "out"),
+        "--load-epoch",
+        "2",
+        "--output-dir",
+        str(files / "new"),
+    ]
     said = refused(files, capsys, *flags, "TRAINER.COOP.CLASS_TOKEN_POSITION", "middle")
-    assert f"the model in '{files / 'out'}' was trained with other settings (TRAINER.COOP.CLASS_TOKEN_POSITION is end there and middle here): give" in said
-    assert "(TRAINER.NAME is CoOp there and CraftCoOp here)" in refused(files, capsys, *flags, trainer="CraftCoOp")
+    assert (
+        f"the model in '{files / 'out'}' was trained with other settings (TRAINER.COOP.CLASS_TOKEN_POSITION is end there and middle here): give"
+        in said
+    )
+    assert "(TRAINER.NAME is CoOp there and CraftCoOp here)" in refused(
+        files, capsys, *flags, trainer="CraftCoOp"
+    )
     other = files / "other.pt"
     other.write_bytes((files / "clip.pt").read_bytes() + b" ")
-    assert f"(MODEL.BACKBONE.NAME is {files / 'clip.pt'} there and {other} here)" in refused(files, capsys, *flags, "MODEL.BACKBONE.NAME", str(other))
+    assert f"(MODEL.BACKBONE.NAME is {files / 'clip.pt'} there and {other} here)" in refused(
+        files, capsys, *flags, "MODEL.BACKBONE.NAME", str(other)
+    )
     before = (files / "clip.pt").read_bytes()
     (files / "clip.pt").write_bytes(before + b" ")
-    assert f"was trained with another content of '{files / 'clip.pt'}': restore that file" in refused(files, capsys, *flags)
+    assert (
+        f"was trained with another content of '{files / 'clip.pt'}': restore that file"
+        in refused(files, capsys, *flags)
+    )
     (files / "clip.pt").write_bytes(before)
-    assert "(MODEL.BACKBONE.ACTIVATION is quick_gelu there and gelu here)" in refused(files, capsys, *flags, "MODEL.BACKBONE.ACTIVATION", "gelu")
+    assert "(MODEL.BACKBONE.ACTIVATION is quick_gelu there and gelu here)" in refused(
+        files, capsys, *flags, "MODEL.BACKBONE.ACTIVATION", "gelu"
+    )
     # What only training reads, precision, and where files lie may differ.
     moved = files / "moved.pt"
     (files / "clip.pt").rename(moved)
     (files / "out").rename(files / "old")
     flags[2] = str(files / "old")
-    free = ["OPTIM.LR", "7", "DATALOADER.TEST.BATCH_SIZE", "1", "TRAINER.TEXT_CHECKPOINTING", "True",
-            "TRAINER.COOP.PREC", "amp", "MODEL.BACKBONE.NAME", str(moved)]
+    free = [
+        "OPTIM.LR",
+        "7",
+        "DATALOADER.TEST.BATCH_SIZE",
+        "1",
+        "TRAINER.TEXT_CHECKPOINTING",
+        "True",
+        "TRAINER.COOP.PREC",
+        "amp",
+        "MODEL.BACKBONE.NAME",
+        str(moved),
+    ]
     assert train.main(train.parse_args(arguments(files, *flags, *free))) == 0
     # Other codes leave no results.json.
     (files / "old/results.json").unlink()
@@ -271,16 +508,35 @@ def test_a_full_disk_is_one_sentence(files, capsys, monkeypatch):
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full, a disk that is always full, here")
     from dassl.utils import logger
+
     monkeypatch.setattr(logger, "_LogFile", lambda path, kind=logger._LogFile: kind("/dev/full"))
     assert train.main(train.parse_args(arguments(files))) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == "error: cannot write the log '/dev/full' (No space left on device): free space or choose another OUTPUT_DIR"
+    assert (
+        line
+        == "error: cannot write the log '/dev/full' (No space left on device): free space or choose another OUTPUT_DIR"
+    )
 
 
 @pytest.mark.slow
 def test_the_program_itself_prints_no_traceback(tmp_path):
-    done = subprocess.run([sys.executable, str(ROOT / "train.py"), "--trainer", "CoOp", "--dataset-config-file", "none.yaml"],
-                          capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "train.py"),
+            "--trainer",
+            "CoOp",
+            "--dataset-config-file",
+            "none.yaml",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.strip().splitlines()[-1].startswith("error: config file 'none.yaml' cannot be read")
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .startswith("error: config file 'none.yaml' cannot be read")
+    )
     assert "Traceback" not in done.stderr

@@ -82,9 +82,7 @@ def elsewhere(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_craft_trains_on_upstreams_attributes_alone_with_the_same_losses(
-    tmp_path, name, elsewhere
-):
+def test_craft_trains_on_upstreams_attributes_alone_with_the_same_losses(tmp_path, name, elsewhere):
     trainer = make_trainer(tmp_path, f"Craft{name}", *upstream_stand_in.OPTIONS)
     found = elsewhere[name]
     assert (

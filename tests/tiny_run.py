@@ -16,7 +16,14 @@ from dassl.utils import set_random_seed
 
 CLASSES = ("tabby_cat", "golden retriever", "red", "saxophone")
 TRAIN, TEST = 3, 2  # images per class
-STRUCTURES = {"CoOp": "COOP", "CoCoOp": "COCOOP", "VPT": "VPT", "IVLP": "IVLP", "MaPLe": "MAPLE", "PromptSRC": "PROMPTSRC"}  # trainer: node
+STRUCTURES = {
+    "CoOp": "COOP",
+    "CoCoOp": "COCOOP",
+    "VPT": "VPT",
+    "IVLP": "IVLP",
+    "MaPLe": "MAPLE",
+    "PromptSRC": "PROMPTSRC",
+}  # trainer: node
 
 
 @DATASET_REGISTRY.register()
@@ -31,8 +38,11 @@ class TinyNoise(DatasetBase):
         classes = self.names[1:] if cfg.DATASET.SUBSAMPLE_CLASSES == "new" else self.names
         parts = {}
         for part, number in (("train", TRAIN), ("test", TEST)):
-            parts[part] = [Datum(impath=str(self.image(part, name, i)), label=label, classname=name)
-                           for label, name in enumerate(classes) for i in range(number)]
+            parts[part] = [
+                Datum(impath=str(self.image(part, name, i)), label=label, classname=name)
+                for label, name in enumerate(classes)
+                for i in range(number)
+            ]
         super().__init__(train_x=parts["train"], test=parts["test"])
 
     def image(self, part: str, name: str, number: int) -> Path:
@@ -41,7 +51,9 @@ class TinyNoise(DatasetBase):
             path.parent.mkdir(parents=True, exist_ok=True)
             noise = np.random.RandomState(100 * self.names.index(name) + 10 * number + len(part))
             colour = np.random.RandomState(self.names.index(name)).randint(0, 160, 3)
-            Image.fromarray((colour + noise.randint(0, 96, (40, 36, 3))).astype(np.uint8)).save(path)
+            Image.fromarray((colour + noise.randint(0, 96, (40, 36, 3))).astype(np.uint8)).save(
+                path
+            )
         return path
 
 
@@ -78,15 +90,60 @@ def make_cfg(folder: Path, trainer: str, *options):
     cfg = get_cfg_default()
     trainers.extend_cfg(cfg)
     datasets.extend_cfg(cfg)
-    cfg.merge_from_list([
-        "SEED", 1, "USE_CUDA", False, "OUTPUT_DIR", str(folder / "output"), "DATASET.ROOT", str(folder / "data"),
-        "DATASET.NAME", "TinyNoise", "INPUT.SIZE", (32, 32), "INPUT.TRANSFORMS", ("random_resized_crop", "random_flip", "normalize"),
-        "DATALOADER.NUM_WORKERS", 0, "DATALOADER.TRAIN_X.BATCH_SIZE", 4, "DATALOADER.TEST.BATCH_SIZE", 3,
-        "MODEL.BACKBONE.NAME", str(weights), "OPTIM.NAME", "sgd", "OPTIM.LR", 0.1, "OPTIM.MAX_EPOCH", 2,
-        "OPTIM.LR_SCHEDULER", "cosine", "TRAIN.PRINT_FREQ", 1, "TRAINER.NAME", trainer,
-        "TRAINER.COOP.N_CTX", 4, "TRAINER.COCOOP.N_CTX", 3, "TRAINER.VPT.PROMPT_DEPTH_VISION", 2, "TRAINER.MAPLE.PROMPT_DEPTH", 3,
-        *(word for name in ("IVLP", "PROMPTSRC") for tower in ("VISION", "TEXT") for word in (f"TRAINER.{name}.PROMPT_DEPTH_{tower}", 2)),
-        *(word for name in STRUCTURES.values() for word in (f"TRAINER.{name}.PREC", "fp32")), *options])
+    cfg.merge_from_list(
+        [
+            "SEED",
+            1,
+            "USE_CUDA",
+            False,
+            "OUTPUT_DIR",
+            str(folder / "output"),
+            "DATASET.ROOT",
+            str(folder / "data"),
+            "DATASET.NAME",
+            "TinyNoise",
+            "INPUT.SIZE",
+            (32, 32),
+            "INPUT.TRANSFORMS",
+            ("random_resized_crop", "random_flip", "normalize"),
+            "DATALOADER.NUM_WORKERS",
+            0,
+            "DATALOADER.TRAIN_X.BATCH_SIZE",
+            4,
+            "DATALOADER.TEST.BATCH_SIZE",
+            3,
+            "MODEL.BACKBONE.NAME",
+            str(weights),
+            "OPTIM.NAME",
+            "sgd",
+            "OPTIM.LR",
+            0.1,
+            "OPTIM.MAX_EPOCH",
+            2,
+            "OPTIM.LR_SCHEDULER",
+            "cosine",
+            "TRAIN.PRINT_FREQ",
+            1,
+            "TRAINER.NAME",
+            trainer,
+            "TRAINER.COOP.N_CTX",
+            4,
+            "TRAINER.COCOOP.N_CTX",
+            3,
+            "TRAINER.VPT.PROMPT_DEPTH_VISION",
+            2,
+            "TRAINER.MAPLE.PROMPT_DEPTH",
+            3,
+            *(
+                word
+                for name in ("IVLP", "PROMPTSRC")
+                for tower in ("VISION", "TEXT")
+                for word in (f"TRAINER.{name}.PROMPT_DEPTH_{tower}", 2)
+            ),
+            *(word for name in STRUCTURES.values() for word in (f"TRAINER.{name}.PREC", "fp32")),
+            *options,
+        ]
+    )
     cfg.freeze()
     return cfg
 

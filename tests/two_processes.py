@@ -19,18 +19,58 @@ from dassl.utils import UserError
 
 NAMES = ("CraftCoOp", "CraftMaPLe", "CraftPromptSRC", "CraftCoCoOp")
 FIXED = ("INPUT.TRANSFORMS", ("center_crop", "normalize"))
-ODD = ("DATALOADER.TRAIN_X.BATCH_SIZE", 5)  # of 12 images: 5, 5, 2; shares of 3 and 2, 3 and 2, 1 and 1
+ODD = (
+    "DATALOADER.TRAIN_X.BATCH_SIZE",
+    5,
+)  # of 12 images: 5, 5, 2; shares of 3 and 2, 3 and 2, 1 and 1
 WEIGHT = ("TRAINER.CRAFT.LAMBDA_MMD", 0.5)
 SLOW = ("OPTIM.LR", 0.005)
 # A median bandwidth would make the discrepancy of two groups of one image a constant, whose gradient is rounding.
-SAMPLES = {"alone": (), "unlabelled": (*MMD, "unlabelled", *WEIGHT),
-           "group": (*MMD, "group", *WEIGHT, "TRAINER.CRAFT.MMD.BANDWIDTH", "fixed", "TRAINER.CRAFT.MMD.SIGMAS", [0.05])}
-BEST = ("TEST.FINAL_MODEL", "best_val", "TEST.EVALUATOR", "GroupClassification", "TEST.SELECT_BY", "worst_group_accuracy")
-CASES = {f"{name}-{kind}": (name, (*FIXED, *ODD, *SLOW, *options)) for name in NAMES for kind, options in SAMPLES.items()} | {
+SAMPLES = {
+    "alone": (),
+    "unlabelled": (*MMD, "unlabelled", *WEIGHT),
+    "group": (
+        *MMD,
+        "group",
+        *WEIGHT,
+        "TRAINER.CRAFT.MMD.BANDWIDTH",
+        "fixed",
+        "TRAINER.CRAFT.MMD.SIGMAS",
+        [0.05],
+    ),
+}
+BEST = (
+    "TEST.FINAL_MODEL",
+    "best_val",
+    "TEST.EVALUATOR",
+    "GroupClassification",
+    "TEST.SELECT_BY",
+    "worst_group_accuracy",
+)
+CASES = {
+    f"{name}-{kind}": (name, (*FIXED, *ODD, *SLOW, *options))
+    for name in NAMES
+    for kind, options in SAMPLES.items()
+} | {
     "best": ("CraftMaPLe", (*FIXED, *ODD, *SLOW, *BEST)),
-    "template": ("CraftMaPLe", (*FIXED, *ODD, *SLOW, "TRAINER.CRAFT.TEXT_SAMPLES", "template", "DATALOADER.TRAIN_X.SAMPLER", "BalancedGroupSampler",
-                                "DATALOADER.TRAIN_X.BATCH_SIZE", 8)),
-    "scaled": ("CraftMaPLe", (*FIXED, *ODD, *SLOW)),  # with a scaler of gradients, as PREC amp has on a GPU
+    "template": (
+        "CraftMaPLe",
+        (
+            *FIXED,
+            *ODD,
+            *SLOW,
+            "TRAINER.CRAFT.TEXT_SAMPLES",
+            "template",
+            "DATALOADER.TRAIN_X.SAMPLER",
+            "BalancedGroupSampler",
+            "DATALOADER.TRAIN_X.BATCH_SIZE",
+            8,
+        ),
+    ),
+    "scaled": (
+        "CraftMaPLe",
+        (*FIXED, *ODD, *SLOW),
+    ),  # with a scaler of gradients, as PREC amp has on a GPU
     "workers": ("CraftCoOp", (*FIXED, *ODD, *SLOW, "DATALOADER.NUM_WORKERS", 1)),
     "views": ("CraftVPT", ODD),  # augmented
     "upstream": ("UpstreamStyle", (*FIXED, "OPTIM.LR", 0.01)),  # batches of 6: equal shares
@@ -57,14 +97,28 @@ def outcome(folder: Path, output: str, name: str) -> dict:
         return steps[-1]
 
     def tested(split=None):
-        results.append((split, test(split), trainer.evaluator.evaluate(), getattr(trainer.evaluator, "groups", {})))
+        results.append(
+            (
+                split,
+                test(split),
+                trainer.evaluator.evaluate(),
+                getattr(trainer.evaluator, "groups", {}),
+            )
+        )
         return results[-1][1]
 
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     trainer.forward_backward, trainer.test = watched, tested
     trainer.train()
-    return {"steps": steps, "images": images, "pixels": pixels, "results": results, "before": before, "model": trainer.model.state_dict(),
-            "draws": (random.random(), float(np.random.rand()), float(torch.rand(1)))}
+    return {
+        "steps": steps,
+        "images": images,
+        "pixels": pixels,
+        "results": results,
+        "before": before,
+        "model": trainer.model.state_dict(),
+        "draws": (random.random(), float(np.random.rand()), float(torch.rand(1))),
+    }
 
 
 # Pieces
@@ -72,14 +126,20 @@ def outcome(folder: Path, output: str, name: str) -> dict:
 
 def function(whole: torch.Tensor) -> torch.Tensor:
     """Of rows that all act on each other."""
-    return ((whole @ whole.t()).softmax(1) * torch.arange(float(len(whole)), dtype=whole.dtype)).sum().sin()
+    return (
+        ((whole @ whole.t()).softmax(1) * torch.arange(float(len(whole)), dtype=whole.dtype))
+        .sum()
+        .sin()
+    )
 
 
 def gathering() -> dict:
     """Whole and gradient of shares of sizes that differ; each process's loss has its own factor."""
     number, found = distributed.rank(), {}
     for rows in (1, 2, 5, 6):
-        whole = torch.randn(rows, 3, 2, dtype=torch.double, generator=torch.Generator().manual_seed(rows))
+        whole = torch.randn(
+            rows, 3, 2, dtype=torch.double, generator=torch.Generator().manual_seed(rows)
+        )
         own = whole[number::2].clone().requires_grad_()
         gathered = distributed.gather(own)
         ((1 + number) * function(gathered.flatten(1))).backward()
@@ -90,7 +150,10 @@ def gathering() -> dict:
 
 def averaging() -> list:
     """Gradients after averaging: two that both have, one that only the second process has, one that nobody has."""
-    a, b, c, d = (nn.Parameter(torch.zeros(2, 3, dtype=dtype)) for dtype in (torch.float, torch.double, torch.float, torch.float))
+    a, b, c, d = (
+        nn.Parameter(torch.zeros(2, 3, dtype=dtype))
+        for dtype in (torch.float, torch.double, torch.float, torch.float)
+    )
     number = distributed.rank()
     a.grad, b.grad = torch.full_like(a, 1.0 + number), torch.full_like(b, 10.0 * number)
     if number:
@@ -101,7 +164,9 @@ def averaging() -> list:
 
 class Draws(DatasetWrapper):
     def __getitem__(self, index):
-        return {"draw": torch.tensor([random.random(), float(np.random.rand()), float(torch.rand(1))])}
+        return {
+            "draw": torch.tensor([random.random(), float(np.random.rand()), float(torch.rand(1))])
+        }
 
 
 def streams(folder: Path) -> list:
@@ -109,8 +174,15 @@ def streams(folder: Path) -> list:
     trainer = tiny(folder, "streams", "CoOp", "DATALOADER.NUM_WORKERS", 2)
     items = trainer.dm.dataset.train_x[:1] * 8
     distributed.separate_random_states()
-    loader = share(build_data_loader(trainer.cfg, "SequentialSampler", items, 2, dataset_wrapper=Draws), "TRAIN_X")
-    return [draw for draws in distributed.gather_objects([batch["draw"] for batch in loader]) for draw in draws]
+    loader = share(
+        build_data_loader(trainer.cfg, "SequentialSampler", items, 2, dataset_wrapper=Draws),
+        "TRAIN_X",
+    )
+    return [
+        draw
+        for draws in distributed.gather_objects([batch["draw"] for batch in loader])
+        for draw in draws
+    ]
 
 
 def resumed(folder: Path) -> list:
@@ -136,8 +208,18 @@ def resumed(folder: Path) -> list:
 def refused(folder: Path) -> list[str]:
     """The sentences of runs with a batch that is too small for two processes; no step is made."""
     said = []
-    for options in (("DATALOADER.TRAIN_X.BATCH_SIZE", 11), ("DATALOADER.TRAIN_X.BATCH_SIZE", 1),
-                    (*MMD, "unlabelled", "DATALOADER.TRAIN_U.SAME_AS_X", False, "DATALOADER.TRAIN_U.BATCH_SIZE", 11)):
+    for options in (
+        ("DATALOADER.TRAIN_X.BATCH_SIZE", 11),
+        ("DATALOADER.TRAIN_X.BATCH_SIZE", 1),
+        (
+            *MMD,
+            "unlabelled",
+            "DATALOADER.TRAIN_U.SAME_AS_X",
+            False,
+            "DATALOADER.TRAIN_U.BATCH_SIZE",
+            11,
+        ),
+    ):
         trainer = tiny(folder, "refused", "CraftCoOp", *options)
         trainer.forward_backward = lambda *_: said.append("a step was made")
         try:
@@ -153,7 +235,10 @@ def main(folder: Path) -> None:
     number, found = distributed.rank(), {}
     torch.set_num_threads(1)
     found["gathering"], found["averaging"] = gathering(), averaging()
-    found["main"] = [distributed.from_main(lambda: number), distributed.in_turn([torch.tensor(number)] if number else None)]
+    found["main"] = [
+        distributed.from_main(lambda: number),
+        distributed.in_turn([torch.tensor(number)] if number else None),
+    ]
     for name in CASES:
         found[name] = outcome(folder, "two", name)
     for work in (streams, resumed, refused):

@@ -280,6 +280,7 @@ def install() -> None:
     import dassl.metrics
     import dassl.optim
     import dassl.utils
+
     own = dassl.config.get_cfg_default()
     dassl.config.get_cfg_default = lambda: plain_defaults(own)
     dassl.data.datasets.Datum = Datum

@@ -19,8 +19,10 @@ from trainers.base import PromptTrainer
 
 SUFFIX = ".safetensors"
 FROZEN = "probabilities are softmax(scale * image @ text_features.T), with image the unit-norm features of frozen CLIP"
-PROMPTED = ("probabilities are softmax(scale * image @ text_features.T), with image the unit-norm features of CLIP's image tower with the visual "
-            "prompts of this file: features of CLIP alone do not go with these texts")
+PROMPTED = (
+    "probabilities are softmax(scale * image @ text_features.T), with image the unit-norm features of CLIP's image tower with the visual "
+    "prompts of this file: features of CLIP alone do not go with these texts"
+)
 PLAIN = "; this CLIP was trained with plain GELU, which clip.load does not compute"
 CONDITIONAL = "class texts depend on the image: this file holds the prompts only, and a prediction needs both towers"
 
@@ -30,7 +32,9 @@ def visual_prompts(trainer: PromptTrainer) -> list[Tensor]:
     model = getattr(trainer, "model", None)
     if hasattr(model, "image_encoder"):
         return [model.image_encoder.VPT, *model.image_encoder.deep]
-    if hasattr(getattr(model, "prompt_learner", None), "visual"):  # MaPLe: projections of the text prompts
+    if hasattr(
+        getattr(model, "prompt_learner", None), "visual"
+    ):  # MaPLe: projections of the text prompts
         first, deep = model.prompt_learner.visual()
         return [first, *deep]
     return []
@@ -46,8 +50,14 @@ def contents(trainer: PromptTrainer) -> tuple[dict[str, Tensor], dict[str, str]]
     """
     cfg, text = trainer.cfg, trainer.encode_class_texts()
     learned = trainer.model.state_dict() if trainer.get_model_names() else {}
-    tensors = {"scale": trainer.backbone.scale.float(), **learned,
-               **{f"visual_prompts.{layer}": prompt for layer, prompt in enumerate(visual_prompts(trainer))}}
+    tensors = {
+        "scale": trainer.backbone.scale.float(),
+        **learned,
+        **{
+            f"visual_prompts.{layer}": prompt
+            for layer, prompt in enumerate(visual_prompts(trainer))
+        },
+    }
     if text is not None:
         tensors["text_features"] = text.float()
     for name, value in tensors.items():
@@ -61,35 +71,56 @@ def contents(trainer: PromptTrainer) -> tuple[dict[str, Tensor], dict[str, str]]
     use = CONDITIONAL if text is None else PROMPTED if prompted else FROZEN
     normalised, backbone = "normalize" in cfg.INPUT.TRANSFORMS, cfg.MODEL.BACKBONE.NAME
     metadata = {
-        "method": cfg.TRAINER.NAME, "classnames": trainer.classnames, "prompts": list(learned),
+        "method": cfg.TRAINER.NAME,
+        "classnames": trainer.classnames,
+        "prompts": list(learned),
         "use": use + (PLAIN if activation == "gelu" else ""),
-        "image_tower_needs_prompts": prompted, "text_depends_on_image": text is None,
+        "image_tower_needs_prompts": prompted,
+        "text_depends_on_image": text is None,
         "backbone": osp.basename(backbone) if osp.isabs(backbone) else backbone,
-        "activation": activation, "precision": trainer.precision,
+        "activation": activation,
+        "precision": trainer.precision,
         # Resize the short side to the larger number of `size`, crop the centre, scale to 0..1, subtract mean, divide by std.
-        "preprocess": {"size": list(cfg.INPUT.SIZE), "interpolation": cfg.INPUT.INTERPOLATION, "mean": list(cfg.INPUT.PIXEL_MEAN) if normalised else [0.0] * 3,
-                       "std": list(cfg.INPUT.PIXEL_STD) if normalised else [1.0] * 3, "instance_norm": "instance_norm" in cfg.INPUT.TRANSFORMS,
-                       **trainer.reading_options()},
+        "preprocess": {
+            "size": list(cfg.INPUT.SIZE),
+            "interpolation": cfg.INPUT.INTERPOLATION,
+            "mean": list(cfg.INPUT.PIXEL_MEAN) if normalised else [0.0] * 3,
+            "std": list(cfg.INPUT.PIXEL_STD) if normalised else [1.0] * 3,
+            "instance_norm": "instance_norm" in cfg.INPUT.TRANSFORMS,
+            **trainer.reading_options(),
+        },
     }
     # Copies: the format takes no tensors that share memory.
-    return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}, {key: json.dumps(value) for key, value in metadata.items()}
+    return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}, {
+        key: json.dumps(value) for key, value in metadata.items()
+    }
 
 
 def run(args: argparse.Namespace) -> int:
     if not args.out.endswith(SUFFIX) or osp.isdir(args.out):
-        raise UserError(f"'{args.out}' is not the name of a file that ends in {SUFFIX}: give one to write to")
+        raise UserError(
+            f"'{args.out}' is not the name of a file that ends in {SUFFIX}: give one to write to"
+        )
     trainer = trained.load_from(args)
     tensors, metadata = contents(trainer)
     mkdir_if_missing(osp.dirname(args.out))
     atomic_write(args.out, lambda file: file.write(save(tensors, metadata)))
     for name, value in tensors.items():
-        sys.stdout.write(f"{name}  {tuple(value.shape)}  {str(value.dtype).removeprefix('torch.')}\n")
-    sys.stdout.write(f"{args.out}: {json.loads(metadata['method'])}, {len(trainer.classnames)} classes; {json.loads(metadata['use'])}\n")
+        sys.stdout.write(
+            f"{name}  {tuple(value.shape)}  {str(value.dtype).removeprefix('torch.')}\n"
+        )
+    sys.stdout.write(
+        f"{args.out}: {json.loads(metadata['method'])}, {len(trainer.classnames)} classes; {json.loads(metadata['use'])}\n"
+    )
     return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="python -m tools.export")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="python -m tools.export",
+    )
     parser.add_argument("out", type=osp.expanduser, metavar=f"OUT{SUFFIX}")
     trained.add_arguments(parser)
     return trained.main(run, parser.parse_args(arguments))

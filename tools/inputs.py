@@ -26,11 +26,20 @@ def path(text: str) -> Path:
     return Path(os.path.expanduser(text))
 
 
-def main(run: Callable[[argparse.Namespace], int], args: argparse.Namespace, *kinds: type[Exception], interrupted: str = "interrupted") -> int:
+def main(
+    run: Callable[[argparse.Namespace], int],
+    args: argparse.Namespace,
+    *kinds: type[Exception],
+    interrupted: str = "interrupted",
+) -> int:
     """run(args); 2 after the sentence of an InputError or one of `kinds`; 130 after Ctrl-C; 141 if nobody reads on (`| head`)."""
     any_text_can_be_written()
     try:
-        with program.interruptible(), redirect_stdout(Harmless(sys.stdout)), redirect_stderr(Harmless(sys.stderr)):
+        with (
+            program.interruptible(),
+            redirect_stdout(Harmless(sys.stdout)),
+            redirect_stderr(Harmless(sys.stderr)),
+        ):
             code = run(args)
             sys.stdout.flush()
         return code
@@ -53,13 +62,17 @@ def write(path: Path, save: Callable[[Path], None] | str, option: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.temporary(str(path), path.suffix) as part:
             if isinstance(save, str):
-                part.write(harmless(save).encode(errors="backslashreplace"))  # names of files need not be text
+                part.write(
+                    harmless(save).encode(errors="backslashreplace")
+                )  # names of files need not be text
                 part.flush()
             else:
                 save(Path(part.name))
             os.replace(part.name, path)
     except OSError as error:
-        raise InputError(f"'{path}' cannot be written ({error.strerror}): choose another {option}") from None
+        raise InputError(
+            f"'{path}' cannot be written ({error.strerror}): choose another {option}"
+        ) from None
 
 
 def check_name(path: Path, option: str, suffixes: tuple[str, ...] = ()) -> None:

@@ -32,12 +32,16 @@ def word(tokenizer: SimpleTokenizer, token: int) -> str:
 def nearest(vectors: Tensor, vocabulary: Tensor, top: int) -> tuple[Tensor, Tensor]:
     """Distances (N, top), ascending, and tokens (N, top) of the rows of `vocabulary` (V, W) nearest to each of `vectors` (N, W)."""
     # By differences: the faster way, through matrix products, is off by more than some neighbours differ.
-    distances = torch.cdist(vectors.float(), vocabulary.float(), compute_mode="donot_use_mm_for_euclid_dist")
+    distances = torch.cdist(
+        vectors.float(), vocabulary.float(), compute_mode="donot_use_mm_for_euclid_dist"
+    )
     return tuple(distances.topk(min(top, len(vocabulary)), largest=False))
 
 
 @torch.no_grad()
-def contexts(trainer: PromptTrainer, top: int) -> Iterator[tuple[str | None, list[list[tuple[str, float]]]]]:
+def contexts(
+    trainer: PromptTrainer, top: int
+) -> Iterator[tuple[str | None, list[list[tuple[str, float]]]]]:
     """(class name, or None for the context that all classes share; for each vector its nearest words and distances).
 
     Raises UserError for a method that learns no text context.
@@ -45,14 +49,27 @@ def contexts(trainer: PromptTrainer, top: int) -> Iterator[tuple[str | None, lis
     modules = trainer.model.modules() if trainer.get_model_names() else ()
     context = next((module.ctx for module in modules if isinstance(module, Context)), None)
     if context is None:
-        raise UserError(f"{trainer.cfg.TRAINER.NAME} learns no text context, so there are no words to compare: give --model-dir a run of another method")
+        raise UserError(
+            f"{trainer.cfg.TRAINER.NAME} learns no text context, so there are no words to compare: give --model-dir a run of another method"
+        )
     tokenizer, vocabulary = SimpleTokenizer(), trainer.backbone.text.token_embedding_weight
-    vocabulary = vocabulary[:len(tokenizer.decoder)]
+    vocabulary = vocabulary[: len(tokenizer.decoder)]
     owners = trainer.classnames if context.dim() == 3 else [None]
     with progress_bar(len(owners), "contexts") as bar:
-        for name, vectors in zip(owners, context.view(len(owners), *context.shape[-2:]), strict=True):
+        for name, vectors in zip(
+            owners, context.view(len(owners), *context.shape[-2:]), strict=True
+        ):
             distances, tokens = (found.tolist() for found in nearest(vectors, vocabulary, top))
-            yield name, [[(word(tokenizer, token), distance) for token, distance in zip(*row, strict=True)] for row in zip(tokens, distances, strict=True)]
+            yield (
+                name,
+                [
+                    [
+                        (word(tokenizer, token), distance)
+                        for token, distance in zip(*row, strict=True)
+                    ]
+                    for row in zip(tokens, distances, strict=True)
+                ],
+            )
             bar.update()
 
 
@@ -65,21 +82,43 @@ def run(args: argparse.Namespace) -> int:
     found = []
     for name, vectors in contexts(trainer, args.top):
         lines = [] if name is None else [f"{name}:"]
-        lines += [f"{number:3}  " + "  ".join(f"{text} ({distance:.4f})" for text, distance in row) for number, row in enumerate(vectors, 1)]
+        lines += [
+            f"{number:3}  " + "  ".join(f"{text} ({distance:.4f})" for text, distance in row)
+            for number, row in enumerate(vectors, 1)
+        ]
         tqdm.write("\n".join(lines))
-        found.append({"class": name, "vectors": [[{"word": text, "distance": distance} for text, distance in row] for row in vectors]})
+        found.append(
+            {
+                "class": name,
+                "vectors": [
+                    [{"word": text, "distance": distance} for text, distance in row]
+                    for row in vectors
+                ],
+            }
+        )
     if deep := len(trainer.deep_text_prompts()):
-        sys.stderr.write(f"note: the prompts of {deep} deeper layer(s) are not shown: what they replace is the output of a layer, not a word\n")
+        sys.stderr.write(
+            f"note: the prompts of {deep} deeper layer(s) are not shown: what they replace is the output of a layer, not a word\n"
+        )
     if args.json:
-        write_json({"model_dir": args.model_dir, "trainer": trainer.cfg.TRAINER.NAME, "contexts": found}, args.json)
+        write_json(
+            {"model_dir": args.model_dir, "trainer": trainer.cfg.TRAINER.NAME, "contexts": found},
+            args.json,
+        )
     return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="python -m tools.interpret")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="python -m tools.interpret",
+    )
     trained.add_arguments(parser, classes=False)
     parser.add_argument("--top", type=int, default=5, help="how many words to show")
-    parser.add_argument("--json", type=os.path.expanduser, metavar="FILE", help="write the same there")
+    parser.add_argument(
+        "--json", type=os.path.expanduser, metavar="FILE", help="write the same there"
+    )
     return trained.main(run, parser.parse_args(arguments))
 
 

@@ -34,7 +34,11 @@ from tools.inputs import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 MARK, ERRORS, RESULTS = "sweep.json", "stderr.txt", "results.json"
-INTERRUPTED, BUSY, LOST = 130, 75, -1000  # exit codes: Ctrl-C; another process runs this job; the worker itself is gone
+INTERRUPTED, BUSY, LOST = (
+    130,
+    75,
+    -1000,
+)  # exit codes: Ctrl-C; another process runs this job; the worker itself is gone
 READY = "ready"  # a worker's first word
 BAD_INPUT = 2  # what train.py ends with after a sentence to the user: trying again is of no use
 NO_WORD = "ended without a word: the machine stopped, or job and sweep were killed"
@@ -59,8 +63,21 @@ class Job:
 
     def settings(self, root: str, output: str) -> list[str]:
         """What of train.py's arguments decides on the configuration."""
-        return ["--root", root, "--seed", str(self.seed), "--trainer", self.trainer, "--skip-done", "--output-dir", f"{output}/{self.folder}",
-                "--dataset-config-file", f"configs/datasets/{self.dataset}.yaml", "--config-file", f"configs/trainers/{self.trainer}/{self.config}.yaml"]
+        return [
+            "--root",
+            root,
+            "--seed",
+            str(self.seed),
+            "--trainer",
+            self.trainer,
+            "--skip-done",
+            "--output-dir",
+            f"{output}/{self.folder}",
+            "--dataset-config-file",
+            f"configs/datasets/{self.dataset}.yaml",
+            "--config-file",
+            f"configs/trainers/{self.trainer}/{self.config}.yaml",
+        ]
 
     def arguments(self, root: str, output: str) -> list[str]:
         """train.py's arguments. Raises InputError if the run whose model it tests is not complete."""
@@ -69,7 +86,9 @@ class Job:
             loaded = self.loads(output)
             if loaded is None:
                 raise InputError(f"'{output}/{self.trained}' holds no finished run: train it first")
-            flags += ["--model-dir", f"{output}/{self.trained}"] + ([] if loaded["epoch"] is None else ["--load-epoch", str(loaded["epoch"])])
+            flags += ["--model-dir", f"{output}/{self.trained}"] + (
+                [] if loaded["epoch"] is None else ["--load-epoch", str(loaded["epoch"])]
+            )
         return [*self.settings(output=output, root=root), *flags, *self.options]
 
     def loads(self, output: str) -> dict | None:
@@ -115,7 +134,9 @@ def _refused(path: Path | str, error: OSError) -> str:
 # What is known of a job
 
 
-def state_of(job: Job, output: str, wanted: str, live: Callable[[], dict | None]) -> tuple[str, str]:
+def state_of(
+    job: Job, output: str, wanted: str, live: Callable[[], dict | None]
+) -> tuple[str, str]:
     """(done, running, queued, failed, missing or other; a note). `wanted` is its configuration's hash, `live` asks Slurm for its jobs.
 
     Done takes complete results of exactly this configuration and of the model that is there now,
@@ -125,14 +146,21 @@ def state_of(job: Job, output: str, wanted: str, live: Callable[[], dict | None]
     found, loads = read(folder / RESULTS), job.loads(output)
     if not found and os.path.exists(folder / RESULTS):
         refused = _unreadable(folder / RESULTS) if files.is_file(folder / RESULTS) else ""
-        return "failed", refused or f"'{folder / RESULTS}' is not what a run writes: restore or delete it"
+        return (
+            "failed",
+            refused or f"'{folder / RESULTS}' is not what a run writes: restore or delete it",
+        )
     known = loads or not job.trained  # a test of a training that is not done has no model yet
-    if found and (not same_run(found.get("config_hash"), wanted) or known and found.get("loaded") != loads):
+    if found and (
+        not same_run(found.get("config_hash"), wanted) or known and found.get("loaded") != loads
+    ):
         return "other", ""
     if found.get("complete") and known:
         try:
             model = str(Path(output, job.trained))
-            if not job.trained or files.same_model(found, str(folder / RESULTS), model, loads["epoch"]):
+            if not job.trained or files.same_model(
+                found, str(folder / RESULTS), model, loads["epoch"]
+            ):
                 return "done", ""
         except OSError as error:
             return "failed", _refused(error.filename, error)
@@ -142,8 +170,15 @@ def state_of(job: Job, output: str, wanted: str, live: Callable[[], dict | None]
         return "running", f"process {left.get('pid', '?')} on {left.get('host', '?')}"
     if files.is_locked(str(folder)):
         return "running", "a train.py of its own"
-    if number and state in ("queued", "running", "stopped") and ((alive := live()) is None or number in alive):
-        return "running" if state == "running" else "queued", f"Slurm job {number}"  # one that was stopped by preemption waits for its next turn
+    if (
+        number
+        and state in ("queued", "running", "stopped")
+        and ((alive := live()) is None or number in alive)
+    ):
+        return (
+            "running" if state == "running" else "queued",
+            f"Slurm job {number}",
+        )  # one that was stopped by preemption waits for its next turn
     if state == "failed":
         return "failed", left.get("error", "")
     if state == "running":
@@ -166,7 +201,11 @@ def locked(path: Path) -> bool:
 def mark(folder: Path, state: str, **more) -> None:
     """Write the mark. Not whole or not at all, as that would take another file than the locked one: who cannot read it ignores it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARK).write_text(json.dumps({"state": state, "time": datetime.datetime.now().isoformat(timespec="seconds"), **more}))
+    (folder / MARK).write_text(
+        json.dumps(
+            {"state": state, "time": datetime.datetime.now().isoformat(timespec="seconds"), **more}
+        )
+    )
 
 
 def stopped(folder: Path) -> None:
@@ -180,8 +219,15 @@ def why(code: int, folder: Path) -> str:
         return refusal
     said = ""
     with suppress(OSError):
-        lines = [line.strip() for line in (folder / ERRORS).read_text(errors="replace").splitlines() if line.strip()]
-        said = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "").removeprefix("error: ")
+        lines = [
+            line.strip()
+            for line in (folder / ERRORS).read_text(errors="replace").splitlines()
+            if line.strip()
+        ]
+        said = next(
+            (line for line in reversed(lines) if line.startswith("error: ")),
+            lines[-1] if lines else "",
+        ).removeprefix("error: ")
     if code == LOST:
         return "the worker that ran it was killed"
     if code == -signal.SIGKILL:
@@ -212,7 +258,9 @@ def _run(job: Job, root: str, output: str, slurm: str) -> None:
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm tells everybody that time is up; the parent takes care of it
+    signal.signal(
+        signal.SIGUSR2, signal.SIG_IGN
+    )  # Slurm tells everybody that time is up; the parent takes care of it
     folder = Path(output, job.folder)
     try:
         try:
@@ -274,7 +322,9 @@ def _claim(folder: Path, slurm: str):
             break
         except BlockingIOError:
             time.sleep(0.05)
-        except OSError:  # a file system without locks: nothing guards against running a job twice there
+        except (
+            OSError
+        ):  # a file system without locks: nothing guards against running a job twice there
             break
     else:
         return None
@@ -325,12 +375,20 @@ class View:
 
     def __init__(self, jobs: Sequence[Job], todo: Sequence[Job]):
         self.terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=len(jobs), initial=len(jobs) - len(todo), unit="job", dynamic_ncols=True, disable=not self.terminal,
-                         bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]")
+        self._bar = tqdm(
+            total=len(jobs),
+            initial=len(jobs) - len(todo),
+            unit="job",
+            dynamic_ncols=True,
+            disable=not self.terminal,
+            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
+        )
         self._lines: list[tqdm] = []
         self._todo = {job.folder: job for job in todo}  # what has not ended
         self._running: dict[str, float] = {}  # folder: when it started
-        self._took: dict[tuple[bool, str], list[float]] = defaultdict(list)  # seconds of what succeeded
+        self._took: dict[tuple[bool, str], list[float]] = defaultdict(
+            list
+        )  # seconds of what succeeded
         self._failed = 0
 
     def started(self, folder: str) -> None:
@@ -348,21 +406,43 @@ class View:
         else:
             self._took[job.test, job.trainer].append(seconds)
             if not self.terminal:
-                self.say(", ".join(filter(None, [f"[{self._bar.n}/{self._bar.total}] {seconds:.1f} s", self.left(1)])) + f": {folder}")
+                self.say(
+                    ", ".join(
+                        filter(
+                            None,
+                            [f"[{self._bar.n}/{self._bar.total}] {seconds:.1f} s", self.left(1)],
+                        )
+                    )
+                    + f": {folder}"
+                )
         self.tick()
 
     def left(self, ended: int = 0) -> str:
-        """"1:23:45 left", by what jobs of the same trainer took, training or test, else all such; "" before there are any. `ended`: a moment ago."""
+        """ "1:23:45 left", by what jobs of the same trainer took, training or test, else all such; "" before there are any. `ended`: a moment ago."""
         took = dict(self._took)
         for test in (False, True):
-            took[test, ""] = [seconds for (kind, _), all_took in self._took.items() if kind == test for seconds in all_took]
-        means, total = {key: sum(seconds) / len(seconds) for key, seconds in took.items() if seconds}, 0.0
+            took[test, ""] = [
+                seconds
+                for (kind, _), all_took in self._took.items()
+                if kind == test
+                for seconds in all_took
+            ]
+        means, total = (
+            {key: sum(seconds) / len(seconds) for key, seconds in took.items() if seconds},
+            0.0,
+        )
         for folder, job in self._todo.items():
             mean = means.get((job.test, job.trainer), means.get((job.test, "")))
             if mean is None:
                 return ""  # a study's first trainings
-            total += max(0.0, mean - time.monotonic() + self._running[folder]) if folder in self._running else mean
-        return f"{datetime.timedelta(seconds=round(total / max(1, len(self._running) + ended)))} left"
+            total += (
+                max(0.0, mean - time.monotonic() + self._running[folder])
+                if folder in self._running
+                else mean
+            )
+        return (
+            f"{datetime.timedelta(seconds=round(total / max(1, len(self._running) + ended)))} left"
+        )
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -374,10 +454,14 @@ class View:
         if not self.terminal:
             return
         failed = f"{self._failed} failed" if self._failed else ""
-        self._bar.set_postfix_str(", ".join(filter(None, [note or f"{len(self._running)} running", failed, self.left()])))
+        self._bar.set_postfix_str(
+            ", ".join(filter(None, [note or f"{len(self._running)} running", failed, self.left()]))
+        )
         if output:
             while len(self._lines) < min(len(self._running), self.LINES):
-                self._lines.append(tqdm(total=0, position=len(self._lines) + 1, bar_format="{desc}", leave=False))
+                self._lines.append(
+                    tqdm(total=0, position=len(self._lines) + 1, bar_format="{desc}", leave=False)
+                )
             texts = [f"  {folder}  {progress_of(Path(output, folder))}" for folder in self._running]
             for line, text in zip(self._lines, [*texts, *[""] * self.LINES], strict=False):
                 line.set_description_str(text)
@@ -393,7 +477,9 @@ def progress_of(folder: Path) -> str:
         return ""
     with suppress(OSError), open(folder / "log.txt", "rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 2000))
-        found = re.findall(r"^(\w+ \[\d+/\d+\]).*?eta (\S+)", file.read().decode(errors="replace"), re.MULTILINE)
+        found = re.findall(
+            r"^(\w+ \[\d+/\d+\]).*?eta (\S+)", file.read().decode(errors="replace"), re.MULTILINE
+        )
         return f"{found[-1][0]}, {found[-1][1]} left" if found else ""
     return ""
 
@@ -413,7 +499,9 @@ def serve(address: str, device: str, root: str, output: str) -> None:
             while True:
                 job = line.recv()
                 process = start(job, root, output)
-                if line in connection.wait([process.sentinel, line]):  # hung up: Ctrl-C, or the sweep is gone
+                if line in connection.wait(
+                    [process.sentinel, line]
+                ):  # hung up: Ctrl-C, or the sweep is gone
                     stop(process, job, output)
                     break
                 finish(process)
@@ -438,7 +526,9 @@ class Workers:
         self._place, self._threads = (root, output), str(threads)
         files.shorten_tempdir()
         _tidy()
-        self._folder = tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}-", ignore_cleanup_errors=True)
+        self._folder = tempfile.TemporaryDirectory(
+            prefix=f"{TEMPORARY}-", ignore_cleanup_errors=True
+        )
         self._lock = open(f"{self._folder.name}/new", "wb")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         os.rename(self._lock.name, f"{self._folder.name}/lock")  # from its first moment it is held
@@ -454,10 +544,18 @@ class Workers:
 
     def start(self, device: str) -> None:
         """Workers do not hear Ctrl-C: the sweep hears it and passes it on in good order."""
-        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
+        before = {
+            number: signal.signal(number, signal.SIG_IGN)
+            for number in (signal.SIGINT, signal.SIGHUP)
+        }
         try:
             # NVML: to ask whether there is a GPU, as importing clip does, must not start CUDA, which would not work in forks then.
-            with _environment(OMP_NUM_THREADS=self._threads, MKL_NUM_THREADS=self._threads, PYTHONPATH=_python_path(), PYTORCH_NVML_BASED_CUDA_CHECK="1"):
+            with _environment(
+                OMP_NUM_THREADS=self._threads,
+                MKL_NUM_THREADS=self._threads,
+                PYTHONPATH=_python_path(),
+                PYTORCH_NVML_BASED_CUDA_CHECK="1",
+            ):
                 job = self._executor.submit(serve, self._address, device, *self._place)
         finally:
             for number, handler in before.items():
@@ -467,11 +565,15 @@ class Workers:
     @property
     def devices(self) -> list[str]:
         """Of all workers, those that are still starting included."""
-        return [device for device, _ in self._starting.values()] + [worker.device for worker in self._workers.values()]
+        return [device for device, _ in self._starting.values()] + [
+            worker.device for worker in self._workers.values()
+        ]
 
     @property
     def idle(self) -> list[connection.Connection]:
-        return [line for line, worker in self._workers.items() if worker.ready and line not in self.busy]
+        return [
+            line for line, worker in self._workers.items() if worker.ready and line not in self.busy
+        ]
 
     def run(self, line: connection.Connection, job: Job) -> None:
         self.busy[line] = job
@@ -506,7 +608,9 @@ class Workers:
     def close(self) -> None:
         """Hang up: workers stop their jobs and end."""
         deadline = time.monotonic() + GRACE_S + 5
-        jobs = [job for _, job in self._starting.values()] + [worker.job for worker in self._workers.values()]
+        jobs = [job for _, job in self._starting.values()] + [
+            worker.job for worker in self._workers.values()
+        ]
         for line, worker in self._workers.items():
             line.close()
             if line not in self.busy:
@@ -539,9 +643,15 @@ def _no_start(job) -> InputError:
     deadline = time.monotonic() + 5
     while not job.done() and time.monotonic() < deadline:  # what went wrong is written last
         time.sleep(0.02)
-    said = job.paths.stdout.read_text(errors="replace").split("\n") if job.paths.stdout.exists() else []
+    said = (
+        job.paths.stdout.read_text(errors="replace").split("\n")
+        if job.paths.stdout.exists()
+        else []
+    )
     said = [line.strip() for line in said if line.strip()]
-    return InputError(f"a worker did not start ({said[-1] if said else 'it said nothing'}): see that `python train.py --help` works")
+    return InputError(
+        f"a worker did not start ({said[-1] if said else 'it said nothing'}): see that `python train.py --help` works"
+    )
 
 
 @contextmanager
@@ -559,7 +669,15 @@ def _python_path() -> str:
     return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
-def run_local(jobs: Sequence[Job], root: str, output: str, devices: Sequence[str], threads: int, retries: int, view: View) -> None:
+def run_local(
+    jobs: Sequence[Job],
+    root: str,
+    output: str,
+    devices: Sequence[str],
+    threads: int,
+    retries: int,
+    view: View,
+) -> None:
     """Run the jobs, a test after its training, as many at a time as there are devices; what fails is marked in its folder.
 
     submitit's local executor starts what it is given at once, so what comes next is chosen here: the first job of the list that can run.
@@ -572,10 +690,17 @@ def run_local(jobs: Sequence[Job], root: str, output: str, devices: Sequence[str
         stack.callback(workers.close)
         while waiting or workers.busy:
             wanted = min(len(devices), len(waiting) + len(workers.busy)) - len(workers.devices)
-            for device in list((Counter(devices) - Counter(workers.devices)).elements())[:max(0, wanted)]:
+            for device in list((Counter(devices) - Counter(workers.devices)).elements())[
+                : max(0, wanted)
+            ]:
                 workers.start(device)
             unfinished = {job.folder for job in (*waiting, *workers.busy.values())}
-            ready = [job for job in waiting if job.trained not in unfinished and not_before.get(job.folder, 0) < time.monotonic()]
+            ready = [
+                job
+                for job in waiting
+                if job.trained not in unfinished
+                and not_before.get(job.folder, 0) < time.monotonic()
+            ]
             for job, line in zip(ready, workers.idle, strict=False):
                 waiting.remove(job)
                 workers.run(line, job)
@@ -659,12 +784,21 @@ def slurm_executor(folder: Path, options: dict):
     try:
         executor = submitit.SlurmExecutor(folder / "%j")
     except RuntimeError:
-        raise InputError("there is no Slurm here (no srun on the PATH): use --launch local, or log in to the cluster") from None
-    more = {"kill-on-invalid-dep": "yes", **options.get("additional_parameters", {})}  # tests of a training that failed must not wait for ever
+        raise InputError(
+            "there is no Slurm here (no srun on the PATH): use --launch local, or log in to the cluster"
+        ) from None
+    more = {
+        "kill-on-invalid-dep": "yes",
+        **options.get("additional_parameters", {}),
+    }  # tests of a training that failed must not wait for ever
     try:
-        executor.update_parameters(**{"time": 1440, "job_name": "sweep", **options, "additional_parameters": more})
+        executor.update_parameters(
+            **{"time": 1440, "job_name": "sweep", **options, "additional_parameters": more}
+        )
     except (ValueError, TypeError) as error:
-        said = re.sub(r" - (\w+) \(default: [^)]*\)", r" \1", " ".join(str(error).split()))  # submitit lists all that it knows
+        said = re.sub(
+            r" - (\w+) \(default: [^)]*\)", r" \1", " ".join(str(error).split())
+        )  # submitit lists all that it knows
         raise InputError(f"slurm options {options}: {said}") from None
     return executor
 
@@ -672,13 +806,22 @@ def slurm_executor(folder: Path, options: dict):
 def slurm_jobs() -> dict[str, str] | None:
     """{id: state} of this user's Slurm jobs that wait or run; None if Slurm does not answer."""
     try:
-        found = subprocess.run(["squeue", "-h", "-u", str(os.getuid()), "-o", "%i %T"], capture_output=True, text=True, timeout=30)
+        found = subprocess.run(
+            ["squeue", "-h", "-u", str(os.getuid()), "-o", "%i %T"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return dict(line.split() for line in found.stdout.splitlines()) if found.returncode == 0 else None
+    return (
+        dict(line.split() for line in found.stdout.splitlines()) if found.returncode == 0 else None
+    )
 
 
-def submit(executor, jobs: Sequence[Job], queued: dict[str, str], root: str, output: str, retries: int) -> dict[str, str]:
+def submit(
+    executor, jobs: Sequence[Job], queued: dict[str, str], root: str, output: str, retries: int
+) -> dict[str, str]:
     """Give Slurm the jobs, a test to start after its training, which may be among `queued`. Returns {folder: Slurm's id}.
 
     Raises InputError if Slurm refuses a job; those before it are taken back.
@@ -687,17 +830,26 @@ def submit(executor, jobs: Sequence[Job], queued: dict[str, str], root: str, out
     try:
         for job in jobs:
             before = (queued | ids).get(job.trained)
-            executor.update_parameters(job_name="/".join(job.folder.split("/")[-4:]), dependency=f"afterok:{before}" if before else None)
+            executor.update_parameters(
+                job_name="/".join(job.folder.split("/")[-4:]),
+                dependency=f"afterok:{before}" if before else None,
+            )
             with _environment(PYTHONPATH=_python_path()):
                 ids[job.folder] = executor.submit(Task(job, root, output, retries)).job_id
-            if read(Path(output, job.folder, MARK)).get("slurm") != ids[job.folder]:  # it may have begun
+            if (
+                read(Path(output, job.folder, MARK)).get("slurm") != ids[job.folder]
+            ):  # it may have begun
                 mark(Path(output, job.folder), "queued", slurm=ids[job.folder])
     except BaseException as error:
         cancel(ids, output)
         if isinstance(error, OSError):
-            raise InputError(f"'{error.filename}' cannot be written ({error.strerror}): free space, or choose another --output") from None
+            raise InputError(
+                f"'{error.filename}' cannot be written ({error.strerror}): free space, or choose another --output"
+            ) from None
         if isinstance(error, Exception):
-            raise InputError(f"Slurm refuses a job ({str(error).strip().splitlines()[-1]}): correct the plan's slurm options") from None
+            raise InputError(
+                f"Slurm refuses a job ({str(error).strip().splitlines()[-1]}): correct the plan's slurm options"
+            ) from None
         raise
     return ids
 
@@ -708,19 +860,30 @@ def watch(ids: dict[str, str], output: str, view: View) -> None:
     try:
         while waiting:
             time.sleep(pause)
-            pause = min(15.0, pause * 1.3)  # each look is a question to the whole cluster's controller
+            pause = min(
+                15.0, pause * 1.3
+            )  # each look is a question to the whole cluster's controller
             alive = slurm_jobs()
             if alive is None:
                 view.tick(note="Slurm does not answer")
                 continue
-            for folder, number in [(folder, number) for folder, number in waiting.items() if number not in alive]:
+            for folder, number in [
+                (folder, number) for folder, number in waiting.items() if number not in alive
+            ]:
                 missed[folder] += 1
-                left, complete = read(Path(output, folder, MARK)), read(Path(output, folder, RESULTS)).get("complete")
+                left, complete = (
+                    read(Path(output, folder, MARK)),
+                    read(Path(output, folder, RESULTS)).get("complete"),
+                )
                 if left and left.get("state") != "failed" or not left and not complete:
                     if missed[folder] < 3:  # a file system over a network takes a while
                         continue
                     never = left.get("state") == "queued"
-                    left = {"error": "not run, since its training failed" if never else _slurm_end(number)}
+                    left = {
+                        "error": "not run, since its training failed"
+                        if never
+                        else _slurm_end(number)
+                    }
                     mark(Path(output, folder), "missing" if never else "failed", **left)
                 del waiting[folder]
                 view.ended(folder, left.get("error", ""))
@@ -745,7 +908,9 @@ def cancel(ids: dict[str, str], output: str) -> None:
 def _slurm_end(number: str) -> str:
     """What Slurm says of a job that is over."""
     with suppress(OSError, subprocess.TimeoutExpired):
-        found = subprocess.run(["scontrol", "-o", "show", "job", number], capture_output=True, text=True, timeout=30).stdout
+        found = subprocess.run(
+            ["scontrol", "-o", "show", "job", number], capture_output=True, text=True, timeout=30
+        ).stdout
         if state := re.search(r"JobState=(\S+)", found):
             return f"Slurm job {number} ended: {state[1]}"
     return f"Slurm job {number} ended without a word"

@@ -4,6 +4,7 @@
 
 EmojiOne 2 (CC BY 4.0), which is not among the pictures the tiny CLIP is pretrained on.
 """
+
 import argparse
 import io
 import json
@@ -38,7 +39,9 @@ def names_of(packages: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--packages", type=inputs.path, required=True)
     packages = parser.parse_args().packages
     names, wanted = names_of(packages), {row["hexcode"] for row in emoji_table()}
@@ -50,14 +53,20 @@ def main() -> None:
             hexcode = names.get(re.sub(r"\W", "", name))
             if hexcode in wanted and hexcode not in found:
                 width, height = (icon.get(key, icons.get(key, 16)) for key in ("width", "height"))
-                svg = ('<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-                       f'viewBox="0 0 {width} {height}">{icon["body"]}</svg>')
+                svg = (
+                    '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+                    f'viewBox="0 0 {width} {height}">{icon["body"]}</svg>'
+                )
                 found[hexcode] = render_svg(svg, PICTURE_SIZE)
         with zipfile.ZipFile(BUNDLED / f"{style}.zip", "w", zipfile.ZIP_STORED) as archive:
             for hexcode, picture in sorted(found.items()):
                 buffer = io.BytesIO()
-                picture.quantize(64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
-                archive.writestr(zipfile.ZipInfo(f"{hexcode}.png"), buffer.getvalue())  # a fixed date: the same bytes every time
+                picture.quantize(
+                    64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
+                ).save(buffer, "PNG", optimize=True)
+                archive.writestr(
+                    zipfile.ZipInfo(f"{hexcode}.png"), buffer.getvalue()
+                )  # a fixed date: the same bytes every time
         print(f"{style}: {len(found)} of {len(wanted)} emoji")
 
 

@@ -5,6 +5,7 @@
 Icons of artists that the tiny CLIP is not pretrained on, in the categories that their authors gave them. Many more
 pictures than there are emoji: enough for a standard error below one point on base and on new classes.
 """
+
 import argparse
 import gzip
 import hashlib
@@ -17,7 +18,12 @@ from datasets.icons import TABLE
 from tools import inputs
 from tools.pretrain_data import fetch
 
-SETS = {"icon-park": "Apache-2.0", "solar": "CC BY 4.0", "iconoir": "MIT", "streamline-ultimate-color": "CC BY 4.0"}
+SETS = {
+    "icon-park": "Apache-2.0",
+    "solar": "CC BY 4.0",
+    "iconoir": "MIT",
+    "streamline-ultimate-color": "CC BY 4.0",
+}
 # Class -> categories of the sets' own metadata. Categories left out say what an icon is for (UI, Actions), not what it shows.
 CLASSES = {
     "animal": "icon-park Animals, iconoir Animals",
@@ -31,7 +37,7 @@ CLASSES = {
     "clock or calendar": "icon-park Time, solar Time",
     "clothing": "icon-park Clothes, iconoir Clothing",
     "computer or phone": "icon-park Hardware, iconoir Devices, solar Devices, streamline-ultimate-color ComputersDevicesElectronics, "
-                         "streamline-ultimate-color PhonesMobileDevices",
+    "streamline-ultimate-color PhonesMobileDevices",
     "cosmetics": "icon-park Makeups",
     "database": "icon-park Datas, iconoir Database",
     "face": "icon-park Emoji, iconoir Emojis, solar Faces",
@@ -63,20 +69,32 @@ NUMBERS = "one|two|three|four|five|six|seven|eight|nine|ten"
 
 def family(name: str) -> str:
     """Variants of one drawing (numbered, filled, rounded) share a family, and a family stays on one side of the split."""
-    return re.sub(rf"(-({NUMBERS}|\d+|linear|solid|square|circle|rounded|minimalistic|alt))+(?=-|$)", "", name)
+    return re.sub(
+        rf"(-({NUMBERS}|\d+|linear|solid|square|circle|rounded|minimalistic|alt))+(?=-|$)", "", name
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--packages", type=inputs.path, required=True, help="folder of the npm packages")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--packages", type=inputs.path, required=True, help="folder of the npm packages"
+    )
     packages = parser.parse_args().packages
-    class_of = {category: name for name, categories in CLASSES.items() for category in categories.split(", ")}
+    class_of = {
+        category: name
+        for name, categories in CLASSES.items()
+        for category in categories.split(", ")
+    }
     members: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     bodies: dict[str, dict] = {}
     for artist in SETS:
         folder = fetch(f"@iconify-json/{artist}@1.2", packages)
         icons = json.loads((folder / "icons.json").read_text())
-        for category, names in json.loads((folder / "metadata.json").read_text())["categories"].items():
+        for category, names in json.loads((folder / "metadata.json").read_text())[
+            "categories"
+        ].items():
             label = class_of.get(f"{artist} {category}")
             for name in names if label else []:
                 if artist == "solar" and not name.endswith("-linear") or name.endswith("-solid"):
@@ -89,17 +107,32 @@ def main() -> None:
     table, taken = {}, {}
     for label in sorted(members):
         # A family that another class has too would be on both sides.
-        families = {key: found for key, found in members[label].items() if taken.setdefault(key, label) == label}
+        families = {
+            key: found
+            for key, found in members[label].items()
+            if taken.setdefault(key, label) == label
+        }
         counts = Counter()
-        for key in sorted(families, key=lambda key: hashlib.sha256(f"{label}/{key}".encode()).hexdigest()):
+        for key in sorted(
+            families, key=lambda key: hashlib.sha256(f"{label}/{key}".encode()).hexdigest()
+        ):
             wanted = {"val": VAL, "train": TRAIN}
-            split = next((s for s in wanted if counts[s] < wanted[s] and len(families[key]) <= 2), "test")
+            split = next(
+                (s for s in wanted if counts[s] < wanted[s] and len(families[key]) <= 2), "test"
+            )
             counts[split] += len(families[key])
-            table |= {picture: {"class": label, "split": split, **bodies[picture]} for picture in families[key]}
+            table |= {
+                picture: {"class": label, "split": split, **bodies[picture]}
+                for picture in families[key]
+            }
         print(f"{label}: {dict(counts)}")
     text = json.dumps(dict(sorted(table.items())), separators=(",", ":"))
-    TABLE.write_bytes(gzip.compress(text.encode(), 9, mtime=0))  # no date: the same bytes every time
-    print(f"{len(table)} icons in {len(members)} classes: {Counter(row['split'] for row in table.values())}, {TABLE.stat().st_size:,} bytes")
+    TABLE.write_bytes(
+        gzip.compress(text.encode(), 9, mtime=0)
+    )  # no date: the same bytes every time
+    print(
+        f"{len(table)} icons in {len(members)} classes: {Counter(row['split'] for row in table.values())}, {TABLE.stat().st_size:,} bytes"
+    )
 
 
 if __name__ == "__main__":

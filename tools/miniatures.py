@@ -27,16 +27,38 @@ from datasets.imagenetv2 import ImageNetV2
 from datasets.prepare import find, prepared_classes
 from tools import inputs
 
-PER_CLASS = {"train": 5, "val": 1, "test": 2}  # pictures; where the official files know training and validation together, 6 and 2
+PER_CLASS = {
+    "train": 5,
+    "val": 1,
+    "test": 2,
+}  # pictures; where the official files know training and validation together, 6 and 2
 MODES = ("RGB", "RGB", "RGB", "L", "RGB", "CMYK")
 COLOURS = ("red", "amber", "green", "blue", "violet", "white", "black", "golden", "dark", "pale")
-THINGS = ("abbey", "lily", "falcon", "sedan", "curry", "dancer", "lake", "tower", "violin", "hound", "bridge", "otter", "pasta", "jet", "fern")
+THINGS = (
+    "abbey",
+    "lily",
+    "falcon",
+    "sedan",
+    "curry",
+    "dancer",
+    "lake",
+    "tower",
+    "violin",
+    "hound",
+    "bridge",
+    "otter",
+    "pasta",
+    "jet",
+    "fern",
+)
 
 
 def class_names(number: int) -> list[str]:
     """Distinct names of two or three words."""
     names = [f"{colour} {thing}" for thing in THINGS for colour in COLOURS]
-    return (names + [f"{name} {i}" for i in range(2, 2 + number // len(names)) for name in names])[:number]
+    return (names + [f"{name} {i}" for i in range(2, 2 + number // len(names)) for name in names])[
+        :number
+    ]
 
 
 class Painter:
@@ -47,10 +69,15 @@ class Painter:
 
     def __call__(self, path: str, label: int) -> str:
         """Writes `path` (relative to the folder) and returns it."""
-        colour, noise = np.random.RandomState(label).randint(0, 200, 3), np.random.RandomState(self.count).randint(0, 56, (20, 24, 3))
+        colour, noise = (
+            np.random.RandomState(label).randint(0, 200, 3),
+            np.random.RandomState(self.count).randint(0, 56, (20, 24, 3)),
+        )
         file = self.folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((colour + noise).astype(np.uint8)).convert(MODES[self.count % len(MODES)]).save(file)
+        Image.fromarray((colour + noise).astype(np.uint8)).convert(
+            MODES[self.count % len(MODES)]
+        ).save(file)
         self.count += 1
         return path
 
@@ -58,13 +85,24 @@ class Painter:
 def folder_per_class(cls: type[CoOpDataset], home: Path, names: list[str] | None = None) -> None:
     """Caltech101, DTD, EuroSAT, Food101; folders that a data set ignores are there too."""
     paint = Painter(home / cls.image_folder)
-    for label, name in enumerate(names or [name.replace(" ", "_") for name in class_names(cls.classes)]):
+    for label, name in enumerate(
+        names or [name.replace(" ", "_") for name in class_names(cls.classes)]
+    ):
         for i in range(10):
             paint(f"{name}/{name}_{i:04d}.jpg", label)
 
 
 def caltech101(cls, home):
-    folder_per_class(cls, home, ["BACKGROUND_Google", "Faces_easy", *cls.corrections, *(f"class_{i}" for i in range(cls.classes - len(cls.corrections)))])
+    folder_per_class(
+        cls,
+        home,
+        [
+            "BACKGROUND_Google",
+            "Faces_easy",
+            *cls.corrections,
+            *(f"class_{i}" for i in range(cls.classes - len(cls.corrections))),
+        ],
+    )
 
 
 def eurosat(cls, home):
@@ -73,15 +111,22 @@ def eurosat(cls, home):
 
 def trainval(label: int) -> list[tuple[str, int, int]]:
     """(file of the list, label, running number) of a class's pictures."""
-    return [("trainval" if i < PER_CLASS["train"] + PER_CLASS["val"] else "test", label, i) for i in range(sum(PER_CLASS.values()))]
+    return [
+        ("trainval" if i < PER_CLASS["train"] + PER_CLASS["val"] else "test", label, i)
+        for i in range(sum(PER_CLASS.values()))
+    ]
 
 
 def oxford_pets(cls, home):
     paint, lines = Painter(home / "images"), {"trainval": [], "test": []}
     for label, name in enumerate(class_names(cls.classes)):
-        breed = name.title().replace(" ", "_") if label % 3 else name.replace(" ", "_")  # cats are upper, dogs lower case
+        breed = (
+            name.title().replace(" ", "_") if label % 3 else name.replace(" ", "_")
+        )  # cats are upper, dogs lower case
         for part, _, i in trainval(label):
-            lines[part].append(f"{Path(paint(f'{breed}_{i + 1}.jpg', label)).stem} {label + 1} {1 + label % 2} {label + 1}")
+            lines[part].append(
+                f"{Path(paint(f'{breed}_{i + 1}.jpg', label)).stem} {label + 1} {1 + label % 2} {label + 1}"
+            )
     write_lists(home / "annotations", lines)
 
 
@@ -97,7 +142,10 @@ def oxford_flowers(cls, home):
     for number, label in enumerate(labels, 1):
         paint(f"image_{number:05d}.jpg", label)
     savemat(home / "imagelabels.mat", {"labels": np.array([labels], dtype=np.uint8)})
-    write_json({str(label): name for label, name in enumerate(class_names(cls.classes), 1)}, str(home / "cat_to_name.json"))
+    write_json(
+        {str(label): name for label, name in enumerate(class_names(cls.classes), 1)},
+        str(home / "cat_to_name.json"),
+    )
 
 
 def stanford_cars(cls, home):
@@ -110,10 +158,18 @@ def stanford_cars(cls, home):
             found[part].append((file, label + 1))
     (home / "devkit").mkdir()
     names = np.empty((1, cls.classes), dtype=object)
-    names[0] = [f"{name.title()} {1990 + label % 30}" for label, name in enumerate(class_names(cls.classes))]
+    names[0] = [
+        f"{name.title()} {1990 + label % 30}" for label, name in enumerate(class_names(cls.classes))
+    ]
     savemat(home / "devkit" / "cars_meta.mat", {"class_names": names})
-    for part, path in (("trainval", home / "devkit" / "cars_train_annos.mat"), ("test", home / "cars_test_annos_withlabels.mat")):
-        savemat(path, {"annotations": np.array([found[part]], dtype=[("fname", object), ("class", object)])})
+    for part, path in (
+        ("trainval", home / "devkit" / "cars_train_annos.mat"),
+        ("test", home / "cars_test_annos_withlabels.mat"),
+    ):
+        savemat(
+            path,
+            {"annotations": np.array([found[part]], dtype=[("fname", object), ("class", object)])},
+        )
 
 
 def sun397(cls, home):
@@ -123,38 +179,61 @@ def sun397(cls, home):
         folder = f"{place[0]}/{place}" + ("/indoor", "/outdoor", "", "")[label % 4]
         lines["ClassName"].append(f"/{folder}")
         for part, _, i in trainval(label):
-            lines["Training_01" if part == "trainval" else "Testing_01"].append("/" + paint(f"{folder}/sun_{label}_{i}.jpg", label))
+            lines["Training_01" if part == "trainval" else "Testing_01"].append(
+                "/" + paint(f"{folder}/sun_{label}_{i}.jpg", label)
+            )
     write_lists(home, lines)
 
 
 def ucf101(cls, home):
-    paint, lines = Painter(home / cls.image_folder), {"classInd": [], "trainlist01": [], "testlist01": []}
+    paint, lines = (
+        Painter(home / cls.image_folder),
+        {"classInd": [], "trainlist01": [], "testlist01": []},
+    )
     for label, name in enumerate(class_names(cls.classes)):
         action = name.title().replace(" ", "")
         lines["classInd"].append(f"{label + 1} {action}")
         for part, _, i in trainval(label):
             video = f"v_{action}_g{i + 1:02d}_c01"
             paint(f"{name.title().replace(' ', '_')}/{video}.jpg", label)
-            lines["trainlist01" if part == "trainval" else "testlist01"].append(f"{action}/{video}.avi" + (f" {label + 1}" if part == "trainval" else ""))
+            lines["trainlist01" if part == "trainval" else "testlist01"].append(
+                f"{action}/{video}.avi" + (f" {label + 1}" if part == "trainval" else "")
+            )
     write_lists(home / "ucfTrainTestlist", lines)
 
 
 def fgvc_aircraft(cls, home):
-    paint, names, lines = Painter(home / "images"), class_names(cls.classes), {f"images_variant_{part}": [] for part in PARTS}
+    paint, names, lines = (
+        Painter(home / "images"),
+        class_names(cls.classes),
+        {f"images_variant_{part}": [] for part in PARTS},
+    )
     for part, number in PER_CLASS.items():
         for label, name in enumerate(names):
-            lines[f"images_variant_{part}"] += [f"{Path(paint(f'{1000000 + paint.count}.jpg', label)).stem} {name}" for _ in range(number)]
+            lines[f"images_variant_{part}"] += [
+                f"{Path(paint(f'{1000000 + paint.count}.jpg', label)).stem} {name}"
+                for _ in range(number)
+            ]
     write_lists(home, {"variants": names} | lines)
 
 
 def imagenet(cls, home):
     """ImageNet and its variants; those of 200 classes have a classnames.txt of all 1,000, as copied from ImageNet."""
     wnids = [f"n{1440764 + 7 * i:08d}" for i in range(ImageNet.classes)]
-    write_lists(home, {"classnames": [f"{wnid} {name}" for wnid, name in zip(wnids, class_names(len(wnids)), strict=True)]})
+    write_lists(
+        home,
+        {
+            "classnames": [
+                f"{wnid} {name}" for wnid, name in zip(wnids, class_names(len(wnids)), strict=True)
+            ]
+        },
+    )
     paint = Painter(home / cls.image_folder)
     chosen = sorted(random.Random(0).sample(range(len(wnids)), cls.classes))
     for label in chosen:
-        for below, number in (("", 1),) if issubclass(cls, ImageNetTest) else (("train/", 2), ("val/", 1)):
+        for below, number in (
+            (("", 1),) if issubclass(cls, ImageNetTest) else (("train/", 2), ("val/", 1))
+        ):
             for i in range(number):
                 paint(f"{below}{label if cls is ImageNetV2 else wnids[label]}/{i}.JPEG", label)
     if not cls.image_folder == "images":
@@ -167,8 +246,15 @@ COUNTS = {"train": (9, 2, 1, 6), "val": (3, 2, 1, 2), "test": (2, 2, 2, 2)}  # i
 
 def entries() -> list[tuple[int, int, int, int]]:
     """(number from 0, part's number, label, domain) of the images."""
-    found = [(part, *group) for part, counts in enumerate(COUNTS.values()) for group, count in zip(GROUPS, counts, strict=True) for _ in range(count)]
-    return [(number, *entry) for number, entry in enumerate(random.Random(0).sample(found, len(found)))]
+    found = [
+        (part, *group)
+        for part, counts in enumerate(COUNTS.values())
+        for group, count in zip(GROUPS, counts, strict=True)
+        for _ in range(count)
+    ]
+    return [
+        (number, *entry) for number, entry in enumerate(random.Random(0).sample(found, len(found)))
+    ]
 
 
 def waterbirds(cls, home):
@@ -180,30 +266,67 @@ def waterbirds(cls, home):
 
 
 def celeba(cls, home):
-    paint, names = Painter(home / "img_align_celeba"), "5_o_Clock_Shadow Blond_Hair Eyeglasses Male Young".split()
+    paint, names = (
+        Painter(home / "img_align_celeba"),
+        "5_o_Clock_Shadow Blond_Hair Eyeglasses Male Young".split(),
+    )
     attributes, partition = [], []
     for number, part, label, domain in entries():
         file = paint(f"{number + 1:06d}.jpg", label)
-        attributes.append(f"{file} " + " ".join(f"{value:2d}" for value in (-1, 2 * label - 1, 1, 2 * domain - 1, 1)))
+        attributes.append(
+            f"{file} "
+            + " ".join(f"{value:2d}" for value in (-1, 2 * label - 1, 1, 2 * domain - 1, 1))
+        )
         partition.append(f"{file} {part}")
-    write_lists(home, {"list_attr_celeba.txt": [str(len(attributes)), " ".join(names) + " ", *attributes], "list_eval_partition.txt": partition})
+    write_lists(
+        home,
+        {
+            "list_attr_celeba.txt": [str(len(attributes)), " ".join(names) + " ", *attributes],
+            "list_eval_partition.txt": partition,
+        },
+    )
 
 
-SPECIAL: dict[str, Callable] = {function.__name__: function for function in (
-    caltech101, eurosat, oxford_pets, oxford_flowers, stanford_cars, sun397, ucf101, fgvc_aircraft, waterbirds, celeba)}
+SPECIAL: dict[str, Callable] = {
+    function.__name__: function
+    for function in (
+        caltech101,
+        eurosat,
+        oxford_pets,
+        oxford_flowers,
+        stanford_cars,
+        sun397,
+        ucf101,
+        fgvc_aircraft,
+        waterbirds,
+        celeba,
+    )
+}
 
 
 def make(cls: type[CoOpDataset], root: Path, split: bool = True) -> Path:
     """Write a miniature of `cls` below `root` and return its folder. Raises UserError if there is something already, or none can be made."""
     home = Path(root) / cls.folder
     if not cls.classes:
-        raise UserError(f"there is no miniature of {cls.__name__}: make the real one with `{cls.remedy}`")
+        raise UserError(
+            f"there is no miniature of {cls.__name__}: make the real one with `{cls.remedy}`"
+        )
     if home.exists():
         raise UserError(f"'{home}' exists: delete it or choose another --root")
     home.mkdir(parents=True)
-    writer = SPECIAL.get(cls.config_name(), imagenet if cls.__module__.startswith(f"{ImageNet.__module__.rpartition('.')[0]}.imagenet") else folder_per_class)
+    writer = SPECIAL.get(
+        cls.config_name(),
+        imagenet
+        if cls.__module__.startswith(f"{ImageNet.__module__.rpartition('.')[0]}.imagenet")
+        else folder_per_class,
+    )
     writer(cls, home)
-    for place in (place for source in cls.sources for place in (source.unpack or {}).values() if not (home / place).exists()):
+    for place in (
+        place
+        for source in cls.sources
+        for place in (source.unpack or {}).values()
+        if not (home / place).exists()
+    ):
         write_lists(home / place, {"list": ["what the official archive holds besides pictures"]})
     data = cls.__new__(cls)
     data.root, data.dataset_dir, data.image_dir = str(root), str(home), str(home / cls.image_folder)
@@ -214,7 +337,12 @@ def make(cls: type[CoOpDataset], root: Path, split: bool = True) -> Path:
             expected[part] = 0
     told = {"images": expected}
     if cls.split_file and split:
-        rows = {part: [[path, label, cls.corrections.get(name, name)] for path, label, name in made[part]] for part in PARTS}
+        rows = {
+            part: [
+                [path, label, cls.corrections.get(name, name)] for path, label, name in made[part]
+            ]
+            for part in PARTS
+        }
         write_json(rows, str(home / cls.split_file))
         told["split_md5"] = hashlib.md5((home / cls.split_file).read_bytes()).hexdigest()
     (home / MINIATURE).write_text(json.dumps({cls.__name__: told}))
@@ -222,7 +350,11 @@ def make(cls: type[CoOpDataset], root: Path, split: bool = True) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m tools.miniatures", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        prog="python -m tools.miniatures",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("name", help="data set, or all")
     parser.add_argument("--root", required=True, type=inputs.path)
     parser.add_argument("--no-split", dest="split", action="store_false")
@@ -230,7 +362,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    chosen = [cls for cls in prepared_classes().values() if cls.classes] if args.name == "all" else [find(args.name)]
+    chosen = (
+        [cls for cls in prepared_classes().values() if cls.classes]
+        if args.name == "all"
+        else [find(args.name)]
+    )
     for cls in tqdm(chosen, desc="miniatures"):
         make(cls, args.root, args.split)
     return 0

@@ -24,7 +24,9 @@ def read_log(path: Path, keyword: str, mark: str) -> float | None:
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise InputError(f"'{path}' cannot be read ({error.strerror}): correct its rights, or look after the disk") from None
+        raise InputError(
+            f"'{path}' cannot be read ({error.strerror}): correct its rights, or look after the disk"
+        ) from None
     for line in text.splitlines():
         seen |= line.strip() == mark
         match = re.match(rf"\* {re.escape(keyword)}: ([-.\deE+]+)%", line.strip())
@@ -36,8 +38,16 @@ def read_log(path: Path, keyword: str, mark: str) -> float | None:
 def summarise(folder: Path, args: argparse.Namespace) -> float | None:
     """Print the folder's runs and their mean; returns the mean."""
     values, without = [], []
-    for log in sorted(path / "log.txt" for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        value = read_log(log, args.keyword, "=> result" if args.test_log else "Finish training") if log.is_file() else None
+    for log in sorted(
+        path / "log.txt"
+        for path in folder.iterdir()
+        if path.is_dir() and not path.name.startswith(".")
+    ):
+        value = (
+            read_log(log, args.keyword, "=> result" if args.test_log else "Finish training")
+            if log.is_file()
+            else None
+        )
         if value is None:
             without.append(log)
             continue
@@ -48,19 +58,29 @@ def summarise(folder: Path, args: argparse.Namespace) -> float | None:
         sys.stderr.write(f"error: no log.txt below '{folder}' holds {lacking}\n")
         return None
     for log in without:
-        sys.stderr.write(f"note: '{log}' does not count: it {f'holds no {lacking}' if log.is_file() else 'does not exist'}\n")
+        sys.stderr.write(
+            f"note: '{log}' does not count: it {f'holds no {lacking}' if log.is_file() else 'does not exist'}\n"
+        )
     spread = statistics.pstdev(values)
     if args.ci95:
         spread *= 1.96 / len(values) ** 0.5
     mean = statistics.mean(values)
-    sys.stdout.write(f"===\nSummary of '{folder}' over {len(values)} run(s)\n* {args.keyword}: {mean:.2f}% +- {spread:.2f}%\n===\n")
+    sys.stdout.write(
+        f"===\nSummary of '{folder}' over {len(values)} run(s)\n* {args.keyword}: {mean:.2f}% +- {spread:.2f}%\n===\n"
+    )
     return mean
 
 
 def run(args: argparse.Namespace) -> int:
     if not args.directory.is_dir():
-        raise InputError(f"'{args.directory}' is not a folder: give the folder that holds the seeds' folders")
-    folders = sorted(path for path in args.directory.iterdir() if path.is_dir()) if args.multi_exp else [args.directory]
+        raise InputError(
+            f"'{args.directory}' is not a folder: give the folder that holds the seeds' folders"
+        )
+    folders = (
+        sorted(path for path in args.directory.iterdir() if path.is_dir())
+        if args.multi_exp
+        else [args.directory]
+    )
     means = [mean for folder in folders if (mean := summarise(folder, args)) is not None]
     if args.multi_exp and means:
         sys.stdout.write(f"Average: {statistics.mean(means):.2f}%\n")
@@ -68,11 +88,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("directory", type=inputs.path)
-    parser.add_argument("--ci95", action="store_true", help="1.96 standard errors instead of the standard deviation")
-    parser.add_argument("--test-log", action="store_true", help="logs of test runs (without training)")
-    parser.add_argument("--multi-exp", action="store_true", help="several experiments below DIRECTORY")
+    parser.add_argument(
+        "--ci95", action="store_true", help="1.96 standard errors instead of the standard deviation"
+    )
+    parser.add_argument(
+        "--test-log", action="store_true", help="logs of test runs (without training)"
+    )
+    parser.add_argument(
+        "--multi-exp", action="store_true", help="several experiments below DIRECTORY"
+    )
     parser.add_argument("--keyword", default="accuracy")
     return inputs.main(run, parser.parse_args(arguments))
 

@@ -17,6 +17,7 @@ MANY = 60  # bars on one axis, beyond which they cannot be told apart
 def plot(rows: list[Row], columns: list[str], path: Path) -> None:
     """A picture of the rows, an axis per data set; small dots are seeds. Raises InputError if it cannot be written."""
     import matplotlib
+
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -29,8 +30,13 @@ def plot(rows: list[Row], columns: list[str], path: Path) -> None:
         figure, shapes = _points(rows, names, columns, most)
     else:
         figure, shapes = _bars(rows, names, columns, most)
-    figure.legend(list(shapes.values()), list(shapes), loc="outside lower center", ncols=max(1, min(len(shapes), int(figure.get_figwidth() / 2.4))),
-                  frameon=False)
+    figure.legend(
+        list(shapes.values()),
+        list(shapes),
+        loc="outside lower center",
+        ncols=max(1, min(len(shapes), int(figure.get_figwidth() / 2.4))),
+        frameon=False,
+    )
     try:
         inputs.write(path, functools.partial(figure.savefig, dpi=130), "--plot")
     finally:
@@ -39,7 +45,9 @@ def plot(rows: list[Row], columns: list[str], path: Path) -> None:
 
 def label(row: Row, rows: list[Row]) -> str:
     """The trainer, with its config if there are several, and its shots if one data set has several."""
-    mixed = len({(other.dataset, other.shots) for other in rows}) > len({other.dataset for other in rows})
+    mixed = len({(other.dataset, other.shots) for other in rows}) > len(
+        {other.dataset for other in rows}
+    )
     more = [row.config] * (len({row.config for row in rows}) > 1) + [f"{row.shots} shots"] * mixed
     return f"{row.trainer} ({', '.join(more)})" if more else row.trainer
 
@@ -58,13 +66,21 @@ def colours(rows: list[Row]) -> dict[str, tuple | str]:
     from matplotlib import pyplot
 
     families = {label(row, rows): family(row) for row in rows}
-    hues = dict(zip(dict.fromkeys(families.values()), itertools.cycle(pyplot.get_cmap("tab10").colors)))
+    hues = dict(
+        zip(dict.fromkeys(families.values()), itertools.cycle(pyplot.get_cmap("tab10").colors))
+    )
     found: dict[str, tuple | str] = {}
     for structure, hue in hues.items():
         members = [name for name, own in families.items() if own == structure]
         for number, name in enumerate(members):
-            shade = 0.55 - 0.85 * number / max(len(members) - 1, 1)  # towards white, or below 0 towards black
-            found[name] = "#9a9a9a" if structure.startswith("Zeroshot") else tuple(c + (1 - c) * shade if shade > 0 else c * (1 + shade) for c in hue)
+            shade = 0.55 - 0.85 * number / max(
+                len(members) - 1, 1
+            )  # towards white, or below 0 towards black
+            found[name] = (
+                "#9a9a9a"
+                if structure.startswith("Zeroshot")
+                else tuple(c + (1 - c) * shade if shade > 0 else c * (1 + shade) for c in hue)
+            )
     return found
 
 
@@ -73,7 +89,14 @@ def _grid(count: int, across: int, wide: float, high: float = 3.2, **more):
     from matplotlib import pyplot
 
     lines = math.ceil(count / across)
-    figure, grid = pyplot.subplots(lines, across, figsize=(1 + wide * across, 1.2 + high * lines), squeeze=False, layout="constrained", **more)
+    figure, grid = pyplot.subplots(
+        lines,
+        across,
+        figsize=(1 + wide * across, 1.2 + high * lines),
+        squeeze=False,
+        layout="constrained",
+        **more,
+    )
     for axis in grid.flatten()[count:]:
         axis.set_visible(False)
     for axis in grid.flatten():
@@ -88,11 +111,15 @@ def _bars(rows: list[Row], names: list[str], columns: list[str], most: int):
     from matplotlib import colors, pyplot
 
     own = colours(rows)
-    figure, axes = _grid(len(names), min(2, len(names)), max(4.8, 0.25 * len(columns) * most), sharey=True)
+    figure, axes = _grid(
+        len(names), min(2, len(names)), max(4.8, 0.25 * len(columns) * most), sharey=True
+    )
     for axis, name in zip(axes, names, strict=False):
         shown = [row for row in rows if row.dataset == name]
         width = 0.8 / len(shown)
-        for (number, row), (place, column) in itertools.product(enumerate(shown), enumerate(columns)):
+        for (number, row), (place, column) in itertools.product(
+            enumerate(shown), enumerate(columns)
+        ):
             values = list(row.of(column).values())
             if not values:
                 continue
@@ -100,12 +127,25 @@ def _bars(rows: list[Row], names: list[str], columns: list[str], most: int):
             text = "white" if sum(colors.to_rgb(colour)) < 1.3 else "black"
             x, mean = place - 0.4 + (number + 0.5) * width, statistics.mean(values)
             axis.bar(x, mean, width * 0.92, color=colour)
-            axis.text(x, mean / 2, f"{mean:.1f}", ha="center", va="center", fontsize=8, color=text, rotation=90)
+            axis.text(
+                x,
+                mean / 2,
+                f"{mean:.1f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color=text,
+                rotation=90,
+            )
             if len(values) > 1:
                 axis.plot([x] * len(values), values, "o", color="black", markersize=2.5)
-        axis.set_xticks(range(len(columns)), [column.replace("_", "\n") for column in columns], fontsize=9)
+        axis.set_xticks(
+            range(len(columns)), [column.replace("_", "\n") for column in columns], fontsize=9
+        )
         axis.set_title(_title(name), fontsize=10)
-    return figure, {name: pyplot.Rectangle((0, 0), 1, 1, color=colour) for name, colour in own.items()}
+    return figure, {
+        name: pyplot.Rectangle((0, 0), 1, 1, color=colour) for name, colour in own.items()
+    }
 
 
 def _points(rows: list[Row], names: list[str], columns: list[str], most: int):
@@ -114,23 +154,41 @@ def _points(rows: list[Row], names: list[str], columns: list[str], most: int):
 
     own = colours(rows)
     across = min(len(columns), 4)
-    figure, axes = _grid(len(names) * len(columns), across, max(3.6, 0.15 * most), sharey="row" if len(columns) <= 4 else False)
+    figure, axes = _grid(
+        len(names) * len(columns),
+        across,
+        max(3.6, 0.15 * most),
+        sharey="row" if len(columns) <= 4 else False,
+    )
     for axis, (name, column) in zip(axes, itertools.product(names, columns), strict=False):
         place, ticks = 0.0, []
-        for structure, group in itertools.groupby([row for row in rows if row.dataset == name], family):
+        for structure, group in itertools.groupby(
+            [row for row in rows if row.dataset == name], family
+        ):
             first = place
             for row in group:
                 if values := list(row.of(column).values()):
                     colour = own[label(row, rows)]
-                    axis.errorbar(place, statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, fmt="o", color=colour, capsize=2)
-                    axis.plot([place + 0.25] * len(values), values, ".", color="#707070", markersize=2)
+                    axis.errorbar(
+                        place,
+                        statistics.mean(values),
+                        statistics.stdev(values) if len(values) > 1 else None,
+                        fmt="o",
+                        color=colour,
+                        capsize=2,
+                    )
+                    axis.plot(
+                        [place + 0.25] * len(values), values, ".", color="#707070", markersize=2
+                    )
                 place += 1
             ticks.append(((first + place - 1) / 2, structure))
             place += 1.2
         axis.set_xticks(*zip(*ticks), fontsize=8, rotation=30 if len(ticks) > 7 else 0)
         axis.grid(axis="y", linewidth=0.4)
         axis.set_title(_title(f"{name}: {column}"), fontsize=10)
-    return figure, {name: Line2D([], [], marker="o", linestyle="", color=colour) for name, colour in own.items()}
+    return figure, {
+        name: Line2D([], [], marker="o", linestyle="", color=colour) for name, colour in own.items()
+    }
 
 
 def _curves(rows: list[Row], names: list[str], columns: list[str], shots: list[int]):
@@ -142,12 +200,27 @@ def _curves(rows: list[Row], names: list[str], columns: list[str], shots: list[i
     lines = {}
     for axis, name in zip(axes, names, strict=False):
         for row in rows:
-            found = {number: list(row.of(column).values()) for number, column in zip(shots, columns, strict=True) if row.of(column)}
+            found = {
+                number: list(row.of(column).values())
+                for number, column in zip(shots, columns, strict=True)
+                if row.of(column)
+            }
             if row.dataset != name or not found:
                 continue
-            style = {"color": own[label(row, rows)], "marker": "o", "markersize": 3, "linestyle": "-" if row.trainer.startswith("Craft") else "--"}
-            axis.errorbar(list(found), [statistics.mean(values) for values in found.values()],
-                          [statistics.stdev(values) if len(values) > 1 else 0 for values in found.values()], capsize=2, linewidth=1.2, **style)
+            style = {
+                "color": own[label(row, rows)],
+                "marker": "o",
+                "markersize": 3,
+                "linestyle": "-" if row.trainer.startswith("Craft") else "--",
+            }
+            axis.errorbar(
+                list(found),
+                [statistics.mean(values) for values in found.values()],
+                [statistics.stdev(values) if len(values) > 1 else 0 for values in found.values()],
+                capsize=2,
+                linewidth=1.2,
+                **style,
+            )
             lines[label(row, rows)] = Line2D([], [], **style)
         axis.set_xscale("log", base=2)
         axis.set_xticks(shots, list(map(str, shots)))

@@ -47,7 +47,11 @@ def find_images(paths: Sequence[str]) -> list[str]:
     found = []
     for path in paths:
         left_out: Counter = Counter()
-        inside = [osp.join(path, name) for name in list_images(path, "", left_out, "correct the path")] if osp.isdir(path) else [path]
+        inside = (
+            [osp.join(path, name) for name in list_images(path, "", left_out, "correct the path")]
+            if osp.isdir(path)
+            else [path]
+        )
         if said := say_left_out(path, left_out):
             sys.stderr.write(f"note: {said}\n")
         if not inside:
@@ -92,7 +96,9 @@ def run(args: argparse.Namespace) -> int:
     trainer = trained.load_from(args)
     names = trainer.classnames
     if len(names) < 2:
-        raise UserError(f"'{names[0]}' is the only class, and would have probability 1 for every image: give two or more with --classes")
+        raise UserError(
+            f"'{names[0]}' is the only class, and would have probability 1 for every image: give two or more with --classes"
+        )
     found, skipped = [], {}
     for path, row in predictions(trainer, paths):
         if isinstance(row, str):
@@ -100,18 +106,38 @@ def run(args: argparse.Namespace) -> int:
             tqdm.write(f"skipped: {row}", file=sys.stderr)
             continue
         values, labels = row.topk(min(args.top, len(names)))
-        top = [{"class": names[label], "probability": value} for value, label in zip(values.tolist(), labels.tolist(), strict=True)]
+        top = [
+            {"class": names[label], "probability": value}
+            for value, label in zip(values.tolist(), labels.tolist(), strict=True)
+        ]
         found.append({"image": path, "top": top})
-        tqdm.write("\n".join([escaped(path), *(f"  {one['probability']:7.2%}  {one['class']}" for one in top)]))
+        tqdm.write(
+            "\n".join(
+                [escaped(path), *(f"  {one['probability']:7.2%}  {one['class']}" for one in top)]
+            )
+        )
     if args.json:
-        write_json({"model_dir": args.model_dir, "trainer": trainer.cfg.TRAINER.NAME, "classnames": names, "images": found, "skipped": skipped}, args.json)
+        write_json(
+            {
+                "model_dir": args.model_dir,
+                "trainer": trainer.cfg.TRAINER.NAME,
+                "classnames": names,
+                "images": found,
+                "skipped": skipped,
+            },
+            args.json,
+        )
     if skipped:
         sys.stderr.write(f"{len(skipped)} of {len(paths)} image(s) could not be read\n")
     return 1 if skipped else 0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="python -m tools.predict")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="python -m tools.predict",
+    )
     parser.add_argument("images", type=osp.expanduser, nargs="+", metavar="IMAGE_OR_FOLDER")
     trained.add_arguments(parser)
     parser.add_argument("--top", type=int, default=5, help="how many classes to show")

@@ -7,6 +7,7 @@ losses, all on the shared embedding: picture against caption (CLIP; every pictur
 against the names of all Unicode subgroups (icons: of their sets' categories), and picture against picture of the same concept by another artist. No
 benchmark picture is used (see `tools.pretrain_data`); progress is judged on the validation split only.
 """
+
 import argparse
 import json
 import logging
@@ -30,9 +31,24 @@ from tools import inputs
 log = logging.getLogger(__name__)
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)  # CLIP's pixel statistics
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
-TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "a drawing of a {}.", "an emoji of a {}.", "an icon of a {}.", "{}", "a {}.",
-             "a photo of a {}", "a sketch of a {}.", "a line drawing of a {}.", "an illustration of the {}.", "this is a {}.",
-             "a black and white drawing of a {}.", "a colourful picture of a {}.", "a clean image of one {}.", "a cartoon {}.")
+TEMPLATES = (
+    "a photo of a {}.",
+    "a picture of a {}.",
+    "a drawing of a {}.",
+    "an emoji of a {}.",
+    "an icon of a {}.",
+    "{}",
+    "a {}.",
+    "a photo of a {}",
+    "a sketch of a {}.",
+    "a line drawing of a {}.",
+    "an illustration of the {}.",
+    "this is a {}.",
+    "a black and white drawing of a {}.",
+    "a colourful picture of a {}.",
+    "a clean image of one {}.",
+    "a cartoon {}.",
+)
 
 LONGEST = 90  # characters of a caption
 
@@ -56,9 +72,18 @@ class Vocabulary:
 
 def build(vocabulary: int, args: argparse.Namespace) -> CLIP:
     """A new CLIP of the sizes in `args`."""
-    model = CLIP(embed_dim=args.embed, image_resolution=args.image, vision_layers=args.layers, vision_width=args.vision_width,
-                 vision_patch_size=args.patch, context_length=clip.tokenize("").shape[1], vocab_size=vocabulary, transformer_width=args.text_width,
-                 transformer_heads=max(1, args.text_width // 64), transformer_layers=args.layers)
+    model = CLIP(
+        embed_dim=args.embed,
+        image_resolution=args.image,
+        vision_layers=args.layers,
+        vision_width=args.vision_width,
+        vision_patch_size=args.patch,
+        context_length=clip.tokenize("").shape[1],
+        vocab_size=vocabulary,
+        transformer_width=args.text_width,
+        transformer_heads=max(1, args.text_width // 64),
+        transformer_layers=args.layers,
+    )
     return model.float()
 
 
@@ -89,11 +114,14 @@ def encode_image(model: CLIP, images: Tensor, keep: Tensor | None = None) -> Ten
 
 def augment(pictures: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """(N, S, S, 3) uint8 -> normalised (N, 3, size, size): moved, turned, mirrored, recoloured, thicker, outlines only, on coloured paper."""
+
     def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         return torch.rand(shape, generator=generator) * (high - low) + low
 
     n = len(pictures)
-    ink = 1 - pictures.permute(0, 3, 1, 2).float() / 255  # white paper is 0, so that padding is paper
+    ink = (
+        1 - pictures.permute(0, 3, 1, 2).float() / 255
+    )  # white paper is 0, so that padding is paper
     thick = uniform(n) < 0.2
     ink[thick] = F.max_pool2d(ink[thick], 3, 1, 1)
     angle, scale = uniform(n, low=-0.25, high=0.25), uniform(n, low=0.85, high=1.25)
@@ -101,31 +129,55 @@ def augment(pictures: Tensor, size: int, generator: torch.Generator) -> Tensor:
     stretch = uniform(n, low=0.88, high=1.14)
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
     shift = uniform(n, 2, low=-0.12, high=0.12)
-    matrix = torch.stack([cos * mirror * stretch, -sin, shift[:, 0], sin * mirror * stretch, cos, shift[:, 1]], 1).view(n, 2, 3)
-    ink = F.grid_sample(ink, F.affine_grid(matrix, (n, 3, size, size), align_corners=False), align_corners=False)
+    matrix = torch.stack(
+        [cos * mirror * stretch, -sin, shift[:, 0], sin * mirror * stretch, cos, shift[:, 1]], 1
+    ).view(n, 2, 3)
+    ink = F.grid_sample(
+        ink, F.affine_grid(matrix, (n, 3, size, size), align_corners=False), align_corners=False
+    )
     image = 1 - ink
     grey = image.mean(1, keepdim=True)
-    edges = F.max_pool2d(grey, 3, 1, 1) + F.max_pool2d(-grey, 3, 1, 1)  # a line drawing of sorts, of any picture
+    edges = F.max_pool2d(grey, 3, 1, 1) + F.max_pool2d(
+        -grey, 3, 1, 1
+    )  # a line drawing of sorts, of any picture
     image = torch.where(uniform(n, 1, 1, 1) < 0.08, (1 - 1.5 * edges).clamp(0, 1), image)
     image = torch.where(uniform(n, 1, 1, 1) < 0.2, grey, image)
-    image = torch.where(uniform(n, 1, 1, 1) < 0.15, image[:, torch.randperm(3, generator=generator)], image)
+    image = torch.where(
+        uniform(n, 1, 1, 1) < 0.15, image[:, torch.randperm(3, generator=generator)], image
+    )
     saturation = uniform(n, 1, 1, 1, low=0.5, high=1.5)
     image = grey + (image - grey) * saturation
-    image = image * torch.where(uniform(n, 1, 1, 1) < 0.3, uniform(n, 3, 1, 1, low=0.6, high=1.0), torch.ones(()))
-    image = ((image - 0.5) * uniform(n, 1, 1, 1, low=0.75, high=1.2) + 0.5 + uniform(n, 1, 1, 1, low=-0.1, high=0.1)).clamp(0, 1)
+    image = image * torch.where(
+        uniform(n, 1, 1, 1) < 0.3, uniform(n, 3, 1, 1, low=0.6, high=1.0), torch.ones(())
+    )
+    image = (
+        (image - 0.5) * uniform(n, 1, 1, 1, low=0.75, high=1.2)
+        + 0.5
+        + uniform(n, 1, 1, 1, low=-0.1, high=0.1)
+    ).clamp(0, 1)
     return (image - MEAN) / STD
 
 
 def build_optimizers(model: CLIP, lr: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the blocks, AdamW for the rest: on this little data Muon needs about half the steps."""
     if not hasattr(torch.optim, "Muon"):
-        raise SystemExit(f"error: torch {torch.__version__} has no torch.optim.Muon, with which the small CLIP was trained: install torch 2.9 or newer")
+        raise SystemExit(
+            f"error: torch {torch.__version__} has no torch.optim.Muon, with which the small CLIP was trained: install torch 2.9 or newer"
+        )
     matrices = [p for name, p in model.named_parameters() if ".resblocks." in name and p.ndim == 2]
     inside = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in inside]
-    return [torch.optim.Muon(matrices, lr=lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW([{"params": [p for p in rest if p.ndim > 1], "weight_decay": 0.1},
-                               {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0}], lr=lr, betas=(0.9, 0.98))]
+    return [
+        torch.optim.Muon(matrices, lr=lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(
+            [
+                {"params": [p for p in rest if p.ndim > 1], "weight_decay": 0.1},
+                {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=lr,
+            betas=(0.9, 0.98),
+        ),
+    ]
 
 
 class Bank:
@@ -139,7 +191,9 @@ class Bank:
             self.of[row["concept"]][row["artist"]].append(number)
         self.emoji = [key for key in self.of if not key.startswith("icon ")]
         self.flags = [key for key in self.emoji if self.concepts[key]["class"].endswith("flag")]
-        self.others = [key for key in self.emoji if not self.concepts[key]["class"].endswith("flag")]
+        self.others = [
+            key for key in self.emoji if not self.concepts[key]["class"].endswith("flag")
+        ]
         self.icons = [key for key in self.of if key.startswith("icon ")]
         self.classes = sorted({self.concepts[key]["class"] for key in self.emoji})
         count = Counter(self.concepts[key]["class"] for key in self.icons)
@@ -152,7 +206,11 @@ class Bank:
 
     def views(self, concept: str, number: int, rng: random.Random) -> list[int]:
         artists = list(self.of[concept].values())
-        chosen = rng.sample(artists, number) if len(artists) >= number else rng.choices(artists, k=number)
+        chosen = (
+            rng.sample(artists, number)
+            if len(artists) >= number
+            else rng.choices(artists, k=number)
+        )
         return [rng.choice(pictures) for pictures in chosen]
 
     def caption(self, concept: str, rng: random.Random) -> str:
@@ -163,13 +221,17 @@ class Bank:
         elif kind < 0.75:
             text = f"{facts['label']}, {rng.choice(('a', 'a kind of', 'one'))} {facts['class']}"
         else:
-            text = " ".join([facts["label"], *rng.sample(facts["tags"], min(2, len(facts["tags"])))])
+            text = " ".join(
+                [facts["label"], *rng.sample(facts["tags"], min(2, len(facts["tags"])))]
+            )
         return rng.choice(TEMPLATES).format(text)
 
 
 def all_captions(bank: Bank) -> list[str]:
     words = [*TEMPLATES, "a kind of, one", *bank.classes, *bank.categories]
-    return words + [" ".join([facts["label"], *facts["tags"]]) + "," for facts in bank.concepts.values()]
+    return words + [
+        " ".join([facts["label"], *facts["tags"]]) + "," for facts in bank.concepts.values()
+    ]
 
 
 def soft_cross_entropy(logits: Tensor, positive: Tensor) -> Tensor:
@@ -185,20 +247,33 @@ def validation(root: Path | None, size: int) -> dict[str, tuple[Tensor, Tensor, 
     from torchvision.transforms.functional import pil_to_tensor, resize
 
     from dassl.utils import read_image
+
     found = {}
     for path in sorted(root.glob("openmoji/split_zhou_*.json")):
         rows = json.loads(path.read_text())["val"]
-        images = [pil_to_tensor(resize(read_image(str(root / "openmoji" / "images" / row[0])), [size, size])) for row in rows]
+        images = [
+            pil_to_tensor(
+                resize(read_image(str(root / "openmoji" / "images" / row[0])), [size, size])
+            )
+            for row in rows
+        ]
         names = {label: name for _, label, name in rows}
-        found[path.stem.removeprefix("split_zhou_")] = ((torch.stack(images).float() / 255 - MEAN) / STD,
-                                                        torch.tensor([row[1] for row in rows]), [names[i] for i in sorted(names)])
+        found[path.stem.removeprefix("split_zhou_")] = (
+            (torch.stack(images).float() / 255 - MEAN) / STD,
+            torch.tensor([row[1] for row in rows]),
+            [names[i] for i in sorted(names)],
+        )
     return found
 
 
 @torch.no_grad()
-def zero_shot(model: CLIP, vocabulary: Vocabulary, images: Tensor, labels: Tensor, names: list[str]) -> float:
+def zero_shot(
+    model: CLIP, vocabulary: Vocabulary, images: Tensor, labels: Tensor, names: list[str]
+) -> float:
     text = encode_text(model, *vocabulary([f"a picture of a {name}." for name in names]))
-    return ((encode_image(model, images) @ text.t()).argmax(1) == labels).float().mean().item() * 100
+    return (
+        (encode_image(model, images) @ text.t()).argmax(1) == labels
+    ).float().mean().item() * 100
 
 
 def save(model: CLIP, vocabulary: Vocabulary, path: Path) -> None:
@@ -211,7 +286,9 @@ def save(model: CLIP, vocabulary: Vocabulary, path: Path) -> None:
         if value.ndim > 1:
             bits = value.view(torch.int16).int()
             weights[key] = ((bits + 4) & ~7).to(torch.int16).view(torch.half)
-    full = torch.zeros(vocabulary.size, weights["token_embedding.weight"].shape[1], dtype=torch.half)
+    full = torch.zeros(
+        vocabulary.size, weights["token_embedding.weight"].shape[1], dtype=torch.half
+    )
     full[vocabulary.ids] = weights["token_embedding.weight"]
     weights["token_embedding.weight"] = full
     temporary = path.with_suffix(".tmp")
@@ -220,12 +297,20 @@ def save(model: CLIP, vocabulary: Vocabulary, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--bank", type=inputs.path, required=True)
     parser.add_argument("--out", type=inputs.path, required=True)
-    parser.add_argument("--init", type=inputs.path, help="weights to go on from, as written by --out")
+    parser.add_argument(
+        "--init", type=inputs.path, help="weights to go on from, as written by --out"
+    )
     parser.add_argument("--minutes", type=float, default=90)
-    parser.add_argument("--data", type=inputs.path, help="DATASET.ROOT with openmoji/, to watch the validation splits")
+    parser.add_argument(
+        "--data",
+        type=inputs.path,
+        help="DATASET.ROOT with openmoji/, to watch the validation splits",
+    )
     parser.add_argument("--image", type=int, default=64)
     parser.add_argument("--patch", type=int, default=8)
     parser.add_argument("--vision-width", type=int, default=160)
@@ -234,7 +319,12 @@ def main() -> None:
     parser.add_argument("--embed", type=int, default=128)
     parser.add_argument("--emoji", type=int, default=96, help="emoji per batch, two pictures each")
     parser.add_argument("--icons", type=int, default=24)
-    parser.add_argument("--masked", type=float, default=0.75, help="share of the time in which half of the patches are dropped")
+    parser.add_argument(
+        "--masked",
+        type=float,
+        default=0.75,
+        help="share of the time in which half of the patches are dropped",
+    )
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
@@ -245,43 +335,80 @@ def main() -> None:
     vocabulary = Vocabulary(all_captions(bank))
     model = build(len(vocabulary.ids), args)
     if args.init:
-        weights = {key: value.float() for key, value in load_checkpoint(args.init, "--init").items()}
+        weights = {
+            key: value.float() for key, value in load_checkpoint(args.init, "--init").items()
+        }
         known = weights["token_embedding.weight"][vocabulary.ids]
-        weights["token_embedding.weight"] = torch.where((known != 0).any(1, keepdim=True), known, model.token_embedding.weight.detach())
+        weights["token_embedding.weight"] = torch.where(
+            (known != 0).any(1, keepdim=True), known, model.token_embedding.weight.detach()
+        )
         model.load_state_dict(weights)
     optimizers = build_optimizers(model, args.lr)
-    averaged = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
+    averaged = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
+    )
     watched = validation(args.data, args.image)
-    log.info("%d pictures, %d emoji, %d icons, %d subgroups, %d categories, %d tokens, %.2f M parameters", len(bank.pictures), len(bank.emoji),
-             len(bank.icons), len(bank.classes), len(bank.categories), len(vocabulary.ids), sum(p.numel() for p in model.parameters()) / 1e6)
+    log.info(
+        "%d pictures, %d emoji, %d icons, %d subgroups, %d categories, %d tokens, %.2f M parameters",
+        len(bank.pictures),
+        len(bank.emoji),
+        len(bank.icons),
+        len(bank.classes),
+        len(bank.categories),
+        len(vocabulary.ids),
+        sum(p.numel() for p in model.parameters()) / 1e6,
+    )
     start, step, last, seen = time.time(), 0, time.time(), 0
     while (progress := (time.time() - start) / (60 * args.minutes)) < 1:
         rate = min(1.0, (step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * progress))
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = args.lr * rate
         emoji, icons = bank.draw(args.emoji, rng), rng.sample(bank.icons, args.icons)
-        owner = [i for i in range(len(emoji)) for _ in range(2)] + list(range(len(emoji), len(emoji) + len(icons)))
-        numbers = [n for key in emoji for n in bank.views(key, 2, rng)] + [bank.views(key, 1, rng)[0] for key in icons]
+        owner = [i for i in range(len(emoji)) for _ in range(2)] + list(
+            range(len(emoji), len(emoji) + len(icons))
+        )
+        numbers = [n for key in emoji for n in bank.views(key, 2, rng)] + [
+            bank.views(key, 1, rng)[0] for key in icons
+        ]
         images = augment(bank.pictures[numbers], args.image, generator)
         owner = torch.tensor(owner)
         labels = torch.tensor([bank.classes.index(bank.concepts[key]["class"]) for key in emoji])
-        categories = torch.tensor([bank.categories.index(bank.concepts[key]["class"]) if bank.concepts[key]["class"] in bank.categories
-                                   else -1 for key in icons])
+        categories = torch.tensor(
+            [
+                bank.categories.index(bank.concepts[key]["class"])
+                if bank.concepts[key]["class"] in bank.categories
+                else -1
+                for key in icons
+            ]
+        )
         captions = [bank.caption(key, rng) for key in emoji + icons]
         captions += [rng.choice(TEMPLATES).format(name) for name in bank.classes + bank.categories]
         with torch.autocast("cpu", torch.bfloat16):
             patches = (args.image // args.patch) ** 2
-            keep = torch.rand(len(images), patches, generator=generator).topk(patches // 2, 1).indices
+            keep = (
+                torch.rand(len(images), patches, generator=generator).topk(patches // 2, 1).indices
+            )
             v = encode_image(model, images, keep if progress < args.masked else None)
             w = encode_text(model, *vocabulary(captions))
-        w, names, category_names = w.split([len(emoji) + len(icons), len(bank.classes), len(bank.categories)])
+        w, names, category_names = w.split(
+            [len(emoji) + len(icons), len(bank.classes), len(bank.categories)]
+        )
         scale = model.logit_scale.exp().clamp(max=100)
         positive = (owner[:, None] == torch.arange(len(w))[None]).float()
         logits = scale * v @ w.t()
-        contrast = (soft_cross_entropy(logits, positive) + soft_cross_entropy(logits.t(), positive.t())) / 2
+        contrast = (
+            soft_cross_entropy(logits, positive) + soft_cross_entropy(logits.t(), positive.t())
+        ) / 2
         drawn = 2 * len(emoji)
-        subgroup = F.cross_entropy(scale * v[:drawn] @ names.t(), labels[owner[:drawn]], label_smoothing=0.05)
-        category = F.cross_entropy(scale * v[drawn:] @ category_names.t(), categories, ignore_index=-1, label_smoothing=0.05)
+        subgroup = F.cross_entropy(
+            scale * v[:drawn] @ names.t(), labels[owner[:drawn]], label_smoothing=0.05
+        )
+        category = F.cross_entropy(
+            scale * v[drawn:] @ category_names.t(),
+            categories,
+            ignore_index=-1,
+            label_smoothing=0.05,
+        )
         alike = (v[:drawn] @ v[:drawn].t()) * 14 - 1e4 * torch.eye(drawn)
         pair = F.cross_entropy(alike, torch.arange(drawn) ^ 1)
         loss = contrast + subgroup + 0.25 * category.nan_to_num() + 0.5 * pair
@@ -295,13 +422,30 @@ def main() -> None:
         if time.time() - last > 60:
             last = time.time()
             model.eval()
-            scores = {name: zero_shot(averaged.module, vocabulary, *data) for name, data in watched.items()}
-            log.info("%4.1f min step %d (%.0f images/s) contrast %.2f subgroup %.2f pair %.2f scale %.1f val %s", (last - start) / 60, step,
-                     seen / (last - start), contrast.item(), subgroup.item(), pair.item(), scale.item(),
-                     {name: round(score, 1) for name, score in scores.items()})
+            scores = {
+                name: zero_shot(averaged.module, vocabulary, *data)
+                for name, data in watched.items()
+            }
+            log.info(
+                "%4.1f min step %d (%.0f images/s) contrast %.2f subgroup %.2f pair %.2f scale %.1f val %s",
+                (last - start) / 60,
+                step,
+                seen / (last - start),
+                contrast.item(),
+                subgroup.item(),
+                pair.item(),
+                scale.item(),
+                {name: round(score, 1) for name, score in scores.items()},
+            )
             save(averaged.module, vocabulary, args.out)
     save(averaged.module, vocabulary, args.out)
-    log.info("finished: %d steps, %d images, %.1f minutes -> %s", step, seen, (time.time() - start) / 60, args.out)
+    log.info(
+        "finished: %d steps, %d images, %.1f minutes -> %s",
+        step,
+        seen,
+        (time.time() - start) / 60,
+        args.out,
+    )
 
 
 if __name__ == "__main__":

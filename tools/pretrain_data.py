@@ -10,6 +10,7 @@ that no benchmark picture is ever seen; EmojiOne and the icon sets of `datasets/
 downstream data sets.
 Writes `pictures.npy` (N, S, S, 3) uint8, `index.json` (concept and artist of each) and `concepts.json` (captions).
 """
+
 import argparse
 import csv
 import json
@@ -38,23 +39,41 @@ EMOJIBASE = "emojibase-data@17"
 FONT = "@expo-google-fonts/noto-emoji@0.4"  # monochrome line drawings, OFL-1.1
 # Sets drawn for Unicode emoji: package -> licence.
 ARTISTS = {
-    "@iconify-json/noto@1.2": "Apache-2.0", "@iconify-json/noto-v1@1.2": "Apache-2.0", "@iconify-json/twemoji@1.2": "CC BY 4.0",
-    "@iconify-json/fluent-emoji@1.2": "MIT", "@iconify-json/fluent-emoji-flat@1.2": "MIT",
-    "@iconify-json/fluent-emoji-high-contrast@1.2": "MIT", "@iconify-json/streamline-emojis@1.2": "CC BY 4.0",
+    "@iconify-json/noto@1.2": "Apache-2.0",
+    "@iconify-json/noto-v1@1.2": "Apache-2.0",
+    "@iconify-json/twemoji@1.2": "CC BY 4.0",
+    "@iconify-json/fluent-emoji@1.2": "MIT",
+    "@iconify-json/fluent-emoji-flat@1.2": "MIT",
+    "@iconify-json/fluent-emoji-high-contrast@1.2": "MIT",
+    "@iconify-json/streamline-emojis@1.2": "CC BY 4.0",
     "@iconify-json/fxemoji@1.2": "Apache-2.0",
 }
 RENDERED = "@lobehub/fluent-emoji-3d@1.1"  # MIT; pictures, one file per hexcode
 # General icons with a plain word as name: more shapes and words, in line and glyph style.
 ICONS = {
-    "@iconify-json/mdi@1.2": "Apache-2.0", "@iconify-json/ph@1.2": "MIT", "@iconify-json/tabler@1.2": "MIT",
-    "@iconify-json/game-icons@1.2": "CC BY 3.0", "@iconify-json/flat-color-icons@1.2": "MIT", "@iconify-json/lucide@1.2": "ISC",
-    "@iconify-json/material-symbols@1.2": "Apache-2.0", "@iconify-json/healthicons@1.2": "MIT", "@iconify-json/maki@1.2": "CC0-1.0",
-    "@iconify-json/temaki@1.2": "CC0-1.0", "@iconify-json/streamline-freehand-color@1.2": "CC BY 4.0",
-    "@iconify-json/streamline-plump-color@1.2": "CC BY 4.0", "@iconify-json/streamline-kameleon-color@1.2": "CC BY 4.0",
+    "@iconify-json/mdi@1.2": "Apache-2.0",
+    "@iconify-json/ph@1.2": "MIT",
+    "@iconify-json/tabler@1.2": "MIT",
+    "@iconify-json/game-icons@1.2": "CC BY 3.0",
+    "@iconify-json/flat-color-icons@1.2": "MIT",
+    "@iconify-json/lucide@1.2": "ISC",
+    "@iconify-json/material-symbols@1.2": "Apache-2.0",
+    "@iconify-json/healthicons@1.2": "MIT",
+    "@iconify-json/maki@1.2": "CC0-1.0",
+    "@iconify-json/temaki@1.2": "CC0-1.0",
+    "@iconify-json/streamline-freehand-color@1.2": "CC BY 4.0",
+    "@iconify-json/streamline-plump-color@1.2": "CC BY 4.0",
+    "@iconify-json/streamline-kameleon-color@1.2": "CC BY 4.0",
     "@iconify-json/streamline-stickies-color@1.2": "CC BY 4.0",
 }
-CATEGORIES = ("mdi", "streamline", "healthicons")  # icon sets whose categories say what a picture shows
-VARIANT = re.compile(r"-(bold|thin|light|fill|duotone|twotone|off|variant|outline|filled|rounded|sharp|negative|flat|duo)(-|$)|\d")
+CATEGORIES = (
+    "mdi",
+    "streamline",
+    "healthicons",
+)  # icon sets whose categories say what a picture shows
+VARIANT = re.compile(
+    r"-(bold|thin|light|fill|duotone|twotone|off|variant|outline|filled|rounded|sharp|negative|flat|duo)(-|$)|\d"
+)
 SHAPES = "path,circle,rect,ellipse,polygon,polyline,line,use"
 
 
@@ -69,7 +88,9 @@ def fetch(package: str, folder: Path) -> Path:
     found = sorted(path for path in folder.glob(f"{name}-[0-9]*") if path.is_dir())
     if found:
         return found[-1] / "package"
-    archive = subprocess.run(["npm", "pack", "--silent", package], cwd=folder, check=True, capture_output=True, text=True)
+    archive = subprocess.run(
+        ["npm", "pack", "--silent", package], cwd=folder, check=True, capture_output=True, text=True
+    )
     archive = folder / archive.stdout.split()[-1]
     target = archive.with_suffix("")
     with tarfile.open(archive) as tar:
@@ -81,7 +102,11 @@ def svg_variants(body: str, width: int, height: int) -> list[str]:
     """The drawing as it is, outlined, and as a line drawing; stroke about as thick as OpenMoji's (2 of 72)."""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 {width} {height}">'
     stroke = f"stroke:#000;stroke-width:{0.026 * width:.3f};stroke-linejoin:round"
-    styles = ("", f"<style>{SHAPES}{{{stroke}}}</style>", f"<style>{SHAPES}{{{stroke};fill:#fff;opacity:1;fill-opacity:1}}</style>")
+    styles = (
+        "",
+        f"<style>{SHAPES}{{{stroke}}}</style>",
+        f"<style>{SHAPES}{{{stroke};fill:#fff;opacity:1;fill-opacity:1}}</style>",
+    )
     return [f"{head}{style}{body}</svg>" for style in styles]
 
 
@@ -104,8 +129,11 @@ def concepts(emojibase: Path) -> tuple[dict, dict[str, str]]:
     for item in json.loads((emojibase / "en" / "data.json").read_text()):
         subgroup = subgroups.get(str(item.get("subgroup")), "other symbol")
         label = item["label"].replace(":", " ").replace("’", "'").lower()
-        table[item["hexcode"]] = {"label": label, "tags": item.get("tags", []),
-                                  "class": human.get(subgroup, subgroup.replace("-", " "))}
+        table[item["hexcode"]] = {
+            "label": label,
+            "tags": item.get("tags", []),
+            "class": human.get(subgroup, subgroup.replace("-", " ")),
+        }
         names[slug(item["label"])] = item["hexcode"]
         if len(item["emoji"].replace("\ufe0f", "")) == 1:
             names.setdefault(slug(unicodedata.name(item["emoji"][0], "")), item["hexcode"])
@@ -119,17 +147,26 @@ def jobs(packages: Path, table: dict, names: dict) -> list[tuple[str, str, list[
     for package in ARTISTS:
         folder = fetch(package, packages)
         icons = json.loads((folder / "icons.json").read_text())
-        chars = json.loads((folder / "chars.json").read_text()) if (folder / "chars.json").exists() else {}
+        chars = (
+            json.loads((folder / "chars.json").read_text())
+            if (folder / "chars.json").exists()
+            else {}
+        )
         for code, name in chars.items():
             if code.replace("-fe0f", "") in plain:
                 names.setdefault(name, plain[code.replace("-fe0f", "")])
-        joined = {name.replace("-", ""): hexcode for name, hexcode in names.items()}  # fxemoji writes "artistpalette"
+        joined = {
+            name.replace("-", ""): hexcode for name, hexcode in names.items()
+        }  # fxemoji writes "artistpalette"
         done = set()
         for name, icon in icons["icons"].items():
             hexcode = names.get(name) or names.get(re.sub(r"-\d+$", "", name)) or joined.get(name)
             if hexcode and (name not in done):
                 done.add(name)
-                size = icon.get("width", icons.get("width", 16)), icon.get("height", icons.get("height", 16))
+                size = (
+                    icon.get("width", icons.get("width", 16)),
+                    icon.get("height", icons.get("height", 16)),
+                )
                 result.append((package, hexcode, svg_variants(icon["body"], *size)))
     seen = {row["hexcode"] for row in csv.DictReader(open(TABLE))}
     for hexcode in table:
@@ -140,7 +177,9 @@ def jobs(packages: Path, table: dict, names: dict) -> list[tuple[str, str, list[
     return result
 
 
-def icon_jobs(packages: Path, table: dict, names: dict[str, str]) -> list[tuple[str, str, list[str]]]:
+def icon_jobs(
+    packages: Path, table: dict, names: dict[str, str]
+) -> list[tuple[str, str, list[str]]]:
     result = []
     for package in ICONS:
         folder = fetch(package, packages)
@@ -148,8 +187,12 @@ def icon_jobs(packages: Path, table: dict, names: dict[str, str]) -> list[tuple[
         width, height = icons.get("width", 16), icons.get("height", 16)
         category_of = {}
         if any(name in package for name in CATEGORIES):
-            for category, members in json.loads((folder / "metadata.json").read_text())["categories"].items():
-                words = " ".join(re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", category)).lower()  # FoodDrinks, Food / Drink
+            for category, members in json.loads((folder / "metadata.json").read_text())[
+                "categories"
+            ].items():
+                words = " ".join(
+                    re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", category)
+                ).lower()  # FoodDrinks, Food / Drink
                 category_of |= {name: words for name in members if name not in category_of}
         for name, icon in icons["icons"].items():
             if VARIANT.search(name) or icon.get("hidden"):
@@ -173,10 +216,16 @@ def font_pictures(packages: Path, table: dict) -> list[tuple[str, np.ndarray]]:
         blank = font.getmask("\u0378").getbbox()
         for hexcode in table:
             code = hexcode.replace("-FE0F", "")
-            if hexcode.startswith("icon") or "-" in code or font.getmask(chr(int(code, 16))).getbbox() in (None, blank):
+            if (
+                hexcode.startswith("icon")
+                or "-" in code
+                or font.getmask(chr(int(code, 16))).getbbox() in (None, blank)
+            ):
                 continue
             canvas = Image.new("RGB", (SIZE, SIZE), "white")
-            ImageDraw.Draw(canvas).text((SIZE // 2, SIZE // 2), chr(int(code, 16)), fill="black", font=font, anchor="mm")
+            ImageDraw.Draw(canvas).text(
+                (SIZE // 2, SIZE // 2), chr(int(code, 16)), fill="black", font=font, anchor="mm"
+            )
             pictures.append((hexcode, np.asarray(canvas)))
     return pictures
 
@@ -186,16 +235,23 @@ def rendered_pictures(packages: Path, table: dict) -> list[tuple[str, np.ndarray
     pictures = []
     for path in sorted((fetch(RENDERED, packages) / "assets").glob("*.webp")):
         if hexcode := plain.get(path.stem.replace("-fe0f", "")):
-            picture, paper = Image.open(path).convert("RGBA").resize((SIZE, SIZE)), Image.new("RGBA", (SIZE, SIZE), "white")
+            picture, paper = (
+                Image.open(path).convert("RGBA").resize((SIZE, SIZE)),
+                Image.new("RGBA", (SIZE, SIZE), "white"),
+            )
             paper.alpha_composite(picture)
             pictures.append((hexcode, np.asarray(paper.convert("RGB"))))
     return pictures
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=inputs.path, required=True)
-    parser.add_argument("--packages", type=inputs.path, help="folder of the npm packages (default: OUT/packages)")
+    parser.add_argument(
+        "--packages", type=inputs.path, help="folder of the npm packages (default: OUT/packages)"
+    )
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
     packages = args.packages or args.out / "packages"
@@ -205,9 +261,15 @@ def main() -> None:
     work = jobs(packages, table, names) + icon_jobs(packages, table, names)
     pictures, index = [], []
     # A fork inherits the locks of threads that torch started. Ctrl-C ends this process, and with it the others.
-    with ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
+    with ProcessPoolExecutor(
+        mp_context=get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    ) as pool:
         tasks = ((f"{artist}/{concept}", drawings) for artist, concept, drawings in work)
-        for (artist, concept, _), (_, rendered) in zip(work, tqdm(pool.map(render_all, tasks, chunksize=32), total=len(work), mininterval=5)):
+        for (artist, concept, _), (_, rendered) in zip(
+            work, tqdm(pool.map(render_all, tasks, chunksize=32), total=len(work), mininterval=5)
+        ):
             for style, picture in enumerate(rendered):
                 pictures.append(picture)
                 index.append({"artist": artist, "concept": concept, "style": style})
@@ -219,7 +281,12 @@ def main() -> None:
     (args.out / "index.json").write_text(json.dumps(index))
     (args.out / "concepts.json").write_text(json.dumps(table))
     artists = {row["artist"] for row in index}
-    log.info("%d pictures of %d concepts by %d artists", len(index), len({row["concept"] for row in index}), len(artists))
+    log.info(
+        "%d pictures of %d concepts by %d artists",
+        len(index),
+        len({row["concept"] for row in index}),
+        len(artists),
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,17 @@ TASKS = {"base2new": "base2novel", "xd": "cross_dataset", "dg": "domain_generali
 COLUMNS = {"base": "base", "novel": "new"}
 ALIASES = {"flowers102": "oxfordflowers", "imagenet(source)": "source"}
 # Of the structures, at several lengths of training where those are published.
-METHODS = ("CLIP", "CoOp", "CoCoOp", "VPT (deep vision prompting, 4 ctx, 5 ep)", "IVLP", "IVLP (2+2 ctx, 5 ep)", "MaPLe", "PromptSRC", "KgCoOp")
+METHODS = (
+    "CLIP",
+    "CoOp",
+    "CoCoOp",
+    "VPT (deep vision prompting, 4 ctx, 5 ep)",
+    "IVLP",
+    "IVLP (2+2 ctx, 5 ep)",
+    "MaPLe",
+    "PromptSRC",
+    "KgCoOp",
+)
 NOTES = {"read": "as read in its source", "unverified": "not verified against its source"}
 
 
@@ -39,11 +49,16 @@ def is_average(dataset: str) -> bool:
 @functools.cache
 def averaged(task: str) -> frozenset[str]:
     """Plain names of what a task's published averages are over: all its data sets, but for the source."""
-    return frozenset(plain(entry["dataset"]) for entry in entries() if entry["task"] == task and entry["method"] in METHODS
-                     and not is_average(entry["dataset"])) - {"source"}
+    return frozenset(
+        plain(entry["dataset"])
+        for entry in entries()
+        if entry["task"] == task and entry["method"] in METHODS and not is_average(entry["dataset"])
+    ) - {"source"}
 
 
-def _place(protocol: str, entry: dict[str, str], ours: list[Row], columns: list[str]) -> tuple[str | None, str | None]:
+def _place(
+    protocol: str, entry: dict[str, str], ours: list[Row], columns: list[str]
+) -> tuple[str | None, str | None]:
     """(data set, column) where an entry belongs beside rows of ours; None where they have nothing of the kind."""
     name, wanted = plain(entry["dataset"]), averaged(TASKS[protocol])
 
@@ -54,7 +69,9 @@ def _place(protocol: str, entry: dict[str, str], ours: list[Row], columns: list[
         column = COLUMNS.get(entry["metric"])
         if is_average(entry["dataset"]):
             return next((row.dataset for row in ours if same(row.members)), None), column
-        return next((row.dataset for row in ours if not row.members and plain(row.dataset) == name), None), column
+        return next(
+            (row.dataset for row in ours if not row.members and plain(row.dataset) == name), None
+        ), column
     # Trained on ImageNet, a column per data set.
     source = next((row for row in ours if plain(row.dataset) == "imagenet"), None)
     if source is None:
@@ -67,7 +84,9 @@ def _place(protocol: str, entry: dict[str, str], ours: list[Row], columns: list[
 @functools.cache
 def published_names() -> frozenset[str]:
     """Plain names of the data sets that have published numbers."""
-    return frozenset(plain(entry["dataset"]) for entry in entries() if not is_average(entry["dataset"])) - {"source"}
+    return frozenset(
+        plain(entry["dataset"]) for entry in entries() if not is_average(entry["dataset"])
+    ) - {"source"}
 
 
 @functools.cache
@@ -77,7 +96,11 @@ def test_images() -> dict[str, int]:
     from dassl.data.datasets import DATASET_REGISTRY
     from datasets.base import CoOpDataset
 
-    known = [found for _, found in DATASET_REGISTRY if isinstance(found, type) and issubclass(found, CoOpDataset)]
+    known = [
+        found
+        for _, found in DATASET_REGISTRY
+        if isinstance(found, type) and issubclass(found, CoOpDataset)
+    ]
     return {plain(found.config_name()): found.images[2] for found in known if found.images[2]}
 
 
@@ -106,7 +129,10 @@ def other_tests(protocol: str, ours: list[Row]) -> dict[tuple[str, str], OtherTe
         if protocol == "base2new" and numbers:
             whole, total = test_images()[plain(dataset)], sum(numbers.values())
             if total != whole if len(numbers) > 1 else not whole / 4 <= total <= whole:
-                found |= {(dataset, column): OtherTest(dataset, total, whole) for column in COLUMNS.values()}
+                found |= {
+                    (dataset, column): OtherTest(dataset, total, whole)
+                    for column in COLUMNS.values()
+                }
             continue
         for column, number in numbers.items():
             name = dataset if column == "source" else column
@@ -140,10 +166,20 @@ def rows(protocol: str, ours: list[Row], columns: list[str]) -> tuple[list[Row],
             left_out |= {other[place] for place in unfit}
             continue
         number = notes.setdefault((entry["source"], entry["status"]), len(notes) + 1)
-        row = found.setdefault((dataset, entry["method"]), Row(dataset, f"{entry['method']} (published)", "", "16", published=True))
+        row = found.setdefault(
+            (dataset, entry["method"]),
+            Row(dataset, f"{entry['method']} (published)", "", "16", published=True),
+        )
         row.values[column][0] = float(entry["value"])
-        row.config += f"[{number}]" if f"[{number}]" not in row.config else ""  # where a config stands in our rows, the footnotes in these
-    sentences = [f"published numbers do not stand beside {test.name}: our runs tested {test.images:,} images, "
-                 f"and the published test set has {test.whole:,}"
-                 for test in sorted(left_out, key=lambda test: test.name)]
-    return list(found.values()), sentences + [f"[{number}] {source}: {NOTES.get(status, status)}" for (source, status), number in notes.items()]
+        row.config += (
+            f"[{number}]" if f"[{number}]" not in row.config else ""
+        )  # where a config stands in our rows, the footnotes in these
+    sentences = [
+        f"published numbers do not stand beside {test.name}: our runs tested {test.images:,} images, "
+        f"and the published test set has {test.whole:,}"
+        for test in sorted(left_out, key=lambda test: test.name)
+    ]
+    return list(found.values()), sentences + [
+        f"[{number}] {source}: {NOTES.get(status, status)}"
+        for (source, status), number in notes.items()
+    ]

@@ -21,10 +21,26 @@ import yaml
 
 from tools import inputs, launchers, plots, results
 from tools.inputs import InputError
-from tools.protocols import PROTOCOLS, Protocol, comparable, data_of, match_of, read_run, run_files, settings
+from tools.protocols import (
+    PROTOCOLS,
+    Protocol,
+    comparable,
+    data_of,
+    match_of,
+    read_run,
+    run_files,
+    settings,
+)
 
-TITLES = {"base2new": "Base to new classes", "xd": "Cross-dataset", "dg": "Domain generalisation", "ood": "Out of distribution",
-          "group": "Group robustness", "few_shot": "Few-shot", "ablation": "Ablation"}
+TITLES = {
+    "base2new": "Base to new classes",
+    "xd": "Cross-dataset",
+    "dg": "Domain generalisation",
+    "ood": "Out of distribution",
+    "group": "Group robustness",
+    "few_shot": "Few-shot",
+    "ablation": "Ablation",
+}
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c; background: #fff; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.4rem; border-bottom: 1px solid #ddd; } h3 { font-size: 1rem; }
@@ -56,17 +72,27 @@ def cell(text: str, column: str, seeds: int = 0) -> str:
         value, error = (float(part) for part in text.split(" ± "))
         if abs(value) > errors_of_95(seeds) * error > 0:
             kind = "up" if (value > 0) != (column in LOWER_IS_BETTER) else "down"
-    return f'<td class="{kind}">{html.escape(text)}</td>' if kind else f"<td>{html.escape(text)}</td>"
+    return (
+        f'<td class="{kind}">{html.escape(text)}</td>' if kind else f"<td>{html.escape(text)}</td>"
+    )
 
 
 def table(head: list[str], lines: list[list[str]], gain: bool = False) -> str:
     body, before = [], None
     for line in lines:
         counts = [int(number) for number in re.findall(r"\d+", line[-1])] if gain else []
-        cells = (cell(text, column, min(counts, default=0)) for text, column in zip(line, head, strict=True))
+        cells = (
+            cell(text, column, min(counts, default=0))
+            for text, column in zip(line, head, strict=True)
+        )
         body.append(f"<tr{' class=new' if line[0] != before else ''}>" + "".join(cells) + "</tr>")
         before = line[0]
-    top = "".join(f'<th class="text">{html.escape(name)}</th>' if name in TEXT else f"<th>{html.escape(name)}</th>" for name in head)
+    top = "".join(
+        f'<th class="text">{html.escape(name)}</th>'
+        if name in TEXT
+        else f"<th>{html.escape(name)}</th>"
+        for name in head
+    )
     return f'<div class="wide"><table><tr>{top}</tr>' + "\n".join(body) + "</table></div>"
 
 
@@ -98,7 +124,11 @@ def runs_of(folders: list[Path]) -> dict[Path, Run]:
 
 def shown(run: Run) -> dict:
     """{KEY: value} of what a run's results depend on, without the seed, as the configuration writes it."""
-    return {key: value for key, (_, value) in settings(run.results["config"]).items() if key != "VERSION"}
+    return {
+        key: value
+        for key, (_, value) in settings(run.results["config"]).items()
+        if key != "VERSION"
+    }
 
 
 def nested(flat: dict) -> dict:
@@ -128,12 +158,23 @@ def configurations(protocol: Protocol, runs: dict[Path, Run]) -> str:
         trained = (folder / loaded["model_dir"]).resolve() if loaded.get("model_dir") else None
         if trained in runs:
             before = shown(runs[trained])
-            own = {key: value for key, value in own.items() if key not in before or before[key] != value}
+            own = {
+                key: value
+                for key, value in own.items()
+                if key not in before or before[key] != value
+            }
             epoch = "the best epoch" if loaded.get("epoch") is None else f"epoch {loaded['epoch']}"
             said = f"# tests {epoch} of {loaded['model_dir'].strip('./').rpartition('/seed')[0]}; as there, but for\n"
-        texts[key] = said + yaml.safe_dump(nested(own), sort_keys=True, default_flow_style=None, width=140)
-    titles = {key: f"{key[0]}, seeds {', '.join(map(str, sorted(own)))}" for key, own in seeds.items()}
-    return "\n".join(f"<details><summary>{html.escape(titles[key])}</summary><pre>{html.escape(text)}</pre></details>" for key, text in sorted(texts.items()))
+        texts[key] = said + yaml.safe_dump(
+            nested(own), sort_keys=True, default_flow_style=None, width=140
+        )
+    titles = {
+        key: f"{key[0]}, seeds {', '.join(map(str, sorted(own)))}" for key, own in seeds.items()
+    }
+    return "\n".join(
+        f"<details><summary>{html.escape(titles[key])}</summary><pre>{html.escape(text)}</pre></details>"
+        for key, text in sorted(texts.items())
+    )
 
 
 def failures(folders: list[Path]) -> list[list[str]]:
@@ -141,10 +182,18 @@ def failures(folders: list[Path]) -> list[list[str]]:
     found = []
     for top, path in run_files(folders, launchers.MARK):
         left, folder = launchers.read(path), path.parent
-        if launchers.read(folder / launchers.RESULTS).get("complete") is True or launchers.locked(path):
+        if launchers.read(folder / launchers.RESULTS).get("complete") is True or launchers.locked(
+            path
+        ):
             continue
-        if left.get("state") == "failed" or left.get("state") == "running" and not left.get("slurm"):
-            found.append([folder.relative_to(top).as_posix(), str(left.get("error") or launchers.NO_WORD)])
+        if (
+            left.get("state") == "failed"
+            or left.get("state") == "running"
+            and not left.get("slurm")
+        ):
+            found.append(
+                [folder.relative_to(top).as_posix(), str(left.get("error") or launchers.NO_WORD)]
+            )
     return found
 
 
@@ -158,9 +207,18 @@ def facts(runs: list[dict]) -> str:
             lists[name].add(str(version))
     hours = sum(run.get("wall_time_s") or 0 for run in runs) / 3600
     started = [run["started"] for run in runs if run.get("started")]
-    rows = [["runs", f"{len(runs):,}"], ["time of all runs together", f"{hours:.1f} h"],
-            ["first started, last finished", f"{min(started, default='?')}, {max((run.get('finished') or '' for run in runs), default='?')}"],
-            *[[name, ", ".join(map(str, sorted(values, key=str)))] for name, values in sorted(lists.items())]]
+    rows = [
+        ["runs", f"{len(runs):,}"],
+        ["time of all runs together", f"{hours:.1f} h"],
+        [
+            "first started, last finished",
+            f"{min(started, default='?')}, {max((run.get('finished') or '' for run in runs), default='?')}",
+        ],
+        *[
+            [name, ", ".join(map(str, sorted(values, key=str)))]
+            for name, values in sorted(lists.items())
+        ],
+    ]
     return table(["", ""], rows)
 
 
@@ -177,45 +235,87 @@ def page(folders: list[Path], figures: list[Path]) -> str:
             plots.plot(found.rows, found.columns, drawn)
             parts.append(f"<h2 id={name}>{TITLES[name]}</h2>" + picture(drawn, TITLES[name]))
         if found.gain_lines:
-            parts.append("<h3>Gain of CRAFT over its baseline</h3><p class=note>Paired over seeds, mean ± standard error; coloured where the 95% "
-                         "interval (Student's t) leaves out 0, which of 20 comparisons without any effect one does.</p>" + table(found.gain_head, found.gain_lines, gain=True) + "<h3>Accuracies</h3>")
+            parts.append(
+                "<h3>Gain of CRAFT over its baseline</h3><p class=note>Paired over seeds, mean ± standard error; coloured where the 95% "
+                "interval (Student's t) leaves out 0, which of 20 comparisons without any effect one does.</p>"
+                + table(found.gain_head, found.gain_lines, gain=True)
+                + "<h3>Accuracies</h3>"
+            )
         parts.append(table(found.head, found.lines))
         parts += [f"<p class=note>{html.escape(note)}</p>" for note in found.notes]
-        how.append(f"<details><summary>{TITLES[name]}</summary><div class=inside>{configurations(protocol, runs)}</div></details>")
+        how.append(
+            f"<details><summary>{TITLES[name]}</summary><div class=inside>{configurations(protocol, runs)}</div></details>"
+        )
     failed = failures(folders)
     if not parts and not failed:
-        raise InputError(f"{', '.join(map(str, folders))} holds no finished runs of any protocol: run one of scripts/ first")
+        raise InputError(
+            f"{', '.join(map(str, folders))} holds no finished runs of any protocol: run one of scripts/ first"
+        )
     if failed:
-        parts.append(f"<h2 id=failed>Failed jobs</h2><p class=note>{len(failed):,} jobs of sweeps ended without results; nothing of them is in the "
-                     "tables.</p>" + table(["folder", "reason"], failed))
+        parts.append(
+            f"<h2 id=failed>Failed jobs</h2><p class=note>{len(failed):,} jobs of sweeps ended without results; nothing of them is in the "
+            "tables.</p>" + table(["folder", "reason"], failed)
+        )
     if figures:
-        parts.append("<h2 id=pictures>Pictures</h2>" + "".join(f"<h3>{html.escape(path.stem)}</h3>" + picture(path, path.stem) for path in figures))
+        parts.append(
+            "<h2 id=pictures>Pictures</h2>"
+            + "".join(
+                f"<h3>{html.escape(path.stem)}</h3>" + picture(path, path.stem) for path in figures
+            )
+        )
     made = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    shown = [(name, TITLES[name]) for name in titles] + [("failed", "Failed jobs")] * bool(failed) + [("pictures", "Pictures")] * bool(figures) + [("how", "How it was run")]
+    shown = (
+        [(name, TITLES[name]) for name in titles]
+        + [("failed", "Failed jobs")] * bool(failed)
+        + [("pictures", "Pictures")] * bool(figures)
+        + [("how", "How it was run")]
+    )
     links = " · ".join(f"<a href='#{name}'>{title}</a>" for name, title in shown)
-    head = (f"<p class=note>Accuracies in percent, mean ± standard deviation over seeds; dots are seeds. {len(runs):,} runs, made into a page {made}.</p>"
-            f"<p>{links}</p>")
-    last = (f"<h2 id=how>How it was run</h2>{facts([run.results for run in runs.values()])}<h3>Configurations</h3>"
-            "<p class=note>By folder; of tests, what differs from the training of the model.</p>" + "\n".join(how))
-    return ("<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>CRAFT: results</title>"
-            f"<style>{STYLE}</style><h1>CRAFT: what was run</h1>{head}" + "\n".join(parts) + f"{last}</html>\n")
+    head = (
+        f"<p class=note>Accuracies in percent, mean ± standard deviation over seeds; dots are seeds. {len(runs):,} runs, made into a page {made}.</p>"
+        f"<p>{links}</p>"
+    )
+    last = (
+        f"<h2 id=how>How it was run</h2>{facts([run.results for run in runs.values()])}<h3>Configurations</h3>"
+        "<p class=note>By folder; of tests, what differs from the training of the model.</p>"
+        + "\n".join(how)
+    )
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>CRAFT: results</title>"
+        f"<style>{STYLE}</style><h1>CRAFT: what was run</h1>{head}"
+        + "\n".join(parts)
+        + f"{last}</html>\n"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     inputs.check_name(args.out, "--out", (".html", ".htm"))
     for path in args.figures:
         if not path.is_file() or path.suffix.lower() != ".png":
-            raise InputError(f"--figures has '{path}', which is no PNG file: give those of tools.figures")
+            raise InputError(
+                f"--figures has '{path}', which is no PNG file: give those of tools.figures"
+            )
     inputs.write(args.out, page(args.folders, args.figures), "--out")
     sys.stdout.write(f"report: {args.out}\n")
     return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="python -m tools.report")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="python -m tools.report",
+    )
     parser.add_argument("folders", nargs="+", type=inputs.path, metavar="OUTPUT")
     parser.add_argument("--out", type=inputs.path, default=Path("output/report.html"))
-    parser.add_argument("--figures", nargs="*", type=inputs.path, default=[], metavar="PNG", help="pictures of tools.figures")
+    parser.add_argument(
+        "--figures",
+        nargs="*",
+        type=inputs.path,
+        default=[],
+        metavar="PNG",
+        help="pictures of tools.figures",
+    )
     return inputs.main(run, parser.parse_args(arguments))
 
 

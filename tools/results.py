@@ -19,7 +19,16 @@ from pathlib import Path
 
 from tools import inputs, plots, published
 from tools.inputs import InputError
-from tools.protocols import PROTOCOLS, Protocol, Row, averages, baseline_key, collect, harmonic, unlike
+from tools.protocols import (
+    PROTOCOLS,
+    Protocol,
+    Row,
+    averages,
+    baseline_key,
+    collect,
+    harmonic,
+    unlike,
+)
 
 MISSING = "–"
 
@@ -43,12 +52,16 @@ def number(row: Row, column: str) -> Number | None:
     if not values:
         return None
     mean = _mean(row, column, values)
-    return Number(mean, statistics.stdev(values.values()) if len(values) > 1 else None, tuple(sorted(values)))
+    return Number(
+        mean, statistics.stdev(values.values()) if len(values) > 1 else None, tuple(sorted(values))
+    )
 
 
 def _mean(row: Row, column: str, seeds: Iterable[int]) -> float:
     if column == "H" and row.members:
-        return harmonic(*(statistics.mean(row.of(part)[seed] for seed in seeds) for part in ("base", "new")))
+        return harmonic(
+            *(statistics.mean(row.of(part)[seed] for seed in seeds) for part in ("base", "new"))
+        )
     return statistics.mean(row.of(column)[seed] for seed in seeds)
 
 
@@ -59,8 +72,16 @@ def gain(row: Row, baseline: Row | None, column: str) -> Number | None:
         return None
     ours, theirs = row.of(column), baseline.of(column)
     seeds = tuple(sorted(ours.keys() & theirs.keys()))
-    error = statistics.stdev(ours[seed] - theirs[seed] for seed in seeds) / len(seeds) ** 0.5 if len(seeds) > 1 else None
-    return Number(_mean(row, column, seeds) - _mean(baseline, column, seeds), error, seeds) if seeds else None
+    error = (
+        statistics.stdev(ours[seed] - theirs[seed] for seed in seeds) / len(seeds) ** 0.5
+        if len(seeds) > 1
+        else None
+    )
+    return (
+        Number(_mean(row, column, seeds) - _mean(baseline, column, seeds), error, seeds)
+        if seeds
+        else None
+    )
 
 
 def by_column(numbers: dict[str, Number | None], text: Callable[[tuple[int, ...]], str]) -> str:
@@ -81,13 +102,26 @@ def seeds_text(seeds: tuple[int, ...]) -> str:
 def markdown(head: list[str], rows: list[list[str]]) -> str:
     """A table of cells of text, with columns of one width."""
     widths = [max(len(line[i]) for line in [head, *rows]) for i in range(len(head))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in [head, *rows]]
-    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+    lines = [
+        "| "
+        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        + " |"
+        for line in [head, *rows]
+    ]
+    return "\n".join(
+        [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
+    )
 
 
 # What LaTeX would take for commands.
-LATEX = {**{sign: f"\\{sign}" for sign in "_%&#${}"}, "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-         "±": r"$\pm$", MISSING: "--"}
+LATEX = {
+    **{sign: f"\\{sign}" for sign in "_%&#${}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    MISSING: "--",
+}
 
 
 def escaped(text: str) -> str:
@@ -97,9 +131,19 @@ def escaped(text: str) -> str:
 def latex(head: list[str], rows: list[list[str]]) -> str:
     def line(cells: list[str]) -> str:
         return " & ".join(map(escaped, cells)) + r" \\"
+
     texts = sum(name in ("data set", "trainer", "config") for name in head)
-    return "\n".join([rf"\begin{{tabular}}{{{'l' * texts + 'c' * (len(head) - texts)}}}", r"\hline", line(head), r"\hline",
-                      *map(line, rows), r"\hline", r"\end{tabular}"])
+    return "\n".join(
+        [
+            rf"\begin{{tabular}}{{{'l' * texts + 'c' * (len(head) - texts)}}}",
+            r"\hline",
+            line(head),
+            r"\hline",
+            *map(line, rows),
+            r"\hline",
+            r"\end{tabular}",
+        ]
+    )
 
 
 def comma_separated(head: list[str], rows: list[list[str]]) -> str:
@@ -126,7 +170,11 @@ class Tables:
     def gains(self, row: Row) -> dict[str, Number | None]:
         """{column: gain}; {} for what has no baseline."""
         baseline = self.baseline(row)
-        return {column: gain(row, baseline, column) for column in self.columns} if baseline_key(self.protocol, row) else {}
+        return (
+            {column: gain(row, baseline, column) for column in self.columns}
+            if baseline_key(self.protocol, row)
+            else {}
+        )
 
     def baseline(self, row: Row) -> Row | None:
         return self._by_key.get(baseline_key(self.protocol, row))
@@ -151,7 +199,16 @@ class Tables:
             cells = {column: number(row, column) for column in self.columns}
             texts = [MISSING if found is None else found.text() for found in cells.values()]
             seeds = "" if row.published else by_column(cells, seeds_text)
-            lines.append([row.dataset, row.trainer, row.config, *([row.shots] if self._shots else []), *texts, seeds])
+            lines.append(
+                [
+                    row.dataset,
+                    row.trainer,
+                    row.config,
+                    *([row.shots] if self._shots else []),
+                    *texts,
+                    seeds,
+                ]
+            )
         return lines
 
     @property
@@ -164,9 +221,18 @@ class Tables:
         several, lines = len({row.config for row in self.ours}) > 1, []
         for row in self.ours:
             if found := self.gains(row):
-                texts = [MISSING if one is None else one.text(signed=True) for one in found.values()]
-                lines.append([row.dataset, f"{row.trainer} {row.config}" if several else row.trainer, *([row.shots] if self._shots else []), *texts,
-                              by_column(found, lambda seeds: str(len(seeds)))])
+                texts = [
+                    MISSING if one is None else one.text(signed=True) for one in found.values()
+                ]
+                lines.append(
+                    [
+                        row.dataset,
+                        f"{row.trainer} {row.config}" if several else row.trainer,
+                        *([row.shots] if self._shots else []),
+                        *texts,
+                        by_column(found, lambda seeds: str(len(seeds))),
+                    ]
+                )
         return lines
 
     def cells(self) -> Iterable[tuple[Row, str, Number | None, Number | None]]:
@@ -182,21 +248,31 @@ class Tables:
 GAINS = "Gain of CRAFT over its baseline, paired over seeds (mean ± standard error)"
 
 
-def tables(protocol: Protocol, folders: list[Path], shots: str | None = None, beside: bool = True) -> Tables:
+def tables(
+    protocol: Protocol, folders: list[Path], shots: str | None = None, beside: bool = True
+) -> Tables:
     """Of all finished runs of the protocol below the folders; published numbers on the same data sets with `beside`. Raises InputError as `collect`."""
     rows, notes = collect(protocol, folders, shots)
     columns = protocol.columns(list(dict.fromkeys(column for row in rows for column in row.values)))
     average, more = averages(protocol, rows, columns)
-    others, footnotes = published.rows(protocol.name, rows + average, columns) if beside else ([], [])
+    others, footnotes = (
+        published.rows(protocol.name, rows + average, columns) if beside else ([], [])
+    )
     found = Tables(protocol, rows, average, others, columns, [])
     for row in rows:
         if (baseline := found.baseline(row)) and (different := unlike(row, baseline)):
-            notes.append(f"the gain of {row.name} on {row.dataset} is not CRAFT's alone: {'; '.join(different)}")
+            notes.append(
+                f"the gain of {row.name} on {row.dataset} is not CRAFT's alone: {'; '.join(different)}"
+            )
     found.notes += notes + more + footnotes
     if any(number(row, column) is None for row in found.ours for column in columns):
         found.notes.insert(0, f"cells with {MISSING} have no finished run")
     if any(MISSING in line for line in found.gain_lines):
-        found.notes.insert(1, f"gains with {MISSING} have no pair of runs" + (" on the same data sets" if average else ""))
+        found.notes.insert(
+            1,
+            f"gains with {MISSING} have no pair of runs"
+            + (" on the same data sets" if average else ""),
+        )
     return found
 
 
@@ -212,64 +288,141 @@ def as_latex(found: Tables) -> str:
     parts = [latex(found.head, found.lines)]
     if found.gain_lines:
         parts += [f"% {GAINS}", latex(found.gain_head, found.gain_lines)]
-    return "\n\n".join([*parts, *(rf"{{\footnotesize {escaped(note)}\par}}" for note in found.notes)])
+    return "\n\n".join(
+        [*parts, *(rf"{{\footnotesize {escaped(note)}\par}}" for note in found.notes)]
+    )
 
 
 def as_csv(found: Tables) -> str:
     """A line per cell; those that are missing have no mean."""
+
     def shown(value: Number | None) -> list[str]:
-        return ["", "", ""] if value is None else [f"{value.mean:.4f}", "" if value.spread is None else f"{value.spread:.4f}", seeds_text(value.seeds)]
+        return (
+            ["", "", ""]
+            if value is None
+            else [
+                f"{value.mean:.4f}",
+                "" if value.spread is None else f"{value.spread:.4f}",
+                seeds_text(value.seeds),
+            ]
+        )
 
     lines = []
     for row, column, value, difference in found.cells():
         mean, deviation, seeds = shown(value)
-        source = "; ".join(note for note in found.notes if row.published and note.partition(" ")[0] in row.config)
-        lines.append([row.dataset, row.trainer, row.config, row.shots, column, mean, deviation, "" if row.published else seeds, *shown(difference), source])
-    return comma_separated(["data set", "trainer", "config", "shots", "column", "mean", "standard deviation", "seeds", "gain", "gain standard error",
-                            "gain seeds", "source"], lines)
+        source = "; ".join(
+            note for note in found.notes if row.published and note.partition(" ")[0] in row.config
+        )
+        lines.append(
+            [
+                row.dataset,
+                row.trainer,
+                row.config,
+                row.shots,
+                column,
+                mean,
+                deviation,
+                "" if row.published else seeds,
+                *shown(difference),
+                source,
+            ]
+        )
+    return comma_separated(
+        [
+            "data set",
+            "trainer",
+            "config",
+            "shots",
+            "column",
+            "mean",
+            "standard deviation",
+            "seeds",
+            "gain",
+            "gain standard error",
+            "gain seeds",
+            "source",
+        ],
+        lines,
+    )
 
 
 def as_json(found: Tables) -> str:
     """{protocol, columns, notes, rows: [{dataset, trainer, config, shots, published, average_of, cells: {column: {mean, values, gain ...}}}]}."""
     rows: dict[int, dict] = {}
     for row, column, value, difference in found.cells():
-        here = rows.setdefault(id(row), {"dataset": row.dataset, "trainer": row.trainer, "config": row.config, "shots": row.shots, "published": row.published,
-                                         **({"average_of": sorted(row.members)} if row.members else {}), "cells": {}})
+        here = rows.setdefault(
+            id(row),
+            {
+                "dataset": row.dataset,
+                "trainer": row.trainer,
+                "config": row.config,
+                "shots": row.shots,
+                "published": row.published,
+                **({"average_of": sorted(row.members)} if row.members else {}),
+                "cells": {},
+            },
+        )
         cell = here["cells"][column] = None if value is None else {"mean": value.mean}
         if value is None:
             continue
         if not row.published:
             cell |= {"standard_deviation": value.spread, "values": row.of(column)}
         if difference is not None:
-            cell["gain"] = {"mean": difference.mean, "standard_error": difference.spread, "seeds": difference.seeds}
-    lines = ",\n ".join(json.dumps(row, ensure_ascii=False) for row in rows.values())  # a line per row
-    head = json.dumps({"protocol": found.protocol.name, "columns": found.columns, "notes": found.notes}, ensure_ascii=False)
+            cell["gain"] = {
+                "mean": difference.mean,
+                "standard_error": difference.spread,
+                "seeds": difference.seeds,
+            }
+    lines = ",\n ".join(
+        json.dumps(row, ensure_ascii=False) for row in rows.values()
+    )  # a line per row
+    head = json.dumps(
+        {"protocol": found.protocol.name, "columns": found.columns, "notes": found.notes},
+        ensure_ascii=False,
+    )
     return f'{head[:-1]},\n "rows": [{lines}]}}'
 
 
 def report(args: argparse.Namespace) -> int:
     protocol = PROTOCOLS[args.protocol]
     if args.out:
-        inputs.check_name(args.out.with_name(f"{args.out.name}.md") if args.out.name else args.out, "--out")
+        inputs.check_name(
+            args.out.with_name(f"{args.out.name}.md") if args.out.name else args.out, "--out"
+        )
     if args.plot:
         inputs.check_name(args.plot, "--plot", plots.KINDS)
     found = tables(protocol, args.folders, args.shots, not args.ours)
     notes = "".join(f"note: {note}\n" for note in found.notes)
     if not found.rows:
         if args.shots and (others := collect(protocol, args.folders)[0]):
-            known = {shots for row in others for shots in ([row.shots] if row.shots else row.values)}
-            raise InputError(f"no {protocol.name} run has --shots {args.shots}: there are {', '.join(sorted(known))}")
-        raise InputError(f"no results.json of {protocol.name} runs below {', '.join(map(str, args.folders))}: run scripts/{protocol.script} first"
-                         + f"\n{notes}".rstrip("\n"))
+            known = {
+                shots for row in others for shots in ([row.shots] if row.shots else row.values)
+            }
+            raise InputError(
+                f"no {protocol.name} run has --shots {args.shots}: there are {', '.join(sorted(known))}"
+            )
+        raise InputError(
+            f"no results.json of {protocol.name} runs below {', '.join(map(str, args.folders))}: run scripts/{protocol.script} first"
+            + f"\n{notes}".rstrip("\n")
+        )
     text = as_text(found)
     sys.stdout.write(f"{text}\n{notes}")
     if args.out:
         runs = [run for row in found.rows for run in row.runs]
-        proof = comma_separated(list(runs[0]), [[str(value) for value in run.values()] for run in runs])
+        proof = comma_separated(
+            list(runs[0]), [[str(value) for value in run.values()] for run in runs]
+        )
         remarks = "".join(f"\n- {note}" for note in found.notes)
-        for suffix, content in ((".md", f"{text}\n{remarks}"), ("_runs.csv", proof), (".csv", as_csv(found)), (".tex", as_latex(found)),
-                                (".json", as_json(found))):
-            inputs.write(args.out.with_name(args.out.name + suffix), content.rstrip("\n") + "\n", "--out")
+        for suffix, content in (
+            (".md", f"{text}\n{remarks}"),
+            ("_runs.csv", proof),
+            (".csv", as_csv(found)),
+            (".tex", as_latex(found)),
+            (".json", as_json(found)),
+        ):
+            inputs.write(
+                args.out.with_name(args.out.name + suffix), content.rstrip("\n") + "\n", "--out"
+            )
     if args.plot:
         plots.plot(found.rows, found.columns, args.plot)
         sys.stdout.write(f"picture: {args.plot}\n")
@@ -277,13 +430,21 @@ def report(args: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="python -m tools.results")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="python -m tools.results",
+    )
     parser.add_argument("protocol", choices=PROTOCOLS)
     parser.add_argument("folders", nargs="+", type=inputs.path)
     parser.add_argument("--shots", help="only runs with so many shots")
-    parser.add_argument("--out", type=inputs.path, help="write NAME.md, .csv, .tex, .json and NAME_runs.csv")
+    parser.add_argument(
+        "--out", type=inputs.path, help="write NAME.md, .csv, .tex, .json and NAME_runs.csv"
+    )
     parser.add_argument("--plot", type=inputs.path, help="write a picture")
-    parser.add_argument("--ours", action="store_true", help="without the published numbers on the same data sets")
+    parser.add_argument(
+        "--ours", action="store_true", help="without the published numbers on the same data sets"
+    )
     return inputs.main(report, parser.parse_args(arguments))
 
 

@@ -33,13 +33,34 @@ from trainers.base import PromptTrainer, class_names_of
 
 def add_arguments(parser: argparse.ArgumentParser, classes: bool = True) -> None:
     """The arguments that `load_from` reads."""
-    parser.add_argument("--model-dir", type=osp.expanduser, required=True, metavar="DIR", help="folder of a finished run: it holds results.json and the checkpoint")
-    parser.add_argument("--load-epoch", type=int, metavar="N", help="epoch to load; without it the model that the run tested")
-    parser.add_argument("--weights", type=osp.expanduser, default="", metavar="BACKBONE", help="the run's CLIP, if it is no longer where the run found it")
+    parser.add_argument(
+        "--model-dir",
+        type=osp.expanduser,
+        required=True,
+        metavar="DIR",
+        help="folder of a finished run: it holds results.json and the checkpoint",
+    )
+    parser.add_argument(
+        "--load-epoch",
+        type=int,
+        metavar="N",
+        help="epoch to load; without it the model that the run tested",
+    )
+    parser.add_argument(
+        "--weights",
+        type=osp.expanduser,
+        default="",
+        metavar="BACKBONE",
+        help="the run's CLIP, if it is no longer where the run found it",
+    )
     if classes:
         names = parser.add_mutually_exclusive_group()
-        names.add_argument("--classes", metavar='"cat,dog"', help="class names instead of those of the training")
-        names.add_argument("--classes-file", type=osp.expanduser, metavar="FILE", help="the same, one name a line")
+        names.add_argument(
+            "--classes", metavar='"cat,dog"', help="class names instead of those of the training"
+        )
+        names.add_argument(
+            "--classes-file", type=osp.expanduser, metavar="FILE", help="the same, one name a line"
+        )
 
 
 def load_from(args: argparse.Namespace) -> PromptTrainer:
@@ -71,7 +92,9 @@ def class_names(args: argparse.Namespace) -> list[str] | None:
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"{where} names '{twice}' twice: give every class once")
     if same := same_as_read(names):
-        raise UserError(f"{where} names '{same[0][0]}' and '{same[0][1]}', which are the same text for CLIP: give every class once")
+        raise UserError(
+            f"{where} names '{same[0][0]}' and '{same[0][1]}', which are the same text for CLIP: give every class once"
+        )
     return names
 
 
@@ -96,13 +119,19 @@ def load(
     """
     path, (results, cfg) = osp.join(model_dir, "results.json"), read(model_dir)
     if not results["complete"] and load_epoch is None:
-        raise UserError(f"the run in '{model_dir}' is not finished: run its command again, or choose a checkpoint with --load-epoch")
+        raise UserError(
+            f"the run in '{model_dir}' is not finished: run its command again, or choose a checkpoint with --load-epoch"
+        )
     kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     if not issubclass(kind, PromptTrainer):
-        raise UserError(f"'{path}' is of the trainer {cfg.TRAINER.NAME}, which learns no prompts: give --model-dir a run of a prompt learner")
+        raise UserError(
+            f"'{path}' is of the trainer {cfg.TRAINER.NAME}, which learns no prompts: give --model-dir a run of a prompt learner"
+        )
     own = results.get("classnames")
     if classes is None and not own:
-        raise UserError(f"'{path}' lacks 'classnames' (an older version wrote it): give --classes, or test the run again with train.py --eval-only")
+        raise UserError(
+            f"'{path}' lacks 'classnames' (an older version wrote it): give --classes, or test the run again with train.py --eval-only"
+        )
     cfg.MODEL.BACKBONE.NAME = weights or cfg.MODEL.BACKBONE.NAME
     with contextlib.redirect_stdout(sys.stderr):
         _for_use(cfg, kind.options)
@@ -112,10 +141,15 @@ def load(
             if line.startswith("Warning: "):
                 sys.stderr.write(f"{line}\n")
         trainer.backbone.say = functools.partial(print, file=sys.stderr)
-        here, there = _hash(results["config"], cfg.MODEL.BACKBONE.NAME), of_settings(results.get("config_hash") or "")
+        here, there = (
+            _hash(results["config"], cfg.MODEL.BACKBONE.NAME),
+            of_settings(results.get("config_hash") or ""),
+        )
         if here and there and here != there:
-            print(f"note: '{cfg.MODEL.BACKBONE.NAME}' seems to be another CLIP than the run's (the configuration's hash is {here} with it, not "
-                  f"{there}): results may differ")
+            print(
+                f"note: '{cfg.MODEL.BACKBONE.NAME}' seems to be another CLIP than the run's (the configuration's hash is {here} with it, not "
+                f"{there}): results may differ"
+            )
         # What was learned per class is of no use for others. Their number alone does not tell.
         given, known = (list(map(as_read, names or ())) for names in (classes, own))
         other = given and known and given != known
@@ -136,15 +170,23 @@ def read(model_dir: str) -> tuple[dict, CfgNode]:
     try:
         results = read_json(path)
     except OSError as error:
-        raise UserError(f"'{path}' cannot be read ({error.strerror}): give --model-dir the folder of a finished run") from None
+        raise UserError(
+            f"'{path}' cannot be read ({error.strerror}): give --model-dir the folder of a finished run"
+        ) from None
     for key, kind in (("complete", bool), ("config", dict), ("epochs", int)):
         if not isinstance(results, dict) or not isinstance(results.get(key), kind):
-            raise UserError(f"'{path}' lacks '{key}': give --model-dir the folder of a run of train.py")
+            raise UserError(
+                f"'{path}' lacks '{key}': give --model-dir the folder of a run of train.py"
+            )
     loaded, names = results.get("loaded"), class_names_of(results)
     if loaded and not (isinstance(loaded, dict) and isinstance(loaded.get("model_dir"), str)):
-        raise UserError(f"'{path}' has a 'loaded' that no run writes: give --model-dir another folder")
+        raise UserError(
+            f"'{path}' has a 'loaded' that no run writes: give --model-dir another folder"
+        )
     if results.get("classnames") and names is None:
-        raise UserError(f"'{path}' has 'classnames' that no run writes: give --model-dir another folder")
+        raise UserError(
+            f"'{path}' has 'classnames' that no run writes: give --model-dir another folder"
+        )
     cfg = get_cfg_default()
     trainers.extend_cfg(cfg)
     datasets.extend_cfg(cfg)
@@ -171,11 +213,16 @@ def _checkpoint(model_dir: str, results: dict, load_epoch: int | None) -> tuple[
     """Folder and epoch (None: the best) of the model that the run tested, or of the epoch asked for."""
     loaded = results.get("loaded")
     if loaded and not loaded["model_dir"]:
-        raise UserError(f"the run in '{model_dir}' tested a model that had not been trained: give --model-dir the folder of a training run")
+        raise UserError(
+            f"the run in '{model_dir}' tested a model that had not been trained: give --model-dir the folder of a training run"
+        )
     if loaded:
         folder, epoch = osp.normpath(osp.join(model_dir, loaded["model_dir"])), loaded["epoch"]
     else:
-        folder, epoch = model_dir, None if results.get("deployed") == "best_val" else results["epochs"]
+        folder, epoch = (
+            model_dir,
+            None if results.get("deployed") == "best_val" else results["epochs"],
+        )
     return folder, epoch if load_epoch is None else load_epoch
 
 
@@ -195,7 +242,11 @@ def _for_use(cfg: CfgNode, options: str) -> None:
     cfg.EVAL_ONLY, cfg.VERBOSE, cfg.OUTPUT_DIR, cfg.MODEL.INIT_WEIGHTS = True, False, "", ""
     cfg.TEST.EVALUATOR = "Classification"  # others look into the data set
     cfg.TRAINER.COMPILE = False  # takes longer than some images
-    if options and cfg.TRAINER[options].PREC == "fp16" and not (cfg.USE_CUDA and torch.cuda.is_available()):
+    if (
+        options
+        and cfg.TRAINER[options].PREC == "fp16"
+        and not (cfg.USE_CUDA and torch.cuda.is_available())
+    ):
         print("note: the run used fp16, which needs a CUDA device: using fp32")
         cfg.TRAINER[options].PREC = "fp32"
     cfg.freeze()
@@ -221,13 +272,22 @@ def _without_data(kind: type[PromptTrainer], classnames: list[str]) -> type[Prom
     class Trained(kind):
         def build_data_loader(self) -> None:
             self.train_loader_x = self.train_loader_u = self.val_loader = self.test_loader = None
-            self.num_classes, self.num_source_domains, self.lab2cname = len(classnames), 0, dict(enumerate(classnames))
-            self.dm = SimpleNamespace(dataset=_Classes(self.cfg, classnames), tfm_test=build_transform(self.cfg, is_train=False))
+            self.num_classes, self.num_source_domains, self.lab2cname = (
+                len(classnames),
+                0,
+                dict(enumerate(classnames)),
+            )
+            self.dm = SimpleNamespace(
+                dataset=_Classes(self.cfg, classnames),
+                tfm_test=build_transform(self.cfg, is_train=False),
+            )
 
         def build_backbone(self) -> None:
             try:
                 super().build_backbone()
             except UserError as error:
-                raise UserError(f"{error} (here with --weights, which takes the CLIP of the run)") from None
+                raise UserError(
+                    f"{error} (here with --weights, which takes the CLIP of the run)"
+                ) from None
 
     return Trained

@@ -29,15 +29,24 @@ PRECISIONS = ("fp32", "fp16", "amp")
 CACHED_NUMBERS = 6_000_000  # of the widest layer: a CPU runs more images faster in pieces of this size (ViT-B/16: 9 images, 8%)
 TEXTS_AT_ONCE = 256  # bounds the memory of encoding a thousand class texts without a graph
 ACTIVATION_CHOICES = ("auto", *ACTIVATIONS)
-OPENAI_MARKS = {"input_resolution", "context_length", "vocab_size"}  # only OpenAI's archives hold them
+OPENAI_MARKS = {
+    "input_resolution",
+    "context_length",
+    "vocab_size",
+}  # only OpenAI's archives hold them
 NARROWEST = 256  # width of the embedding of the smallest published CLIP, open_clip's ViT-S-32-alt
 NAMED = 20  # words and texts that one warning lists
 TRAINING_PREFIX = re.compile(r"^((module|_orig_mod)\.)+")  # of several GPUs, and of torch.compile
 END_OF_WORD = "</w>"  # ends the last token of a word in CLIP's vocabulary
 REQUIRED = {  # and how many dimensions each has
-    "token_embedding.weight": 2, "positional_embedding": 2, "ln_final.weight": 1,
-    "text_projection": 2, "logit_scale": 0, "transformer.resblocks.0.attn.in_proj_weight": 2,
-    "visual.conv1.weight": 4}
+    "token_embedding.weight": 2,
+    "positional_embedding": 2,
+    "ln_final.weight": 1,
+    "text_projection": 2,
+    "logit_scale": 0,
+    "transformer.resblocks.0.attn.in_proj_weight": 2,
+    "visual.conv1.weight": 4,
+}
 
 
 class Backbone(nn.Module):
@@ -63,7 +72,10 @@ class Backbone(nn.Module):
             digest.update(name.encode())
             digest.update(visual[name].cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
         self.fingerprint = digest.hexdigest()
-        visual = {name: value.float() if value.is_floating_point() else value for name, value in visual.items()}
+        visual = {
+            name: value.float() if value.is_floating_point() else value
+            for name, value in visual.items()
+        }
         text = (name for name in weights if not name.startswith("visual."))
         self.text = TextEncoder({name: weights[name].float() for name in text}, activation)
         if "proj" in visual:
@@ -97,8 +109,10 @@ class Backbone(nn.Module):
             try:
                 rows.append(clip.tokenize(text, context_length=self.context_length))
             except RuntimeError:
-                raise UserError(f"the text '{text}' is longer than the {self.context_length} tokens CLIP reads: "
-                                "shorten the class name or the context") from None
+                raise UserError(
+                    f"the text '{text}' is longer than the {self.context_length} tokens CLIP reads: "
+                    "shorten the class name or the context"
+                ) from None
         tokens = torch.cat(rows)
         self._warn_of_unlearned(tokens, learned, texts if told is None else told)
         return tokens
@@ -114,7 +128,7 @@ class Backbone(nn.Module):
             return
         affected: dict[str, list[str]] = {}  # what a text is called: its words not named before
         for row, name in zip(tokens, told, strict=True):
-            inside = row[1 + learned:int(row.argmax())]
+            inside = row[1 + learned : int(row.argmax())]
             if new := [word for word in self._unlearned_words(inside) if word not in self._named]:
                 affected.setdefault(name, []).extend(new)
         words = list(dict.fromkeys(word for new in affected.values() for word in new))
@@ -151,13 +165,17 @@ class Backbone(nn.Module):
         """Unit-norm features (B, D), float32, of normalised images (B, 3, R, R)."""
         if images.is_cuda or isinstance(self.image, ResNetEncoder):
             return unit(self.image(images))
-        at_once = max(1, CACHED_NUMBERS // (4 * self.image.width * len(self.image.positional_embedding)))
+        at_once = max(
+            1, CACHED_NUMBERS // (4 * self.image.width * len(self.image.positional_embedding))
+        )
         return unit(torch.cat([self.image(some) for some in images.split(at_once)]))
 
 
 def unit(features: Tensor) -> Tensor:
     """Features (..., D) at length 1, in single precision (or better)."""
-    return F.normalize(features.float() if features.dtype in (torch.half, torch.bfloat16) else features, dim=-1)
+    return F.normalize(
+        features.float() if features.dtype in (torch.half, torch.bfloat16) else features, dim=-1
+    )
 
 
 _tokenizer = SimpleTokenizer()
@@ -192,8 +210,10 @@ def load_backbone(name: str, precision: str = "fp32", activation: str = "auto") 
     path = _download(name) if known else _find(name)
     weights = _read(path)
     if wrong := _what_is_wrong(weights):
-        raise UserError(f"'{path}' is not a CLIP of OpenAI's architecture ({wrong}): "
-                        "give MODEL.BACKBONE.NAME such a file or one of " + ", ".join(clip.available_models()))
+        raise UserError(
+            f"'{path}' is not a CLIP of OpenAI's architecture ({wrong}): "
+            "give MODEL.BACKBONE.NAME such a file or one of " + ", ".join(clip.available_models())
+        )
     for key, value in weights.items():
         if not key.endswith("attn_mask") and not value.isfinite().all():  # a mask holds infinities
             raise UserError(
@@ -204,8 +224,10 @@ def load_backbone(name: str, precision: str = "fp32", activation: str = "auto") 
     try:
         return Backbone(weights, precision, activation)
     except (LookupError, AttributeError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"'{path}' is not a CLIP of OpenAI's architecture ({str(error).splitlines()[0]}): "
-                        "give MODEL.BACKBONE.NAME another file") from None
+        raise UserError(
+            f"'{path}' is not a CLIP of OpenAI's architecture ({str(error).splitlines()[0]}): "
+            "give MODEL.BACKBONE.NAME another file"
+        ) from None
 
 
 def _what_is_wrong(weights: Mapping[str, Tensor]) -> str:
@@ -215,7 +237,12 @@ def _what_is_wrong(weights: Mapping[str, Tensor]) -> str:
             return f"it lacks '{key}'"
         value = weights[key]
         scalar = dimensions == 0 and value.numel() == 1
-        if not value.is_floating_point() or not scalar and value.dim() != dimensions or not value.numel():
+        if (
+            not value.is_floating_point()
+            or not scalar
+            and value.dim() != dimensions
+            or not value.numel()
+        ):
             return f"'{key}' is {tuple(value.shape)} of {value.dtype}"
     words, known = len(weights["token_embedding.weight"]), len(_tokenizer.encoder)
     return "" if words >= known else f"it has {words} tokens, and CLIP's tokenizer {known}"
@@ -228,8 +255,11 @@ def _weights(content: object) -> dict[str, Tensor]:
             content = content[wrapper]
     if not isinstance(content, dict):
         return {}
-    return {TRAINING_PREFIX.sub("", str(name)): value.detach()
-            for name, value in content.items() if isinstance(value, Tensor)}
+    return {
+        TRAINING_PREFIX.sub("", str(name)): value.detach()
+        for name, value in content.items()
+        if isinstance(value, Tensor)
+    }
 
 
 def _activation(asked: str, path: str, weights: Mapping[str, Tensor], known: bool) -> str:
@@ -292,10 +322,15 @@ def _listed(names: Sequence[str]) -> str:
 
 def _resnet(visual: dict[str, Tensor], embed_dim: int) -> ResNetEncoder:
     """clip's ResNet of the sizes found in its weights (names without `visual.`)."""
-    layers = [1 + max(int(name.split(".")[1]) for name in visual if name.startswith(f"layer{i}.")) for i in range(1, 5)]
+    layers = [
+        1 + max(int(name.split(".")[1]) for name in visual if name.startswith(f"layer{i}."))
+        for i in range(1, 5)
+    ]
     width = visual["layer1.0.conv1.weight"].shape[0]
     grid = round((visual["attnpool.positional_embedding"].shape[0] - 1) ** 0.5)
-    with torch.device("meta"):  # its random start would cost time and draw from the global generator
+    with torch.device(
+        "meta"
+    ):  # its random start would cost time and draw from the global generator
         tower = clip.model.ModifiedResNet(layers, embed_dim, width * 32 // 64, grid * 32, width)
     tower.load_state_dict(visual, assign=True)
     return ResNetEncoder(tower, embed_dim)
@@ -307,16 +342,20 @@ def _download(name: str) -> str:
     try:
         return clip.clip._download(url, folder)
     except (OSError, RuntimeError) as error:  # URLError is an OSError
-        raise UserError(f"CLIP {name} could not be downloaded ({error}): fetch {url} elsewhere and put it into '{folder}', "
-                        "or give MODEL.BACKBONE.NAME the path of the file") from None
+        raise UserError(
+            f"CLIP {name} could not be downloaded ({error}): fetch {url} elsewhere and put it into '{folder}', "
+            "or give MODEL.BACKBONE.NAME the path of the file"
+        ) from None
 
 
 def _find(name: str) -> str:
     for path in (Path(name), ROOT / name):
         if name and path.is_file():
             return str(path)
-    raise UserError(f"MODEL.BACKBONE.NAME '{name}' is neither a file nor one of {', '.join(clip.available_models())}: "
-                    "correct it, or --backbone")
+    raise UserError(
+        f"MODEL.BACKBONE.NAME '{name}' is neither a file nor one of {', '.join(clip.available_models())}: "
+        "correct it, or --backbone"
+    )
 
 
 def _read(path: str) -> dict[str, Tensor]:
@@ -330,8 +369,10 @@ def _read(path: str) -> dict[str, Tensor]:
     except Exception as error:  # noqa: BLE001 - damaged archives fail in many ways
         if refused := unreadable(f"weights file '{path}'", error):
             raise refused from None
-        raise UserError(f"'{path}' is neither a file of CLIP weights nor a TorchScript archive, or is damaged: "
-                        "fetch it again or give MODEL.BACKBONE.NAME another") from None
+        raise UserError(
+            f"'{path}' is neither a file of CLIP weights nor a TorchScript archive, or is damaged: "
+            "fetch it again or give MODEL.BACKBONE.NAME another"
+        ) from None
     return _weights(content)
 
 

@@ -32,7 +32,12 @@ DEFAULT_TEMPLATE = "a photo of a {}."
 # Published checkpoints carry token embeddings of the class names and a copy of the frozen CLIP.
 TOKEN_BUFFERS = ("token_prefix", "token_suffix")
 BUFFERS = (*TOKEN_BUFFERS, "running_mean", "running_var", "num_batches_tracked")
-FROZEN_PARTS = ("image_encoder.", "text_encoder.", "logit_scale", "prompt_learner.ZS_image_encoder.")
+FROZEN_PARTS = (
+    "image_encoder.",
+    "text_encoder.",
+    "logit_scale",
+    "prompt_learner.ZS_image_encoder.",
+)
 
 
 def filled(templates: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -42,8 +47,10 @@ def filled(templates: Sequence[str], names: Sequence[str]) -> list[str]:
     """
     for template in templates:
         if not template.count("{}") == template.count("{") == template.count("}") == 1:
-            raise UserError(f"the template '{template}' needs one {{}} where the class name goes, and no other braces: correct the data "
-                            "set's templates, or set DATASET.TEMPLATE")
+            raise UserError(
+                f"the template '{template}' needs one {{}} where the class name goes, and no other braces: correct the data "
+                "set's templates, or set DATASET.TEMPLATE"
+            )
     return [template.replace("{}", name) for template in templates for name in names]
 
 
@@ -66,11 +73,17 @@ class Features:
 
     def gathered(self) -> "Features":
         """Of the whole batch, if several processes have a share of its images each."""
-        return Features(gather(self.image), self.text if self.text.dim() == 2 else gather(self.text), self.scale)
+        return Features(
+            gather(self.image), self.text if self.text.dim() == 2 else gather(self.text), self.scale
+        )
 
     def text_of(self, labels: Tensor) -> Tensor:
         """(B, D), the text feature of each image's own class; labels (B,)."""
-        return self.text[labels] if self.text.dim() == 2 else self.text[torch.arange(len(labels), device=labels.device), labels]
+        return (
+            self.text[labels]
+            if self.text.dim() == 2
+            else self.text[torch.arange(len(labels), device=labels.device), labels]
+        )
 
 
 class PromptTrainer(TrainerX):
@@ -143,7 +156,11 @@ class PromptTrainer(TrainerX):
         """Unit-norm mean (C, D) over templates of frozen CLIP's text features, each at length 1 or as it was encoded."""
         self._warn_of_templates(templates)
         texts = filled(templates, self.classnames)
-        return unit(self.backbone.encode_texts(texts, at_length_1).unflatten(0, (len(templates), -1)).mean(0))
+        return unit(
+            self.backbone.encode_texts(texts, at_length_1)
+            .unflatten(0, (len(templates), -1))
+            .mean(0)
+        )
 
     def template_features(self, labels: Tensor) -> Tensor:
         """Unit-norm features (B, D) of the template text of each label, with deep prompts but no learned context."""
@@ -152,7 +169,9 @@ class PromptTrainer(TrainerX):
             self.backbone.text.check_texts(self._template_tokens, self.deep_text_prompts())
         classes, position = labels.unique(return_inverse=True)
         with self.autocast():
-            found = self.backbone.text.encode_tokens(self._template_tokens[classes], self.deep_text_prompts())
+            found = self.backbone.text.encode_tokens(
+                self._template_tokens[classes], self.deep_text_prompts()
+            )
         return unit(found)[position]
 
     def features(self, images: Tensor) -> Features:
@@ -167,7 +186,9 @@ class PromptTrainer(TrainerX):
         NotImplementedError if they do: a structure that overrides `features` for that overrides this, too.
         """
         if features.text.dim() == 3:
-            raise NotImplementedError(f"{type(self).__name__} has class texts for each image: override more_features")
+            raise NotImplementedError(
+                f"{type(self).__name__} has class texts for each image: override more_features"
+            )
         with self.autocast():
             return Features(self.image_features(images), features.text, features.scale)
 
@@ -177,7 +198,14 @@ class PromptTrainer(TrainerX):
 
     def encoded_images(self, items: Sequence, transform) -> Iterator[tuple[Tensor, Tensor]]:
         """Frozen features (B, D) and labels (B,) of exactly these images, in their order."""
-        loader = build_data_loader(self.cfg, "SequentialSampler", items, self.cfg.DATALOADER.TEST.BATCH_SIZE, tfm=transform, is_train=False)
+        loader = build_data_loader(
+            self.cfg,
+            "SequentialSampler",
+            items,
+            self.cfg.DATALOADER.TEST.BATCH_SIZE,
+            tfm=transform,
+            is_train=False,
+        )
         for batch in loader:
             images, labels = self.parse_batch_test(batch)
             with self.autocast():
@@ -196,8 +224,14 @@ class PromptTrainer(TrainerX):
 
     def describe_images(self, items: Sequence, transform) -> dict:
         """What determines `encoded_images`, for a cache."""
-        return describe(items, self.cfg.DATASET.ROOT, transform, device=self.device.type,
-                        backbone=self.backbone.fingerprint, **self.reading_options())
+        return describe(
+            items,
+            self.cfg.DATASET.ROOT,
+            transform,
+            device=self.device.type,
+            backbone=self.backbone.fingerprint,
+            **self.reading_options(),
+        )
 
     def transform_of(self, loader, is_train: bool):
         """The transform of a loader's images, or the configuration's if the loader tells none.
@@ -224,24 +258,59 @@ class PromptTrainer(TrainerX):
         views = cfg.TRAINER.CACHED_VIEWS
         frozen = self.images_stay_frozen
         if views and not frozen:
-            raise UserError(f"TRAINER.CACHED_VIEWS is {views} but {cfg.TRAINER.NAME} learns visual prompts: set it to 0")
+            raise UserError(
+                f"TRAINER.CACHED_VIEWS is {views} but {cfg.TRAINER.NAME} learns visual prompts: set it to 0"
+            )
         if not frozen or not (fixed or views) or cfg.DATALOADER.K_TRANSFORMS != 1:
             return
         transform, data = self.transform_of(self.train_loader_x, is_train=True), self.dm.dataset
-        plain = all(type(getattr(loader, "dataset", None)) is DatasetWrapper for loader in (self.train_loader_x, self.train_loader_u) if loader is not None)
-        named = plain_repr(transform) == plain_repr(build_transform(cfg, is_train=True))  # and not one that a trainer brings along
+        plain = all(
+            type(getattr(loader, "dataset", None)) is DatasetWrapper
+            for loader in (self.train_loader_x, self.train_loader_u)
+            if loader is not None
+        )
+        named = plain_repr(transform) == plain_repr(
+            build_transform(cfg, is_train=True)
+        )  # and not one that a trainer brings along
         if not plain or not named:
             return
-        labelled, unlabelled = cfg.DATALOADER.TRAIN_X, cfg.DATALOADER.TRAIN_X if cfg.DATALOADER.TRAIN_U.SAME_AS_X else cfg.DATALOADER.TRAIN_U
-        for loader, items, spec in (("train_loader_x", data.train_x, labelled), *[("train_loader_u", data.train_u, unlabelled)] * self.trains_on_unlabelled):
-            description = self.describe_images(items, transform) | {  # what the random draws depend on
-                "workers": cfg.DATALOADER.NUM_WORKERS, "batch": cfg.DATALOADER.TEST.BATCH_SIZE}
-            features = encoded_views(1 if fixed else views, lambda items=items: (found for found, _ in self.encoded_images(items, transform)),
-                                     max(cfg.SEED, 0), description, self.cache_folder("views") if views else None)
-            setattr(self, loader, build_data_loader(
-                cfg, spec.SAMPLER, items, spec.BATCH_SIZE, spec.get("N_DOMAIN", 0), spec.get("N_INS", 0),
-                **({"drop_last": spec.DROP_LAST} if "DROP_LAST" in spec else {}),
-                dataset_wrapper=lambda *_, items=items, features=features, **__: FeatureViews(items, features)))
+        labelled, unlabelled = (
+            cfg.DATALOADER.TRAIN_X,
+            cfg.DATALOADER.TRAIN_X if cfg.DATALOADER.TRAIN_U.SAME_AS_X else cfg.DATALOADER.TRAIN_U,
+        )
+        for loader, items, spec in (
+            ("train_loader_x", data.train_x, labelled),
+            *[("train_loader_u", data.train_u, unlabelled)] * self.trains_on_unlabelled,
+        ):
+            description = self.describe_images(
+                items, transform
+            ) | {  # what the random draws depend on
+                "workers": cfg.DATALOADER.NUM_WORKERS,
+                "batch": cfg.DATALOADER.TEST.BATCH_SIZE,
+            }
+            features = encoded_views(
+                1 if fixed else views,
+                lambda items=items: (found for found, _ in self.encoded_images(items, transform)),
+                max(cfg.SEED, 0),
+                description,
+                self.cache_folder("views") if views else None,
+            )
+            setattr(
+                self,
+                loader,
+                build_data_loader(
+                    cfg,
+                    spec.SAMPLER,
+                    items,
+                    spec.BATCH_SIZE,
+                    spec.get("N_DOMAIN", 0),
+                    spec.get("N_INS", 0),
+                    **({"drop_last": spec.DROP_LAST} if "DROP_LAST" in spec else {}),
+                    dataset_wrapper=lambda *_, items=items, features=features, **__: FeatureViews(
+                        items, features
+                    ),
+                ),
+            )
 
     # The engine's hooks
 
@@ -265,13 +334,17 @@ class PromptTrainer(TrainerX):
 
     def check_cfg(self, cfg) -> None:
         if cfg.INPUT.NO_TRANSFORM:
-            raise UserError("INPUT.NO_TRANSFORM is True, but CLIP reads pictures of one size as numbers: set it to False")
+            raise UserError(
+                "INPUT.NO_TRANSFORM is True, but CLIP reads pictures of one size as numbers: set it to False"
+            )
         if not self.options:
             return
         one_view = type(self).parse_batch_train is PromptTrainer.parse_batch_train
         if one_view and (views := cfg.DATALOADER.K_TRANSFORMS) != 1:
-            raise UserError(f"DATALOADER.K_TRANSFORMS is {views}, but {cfg.TRAINER.NAME} trains on one "
-                            "view of an image: set it to 1")
+            raise UserError(
+                f"DATALOADER.K_TRANSFORMS is {views}, but {cfg.TRAINER.NAME} trains on one "
+                "view of an image: set it to 1"
+            )
         key, precision = f"TRAINER.{self.options}.PREC", cfg.TRAINER[self.options].PREC
         if precision not in PRECISIONS:  # of a method that declares no rules
             raise UserError(f"{key} is '{precision}': choose one of {', '.join(PRECISIONS)}")
@@ -286,7 +359,9 @@ class PromptTrainer(TrainerX):
         self.backbone = load_backbone(name, self.precision, activation).to(self.device)
         own = self.backbone.input_resolution
         if size != (own, own):
-            raise UserError(f"INPUT.SIZE is {size} but {name} reads {own} x {own} pixels: set INPUT.SIZE to ({own}, {own})")
+            raise UserError(
+                f"INPUT.SIZE is {size} but {name} reads {own} x {own} pixels: set INPUT.SIZE to ({own}, {own})"
+            )
         self.backbone.text.checkpointing = self.cfg.TRAINER.TEXT_CHECKPOINTING
         if self.cfg.TRAINER.COMPILE:
             self.backbone.compile_blocks()
@@ -294,14 +369,18 @@ class PromptTrainer(TrainerX):
     def build_model(self) -> None:
         cfg = self.cfg
         if len(self.classnames) != self.num_classes:
-            raise UserError(f"data set {cfg.DATASET.NAME} has {len(self.classnames)} class names for labels up to {self.num_classes - 1}: number its "
-                            "labels from 0 without gap")
+            raise UserError(
+                f"data set {cfg.DATASET.NAME} has {len(self.classnames)} class names for labels up to {self.num_classes - 1}: number its "
+                "labels from 0 without gap"
+            )
         self._warn_of_same_tokens()
         self.build_backbone()
         self.model = self.build_prompts().to(self.device)
         if cfg.MODEL.INIT_WEIGHTS:
             load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
-        print(f"Learnable: {count_num_param(self.model):,} numbers in {', '.join(name for name, _ in self.model.named_parameters())}")
+        print(
+            f"Learnable: {count_num_param(self.model):,} numbers in {', '.join(name for name, _ in self.model.named_parameters())}"
+        )
         self.optim = build_optimizer(self.model, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model(self.model_name, self.model, self.optim, self.sched)
@@ -341,10 +420,15 @@ class PromptTrainer(TrainerX):
             self.model_zero_grad()
             self.detect_anomaly(loss)
             self.scaler.scale(loss).backward()
-            average_gradients(self.model.parameters())  # scaled, so that all processes see the same overflow
+            average_gradients(
+                self.model.parameters()
+            )  # scaled, so that all processes see the same overflow
             self.scaler.step(self.optim)
             self.scaler.update()
-        summary = {"loss": loss.item(), "acc": compute_accuracy(features.logits().detach(), labels)[0].item()}
+        summary = {
+            "loss": loss.item(),
+            "acc": compute_accuracy(features.logits().detach(), labels)[0].item(),
+        }
         if len(terms) > 1:
             summary |= {name: term.item() for name, term in terms.items()}
         if self.batch_idx + 1 == self.num_batches:
@@ -387,9 +471,13 @@ class PromptTrainer(TrainerX):
             try:
                 made["optimizer"] = learned_optimizer(model, state, checkpoint["optimizer"])
             except (AttributeError, LookupError, TypeError):
-                raise UserError(f"checkpoint '{path}' does not fit: its optimizer state is none; load it with --model-dir") from None
+                raise UserError(
+                    f"checkpoint '{path}' does not fit: its optimizer state is none; load it with --model-dir"
+                ) from None
             if made["optimizer"] is None:
-                print(f"The optimizer's state in '{path}' is of other parameters: its momentum starts anew")
+                print(
+                    f"The optimizer's state in '{path}' is of other parameters: its momentum starts anew"
+                )
         return made
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
@@ -497,14 +585,20 @@ def learned_state(model: nn.Module, state: dict[str, Tensor], path: str) -> dict
     own = model.state_dict()
     state = {name.removeprefix("module."): value for name, value in state.items()}
     buffers = [name for name in state if name not in own and name.endswith(TOKEN_BUFFERS)]
-    frozen = [name for name in state if name not in own and name.startswith(FROZEN_PARTS) and "VPT" not in name]
+    frozen = [
+        name
+        for name in state
+        if name not in own and name.startswith(FROZEN_PARTS) and "VPT" not in name
+    ]
     for name, value in own.items():
         if name not in state:
             raise UserError(f"checkpoint '{path}' lacks '{name}': use the trainer that wrote it")
         if state[name].shape != value.shape:
-            raise UserError(f"checkpoint '{path}' does not fit: '{name}' is {tuple(state[name].shape)} there and "
-                            f"{tuple(value.shape)} here; use the backbone, context options and, with class-specific contexts, "
-                            "the classes it was trained with")
+            raise UserError(
+                f"checkpoint '{path}' does not fit: '{name}' is {tuple(state[name].shape)} there and "
+                f"{tuple(value.shape)} here; use the backbone, context options and, with class-specific contexts, "
+                "the classes it was trained with"
+            )
         if not state[name].isfinite().all():
             raise UserError(
                 f"checkpoint '{path}' holds NaN or infinite numbers in '{name}': load another epoch, "
@@ -512,7 +606,9 @@ def learned_state(model: nn.Module, state: dict[str, Tensor], path: str) -> dict
             )
     for name in state:
         if name not in own and name not in buffers and name not in frozen:
-            raise UserError(f"checkpoint '{path}' has '{name}', which this trainer does not learn: use the trainer that wrote it")
+            raise UserError(
+                f"checkpoint '{path}' has '{name}', which this trainer does not learn: use the trainer that wrote it"
+            )
     if buffers or frozen:
         ignored = buffers + ([f"{len(frozen)} tensors of frozen CLIP"] if frozen else [])
         print(f"Ignored in '{path}', since not learned: {', '.join(ignored)}")

@@ -37,8 +37,17 @@ def describe(items: Sequence, root: str, transform: object, **what) -> dict:
         try:
             stat = os.stat(item.impath)
         except OSError as error:
-            raise UserError(f"image '{item.impath}' cannot be read ({error.strerror}): restore it, or take it out of the data set") from None
-        images.append([os.path.relpath(item.impath, root or "."), stat.st_size, stat.st_mtime_ns, int(item.label)])
+            raise UserError(
+                f"image '{item.impath}' cannot be read ({error.strerror}): restore it, or take it out of the data set"
+            ) from None
+        images.append(
+            [
+                os.path.relpath(item.impath, root or "."),
+                stat.st_size,
+                stat.st_mtime_ns,
+                int(item.label),
+            ]
+        )
     return {"version": VERSION, "images": images, "transform": plain_repr(transform), **what}
 
 
@@ -61,9 +70,15 @@ class TensorFile:
         """For the log: whether the file was used."""
         if hit:
             return f"(cache hit: '{self.path}')"
-        return f"(cache miss, written to '{self.path}')" if self.path and os.path.isfile(self.path) else "(not cached)"
+        return (
+            f"(cache miss, written to '{self.path}')"
+            if self.path and os.path.isfile(self.path)
+            else "(not cached)"
+        )
 
-    def read(self, whole: Callable[[dict[str, Tensor]], bool], say: Callable[[str], None] = print) -> dict[str, Tensor] | None:
+    def read(
+        self, whole: Callable[[dict[str, Tensor]], bool], say: Callable[[str], None] = print
+    ) -> dict[str, Tensor] | None:
         """The tensors, or None if there is no file or it is damaged: not readable, of another key, or not `whole`."""
         if not self.path or not os.path.isfile(self.path):
             return None
@@ -91,4 +106,6 @@ class TensorFile:
                 file.flush()
                 os.replace(file.name, self.path)
         except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
-            say(f"Nothing can be cached in '{os.path.dirname(self.path)}' ({str(error).splitlines()[0]}): going on without")
+            say(
+                f"Nothing can be cached in '{os.path.dirname(self.path)}' ({str(error).splitlines()[0]}): going on without"
+            )

@@ -18,13 +18,17 @@ REDUCTION = 16  # of the meta network's hidden layer, as published
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Add TRAINER.COCOOP, with CoCoOp's names and defaults."""
-    rules.declare(cfg, "TRAINER.COCOOP", {
-        "N_CTX": rules.key(16, rules.whole(1)),  # context vectors
-        "CTX_INIT": "",  # words to start from; their number then is the number of context vectors
-        "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
-        # of a layer's largest tensor in evaluation, which decides how many images run at once
-        "EVAL_MEMORY_MB": rules.key(256, rules.whole(1)),
-    })
+    rules.declare(
+        cfg,
+        "TRAINER.COCOOP",
+        {
+            "N_CTX": rules.key(16, rules.whole(1)),  # context vectors
+            "CTX_INIT": "",  # words to start from; their number then is the number of context vectors
+            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
+            # of a layer's largest tensor in evaluation, which decides how many images run at once
+            "EVAL_MEMORY_MB": rules.key(256, rules.whole(1)),
+        },
+    )
 
 
 class ConditionalContext(Context):
@@ -33,8 +37,13 @@ class ConditionalContext(Context):
     def __init__(self, backbone: Backbone, classnames: Sequence[str], n_ctx: int, init: str = ""):
         super().__init__(backbone, classnames, count_context(n_ctx, init), init)
         hidden = max(1, backbone.embed_dim // REDUCTION)
-        self.meta_net = nn.Sequential(OrderedDict(
-            linear1=nn.Linear(backbone.embed_dim, hidden), relu=nn.ReLU(), linear2=nn.Linear(hidden, backbone.text.width)))
+        self.meta_net = nn.Sequential(
+            OrderedDict(
+                linear1=nn.Linear(backbone.embed_dim, hidden),
+                relu=nn.ReLU(),
+                linear2=nn.Linear(hidden, backbone.text.width),
+            )
+        )
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Prompts (C, L, W), end-of-text positions (C,), one prefix per image feature (B, D): (B, P, W)."""
@@ -55,7 +64,9 @@ class CoCoOp(PromptTrainer):
         with self.autocast():
             image = self.image_features(images)
             at_once = len(image) if torch.is_grad_enabled() else self.images_at_once()
-            text = torch.cat([unit(self.backbone.text(*self.model(some))) for some in image.split(at_once)])
+            text = torch.cat(
+                [unit(self.backbone.text(*self.model(some))) for some in image.split(at_once)]
+            )
             return Features(image, text, self.backbone.scale)
 
     def more_features(self, images: Tensor, features: Features) -> Features:
@@ -65,7 +76,14 @@ class CoCoOp(PromptTrainer):
         """As many as keep the hidden layer of the MLP, the widest tensor, within the budget; at least one."""
         model, tower = self.model, self.backbone.text
         numbers = model.names.shape[0] * model.names.shape[1] * 4 * tower.width
-        return max(1, int(self.cfg.TRAINER.COCOOP.EVAL_MEMORY_MB * 2**20 / (numbers * model.ctx.element_size())))
+        return max(
+            1,
+            int(
+                self.cfg.TRAINER.COCOOP.EVAL_MEMORY_MB
+                * 2**20
+                / (numbers * model.ctx.element_size())
+            ),
+        )
 
     def encode_class_texts(self) -> None:
         """None: they depend on the image."""

@@ -17,13 +17,17 @@ POSITIONS = ("end", "middle", "front")
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Add TRAINER.COOP, with CoOp's names and defaults."""
-    rules.declare(cfg, "TRAINER.COOP", {
-        "N_CTX": rules.key(16, rules.whole(1)),  # context vectors
-        "CSC": False,  # contexts of its own for every class
-        "CTX_INIT": "",  # words to start from; their number then is the number of context vectors
-        "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
-        "CLASS_TOKEN_POSITION": rules.key("end", rules.one_of(*POSITIONS)),
-    })
+    rules.declare(
+        cfg,
+        "TRAINER.COOP",
+        {
+            "N_CTX": rules.key(16, rules.whole(1)),  # context vectors
+            "CSC": False,  # contexts of its own for every class
+            "CTX_INIT": "",  # words to start from; their number then is the number of context vectors
+            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
+            "CLASS_TOKEN_POSITION": rules.key("end", rules.one_of(*POSITIONS)),
+        },
+    )
 
 
 class PromptLearner(Context):
@@ -33,23 +37,39 @@ class PromptLearner(Context):
     The words `init`, if any, set the number of vectors.
     """
 
-    def __init__(self, backbone: Backbone, classnames: Sequence[str], n_ctx: int, init: str = "",
-                 per_class: bool = False, position: str = "end"):
+    def __init__(
+        self,
+        backbone: Backbone,
+        classnames: Sequence[str],
+        n_ctx: int,
+        init: str = "",
+        per_class: bool = False,
+        position: str = "end",
+    ):
         n_ctx = count_context(n_ctx, init)
         super().__init__(backbone, classnames, n_ctx, init, per_class)
         before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
-        self.shared = 0 if per_class else before  # leading context vectors that are the same for every class
+        self.shared = (
+            0 if per_class else before
+        )  # leading context vectors that are the same for every class
         own, before = n_ctx - self.shared, before - self.shared
         # Order of [own context, words behind it, class name, end] that puts the name behind the first `before` of them.
         fixed, orders = own + len(self.rest), []
         before = fixed if position == "end" else before
         for name in classnames:
             order, length = list(range(fixed + self.names.shape[1])), count_tokens(name)
-            orders.append(order[:before] + order[fixed:fixed + length] + order[before:fixed] + order[fixed + length:])
-        self.register_buffer("order", torch.tensor(orders, device=self.names.device), persistent=False)
+            orders.append(
+                order[:before]
+                + order[fixed : fixed + length]
+                + order[before:fixed]
+                + order[fixed + length :]
+            )
+        self.register_buffer(
+            "order", torch.tensor(orders, device=self.names.device), persistent=False
+        )
 
     def forward(self) -> tuple[Tensor, Tensor, Tensor]:
-        shared, own = self.ctx[..., :self.shared, :], self.ctx[..., self.shared:, :]
+        shared, own = self.ctx[..., : self.shared, :], self.ctx[..., self.shared :, :]
         if not own.shape[-2]:
             return super().forward()
         prefix = torch.cat([self.start.to(self.ctx.dtype), shared]) if self.shared else self.start
@@ -67,8 +87,14 @@ class CoOp(PromptTrainer):
 
     def build_prompts(self) -> PromptLearner:
         options = self.cfg.TRAINER.COOP
-        return PromptLearner(self.backbone, self.classnames, options.N_CTX, options.CTX_INIT, options.CSC,
-                             options.CLASS_TOKEN_POSITION)
+        return PromptLearner(
+            self.backbone,
+            self.classnames,
+            options.N_CTX,
+            options.CTX_INIT,
+            options.CSC,
+            options.CLASS_TOKEN_POSITION,
+        )
 
     def text_features(self) -> Tensor:
         return unit(self.backbone.text(*self.model()))

@@ -56,7 +56,9 @@ class IVLP(PromptTrainer):
         if depth:
             width = backbone.image.width
             model.image_encoder = DeepPrompts(options.N_CTX_VISION, width, depth, first=True)
-        model.text_encoder = DeepPrompts(options.N_CTX_TEXT, backbone.text.width, options.PROMPT_DEPTH_TEXT, first=False)
+        model.text_encoder = DeepPrompts(
+            options.N_CTX_TEXT, backbone.text.width, options.PROMPT_DEPTH_TEXT, first=False
+        )
         return model
 
     def deep_text_prompts(self) -> Sequence[Tensor]:

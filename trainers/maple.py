@@ -14,25 +14,35 @@ from trainers.prompts import Context, noise, start_words
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Add TRAINER.MAPLE, with the published names and defaults."""
-    rules.declare(cfg, "TRAINER.MAPLE", {
-        "N_CTX": rules.key(2, rules.whole(1)),  # prompts per layer
-        # The first layer's text prompts start from its first words; at random if it is empty or
-        # N_CTX is over 4.
-        "CTX_INIT": "a photo of a",
-        "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
-        "PROMPT_DEPTH": rules.key(9, rules.whole(1)),  # layers with prompts; 1 = the first only
-    })
+    rules.declare(
+        cfg,
+        "TRAINER.MAPLE",
+        {
+            "N_CTX": rules.key(2, rules.whole(1)),  # prompts per layer
+            # The first layer's text prompts start from its first words; at random if it is empty or
+            # N_CTX is over 4.
+            "CTX_INIT": "a photo of a",
+            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
+            "PROMPT_DEPTH": rules.key(9, rules.whole(1)),  # layers with prompts; 1 = the first only
+        },
+    )
 
 
 class MultiModalPrompts(Context):
     """Text prompts `ctx` and `compound_prompts_text`, (M, W) each, and the projections that turn them into visual prompts."""
 
-    def __init__(self, backbone: Backbone, classnames: Sequence[str], n_ctx: int, init: str, depth: int):
+    def __init__(
+        self, backbone: Backbone, classnames: Sequence[str], n_ctx: int, init: str, depth: int
+    ):
         super().__init__(backbone, classnames, n_ctx, init)
         text_width, image_width = backbone.text.width, backbone.image.width
         self.proj = nn.Linear(text_width, image_width)
-        self.compound_prompts_text = nn.ParameterList([noise(n_ctx, text_width) for _ in range(depth - 1)])
-        self.compound_prompt_projections = nn.ModuleList([nn.Linear(text_width, image_width) for _ in range(depth - 1)])
+        self.compound_prompts_text = nn.ParameterList(
+            [noise(n_ctx, text_width) for _ in range(depth - 1)]
+        )
+        self.compound_prompt_projections = nn.ModuleList(
+            [nn.Linear(text_width, image_width) for _ in range(depth - 1)]
+        )
 
     def visual(self) -> tuple[Tensor, list[Tensor]]:
         """Visual prompts (M, image width): of the first layer, and of the deeper ones."""
@@ -54,7 +64,8 @@ class MaPLe(PromptTrainer):
         model = nn.Module()
         words = start_words(options.N_CTX, options.CTX_INIT)
         model.prompt_learner = MultiModalPrompts(
-            self.backbone, self.classnames, options.N_CTX, words, options.PROMPT_DEPTH)
+            self.backbone, self.classnames, options.N_CTX, words, options.PROMPT_DEPTH
+        )
         return model
 
     def deep_text_prompts(self) -> Sequence[Tensor]:

@@ -21,7 +21,9 @@ def count_context(n_ctx: int, init: str) -> int:
     """Context vectors of CoOp and CoCoOp: as many as there are words in `init`, if any (as published), else `n_ctx`."""
     words = len(init.replace("_", " ").split())
     if words and words != n_ctx:
-        print(f"CTX_INIT '{init}' sets the number of context vectors to {words}: N_CTX {n_ctx} is not used")
+        print(
+            f"CTX_INIT '{init}' sets the number of context vectors to {words}: N_CTX {n_ctx} is not used"
+        )
     return words or n_ctx
 
 
@@ -31,8 +33,10 @@ def start_words(n_ctx: int, init: str) -> str:
     None for more than four context vectors, as published.
     """
     if init.strip() and n_ctx > MOST_FROM_WORDS:
-        print(f"CTX_INIT '{init}' is not used: {n_ctx} context vectors, more than "
-              f"{MOST_FROM_WORDS}, start at random, as published")
+        print(
+            f"CTX_INIT '{init}' is not used: {n_ctx} context vectors, more than "
+            f"{MOST_FROM_WORDS}, start at random, as published"
+        )
         return ""
     return init
 
@@ -44,40 +48,53 @@ class Context(nn.Module):
     from normal noise. Raises UserError for a class name that is too long to fit, or too few words in `init`.
     """
 
-    def __init__(self, backbone: Backbone, classnames: Sequence[str], n_ctx: int, init: str = "", per_class: bool = False):
+    def __init__(
+        self,
+        backbone: Backbone,
+        classnames: Sequence[str],
+        n_ctx: int,
+        init: str = "",
+        per_class: bool = False,
+    ):
         super().__init__()
         text, words = backbone.text, init.replace("_", " ").split()
         if words and len(words) < n_ctx:
-            raise UserError(f"CTX_INIT '{init}' has {len(words)} word(s) for {n_ctx} context vectors: reduce N_CTX, or leave "
-                            "CTX_INIT empty for a random start")
+            raise UserError(
+                f"CTX_INIT '{init}' has {len(words)} word(s) for {n_ctx} context vectors: reduce N_CTX, or leave "
+                "CTX_INIT empty for a random start"
+            )
         lead = " ".join(words or ["X"] * n_ctx)
         length = count_tokens(lead)
         for name in classnames:
             needed = length + count_tokens(name) + 3  # start of text, full stop, end of text
             if needed > text.context_length:
-                raise UserError(f"class name '{name}' with {length} context tokens takes {needed} positions but the text encoder "
-                                f"has {text.context_length}: shorten the name or the context")
+                raise UserError(
+                    f"class name '{name}' with {length} context tokens takes {needed} positions but the text encoder "
+                    f"has {text.context_length}: shorten the name or the context"
+                )
         if words:
             backbone.tokenize([lead])  # warns of its words, which are read
         texts = [f"{lead} {name}." for name in classnames]
         tokens = backbone.tokenize(texts, learned=0 if words else n_ctx, told=classnames)
         eot = tokens.argmax(1)
-        tokens = tokens[:, :int(eot.max()) + 1].to(text.positional_embedding.device)
+        tokens = tokens[:, : int(eot.max()) + 1].to(text.positional_embedding.device)
         embedded = text.embed(tokens)
         if words:
-            ctx = embedded[0, 1:1 + n_ctx].float().clone()
+            ctx = embedded[0, 1 : 1 + n_ctx].float().clone()
             ctx = ctx.repeat(len(classnames), 1, 1) if per_class else ctx
         else:
             ctx = noise(*([len(classnames)] if per_class else []), n_ctx, text.width)
         self.ctx = nn.Parameter(ctx)
         self.register_buffer("start", embedded[0, :1], persistent=False)
-        self.register_buffer("rest", embedded[0, 1 + n_ctx:1 + length], persistent=False)
-        self.register_buffer("names", embedded[:, 1 + length:], persistent=False)
+        self.register_buffer("rest", embedded[0, 1 + n_ctx : 1 + length], persistent=False)
+        self.register_buffer("names", embedded[:, 1 + length :], persistent=False)
         self.register_buffer("eot", eot.to(tokens.device), persistent=False)
 
     def prefix(self, ctx: Tensor) -> Tensor:
         """What stands before every class name: start of text, `ctx` (..., M, W), the fixed words."""
-        fixed = (part.to(ctx.dtype).expand(*ctx.shape[:-2], -1, -1) for part in (self.start, self.rest))
+        fixed = (
+            part.to(ctx.dtype).expand(*ctx.shape[:-2], -1, -1) for part in (self.start, self.rest)
+        )
         start, rest = fixed
         return torch.cat([start, ctx, rest], -2)
 

@@ -24,22 +24,28 @@ def extend_cfg(cfg: CfgNode) -> None:
     project's configuration also takes fractions, and whole numbers for them.
     """
     kind = int if type(cfg) is CfgNode else float
-    rules.declare(cfg, "TRAINER.PROMPTSRC", {
-        **ivlp_options(4),
-        # of the L1 distance of text features to frozen CLIP's
-        "TEXT_LOSS_WEIGHT": rules.key(kind(25), rules.number(0)),
-        # of the L1 distance of image features to frozen CLIP's
-        "IMAGE_LOSS_WEIGHT": rules.key(kind(10), rules.number(0)),
-        # epoch whose prompts count most in the average over epochs
-        "GPA_MEAN": rules.key(kind(15), rules.number(-1e6, 1e6)),
-        "GPA_STD": rules.key(kind(1), rules.positive("set it to a positive number of epochs")),
-    })
+    rules.declare(
+        cfg,
+        "TRAINER.PROMPTSRC",
+        {
+            **ivlp_options(4),
+            # of the L1 distance of text features to frozen CLIP's
+            "TEXT_LOSS_WEIGHT": rules.key(kind(25), rules.number(0)),
+            # of the L1 distance of image features to frozen CLIP's
+            "IMAGE_LOSS_WEIGHT": rules.key(kind(10), rules.number(0)),
+            # epoch whose prompts count most in the average over epochs
+            "GPA_MEAN": rules.key(kind(15), rules.number(-1e6, 1e6)),
+            "GPA_STD": rules.key(kind(1), rules.positive("set it to a positive number of epochs")),
+        },
+    )
 
 
 def epoch_weights(epochs: int, mean: float, std: float) -> list[float]:
     """Gaussian weights of the epochs 1..`epochs`, which sum to 1 (the paper's prompt aggregation, equation 6)."""
     exponents = [-0.5 * ((epoch - mean) / std) ** 2 for epoch in range(1, epochs + 1)]
-    weights = [math.exp(exponent - max(exponents)) for exponent in exponents]  # without underflow if the mean is far off
+    weights = [
+        math.exp(exponent - max(exponents)) for exponent in exponents
+    ]  # without underflow if the mean is far off
     return [weight / sum(weights) for weight in weights]
 
 
@@ -78,12 +84,16 @@ class PromptSRC(IVLP):
     def after_epoch(self) -> None:
         """Adds the epoch's prompts to the average; after the last epoch the average is the model."""
         if not self.gpa and self.epoch > 0:  # a published checkpoint lacks the average so far
-            print(f"The average of the prompts starts at epoch {self.epoch + 1}: the checkpoint that "
-                  "this run continues holds none")
-            self.gpa_total = sum(self.gpa_weights[self.epoch:])
+            print(
+                f"The average of the prompts starts at epoch {self.epoch + 1}: the checkpoint that "
+                "this run continues holds none"
+            )
+            self.gpa_total = sum(self.gpa_weights[self.epoch :])
             if self.gpa_total == 0:
-                raise UserError("the epochs that are left have no weight in PromptSRC's average of prompts: "
-                                "change TRAINER.PROMPTSRC.GPA_MEAN, or test the checkpoint with --model-dir")
+                raise UserError(
+                    "the epochs that are left have no weight in PromptSRC's average of prompts: "
+                    "change TRAINER.PROMPTSRC.GPA_MEAN, or test the checkpoint with --model-dir"
+                )
         weight = self.gpa_weights[self.epoch] / self.gpa_total
         for name, value in self.model.state_dict().items():
             self.gpa[name] = self.gpa.get(name, torch.zeros_like(value)) + weight * value
@@ -99,5 +109,3 @@ class PromptSRC(IVLP):
         super().load_extra_state(state)
         self.gpa = {name: value.to(self.device) for name, value in state["gpa"].items()}
         self.gpa_total = state.get("gpa_total", 1.0)
-
-

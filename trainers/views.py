@@ -31,12 +31,24 @@ class FeatureViews(Dataset):
     def __getitem__(self, index: int) -> dict:
         item, number = self.items[index], len(self.views)
         view = int(torch.randint(number, ())) if number > 1 else 0
-        return {"img": self.views[view, index], "label": item.label, "domain": item.domain, "impath": item.impath, "index": index,
-                "classname": item.classname}
+        return {
+            "img": self.views[view, index],
+            "label": item.label,
+            "domain": item.domain,
+            "impath": item.impath,
+            "index": index,
+            "classname": item.classname,
+        }
 
 
-def encoded_views(number: int, batches: Callable[[], Iterable[Tensor]], seed: int, description: dict, folder: str | None,
-                  say: Callable[[str], None] = print) -> Tensor:
+def encoded_views(
+    number: int,
+    batches: Callable[[], Iterable[Tensor]],
+    seed: int,
+    description: dict,
+    folder: str | None,
+    say: Callable[[str], None] = print,
+) -> Tensor:
     """Features (K, N, D) of `number` = K passes over `batches()`, which yields features (B, D) of all N images in order.
 
     Drawn under `seed` and cached in `folder`; the global random states stay as they were.
@@ -44,7 +56,9 @@ def encoded_views(number: int, batches: Callable[[], Iterable[Tensor]], seed: in
     file, count = TensorFile(folder, [description, number, seed]), len(description["images"])
 
     def find() -> tuple[Tensor, bool]:
-        if (stored := file.read(lambda tensors: tensors["views"].shape[:2] == (number, count), say)) is not None:
+        if (
+            stored := file.read(lambda tensors: tensors["views"].shape[:2] == (number, count), say)
+        ) is not None:
             return stored["views"], True
         torch.manual_seed(seed)
         views = torch.stack([torch.cat(list(batches())).cpu() for _ in range(number)])
@@ -53,5 +67,7 @@ def encoded_views(number: int, batches: Callable[[], Iterable[Tensor]], seed: in
 
     with rng_untouched():
         views, hit = from_main(find)
-    say(f"{number} view(s) of {count} training images are encoded once, for all steps {file.state(hit)}")
+    say(
+        f"{number} view(s) of {count} training images are encoded once, for all steps {file.state(hit)}"
+    )
     return views

@@ -14,12 +14,18 @@ PUBLISHED_WORDS = "a photo of a"
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Add TRAINER.VPT, with the published names and defaults."""
-    rules.declare(cfg, "TRAINER.VPT", {
-        "N_CTX_VISION": rules.key(2, rules.whole(1)),  # visual prompts per layer
-        "CTX_INIT": PUBLISHED_WORDS,  # words before the class name; empty: these
-        "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
-        "PROMPT_DEPTH_VISION": rules.key(1, rules.whole(1)),  # layers with prompts; 1 = the first only
-    })
+    rules.declare(
+        cfg,
+        "TRAINER.VPT",
+        {
+            "N_CTX_VISION": rules.key(2, rules.whole(1)),  # visual prompts per layer
+            "CTX_INIT": PUBLISHED_WORDS,  # words before the class name; empty: these
+            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
+            "PROMPT_DEPTH_VISION": rules.key(
+                1, rules.whole(1)
+            ),  # layers with prompts; 1 = the first only
+        },
+    )
 
 
 @TRAINER_REGISTRY.register()
@@ -33,13 +39,19 @@ class VPT(PromptTrainer):
         words = options.CTX_INIT.replace("_", " ").split()
         if not words:
             words = PUBLISHED_WORDS.split()
-            print("TRAINER.VPT.CTX_INIT is empty: the class texts begin with "
-                  f"'{PUBLISHED_WORDS}', as published")
+            print(
+                "TRAINER.VPT.CTX_INIT is empty: the class texts begin with "
+                f"'{PUBLISHED_WORDS}', as published"
+            )
         self.backbone.tokenize([" ".join(words)])  # warns of words that CLIP has never learned
-        self.frozen_text = self.backbone.encode_texts([" ".join([*words, f"{name}."]) for name in self.classnames])
+        self.frozen_text = self.backbone.encode_texts(
+            [" ".join([*words, f"{name}."]) for name in self.classnames]
+        )
         tower.check_depth(options.PROMPT_DEPTH_VISION)
         model = nn.Module()
-        model.image_encoder = DeepPrompts(options.N_CTX_VISION, tower.width, options.PROMPT_DEPTH_VISION, first=True)
+        model.image_encoder = DeepPrompts(
+            options.N_CTX_VISION, tower.width, options.PROMPT_DEPTH_VISION, first=True
+        )
         return model
 
     def text_features(self) -> Tensor:

@@ -14,7 +14,9 @@ ENSEMBLES = {"seven": SEVEN, "eighty": EIGHTY}
 def extend_cfg(cfg: CfgNode) -> None:
     """Add TRAINER.ZSCLIP2."""
     # seven: CLIP's selection, as in CoOp; eighty: all of CLIP's notebook
-    rules.declare(cfg, "TRAINER.ZSCLIP2", {"TEMPLATES": rules.key("seven", rules.one_of(*ENSEMBLES))})
+    rules.declare(
+        cfg, "TRAINER.ZSCLIP2", {"TEMPLATES": rules.key("seven", rules.one_of(*ENSEMBLES))}
+    )
 
 
 @TRAINER_REGISTRY.register()
@@ -49,5 +51,10 @@ class ZeroshotCLIP2(ZeroshotCLIP):
 
     def text_features(self) -> Tensor:
         templates = ENSEMBLES[self.cfg.TRAINER.ZSCLIP2.TEMPLATES]
-        own = (self.template,) if getattr(self.dm.dataset, "own_template_in_ensemble", True) and self.template not in templates else ()
+        own = (
+            (self.template,)
+            if getattr(self.dm.dataset, "own_template_in_ensemble", True)
+            and self.template not in templates
+            else ()
+        )
         return self.ensemble_features((*templates, *own))

@@ -18,8 +18,18 @@ from dassl.utils.tools import UserError
 
 # Keys that change where or how fast a run happens, never its result: left out of the hash. (The number of workers does
 # change it: each worker has an augmentation stream of its own.)
-NOT_HASHED = {"OUTPUT_DIR", "DATASET.ROOT", "RESUME", "EVAL_ONLY", "VERBOSE", "USE_CUDA", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "LOG.WANDB",
-               "LOG.WANDB_PROJECT"}
+NOT_HASHED = {
+    "OUTPUT_DIR",
+    "DATASET.ROOT",
+    "RESUME",
+    "EVAL_ONLY",
+    "VERBOSE",
+    "USE_CUDA",
+    "TRAIN.PRINT_FREQ",
+    "TRAIN.CHECKPOINT_FREQ",
+    "LOG.WANDB",
+    "LOG.WANDB_PROJECT",
+}
 # Values with which a run is what it was before there was the key: not counted, so that hashes of
 # earlier runs stay.
 AS_BEFORE = {
@@ -86,7 +96,9 @@ def clean_cfg(cfg: CfgNode, trainer: str) -> None:
 def merge_from_list(cfg: CfgNode, pairs: list[str]) -> None:
     """Merge ["A.B", "value", ...] into `cfg`. Raises UserError naming the unknown or mistyped key, or the value that does not fit it."""
     if len(pairs) % 2:
-        raise UserError(f"the options {' '.join(map(str, pairs))} are not KEY VALUE pairs: '{pairs[-1]}' lacks its partner")
+        raise UserError(
+            f"the options {' '.join(map(str, pairs))} are not KEY VALUE pairs: '{pairs[-1]}' lacks its partner"
+        )
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
         *parents, leaf = key.split(".")
         tree = {leaf: value}
@@ -109,8 +121,10 @@ def merge_from_dict(cfg: CfgNode, tree: dict, where: str = "") -> None:
                 raise UserError(_unknown(name, value, known, where))
             old = node[key]
             if isinstance(old, CfgNode) != isinstance(value, dict):
-                raise UserError(f"config key '{name}'{where} is {'a group of keys' if isinstance(old, CfgNode) else 'one value'}, "
-                                f"not {rules.shown(_plain(value))}")
+                raise UserError(
+                    f"config key '{name}'{where} is {'a group of keys' if isinstance(old, CfgNode) else 'one value'}, "
+                    f"not {rules.shown(_plain(value))}"
+                )
             if isinstance(old, CfgNode):
                 merge(old, value, name + ".")
             else:
@@ -126,18 +140,25 @@ def _unknown(name: str, value, known: list[str], where: str) -> str:
         key, value = next(iter(value.items()))
         name = f"{name}.{key}"
     close = closest(name, known)
-    keys = f"key is '{close[0]}'" if len(close) == 1 else f"keys are '{', '.join(close)}'".replace(", ", "', '")
+    keys = (
+        f"key is '{close[0]}'"
+        if len(close) == 1
+        else f"keys are '{', '.join(close)}'".replace(", ", "', '")
+    )
     return f"unknown config key '{name}'{where}: the closest known {keys}"
 
 
 def closest(name: str, known: Sequence[str]) -> list[str]:
     """The known keys that `name` is likely to stand for, the nearest first: those of its last word wherever they are, else the most similar one."""
+
     def plain(text: str) -> str:
         return text.lower().replace("_", "")
 
     def likeness(key: str) -> float:
-        whole, last = (difflib.SequenceMatcher(None, plain(a), plain(b)).ratio()
-                       for a, b in ((name, key), (name.rpartition(".")[2], key.rpartition(".")[2])))
+        whole, last = (
+            difflib.SequenceMatcher(None, plain(a), plain(b)).ratio()
+            for a, b in ((name, key), (name.rpartition(".")[2], key.rpartition(".")[2]))
+        )
         return whole + last
 
     same = [key for key in known if plain(key.rpartition(".")[2]) == plain(name.rpartition(".")[2])]
@@ -174,7 +195,9 @@ def _in_decimals(value, name: str, where: str):
     """A value of a YAML file. Raises UserError for a number that YAML reads otherwise than people: 010 is 8 there, and 1:30 is 90."""
     number = value.value if isinstance(value, Scalar) else None
     if type(number) is int and _literal(value.text) != number:
-        raise UserError(f"{name}{where} is {value.text}, which YAML takes for {number}: write the number in decimals")
+        raise UserError(
+            f"{name}{where} is {value.text}, which YAML takes for {number}: write the number in decimals"
+        )
     return _plain(value)
 
 
@@ -201,7 +224,9 @@ def _coerce(value, old, name: str, where: str):
         return value
     if isinstance(old, (list, tuple)) and isinstance(value, (list, tuple)):
         return type(old)(map(_written, value) if texts else value)
-    raise UserError(f"config key '{name}'{where} takes a {type(old).__name__} such as {old!r}, not {rules.shown(_plain(value))}")
+    raise UserError(
+        f"config key '{name}'{where} takes a {type(old).__name__} such as {old!r}, not {rules.shown(_plain(value))}"
+    )
 
 
 def _leaves(cfg: CfgNode) -> list[str]:
@@ -210,8 +235,14 @@ def _leaves(cfg: CfgNode) -> list[str]:
 
 def cfg_to_dict(cfg: CfgNode) -> dict:
     """The configuration as a plain nested dict (tuples become lists), ready for JSON."""
-    return {key: cfg_to_dict(value) if isinstance(value, CfgNode) else list(value) if isinstance(value, tuple) else value
-            for key, value in cfg.items()}
+    return {
+        key: cfg_to_dict(value)
+        if isinstance(value, CfgNode)
+        else list(value)
+        if isinstance(value, tuple)
+        else value
+        for key, value in cfg.items()
+    }
 
 
 def counted(cfg: CfgNode, nodes: Sequence[str] | None = None) -> dict:
@@ -219,9 +250,20 @@ def counted(cfg: CfgNode, nodes: Sequence[str] | None = None) -> dict:
 
     nodes: the groups of keys under TRAINER that the trainer reads; None: all of them. KeyError if the keys that name files are missing.
     """
-    skipped = () if nodes is None else tuple(f"TRAINER.{key}." for key, value in cfg.TRAINER.items()
-                                             if isinstance(value, CfgNode) and key not in nodes)
-    flat = {key: _get(cfg, key) for key in _leaves(cfg) if key not in NOT_HASHED and not key.startswith(skipped)}
+    skipped = (
+        ()
+        if nodes is None
+        else tuple(
+            f"TRAINER.{key}."
+            for key, value in cfg.TRAINER.items()
+            if isinstance(value, CfgNode) and key not in nodes
+        )
+    )
+    flat = {
+        key: _get(cfg, key)
+        for key in _leaves(cfg)
+        if key not in NOT_HASHED and not key.startswith(skipped)
+    }
     flat = {key: value for key, value in flat.items() if value not in AS_BEFORE.get(key, ())}
     for key in _FILES:
         if content := _file_hash(flat[key]):
@@ -231,7 +273,9 @@ def counted(cfg: CfgNode, nodes: Sequence[str] | None = None) -> dict:
 
 def config_hash(cfg: CfgNode, nodes: Sequence[str] | None = None) -> str:
     """12 hex digits that identify what is `counted`."""
-    return hashlib.sha256(json.dumps(counted(cfg, nodes), sort_keys=True, default=str).encode()).hexdigest()[:12]
+    return hashlib.sha256(
+        json.dumps(counted(cfg, nodes), sort_keys=True, default=str).encode()
+    ).hexdigest()[:12]
 
 
 def _file_hash(name: str) -> str | None:

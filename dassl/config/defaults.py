@@ -20,9 +20,11 @@ from dassl.utils.registry import Registry
 
 def _listed(module: str, name: str) -> Callable[[], list[str]]:
     """The names in a list, dict or registry of another module, asked for when they are needed."""
+
     def names() -> list[str]:
         found = getattr(import_module(module), name)
         return found.registered_names() if isinstance(found, Registry) else list(found)
+
     return names
 
 
@@ -53,7 +55,9 @@ _TRAIN_LOADER = {
 DEFAULTS = {
     "VERSION": key(1, one_of(1)),
     "OUTPUT_DIR": key("./output", path(utf8=True)),
-    "RESUME": key("", path()),  # folder of an earlier run to continue; OUTPUT_DIR itself is always looked at
+    "RESUME": key(
+        "", path()
+    ),  # folder of an earlier run to continue; OUTPUT_DIR itself is always looked at
     "EVAL_ONLY": False,  # True: a test only (train.py --eval-only): what only training needs is not made
     "SEED": key(-1, whole(most=2**63 - 1)),  # negative: not seeded
     "USE_CUDA": True,
@@ -63,21 +67,35 @@ DEFAULTS = {
         "WANDB_PROJECT": key("craft", text(empty=False)),
     },
     "INPUT": {
-        "SIZE": key((224, 224), several(
-            whole(1), "give height and width, two whole numbers from 1, such as (224, 224)", 2)),
-        "INTERPOLATION": key("bilinear", one_of(
-            _listed("dassl.data.transforms.transforms", "INTERPOLATION_MODES"))),
+        "SIZE": key(
+            (224, 224),
+            several(
+                whole(1), "give height and width, two whole numbers from 1, such as (224, 224)", 2
+            ),
+        ),
+        "INTERPOLATION": key(
+            "bilinear", one_of(_listed("dassl.data.transforms.transforms", "INTERPOLATION_MODES"))
+        ),
         "TRANSFORMS": key((), _transforms()),
         "NO_TRANSFORM": False,
-        "PIXEL_MEAN": key([0.485, 0.456, 0.406], several(
-            number(), "give three numbers, for red, green and blue", 3)),
-        "PIXEL_STD": key([0.229, 0.224, 0.225], several(
-            positive(), "give three positive numbers, for red, green and blue", 3)),
+        "PIXEL_MEAN": key(
+            [0.485, 0.456, 0.406],
+            several(number(), "give three numbers, for red, green and blue", 3),
+        ),
+        "PIXEL_STD": key(
+            [0.229, 0.224, 0.225],
+            several(positive(), "give three positive numbers, for red, green and blue", 3),
+        ),
         "CROP_PADDING": key(4, whole(0, 4096)),
-        "RRCROP_SCALE": key((0.08, 1.0), several(
-            number(1e-6, 1),
-            "give the least and the greatest share of the area to keep, above 0 and up to 1",
-            2, rising=True)),
+        "RRCROP_SCALE": key(
+            (0.08, 1.0),
+            several(
+                number(1e-6, 1),
+                "give the least and the greatest share of the area to keep, above 0 and up to 1",
+                2,
+                rising=True,
+            ),
+        ),
         "CUTOUT_N": key(1, whole(1)),
         "CUTOUT_LEN": key(16, whole(2)),
         "GN_MEAN": key(0.0, number()),
@@ -125,8 +143,9 @@ DEFAULTS = {
         "BACKBONE": {"NAME": key("", path()), "PRETRAINED": True},
         "HEAD": {
             "NAME": key("", one_of(_listed("dassl.modeling", "HEAD_REGISTRY"), empty=True)),
-            "HIDDEN_LAYERS": key((), several(
-                whole(1), "give whole numbers from 1, such as (512, 256)")),
+            "HIDDEN_LAYERS": key(
+                (), several(whole(1), "give whole numbers from 1, such as (512, 256)")
+            ),
             "ACTIVATION": key("relu", one_of("relu", "leaky_relu", "gelu", "tanh")),
             "BN": True,
             "DROPOUT": key(0.0, number(0, 1)),
@@ -145,10 +164,18 @@ DEFAULTS = {
         "STAGED_LR": False,
         "NEW_LAYERS": key((), _names()),
         "BASE_LR_MULT": key(0.1, number(0)),
-        "LR_SCHEDULER": key("single_step", one_of(_listed("dassl.optim.lr_scheduler", "AVAI_SCHEDS"))),
-        "STEPSIZE": key((-1,), several(  # epochs; -1 = MAX_EPOCH
-            whole(1, besides=-1), "give one or more epochs from 1, the earlier ones first, or (-1,)",
-            least=1, rising=True)),
+        "LR_SCHEDULER": key(
+            "single_step", one_of(_listed("dassl.optim.lr_scheduler", "AVAI_SCHEDS"))
+        ),
+        "STEPSIZE": key(
+            (-1,),
+            several(  # epochs; -1 = MAX_EPOCH
+                whole(1, besides=-1),
+                "give one or more epochs from 1, the earlier ones first, or (-1,)",
+                least=1,
+                rising=True,
+            ),
+        ),
         "GAMMA": key(0.1, number(0)),
         "MAX_EPOCH": key(10, whole(1)),
         "WARMUP_EPOCH": key(-1, whole(-1)),
@@ -164,7 +191,9 @@ DEFAULTS = {
         "COUNT_ITER": key("train_x", one_of("train_x", "train_u", "smaller_one")),
     },
     "TEST": {
-        "EVALUATOR": key("Classification", one_of(_listed("dassl.evaluation", "EVALUATOR_REGISTRY"))),
+        "EVALUATOR": key(
+            "Classification", one_of(_listed("dassl.evaluation", "EVALUATOR_REGISTRY"))
+        ),
         "PER_CLASS_RESULT": False,
         "COMPUTE_CMAT": False,
         "NO_TEST": False,

@@ -71,7 +71,11 @@ class Number(Rule):
             return f"set it to {besides}a number from {self.least} to {self.most}"
         if self.above:
             return f"set it to {besides}a number above {self.least}"
-        return f"set it to {besides}{self.least} or more" if self.least > -MOST_NUMBER else "set it to a finite number"
+        return (
+            f"set it to {besides}{self.least} or more"
+            if self.least > -MOST_NUMBER
+            else "set it to a finite number"
+        )
 
 
 @dataclass(frozen=True)

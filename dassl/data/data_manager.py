@@ -30,29 +30,58 @@ def _seed_worker(_: int) -> None:
     np.random.seed(seed)
 
 
-def build_data_loader(cfg, sampler_type: str = "SequentialSampler", data_source: Sequence | None = None, batch_size: int = 64,
-                      n_domain: int = 0, n_ins: int = 2, tfm=None, is_train: bool = True, dataset_wrapper: type | None = None,
-                      drop_last: bool | None = None) -> DataLoader:
+def build_data_loader(
+    cfg,
+    sampler_type: str = "SequentialSampler",
+    data_source: Sequence | None = None,
+    batch_size: int = 64,
+    n_domain: int = 0,
+    n_ins: int = 2,
+    tfm=None,
+    is_train: bool = True,
+    dataset_wrapper: type | None = None,
+    drop_last: bool | None = None,
+) -> DataLoader:
     """A loader over `data_source`. An incomplete last batch is kept unless `drop_last`, which is DATALOADER.TRAIN_X.DROP_LAST if not given.
 
     As published, a batch that all images together do not fill is kept anyway. Raises UserError if
     there is nothing to load.
     """
-    drop_last = (is_train and cfg.DATALOADER.TRAIN_X.get("DROP_LAST", False)) if drop_last is None else drop_last
+    drop_last = (
+        (is_train and cfg.DATALOADER.TRAIN_X.get("DROP_LAST", False))
+        if drop_last is None
+        else drop_last
+    )
     drop_last = drop_last and len(data_source) >= batch_size
-    sampler = build_sampler(sampler_type, cfg=cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain, n_ins=n_ins)
+    sampler = build_sampler(
+        sampler_type,
+        cfg=cfg,
+        data_source=data_source,
+        batch_size=batch_size,
+        n_domain=n_domain,
+        n_ins=n_ins,
+    )
     workers = cfg.DATALOADER.NUM_WORKERS
     # Training workers start anew each epoch unless told otherwise: their seeds then follow from the main process's state, which a
     # resumed run restores.
     # Evaluation draws from a generator of its own, so that how often it happened changes nothing.
-    loader = Loader((dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train),
-                    batch_size=batch_size, sampler=sampler, num_workers=workers, drop_last=drop_last,
-                    pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
-                    persistent_workers=workers > 0 and (not is_train or cfg.DATALOADER.get("PERSISTENT_WORKERS", False)),
-                    worker_init_fn=_seed_worker, generator=None if is_train else torch.Generator())
+    loader = Loader(
+        (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train),
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        drop_last=drop_last,
+        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
+        persistent_workers=workers > 0
+        and (not is_train or cfg.DATALOADER.get("PERSISTENT_WORKERS", False)),
+        worker_init_fn=_seed_worker,
+        generator=None if is_train else torch.Generator(),
+    )
     if len(loader) == 0:
-        raise UserError(f"{len(data_source)} image(s) do not fill a batch of {batch_size}: reduce the batch size, or set "
-                        "DROP_LAST False (DATALOADER.TRAIN_X or TRAIN_U)")
+        raise UserError(
+            f"{len(data_source)} image(s) do not fill a batch of {batch_size}: reduce the batch size, or set "
+            "DROP_LAST False (DATALOADER.TRAIN_X or TRAIN_U)"
+        )
     return loader
 
 
@@ -77,24 +106,49 @@ class DataManager:
     `custom_tfm_train` and `custom_tfm_test` replace the transforms, `dataset_wrapper` the class DatasetWrapper.
     """
 
-    def __init__(self, cfg, custom_tfm_train: Callable | None = None, custom_tfm_test: Callable | None = None,
-                 dataset_wrapper: type | None = None):
+    def __init__(
+        self,
+        cfg,
+        custom_tfm_train: Callable | None = None,
+        custom_tfm_test: Callable | None = None,
+        dataset_wrapper: type | None = None,
+    ):
         _said.clear()
         dataset = build_dataset(cfg)
         if not dataset.train_x:
-            raise UserError(f"data set {cfg.DATASET.NAME} has no training images: add some to its training part")
-        self.tfm_train = custom_tfm_train if custom_tfm_train is not None else build_transform(cfg, is_train=True)
-        self.tfm_test = custom_tfm_test if custom_tfm_test is not None else build_transform(cfg, is_train=False)
+            raise UserError(
+                f"data set {cfg.DATASET.NAME} has no training images: add some to its training part"
+            )
+        self.tfm_train = (
+            custom_tfm_train
+            if custom_tfm_train is not None
+            else build_transform(cfg, is_train=True)
+        )
+        self.tfm_test = (
+            custom_tfm_test if custom_tfm_test is not None else build_transform(cfg, is_train=False)
+        )
 
         def loader(items: Sequence | None, node, train: bool):
             if not items:
                 return None
-            return build_data_loader(cfg, node.SAMPLER, items, node.BATCH_SIZE, node.get("N_DOMAIN", 0), node.get("N_INS", 0),
-                                     self.tfm_train if train else self.tfm_test, train, dataset_wrapper, node.get("DROP_LAST", False))
+            return build_data_loader(
+                cfg,
+                node.SAMPLER,
+                items,
+                node.BATCH_SIZE,
+                node.get("N_DOMAIN", 0),
+                node.get("N_INS", 0),
+                self.tfm_train if train else self.tfm_test,
+                train,
+                dataset_wrapper,
+                node.get("DROP_LAST", False),
+            )
 
         spec = cfg.DATALOADER
         self.train_loader_x = loader(dataset.train_x, spec.TRAIN_X, True)
-        self.train_loader_u = loader(dataset.train_u, spec.TRAIN_X if spec.TRAIN_U.SAME_AS_X else spec.TRAIN_U, True)
+        self.train_loader_u = loader(
+            dataset.train_u, spec.TRAIN_X if spec.TRAIN_U.SAME_AS_X else spec.TRAIN_U, True
+        )
         self.val_loader = loader(dataset.val, spec.TEST, False)
         self.test_loader = loader(dataset.test, spec.TEST, False)
         self.dataset = dataset
@@ -106,12 +160,23 @@ class DataManager:
     def show_dataset_summary(self, cfg) -> None:
         """Print a table of sizes."""
         rows = [("Dataset", cfg.DATASET.NAME)]
-        for title, domains in (("Source", cfg.DATASET.SOURCE_DOMAINS), ("Target", cfg.DATASET.TARGET_DOMAINS)):
+        for title, domains in (
+            ("Source", cfg.DATASET.SOURCE_DOMAINS),
+            ("Target", cfg.DATASET.TARGET_DOMAINS),
+        ):
             if domains:
                 rows.append((title, ", ".join(domains)))
         rows.append(("# classes", f"{self.num_classes:,}"))
-        rows += [(f"# {name}", f"{len(items):,}") for name, items in (
-            ("train_x", self.dataset.train_x), ("train_u", self.dataset.train_u), ("val", self.dataset.val), ("test", self.dataset.test)) if items]
+        rows += [
+            (f"# {name}", f"{len(items):,}")
+            for name, items in (
+                ("train_x", self.dataset.train_x),
+                ("train_u", self.dataset.train_u),
+                ("val", self.dataset.val),
+                ("test", self.dataset.test),
+            )
+            if items
+        ]
         width = max(len(name) for name, _ in rows)
         rule = "-" * (width + 2 + max(len(value) for _, value in rows))
         print("\n".join([rule, *(f"{name:<{width}}  {value}" for name, value in rows), rule]))
@@ -125,8 +190,19 @@ class DatasetWrapper(Dataset):
     naming an image that cannot be read or is too small for its transform.
     """
 
-    def __init__(self, cfg, data_source: Sequence, transform: Callable | Sequence[Callable] | None = None, is_train: bool = False):
-        self.cfg, self.data_source, self.transform, self.is_train = cfg, data_source, transform, is_train
+    def __init__(
+        self,
+        cfg,
+        data_source: Sequence,
+        transform: Callable | Sequence[Callable] | None = None,
+        is_train: bool = False,
+    ):
+        self.cfg, self.data_source, self.transform, self.is_train = (
+            cfg,
+            data_source,
+            transform,
+            is_train,
+        )
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
         if self.k_tfm > 1 and transform is None:
@@ -151,7 +227,13 @@ class DatasetWrapper(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         item = self.data_source[index]
-        output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": index, "classname": item.classname}
+        output = {
+            "label": item.label,
+            "domain": item.domain,
+            "impath": item.impath,
+            "index": index,
+            "classname": item.classname,
+        }
 
         def notice(kind: str) -> None:
             number = list(PICTURE_NOTES).index(kind)

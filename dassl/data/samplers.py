@@ -8,7 +8,14 @@ from torch.utils.data.sampler import RandomSampler, Sampler, SequentialSampler
 
 from dassl.utils import UserError, check_availability
 
-AVAI_SAMPLERS = ["RandomDomainSampler", "SeqDomainSampler", "RandomClassSampler", "BalancedGroupSampler", "RandomSampler", "SequentialSampler"]
+AVAI_SAMPLERS = [
+    "RandomDomainSampler",
+    "SeqDomainSampler",
+    "RandomClassSampler",
+    "BalancedGroupSampler",
+    "RandomSampler",
+    "SequentialSampler",
+]
 
 
 def _shuffled(items: Sequence) -> list:
@@ -32,7 +39,9 @@ class _GroupSampler(Sampler):
         n_groups = n_groups if n_groups > 0 else len(self.groups)
         n_groups = min(n_groups, len(self.groups))
         if n_groups == 0 or batch_size % n_groups:
-            raise UserError(f"batch size {batch_size} cannot be shared by {n_groups} {self.attribute}s: make it a multiple")
+            raise UserError(
+                f"batch size {batch_size} cannot be shared by {n_groups} {self.attribute}s: make it a multiple"
+            )
         self.n_groups, self.per_group = n_groups, batch_size // n_groups
         # A whole number of batches, as many as the groups can fill in turn.
         whole = sum(max(1, len(group) // self.per_group) for group in self.groups.values())
@@ -85,14 +94,25 @@ class RandomClassSampler(_GroupSampler):
 
     def __init__(self, data_source: Sequence, batch_size: int, n_ins: int):
         if batch_size < n_ins or batch_size % n_ins:
-            raise UserError(f"batch size {batch_size} is not a multiple of N_INS {n_ins}: change DATALOADER.TRAIN_X.N_INS")
+            raise UserError(
+                f"batch size {batch_size} is not a multiple of N_INS {n_ins}: change DATALOADER.TRAIN_X.N_INS"
+            )
         super().__init__(data_source, batch_size, batch_size // n_ins)
         if self.per_group != n_ins:
-            raise UserError(f"batch size {batch_size} with N_INS {n_ins} needs {batch_size // n_ins} classes, the data set has "
-                            f"{len(self.groups)}: reduce the batch size")
+            raise UserError(
+                f"batch size {batch_size} with N_INS {n_ins} needs {batch_size // n_ins} classes, the data set has "
+                f"{len(self.groups)}: reduce the batch size"
+            )
 
 
-def build_sampler(sampler_type: str, cfg=None, data_source=None, batch_size: int = 32, n_domain: int = 0, n_ins: int = 16) -> Sampler:
+def build_sampler(
+    sampler_type: str,
+    cfg=None,
+    data_source=None,
+    batch_size: int = 32,
+    n_domain: int = 0,
+    n_ins: int = 16,
+) -> Sampler:
     """The named sampler over `data_source`. Raises UserError for an unknown name or sizes that do not fit."""
     check_availability(sampler_type, AVAI_SAMPLERS, "sampler")
     if sampler_type == "RandomSampler":

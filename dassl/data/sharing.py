@@ -22,10 +22,12 @@ class Shares(Sampler):
     def __iter__(self) -> Iterator[list[int]]:
         batches = from_main(lambda: list(self.batches))
         if (least := min(map(len, batches), default=0)) < world_size():
-            raise UserError(f"a batch of DATALOADER.{self.node} has {least} image(s) for {world_size()} processes: change BATCH_SIZE, set "
-                            "DATALOADER.TRAIN_X.DROP_LAST True, or start fewer processes")
+            raise UserError(
+                f"a batch of DATALOADER.{self.node} has {least} image(s) for {world_size()} processes: change BATCH_SIZE, set "
+                "DATALOADER.TRAIN_X.DROP_LAST True, or start fewer processes"
+            )
         for batch in batches:
-            yield batch[rank()::world_size()]
+            yield batch[rank() :: world_size()]
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -38,7 +40,7 @@ class Turns(Sampler):
         self.batches = batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        yield from from_main(lambda: list(self.batches))[rank()::world_size()]
+        yield from from_main(lambda: list(self.batches))[rank() :: world_size()]
 
     def __len__(self) -> int:
         return len(range(rank(), len(self.batches), world_size()))
@@ -48,7 +50,10 @@ class Rounds:
     """Iterates over as many batches on every process: the own ones of `loader`, then None where others have one more."""
 
     def __init__(self, loader: DataLoader):
-        self.loader, self.rounds = _with(loader, Turns(loader.batch_sampler)), -(-len(loader) // world_size())
+        self.loader, self.rounds = (
+            _with(loader, Turns(loader.batch_sampler)),
+            -(-len(loader) // world_size()),
+        )
 
     def __len__(self) -> int:
         return self.rounds
@@ -64,6 +69,16 @@ def share(loader: DataLoader, node: str) -> DataLoader:
 
 
 def _with(loader: DataLoader, batches: Sampler) -> DataLoader:
-    same = ("dataset", "num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context", "generator",
-            "prefetch_factor", "persistent_workers")
+    same = (
+        "dataset",
+        "num_workers",
+        "collate_fn",
+        "pin_memory",
+        "timeout",
+        "worker_init_fn",
+        "multiprocessing_context",
+        "generator",
+        "prefetch_factor",
+        "persistent_workers",
+    )
     return Loader(batch_sampler=batches, **{name: getattr(loader, name) for name in same})

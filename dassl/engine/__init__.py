@@ -13,5 +13,21 @@ from dassl.engine.build import (
 )
 from dassl.engine.trainer import SimpleNet, SimpleTrainer, TrainerBase, TrainerX, TrainerXU
 
-__all__ = ["TRAINER_REGISTRY", "SimpleNet", "SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU", "build_trainer", "data_files", "data_hashes", "difference",
-           "differences", "in_words", "run_hash", "run_settings", "settings_hash", "stored_settings"]
+__all__ = [
+    "TRAINER_REGISTRY",
+    "SimpleNet",
+    "SimpleTrainer",
+    "TrainerBase",
+    "TrainerX",
+    "TrainerXU",
+    "build_trainer",
+    "data_files",
+    "data_hashes",
+    "difference",
+    "differences",
+    "in_words",
+    "run_hash",
+    "run_settings",
+    "settings_hash",
+    "stored_settings",
+]

@@ -16,7 +16,9 @@ TRAINER_REGISTRY = Registry("TRAINER")
 
 def _nodes(cfg) -> Sequence[str] | None:
     """The groups under TRAINER that the trainer's class says it reads; None if it says nothing."""
-    trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME) if cfg.TRAINER.NAME in TRAINER_REGISTRY else None
+    trainer = (
+        TRAINER_REGISTRY.get(cfg.TRAINER.NAME) if cfg.TRAINER.NAME in TRAINER_REGISTRY else None
+    )
     return trainer.config_nodes() if hasattr(trainer, "config_nodes") else None
 
 
@@ -69,8 +71,10 @@ def stored_settings(config: dict) -> dict[str, tuple]:
     config: "config" of a results.json. The two differ for a file that is there: its content counts. Raises
     AttributeError, KeyError or TypeError for what is no whole configuration.
     """
-    return {key: (value, functools.reduce(operator.getitem, key.split("."), config))
-            for key, value in run_settings(CfgNode(config)).items()}
+    return {
+        key: (value, functools.reduce(operator.getitem, key.split("."), config))
+        for key, value in run_settings(CfgNode(config)).items()
+    }
 
 
 def differences(stored: dict, cfg) -> list[tuple[str, object, object]]:
@@ -80,6 +84,7 @@ def differences(stored: dict, cfg) -> list[tuple[str, object, object]]:
     has the value "absent" there, or the first of AS_BEFORE that stands for it. Raises AttributeError,
     KeyError or TypeError for what is no whole configuration.
     """
+
     def find(values: dict[str, tuple], key: str) -> tuple:
         default = AS_BEFORE.get(key, ("absent",))[0]
         return values.get(key, (default, default))

@@ -24,11 +24,28 @@ from dassl.evaluation import EVALUATOR_REGISTRY, build_evaluator, check_scores
 from dassl.identity import same_run
 from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import AverageMeter, MetricMeter, UserError, count_num_param, mkdir_if_missing, read_json, save_checkpoint, tolist_if_not, write_json
+from dassl.utils import (
+    AverageMeter,
+    MetricMeter,
+    UserError,
+    count_num_param,
+    mkdir_if_missing,
+    read_json,
+    save_checkpoint,
+    tolist_if_not,
+    write_json,
+)
 from dassl.utils.logger import eta_text, progress_bar, track
 from dassl.utils.scalars import ScalarLog
 from dassl.utils.tools import get_rng_state, set_rng_state, versions
-from dassl.utils.torchtools import copy_checkpoint, load_checkpoint, load_pretrained_weights, load_state, newest_first, restore
+from dassl.utils.torchtools import (
+    copy_checkpoint,
+    load_checkpoint,
+    load_pretrained_weights,
+    load_state,
+    newest_first,
+    restore,
+)
 
 RESULTS = "results.json"
 
@@ -37,16 +54,28 @@ def check_basics(cfg) -> None:
     """Raise UserError for values that no trainer can work with, alone or together."""
     rules.check(cfg)
     optim, spec, test = cfg.OPTIM, cfg.INPUT, cfg.TEST
-    if optim.NAME == "sgd" and optim.SGD_NESTEROV and not (optim.MOMENTUM > 0 and optim.SGD_DAMPNING == 0):
-        raise UserError("OPTIM.SGD_NESTEROV is True: it needs OPTIM.MOMENTUM above 0 and OPTIM.SGD_DAMPNING 0")
+    if (
+        optim.NAME == "sgd"
+        and optim.SGD_NESTEROV
+        and not (optim.MOMENTUM > 0 and optim.SGD_DAMPNING == 0)
+    ):
+        raise UserError(
+            "OPTIM.SGD_NESTEROV is True: it needs OPTIM.MOMENTUM above 0 and OPTIM.SGD_DAMPNING 0"
+        )
     if optim.LR_SCHEDULER == "multi_step" and min(optim.STEPSIZE) < 1:
-        raise UserError(f"OPTIM.STEPSIZE is {optim.STEPSIZE}: with OPTIM.LR_SCHEDULER multi_step give the epochs at which the rate falls, "
-                        "such as (10, 20)")
+        raise UserError(
+            f"OPTIM.STEPSIZE is {optim.STEPSIZE}: with OPTIM.LR_SCHEDULER multi_step give the epochs at which the rate falls, "
+            "such as (10, 20)"
+        )
     if "gaussian_blur" in spec.TRANSFORMS and spec.GB_K // 2 >= min(spec.SIZE):
-        raise UserError(f"INPUT.GB_K is {spec.GB_K}: set it to less than twice the picture's {min(spec.SIZE)} pixels (INPUT.SIZE)")
+        raise UserError(
+            f"INPUT.GB_K is {spec.GB_K}: set it to less than twice the picture's {min(spec.SIZE)} pixels (INPUT.SIZE)"
+        )
     known = getattr(EVALUATOR_REGISTRY.get(test.EVALUATOR), "higher_is_better", None)
     if (select_by := test.get("SELECT_BY", "")) and known is not None and select_by not in known:
-        raise UserError(f"TEST.SELECT_BY is '{select_by}': with TEST.EVALUATOR {test.EVALUATOR} choose one of {', '.join(known)}")
+        raise UserError(
+            f"TEST.SELECT_BY is '{select_by}': with TEST.EVALUATOR {test.EVALUATOR} choose one of {', '.join(known)}"
+        )
 
 
 class SimpleNet(nn.Module):
@@ -54,13 +83,21 @@ class SimpleNet(nn.Module):
 
     def __init__(self, cfg, model_cfg, num_classes: int, **kwargs):
         super().__init__()
-        self.backbone = build_backbone(model_cfg.BACKBONE.NAME, pretrained=model_cfg.BACKBONE.PRETRAINED, **kwargs)
+        self.backbone = build_backbone(
+            model_cfg.BACKBONE.NAME, pretrained=model_cfg.BACKBONE.PRETRAINED, **kwargs
+        )
         self._fdim = self.backbone.out_features
         self.head = None
         if model_cfg.HEAD.NAME and model_cfg.HEAD.HIDDEN_LAYERS:
             head = model_cfg.HEAD
-            self.head = build_head(head.NAME, in_features=self._fdim, hidden_layers=head.HIDDEN_LAYERS, activation=head.ACTIVATION,
-                                   bn=head.BN, dropout=head.DROPOUT)
+            self.head = build_head(
+                head.NAME,
+                in_features=self._fdim,
+                hidden_layers=head.HIDDEN_LAYERS,
+                activation=head.ACTIVATION,
+                bn=head.BN,
+                dropout=head.DROPOUT,
+            )
             self._fdim = self.head.out_features
         self.classifier = nn.Linear(self._fdim, num_classes) if num_classes > 0 else None
 
@@ -92,7 +129,9 @@ class TrainerBase:
 
     # Models
 
-    def register_model(self, name: str = "model", model: nn.Module | None = None, optim=None, sched=None) -> None:
+    def register_model(
+        self, name: str = "model", model: nn.Module | None = None, optim=None, sched=None
+    ) -> None:
         """Name a model for checkpoints; only registered ones are saved, updated and put into train or eval mode."""
         if self.__dict__.get("_models") is None:
             raise ValueError("call super().__init__() before register_model()")
@@ -106,7 +145,9 @@ class TrainerBase:
             return list(self._models)
         names = tolist_if_not(names)
         if unknown := [name for name in names if name not in self._models]:
-            raise ValueError(f"no model named '{unknown[0]}' is registered: there are {', '.join(self._models)}")
+            raise ValueError(
+                f"no model named '{unknown[0]}' is registered: there are {', '.join(self._models)}"
+            )
         return names
 
     def set_model_mode(self, mode: str = "train", names: str | list[str] | None = None) -> None:
@@ -132,8 +173,10 @@ class TrainerBase:
         """Raises UserError, with the culprit, if the loss is not finite."""
         if not torch.isfinite(loss).all():
             value = loss.detach().float().mean().item()
-            raise UserError(f"the loss is {value} at epoch {self.epoch + 1}, batch {self.batch_idx + 1}"
-                            f"{blame.reason(self)}")
+            raise UserError(
+                f"the loss is {value} at epoch {self.epoch + 1}, batch {self.batch_idx + 1}"
+                f"{blame.reason(self)}"
+            )
 
     def model_zero_grad(self, names: str | list[str] | None = None) -> None:
         """Clear the gradients of the models with an optimiser."""
@@ -145,7 +188,12 @@ class TrainerBase:
         """Gradients of a scalar loss, averaged over the processes. Raises UserError if it is not finite."""
         self.detect_anomaly(loss)
         loss.backward()
-        distributed.average_gradients(parameter for model in self._models.values() if model is not None for parameter in model.parameters())
+        distributed.average_gradients(
+            parameter
+            for model in self._models.values()
+            if model is not None
+            for parameter in model.parameters()
+        )
 
     def model_update(self, names: str | list[str] | None = None) -> None:
         """A step of the optimisers."""
@@ -161,7 +209,14 @@ class TrainerBase:
 
     # Checkpoints
 
-    def save_model(self, epoch: int, directory: str, is_best: bool = False, val_result: float | None = None, model_name: str = "") -> None:
+    def save_model(
+        self,
+        epoch: int,
+        directory: str,
+        is_best: bool = False,
+        val_result: float | None = None,
+        model_name: str = "",
+    ) -> None:
         """Write every registered model to `directory`/<name>/; `epoch` counts from 0, the file name from 1.
 
         Beyond the published keys the file holds what an exact continuation needs: random states, best result, time. Of several
@@ -171,17 +226,29 @@ class TrainerBase:
         for name in self.get_model_names():
             for key, value in self._models[name].named_parameters():
                 if not torch.isfinite(value).all():
-                    raise UserError(f"'{key}' is not finite after epoch {epoch + 1}: {blame.steps(self)}")
+                    raise UserError(
+                        f"'{key}' is not finite after epoch {epoch + 1}: {blame.steps(self)}"
+                    )
         for name in self.get_model_names() if distributed.is_main() else ():
             optim, sched = self._optims[name], self._scheds[name]
-            state = {"state_dict": self._models[name].state_dict(), "epoch": epoch + 1,
-                     "optimizer": optim.state_dict() if optim is not None else None,
-                     "scheduler": sched.state_dict() if sched is not None else None,
-                     "val_result": None if val_result is None else float(val_result),
-                     "classnames": self._classnames(), "data": self._data(),
-                     "rng": get_rng_state(), "config_hash": self._hash(), "config": cfg_to_dict(self.cfg) if "cfg" in self.__dict__ else None,
-                     "best_result": float(self.__dict__.get("best_result", -math.inf)), "seconds": self._seconds(), "extra": self.extra_state()}
-            save_checkpoint(state, osp.join(directory, name), is_best=is_best, model_name=model_name)
+            state = {
+                "state_dict": self._models[name].state_dict(),
+                "epoch": epoch + 1,
+                "optimizer": optim.state_dict() if optim is not None else None,
+                "scheduler": sched.state_dict() if sched is not None else None,
+                "val_result": None if val_result is None else float(val_result),
+                "classnames": self._classnames(),
+                "data": self._data(),
+                "rng": get_rng_state(),
+                "config_hash": self._hash(),
+                "config": cfg_to_dict(self.cfg) if "cfg" in self.__dict__ else None,
+                "best_result": float(self.__dict__.get("best_result", -math.inf)),
+                "seconds": self._seconds(),
+                "extra": self.extra_state(),
+            }
+            save_checkpoint(
+                state, osp.join(directory, name), is_best=is_best, model_name=model_name
+            )
         distributed.barrier()
 
     def extra_state(self) -> dict:
@@ -200,7 +267,9 @@ class TrainerBase:
             path = osp.join(directory, name, files.checkpoint_name(epoch))
             checkpoint = load_checkpoint(path)
             load_state(self._models[name], checkpoint["state_dict"], path)
-            print(f"Load {path} to {name} (epoch={checkpoint['epoch']}, val_result={checkpoint.get('val_result')})")
+            print(
+                f"Load {path} to {name} (epoch={checkpoint['epoch']}, val_result={checkpoint.get('val_result')})"
+            )
 
     def own_form(self, name: str, checkpoint: dict, path: str) -> dict:
         """A checkpoint as this trainer would have written it, before a run goes on from it.
@@ -215,8 +284,12 @@ class TrainerBase:
         if not names or any(not newest_first(osp.join(directory, name)) for name in names):
             print("No checkpoint found, train from scratch")
             return 0
-        candidates = [file for file in newest_first(osp.join(directory, names[0])) if file.startswith("model.pth.tar-")
-                      and all(osp.isfile(osp.join(directory, name, file)) for name in names)]
+        candidates = [
+            file
+            for file in newest_first(osp.join(directory, names[0]))
+            if file.startswith("model.pth.tar-")
+            and all(osp.isfile(osp.join(directory, name, file)) for name in names)
+        ]
         if not candidates:
             print("No checkpoint found, train from scratch")
             return 0
@@ -225,18 +298,34 @@ class TrainerBase:
             checkpoint = load_checkpoint(path)
             if not same_run(checkpoint.get("config_hash", self._hash()), self._hash()):
                 different = difference(checkpoint, self.cfg, self._data())
-                raise UserError(f"checkpoint '{path}' is of a run with another configuration ({different}): "
-                                "choose another --output-dir, or delete that folder to start anew")
+                raise UserError(
+                    f"checkpoint '{path}' is of a run with another configuration ({different}): "
+                    "choose another --output-dir, or delete that folder to start anew"
+                )
             checkpoint = self.own_form(name, checkpoint, path)
-            epoch = restore(checkpoint, path, self._models[name], self._optims[name], self._scheds[name])
+            epoch = restore(
+                checkpoint, path, self._models[name], self._optims[name], self._scheds[name]
+            )
         if "rng" in checkpoint:
             try:
                 set_rng_state(checkpoint["rng"])
-                self.best_result, self._seconds_before = float(checkpoint["best_result"]), float(checkpoint["seconds"])
+                self.best_result, self._seconds_before = (
+                    float(checkpoint["best_result"]),
+                    float(checkpoint["seconds"]),
+                )
                 self.load_extra_state(checkpoint["extra"])
-            except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-                raise UserError(f"checkpoint '{path}' does not fit: its random states or extra values are not those of a run "
-                                f"({error}); load it with --model-dir, or restore the file") from None
+            except (
+                ArithmeticError,
+                AttributeError,
+                LookupError,
+                RuntimeError,
+                TypeError,
+                ValueError,
+            ) as error:
+                raise UserError(
+                    f"checkpoint '{path}' does not fit: its random states or extra values are not those of a run "
+                    f"({error}); load it with --model-dir, or restore the file"
+                ) from None
         print(f"Resume from epoch {epoch} of '{directory}'")
         return epoch
 
@@ -264,7 +353,9 @@ class TrainerBase:
         if self._writer is None and distributed.is_main():
             mkdir_if_missing(log_dir)
             cfg = self.__dict__.get("cfg")
-            self._writer = ScalarLog(log_dir, cfg.get("LOG") if cfg else None, cfg_to_dict(cfg) if cfg else None)
+            self._writer = ScalarLog(
+                log_dir, cfg.get("LOG") if cfg else None, cfg_to_dict(cfg) if cfg else None
+            )
 
     def close_writer(self) -> None:
         """Write what is left and close TensorBoard's file."""
@@ -279,7 +370,9 @@ class TrainerBase:
 
     def _seconds(self) -> float:
         """Since training began, over all its parts."""
-        return self._seconds_before + (time.time() - self.time_start if "time_start" in self.__dict__ else 0.0)
+        return self._seconds_before + (
+            time.time() - self.time_start if "time_start" in self.__dict__ else 0.0
+        )
 
     # Loop
 
@@ -311,16 +404,24 @@ class TrainerBase:
         if distributed.world_size() == 1:
             return
         if len(epochs := set(distributed.gather_objects(self.start_epoch))) > 1:
-            raise UserError(f"the processes of this run found checkpoints of different epochs ({', '.join(map(str, sorted(epochs)))}): put OUTPUT_DIR "
-                            "where all of them see the same files")
+            raise UserError(
+                f"the processes of this run found checkpoints of different epochs ({', '.join(map(str, sorted(epochs)))}): put OUTPUT_DIR "
+                "where all of them see the same files"
+            )
         for model in self._models.values():
             if model is not None:
                 distributed.broadcast_state(model)
         for name in ("train_loader_x", "train_loader_u"):
             if (loader := self.__dict__.get(name)) is not None:
                 same = name.endswith("u") and self.cfg.DATALOADER.TRAIN_U.SAME_AS_X
-                setattr(self, name, share(loader, "TRAIN_X" if same else name.replace("_loader", "").upper()))
-        print(f"{distributed.world_size()} processes: each has its share of every batch, and the batch size is that of all together")
+                setattr(
+                    self,
+                    name,
+                    share(loader, "TRAIN_X" if same else name.replace("_loader", "").upper()),
+                )
+        print(
+            f"{distributed.world_size()} processes: each has its share of every batch, and the batch size is that of all together"
+        )
 
     # What a trainer fills, in calling order
 
@@ -394,7 +495,11 @@ class SimpleTrainer(TrainerBase):
         dm = DataManager(self.cfg)
         self.train_loader_x, self.train_loader_u = dm.train_loader_x, dm.train_loader_u
         self.val_loader, self.test_loader = dm.val_loader, dm.test_loader
-        self.num_classes, self.num_source_domains, self.lab2cname = dm.num_classes, dm.num_source_domains, dm.lab2cname
+        self.num_classes, self.num_source_domains, self.lab2cname = (
+            dm.num_classes,
+            dm.num_source_domains,
+            dm.lab2cname,
+        )
         self.dm = dm
 
     def _check_same_data(self) -> None:
@@ -405,15 +510,19 @@ class SimpleTrainer(TrainerBase):
         data = getattr(self.__dict__.get("dm"), "dataset", None)
         own, root = {}, osp.abspath(osp.expanduser(self.cfg.DATASET.ROOT or "."))
         for part in ("train_x", "train_u", "val", "test") if distributed.world_size() > 1 else ():
-            items = [(osp.relpath(item.impath, root), item.label, item.domain, item.classname)
-                     for item in getattr(data, part, None) or ()]
+            items = [
+                (osp.relpath(item.impath, root), item.label, item.domain, item.classname)
+                for item in getattr(data, part, None) or ()
+            ]
             own[part] = hashlib.sha256(repr(items).encode(errors="surrogateescape")).hexdigest()
         first, *others = distributed.gather_objects(own)
         for number, other in enumerate(others, 1):
             if different := [part for part in first if first[part] != other[part]]:
-                raise UserError(f"process {number} of this run reads other images or labels "
-                                f"({', '.join(different)}) than the first one: give all processes the same "
-                                "split files and images under DATASET.ROOT")
+                raise UserError(
+                    f"process {number} of this run reads other images or labels "
+                    f"({', '.join(different)}) than the first one: give all processes the same "
+                    "split files and images under DATASET.ROOT"
+                )
 
     def build_model(self) -> None:
         """A SimpleNet; prompt learners override this."""
@@ -436,18 +545,24 @@ class SimpleTrainer(TrainerBase):
         if self.cfg.RESUME and not self.start_epoch:
             self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME)
             if not self.start_epoch:
-                raise UserError(f"RESUME '{self.cfg.RESUME}' holds no checkpoint of {', '.join(self.get_model_names())}: correct --resume")
+                raise UserError(
+                    f"RESUME '{self.cfg.RESUME}' holds no checkpoint of {', '.join(self.get_model_names())}: correct --resume"
+                )
             self._take_best(self.cfg.RESUME)
         self.init_writer(osp.join(self.output_dir, "tensorboard"))
         self.time_start = time.time()
 
     def _take_best(self, directory: str) -> None:
         """The best model so far comes along from `directory`; where there is none, the next one is the best."""
-        files = {name: osp.join(directory, name, "model-best.pth.tar") for name in self.get_model_names()}
+        files = {
+            name: osp.join(directory, name, "model-best.pth.tar") for name in self.get_model_names()
+        }
         if not all(map(osp.isfile, files.values())):
             self.best_result = -math.inf
             return
-        if self.best_result == -math.inf:  # of a published run, which does not store it in every checkpoint
+        if (
+            self.best_result == -math.inf
+        ):  # of a published run, which does not store it in every checkpoint
             best = load_checkpoint(next(iter(files.values()))).get("val_result")
             self.best_result = float(best) if isinstance(best, (int, float)) else -math.inf
         for name, path in files.items() if distributed.is_main() else ():
@@ -474,11 +589,17 @@ class SimpleTrainer(TrainerBase):
         last = self.epoch + 1 == self.max_epoch
         frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
         result = None
-        if not self.cfg.TEST.NO_TEST and self.cfg.TEST.FINAL_MODEL == "best_val" and self.val_loader is not None:
+        if (
+            not self.cfg.TEST.NO_TEST
+            and self.cfg.TEST.FINAL_MODEL == "best_val"
+            and self.val_loader is not None
+        ):
             result = self.test(split="val")
             if result > self.best_result:
                 self.best_result = result
-                self.save_model(self.epoch, self.output_dir, val_result=result, model_name="model-best.pth.tar")
+                self.save_model(
+                    self.epoch, self.output_dir, val_result=result, model_name="model-best.pth.tar"
+                )
         if last or frequency > 0 and (self.epoch + 1) % frequency == 0:
             self.save_model(self.epoch, self.output_dir, val_result=result)
 
@@ -497,7 +618,9 @@ class SimpleTrainer(TrainerBase):
         else:
             split, loader = "test", self.test_loader
         if loader is None:
-            raise UserError(f"data set {self.cfg.DATASET.NAME} has no images to test on: add some to its test part")
+            raise UserError(
+                f"data set {self.cfg.DATASET.NAME} has no images to test on: add some to its test part"
+            )
         print(f"Evaluate on the *{split}* set")
         more = ("domain",) if getattr(self.evaluator, "wants_domain", False) else ()
         for batch in track(self._rounds(loader), split):
@@ -511,7 +634,9 @@ class SimpleTrainer(TrainerBase):
                 self.evaluator.process(output, label, **dict(zip(more, others, strict=True)))
         results, select_by = self.evaluator.evaluate(), self.cfg.TEST.get("SELECT_BY", "")
         if select_by and select_by not in results:
-            raise UserError(f"TEST.SELECT_BY is '{select_by}': {self.cfg.TEST.EVALUATOR} gives {', '.join(results)}")
+            raise UserError(
+                f"TEST.SELECT_BY is '{select_by}': {self.cfg.TEST.EVALUATOR} gives {', '.join(results)}"
+            )
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         self._write_results(results, split)
@@ -531,29 +656,60 @@ class SimpleTrainer(TrainerBase):
         if not self.output_dir or not distributed.is_main():
             return
         path, cfg = osp.join(self.output_dir, RESULTS), self.cfg
-        this, loaded, model = self._hash(), self.__dict__.get("loaded"), self.__dict__.get("model_sha256")
+        this, loaded, model = (
+            self._hash(),
+            self.__dict__.get("loaded"),
+            self.__dict__.get("model_sha256"),
+        )
         before = read_json(path) if osp.isfile(path) else {}
         before = before if isinstance(before, dict) else {}
         stored = (before.get("loaded"), before.get("model_sha256"))
         same = same_run(before.get("config_hash"), this) and stored == (loaded, model)
         known = before.get("metrics", {}) if same else {}
         if split is not None:
-            known[split] = {**{name: float(value) for name, value in metrics.items()},
-                            "total": getattr(self.evaluator, "_total", None), "correct": getattr(self.evaluator, "_correct", None),
-                            **getattr(self.evaluator, "details", dict)()}
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+            known[split] = {
+                **{name: float(value) for name, value in metrics.items()},
+                "total": getattr(self.evaluator, "_total", None),
+                "correct": getattr(self.evaluator, "_correct", None),
+                **getattr(self.evaluator, "details", dict)(),
+            }
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+            1024 if sys.platform != "darwin" else 1024**2
+        )
         if self.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated() / 2**20
-        write_json({
-            "complete": not self._training, "trainer": cfg.TRAINER.NAME, "dataset": cfg.DATASET.NAME,
-            "classnames": self._classnames(),
-            "subsample_classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"), "shots": cfg.DATASET.NUM_SHOTS, "seed": cfg.SEED,
-            "config_hash": this, "data": self._data(), "loaded": loaded, "model_sha256": model, "deployed": self._deployed, "metrics": known,
-            "epochs": self.epoch + 1 if "time_start" in self.__dict__ else 0,
-            "wall_time_s": round(self._seconds() if "time_start" in self.__dict__ else time.time() - self._born, 2),
-            "peak_memory_mb": round(peak, 1), "versions": versions(), "device": str(self.device), "processes": distributed.world_size(),
-            "started": self._started, "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "config": cfg_to_dict(cfg),
-        }, path)
+        write_json(
+            {
+                "complete": not self._training,
+                "trainer": cfg.TRAINER.NAME,
+                "dataset": cfg.DATASET.NAME,
+                "classnames": self._classnames(),
+                "subsample_classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"),
+                "shots": cfg.DATASET.NUM_SHOTS,
+                "seed": cfg.SEED,
+                "config_hash": this,
+                "data": self._data(),
+                "loaded": loaded,
+                "model_sha256": model,
+                "deployed": self._deployed,
+                "metrics": known,
+                "epochs": self.epoch + 1 if "time_start" in self.__dict__ else 0,
+                "wall_time_s": round(
+                    self._seconds() if "time_start" in self.__dict__ else time.time() - self._born,
+                    2,
+                ),
+                "peak_memory_mb": round(peak, 1),
+                "versions": versions(),
+                "device": str(self.device),
+                "processes": distributed.world_size(),
+                "started": self._started,
+                "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(
+                    timespec="seconds"
+                ),
+                "config": cfg_to_dict(cfg),
+            },
+            path,
+        )
 
     def _run_batches(self, batches: Iterator, count: int) -> None:
         """One epoch of `count` steps, with its times, averages and log lines."""
@@ -571,11 +727,17 @@ class SimpleTrainer(TrainerBase):
                 losses.update(summary)
                 bar.update()
                 done = self.batch_idx + 1
-                if done % self.cfg.TRAIN.PRINT_FREQ == 0 or count < self.cfg.TRAIN.PRINT_FREQ and done == count:
+                if (
+                    done % self.cfg.TRAIN.PRINT_FREQ == 0
+                    or count < self.cfg.TRAIN.PRINT_FREQ
+                    and done == count
+                ):
                     left = count - done + (self.max_epoch - self.epoch - 1) * count
-                    print(f"epoch [{self.epoch + 1}/{self.max_epoch}] batch [{done}/{count}] "
-                          f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) data {data_time.val:.3f} ({data_time.avg:.3f}) "
-                          f"{losses} lr {self.get_current_lr():.4e} eta {eta_text(batch_time.avg * left)}")
+                    print(
+                        f"epoch [{self.epoch + 1}/{self.max_epoch}] batch [{done}/{count}] "
+                        f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) data {data_time.val:.3f} ({data_time.avg:.3f}) "
+                        f"{losses} lr {self.get_current_lr():.4e} eta {eta_text(batch_time.avg * left)}"
+                    )
                 step = self.epoch * count + self.batch_idx
                 for name, meter in losses.meters.items():
                     self.write_scalar(f"train/{name}", meter.val, step)
@@ -599,7 +761,11 @@ class TrainerX(SimpleTrainer):
 
     def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor, Tensor]:
         """Images (B, 3, H, W), labels (B,) and domains (B,) on the device."""
-        return batch["img"].to(self.device), batch["label"].to(self.device), batch["domain"].to(self.device)
+        return (
+            batch["img"].to(self.device),
+            batch["label"].to(self.device),
+            batch["domain"].to(self.device),
+        )
 
 
 class TrainerXU(SimpleTrainer):
@@ -612,13 +778,19 @@ class TrainerXU(SimpleTrainer):
         lengths = {"train_x": len(self.train_loader_x), "train_u": len(self.train_loader_u)}
         lengths["smaller_one"] = min(lengths.values())
         if self.cfg.TRAIN.COUNT_ITER not in lengths:
-            raise UserError(f"TRAIN.COUNT_ITER is '{self.cfg.TRAIN.COUNT_ITER}': choose one of {', '.join(lengths)}")
+            raise UserError(
+                f"TRAIN.COUNT_ITER is '{self.cfg.TRAIN.COUNT_ITER}': choose one of {', '.join(lengths)}"
+            )
         pairs = zip(_forever(self.train_loader_x), _forever(self.train_loader_u), strict=False)
         self._run_batches(pairs, lengths[self.cfg.TRAIN.COUNT_ITER])
 
     def parse_batch_train(self, batch_x: dict, batch_u: dict) -> tuple[Tensor, Tensor, Tensor]:
         """Labelled images, labels, unlabelled images, on the device."""
-        return batch_x["img"].to(self.device), batch_x["label"].to(self.device), batch_u["img"].to(self.device)
+        return (
+            batch_x["img"].to(self.device),
+            batch_x["label"].to(self.device),
+            batch_u["img"].to(self.device),
+        )
 
 
 def _forever(loader: Sequence) -> Iterator:

@@ -65,14 +65,21 @@ class Classification(EvaluatorBase):
         """Prints the result and returns it."""
         true, pred = np.array(self._y_true, int), np.array(self._y_pred, int)
         accuracy = 100.0 * self._correct / max(self._total, 1)
-        f1 = 100.0 * float(f1_score(true, pred, average="macro", labels=np.unique(true), zero_division=0)) if len(true) else 0.0
+        f1 = (
+            100.0
+            * float(f1_score(true, pred, average="macro", labels=np.unique(true), zero_division=0))
+            if len(true)
+            else 0.0
+        )
         results = OrderedDict(accuracy=accuracy, error_rate=100.0 - accuracy, macro_f1=f1)
-        print("=> result\n"
-              f"* total: {self._total:,}\n"
-              f"* correct: {self._correct:,}\n"
-              f"* accuracy: {accuracy:.1f}%\n"
-              f"* error: {results['error_rate']:.1f}%\n"
-              f"* macro_f1: {f1:.1f}%")
+        print(
+            "=> result\n"
+            f"* total: {self._total:,}\n"
+            f"* correct: {self._correct:,}\n"
+            f"* accuracy: {accuracy:.1f}%\n"
+            f"* error: {results['error_rate']:.1f}%\n"
+            f"* macro_f1: {f1:.1f}%"
+        )
         if self.cfg.TEST.PER_CLASS_RESULT:
             results["perclass_accuracy"] = self._per_class(true, pred)
         if self.cfg.TEST.COMPUTE_CMAT and is_main():
@@ -98,7 +105,9 @@ class Classification(EvaluatorBase):
                 print(f"* class: {label} ({name})\ttotal: 0\tcorrect: 0\tacc: none, without images")
                 continue
             accuracies.append(100.0 * float(hits.mean()))
-            print(f"* class: {label} ({name})\ttotal: {len(hits):,}\tcorrect: {hits.sum():,}\tacc: {accuracies[-1]:.1f}%")
+            print(
+                f"* class: {label} ({name})\ttotal: {len(hits):,}\tcorrect: {hits.sum():,}\tacc: {accuracies[-1]:.1f}%"
+            )
         mean = float(np.mean(accuracies)) if accuracies else 0.0
         print(f"* average: {mean:.1f}%")
         return mean
@@ -114,7 +123,11 @@ class GroupClassification(Classification):
     """
 
     wants_domain = True
-    higher_is_better = (*Classification.higher_is_better, "worst_group_accuracy", "adjusted_accuracy")
+    higher_is_better = (
+        *Classification.higher_is_better,
+        "worst_group_accuracy",
+        "adjusted_accuracy",
+    )
 
     _domain_names: tuple[str, ...] = ()
     _train_counts: dict[tuple[int, int], int] = {}
@@ -122,24 +135,34 @@ class GroupClassification(Classification):
     def use_dataset(self, dataset) -> None:
         """Take names of domains and sizes of groups from the data set, if it has them."""
         self._domain_names = getattr(dataset, "domain_names", ())
-        self._train_counts = getattr(dataset, "train_group_counts", {}) if getattr(dataset, "adjusted_average", True) else {}
+        self._train_counts = (
+            getattr(dataset, "train_group_counts", {})
+            if getattr(dataset, "adjusted_average", True)
+            else {}
+        )
 
     def reset(self) -> None:
         super().reset()
         self._domains: list[int] = []
         self.groups: dict[str, dict] = {}
 
-    def process(self, mo: torch.Tensor, gt: torch.Tensor, domain: torch.Tensor | None = None) -> None:
+    def process(
+        self, mo: torch.Tensor, gt: torch.Tensor, domain: torch.Tensor | None = None
+    ) -> None:
         """domain: (B,). Raises UserError without it: a trainer with a test loop of its own does not hand it on."""
         if domain is None:
-            raise UserError(f"TEST.EVALUATOR is {type(self).__name__}, but the test loop of {self.cfg.TRAINER.NAME} does not tell the images' "
-                            "domains: set it to Classification")
+            raise UserError(
+                f"TEST.EVALUATOR is {type(self).__name__}, but the test loop of {self.cfg.TRAINER.NAME} does not tell the images' "
+                "domains: set it to Classification"
+            )
         super().process(mo, gt)
         self._domains += domain.tolist()
 
     def name(self, label: int, domain: int) -> str:
-        """"class, domain" in words where they are known."""
-        words = self._domain_names[domain] if domain < len(self._domain_names) else f"domain {domain}"
+        """ "class, domain" in words where they are known."""
+        words = (
+            self._domain_names[domain] if domain < len(self._domain_names) else f"domain {domain}"
+        )
         known = self._lab2cname or {}
         alike = [other for other, name in known.items() if name == known.get(label)]
         number = f" ({label})" if len(alike) > 1 else ""  # ImageNet has names that repeat
@@ -148,20 +171,44 @@ class GroupClassification(Classification):
     def evaluate(self) -> OrderedDict[str, float]:
         results = super().evaluate()
         total = Counter(zip(self._y_true, self._domains, strict=True))
-        correct = Counter(group for group, hit in zip(zip(self._y_true, self._domains, strict=True),
-                                                      np.equal(self._y_true, self._y_pred), strict=True) if hit)
+        correct = Counter(
+            group
+            for group, hit in zip(
+                zip(self._y_true, self._domains, strict=True),
+                np.equal(self._y_true, self._y_pred),
+                strict=True,
+            )
+            if hit
+        )
         accuracy = {group: 100.0 * correct[group] / total[group] for group in sorted(total)}
         worst = min(accuracy, key=accuracy.get)
-        results |= {"worst_group_accuracy": accuracy[worst], "gap": results["accuracy"] - accuracy[worst]}
-        print(f"* worst group: {accuracy[worst]:.1f}% ({self.name(*worst)})\n* gap: {results['gap']:.1f}%")
+        results |= {
+            "worst_group_accuracy": accuracy[worst],
+            "gap": results["accuracy"] - accuracy[worst],
+        }
+        print(
+            f"* worst group: {accuracy[worst]:.1f}% ({self.name(*worst)})\n* gap: {results['gap']:.1f}%"
+        )
         if self._train_counts and all(group in accuracy for group in self._train_counts):
             shares = sum(self._train_counts.values())
-            results["adjusted_accuracy"] = sum(accuracy[group] * count for group, count in self._train_counts.items()) / shares
-            print(f"* adjusted accuracy: {results['adjusted_accuracy']:.1f}% (groups weighted by their shares of the training part)")
+            results["adjusted_accuracy"] = (
+                sum(accuracy[group] * count for group, count in self._train_counts.items()) / shares
+            )
+            print(
+                f"* adjusted accuracy: {results['adjusted_accuracy']:.1f}% (groups weighted by their shares of the training part)"
+            )
         print("=> per-group result")
         for group, value in accuracy.items():
-            self.groups[self.name(*group)] = {"label": group[0], "domain": group[1], "total": total[group], "correct": correct[group], "accuracy": value}
-            print(f"* group: {self.name(*group)}\ttotal: {total[group]:,}\tcorrect: {correct[group]:,}\tacc: {value:.1f}%")
+            self.groups[self.name(*group)] = {
+                "label": group[0],
+                "domain": group[1],
+                "total": total[group],
+                "correct": correct[group],
+                "accuracy": value,
+            }
+            print(
+                f"* group: {self.name(*group)}\ttotal: {total[group]:,}\tcorrect: {correct[group]:,}\tacc: {value:.1f}%"
+            )
         for group in sorted(self._train_counts.keys() - accuracy.keys()):
             print(f"* group: {self.name(*group)}\ttotal: 0\tcorrect: 0\tacc: none, without images")
         return results

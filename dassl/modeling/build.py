@@ -26,15 +26,24 @@ def build_backbone(name: str, pretrained: bool = True, **kwargs) -> nn.Module:
 
 
 @HEAD_REGISTRY.register()
-def mlp(in_features: int, hidden_layers: Sequence[int] | int = (), activation: str = "relu", bn: bool = True,
-        dropout: float = 0.0) -> nn.Module:
+def mlp(
+    in_features: int,
+    hidden_layers: Sequence[int] | int = (),
+    activation: str = "relu",
+    bn: bool = True,
+    dropout: float = 0.0,
+) -> nn.Module:
     """Linear, batch norm, activation, dropout per hidden layer; the result has `out_features`."""
     sizes = [in_features, *([hidden_layers] if isinstance(hidden_layers, int) else hidden_layers)]
     activations = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
     check_availability(activation, list(activations), "activation")
     layers: list[nn.Module] = []
     for inside, outside in zip(sizes, sizes[1:], strict=False):
-        layers += [nn.Linear(inside, outside)] + [nn.BatchNorm1d(outside)] * bn + [activations[activation]()]
+        layers += (
+            [nn.Linear(inside, outside)]
+            + [nn.BatchNorm1d(outside)] * bn
+            + [activations[activation]()]
+        )
         layers += [nn.Dropout(dropout)] * (dropout > 0)
     head = nn.Sequential(*layers)
     head.out_features = sizes[-1]

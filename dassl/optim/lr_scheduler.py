@@ -31,7 +31,9 @@ class _Warmup:
             self.successor.step()
             return
         self.last_epoch += 1
-        self._set(self.rates() if self.last_epoch < self.warmup_epoch else self.successor.get_last_lr())
+        self._set(
+            self.rates() if self.last_epoch < self.warmup_epoch else self.successor.get_last_lr()
+        )
 
     def _set(self, rates: list[float]) -> None:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
@@ -56,7 +58,9 @@ class _Warmup:
 class ConstantWarmupScheduler(_Warmup):
     """Every warm-up epoch at `cons_lr`."""
 
-    def __init__(self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, cons_lr: float):
+    def __init__(
+        self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, cons_lr: float
+    ):
         self.cons_lr = cons_lr
         super().__init__(optimizer, successor, warmup_epoch)
 
@@ -67,7 +71,9 @@ class ConstantWarmupScheduler(_Warmup):
 class LinearWarmupScheduler(_Warmup):
     """The first epoch at `min_lr`, then epoch/warmup_epoch of the base rate."""
 
-    def __init__(self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, min_lr: float):
+    def __init__(
+        self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, min_lr: float
+    ):
         self.min_lr = min_lr
         super().__init__(optimizer, successor, warmup_epoch)
 
@@ -99,8 +105,10 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg) -> LRScheduler | _Warmup
         return scheduler
     check_availability(optim_cfg.WARMUP_TYPE, AVAI_WARMUPS, "warm-up type")
     if max_epoch <= warmup:
-        print(f"Note: all {max_epoch} epochs are warm-up at a tiny learning rate (OPTIM.WARMUP_EPOCH {warmup}), "
-              "so almost nothing will be learned; set OPTIM.WARMUP_EPOCH 0 for so short a run")
+        print(
+            f"Note: all {max_epoch} epochs are warm-up at a tiny learning rate (OPTIM.WARMUP_EPOCH {warmup}), "
+            "so almost nothing will be learned; set OPTIM.WARMUP_EPOCH 0 for so short a run"
+        )
     if not optim_cfg.WARMUP_RECOUNT:
         scheduler.last_epoch = warmup
     if optim_cfg.WARMUP_TYPE == "constant":

@@ -27,7 +27,9 @@ class _LogFile:
     def __init__(self, path: str):
         # Appending, so that no process of a run overwrites what another has written; names of files need not be UTF-8.
         self._path, self._file = path, open(path, "a", encoding="utf-8", errors="backslashreplace")
-        self._pending: dict[int, str] = {}  # per stream, so that a bar on stderr does not cut a line of stdout
+        self._pending: dict[
+            int, str
+        ] = {}  # per stream, so that a bar on stderr does not cut a line of stdout
 
     def write(self, stream: int, text: str) -> None:
         """Raises UserError once if the system refuses (disk full); from then on the log is silent, so that the sentence is seen."""
@@ -37,7 +39,9 @@ class _LogFile:
             self._write(stream, text)
         except OSError as error:
             self._give_up()
-            raise UserError(f"cannot write the log '{self._path}' ({error.strerror}): free space or choose another OUTPUT_DIR") from None
+            raise UserError(
+                f"cannot write the log '{self._path}' ({error.strerror}): free space or choose another OUTPUT_DIR"
+            ) from None
 
     def _give_up(self) -> None:
         file, self._file = self._file, None
@@ -112,9 +116,14 @@ def setup_logger(output: str | None = None) -> None:
         if not distributed.is_main():
             log = _LogFile(path)
     except OSError as error:
-        raise UserError(f"cannot write the log '{path}' ({error.strerror}): choose another OUTPUT_DIR") from None
+        raise UserError(
+            f"cannot write the log '{path}' ({error.strerror}): choose another OUTPUT_DIR"
+        ) from None
     _open.extend((log, sys.stdout, sys.stderr))
-    sys.stdout, sys.stderr = Logger(sys.stdout, log) if distributed.is_main() else sys.stdout, Logger(sys.stderr, log)
+    sys.stdout, sys.stderr = (
+        Logger(sys.stdout, log) if distributed.is_main() else sys.stdout,
+        Logger(sys.stderr, log),
+    )
 
 
 def eta_text(seconds: float) -> str:
@@ -125,8 +134,14 @@ def eta_text(seconds: float) -> str:
 def progress_bar(total: int, desc: str) -> tqdm:
     """A one-line bar on the terminal (never in the log), gone when closed; does nothing without a terminal."""
     terminal = sys.__stderr__
-    return tqdm(total=total, desc=desc, file=terminal, leave=False, dynamic_ncols=True,
-                disable=terminal is None or not terminal.isatty() or not distributed.is_main())
+    return tqdm(
+        total=total,
+        desc=desc,
+        file=terminal,
+        leave=False,
+        dynamic_ncols=True,
+        disable=terminal is None or not terminal.isatty() or not distributed.is_main(),
+    )
 
 
 def track(loader: Iterable, desc: str) -> Iterator:
@@ -140,4 +155,6 @@ def track(loader: Iterable, desc: str) -> Iterator:
             now = time.monotonic()
             if bar.disable and now - said > _SILENCE_S and done < total:
                 said = now
-                print(f"{desc} batch [{done}/{total}] eta {eta_text((now - start) / done * (total - done))}")
+                print(
+                    f"{desc} batch [{done}/{total}] eta {eta_text((now - start) / done * (total - done))}"
+                )

@@ -23,7 +23,13 @@ class AverageMeter:
         first = self.count == 0
         self.sum += self.val * n
         self.count += n
-        self.avg = 0.9 * self.avg + 0.1 * self.val if self.ema and not first else self.val if first else self.sum / self.count
+        self.avg = (
+            0.9 * self.avg + 0.1 * self.val
+            if self.ema and not first
+            else self.val
+            if first
+            else self.sum / self.count
+        )
 
 
 class MetricMeter:
@@ -38,9 +44,13 @@ class MetricMeter:
         if input_dict is None:
             return
         if not isinstance(input_dict, Mapping):
-            raise TypeError(f"forward_backward must return a dict of floats, not {type(input_dict).__name__}")
+            raise TypeError(
+                f"forward_backward must return a dict of floats, not {type(input_dict).__name__}"
+            )
         for name, value in input_dict.items():
             self.meters[name].update(value)
 
     def __str__(self) -> str:
-        return self.delimiter.join(f"{name} {meter.val:.4f} ({meter.avg:.4f})" for name, meter in self.meters.items())
+        return self.delimiter.join(
+            f"{name} {meter.val:.4f} ({meter.avg:.4f})" for name, meter in self.meters.items()
+        )

@@ -7,7 +7,7 @@ from dassl.utils.tools import UserError
 
 
 def did_you_mean(requested: object, known: Iterable[str]) -> str:
-    """"did you mean 'x'? ", or nothing if nothing known is near."""
+    """ "did you mean 'x'? ", or nothing if nothing known is near."""
     lowered = {name.lower(): name for name in known}
     close = difflib.get_close_matches(str(requested).lower(), lowered, 1, 0.5)
     return f"did you mean '{lowered[close[0]]}'? " if close else ""
@@ -17,7 +17,9 @@ def check_availability(requested: str, available: list[str], kind: str = "name")
     """Raise UserError listing `available` and the closest match unless `requested` is one of them."""
     if requested in available:
         return
-    raise UserError(f"unknown {kind} '{requested}': {did_you_mean(requested, available)}known ones are {', '.join(sorted(available)) or '(none)'}")
+    raise UserError(
+        f"unknown {kind} '{requested}': {did_you_mean(requested, available)}known ones are {', '.join(sorted(available)) or '(none)'}"
+    )
 
 
 class Registry:

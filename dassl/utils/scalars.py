@@ -22,12 +22,18 @@ class ScalarLog:
             try:
                 import wandb
             except ImportError:
-                raise UserError("LOG.WANDB is True but the package wandb is not installed: run `pip install wandb`, or set LOG.WANDB False") from None
+                raise UserError(
+                    "LOG.WANDB is True but the package wandb is not installed: run `pip install wandb`, or set LOG.WANDB False"
+                ) from None
             try:
-                self._wandb = wandb.init(project=options.WANDB_PROJECT, dir=log_dir, config=config, reinit=True)
+                self._wandb = wandb.init(
+                    project=options.WANDB_PROJECT, dir=log_dir, config=config, reinit=True
+                )
             except Exception as error:  # wandb raises a dozen kinds
-                raise UserError(f"LOG.WANDB is True but wandb does not start ({' '.join(str(error).split())}): run `wandb login`, set "
-                                "WANDB_MODE=offline, or LOG.WANDB False") from None
+                raise UserError(
+                    f"LOG.WANDB is True but wandb does not start ({' '.join(str(error).split())}): run `wandb login`, set "
+                    "WANDB_MODE=offline, or LOG.WANDB False"
+                ) from None
         self._folder, self._hook = log_dir, threading.excepthook
         threading.excepthook = self._quiet
         with self._refusals():
@@ -45,14 +51,18 @@ class ScalarLog:
             yield
         except OSError as error:
             threading.excepthook = self._hook
-            raise UserError(f"cannot write the curves to '{self._folder}' ({error.strerror or error}): "
-                            "free space, correct the rights, or choose another OUTPUT_DIR") from None
+            raise UserError(
+                f"cannot write the curves to '{self._folder}' ({error.strerror or error}): "
+                "free space, correct the rights, or choose another OUTPUT_DIR"
+            ) from None
 
     def add_scalar(self, tag: str, value: float, global_step: int | None = None) -> None:
         with self._refusals():
             self._board.add_scalar(tag, value, global_step)
         if self._wandb is not None:
-            self._wandb.log({tag: value} if global_step is None else {tag: value, "step": global_step})
+            self._wandb.log(
+                {tag: value} if global_step is None else {tag: value, "step": global_step}
+            )
 
     def close(self) -> None:
         with self._refusals():

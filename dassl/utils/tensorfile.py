@@ -24,18 +24,51 @@ from torch import Tensor
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first value of a file of torch before 1.6
 MOST_NUMBERS = 2**24  # of an expanded tensor, whose numbers are fewer in the file
 COPIES = 16  # times its own length that a pickle may make rebuilding functions copy
-_NUMPY_NUMBERS = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b",
-                  "u8": "Q", "u4": "I", "u2": "H", "u1": "B", "b1": "?"}
+_NUMPY_NUMBERS = {
+    "f8": "d",
+    "f4": "f",
+    "f2": "e",
+    "i8": "q",
+    "i4": "i",
+    "i2": "h",
+    "i1": "b",
+    "u8": "Q",
+    "u4": "I",
+    "u2": "H",
+    "u1": "B",
+    "b1": "?",
+}
 _STORAGES = {
-    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
-    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool, "ComplexDoubleStorage": torch.complex128,
-    "ComplexFloatStorage": torch.complex64, "UntypedStorage": torch.uint8}
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+    "ComplexDoubleStorage": torch.complex128,
+    "ComplexFloatStorage": torch.complex64,
+    "UntypedStorage": torch.uint8,
+}
 _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # names in pickles of protocol 2
-_BROKEN = (pickle.UnpicklingError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
-           struct.error, AssertionError, AttributeError, EOFError, LookupError, OverflowError,
-           RuntimeError, TypeError, ValueError)
+_BROKEN = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    struct.error,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 class Opaque:
@@ -80,8 +113,14 @@ class _Dict(dict):
 class _Stored:
     """A tensor that is still in the file: its storage's key and its view into the storage."""
 
-    def __init__(self, storage: tuple[str, torch.dtype], offset: int, size: tuple, stride: tuple,
-                 dtype: torch.dtype | None = None):
+    def __init__(
+        self,
+        storage: tuple[str, torch.dtype],
+        offset: int,
+        size: tuple,
+        stride: tuple,
+        dtype: torch.dtype | None = None,
+    ):
         self.key, self.dtype = storage[0], dtype or storage[1]
         self.offset, self.size, self.stride = offset, tuple(size), tuple(stride)
 
@@ -110,8 +149,9 @@ class _Unpickler(pickle._Unpickler):  # in Python: the one in C can be made to f
             "torch._utils._rebuild_tensor_v3": lambda *a: _Stored(*a[:4], dtype=a[6]),
             "torch._utils._rebuild_parameter": lambda data, *_: data,
             "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
-            "torch._tensor._rebuild_from_type_v2": lambda rebuild, _, args, __: (
-                self._call(rebuild, args)),
+            "torch._tensor._rebuild_from_type_v2": lambda rebuild, _, args, __: self._call(
+                rebuild, args
+            ),
             "torch.jit._pickle.build_intlist": lambda items: items,
             "torch.jit._pickle.build_doublelist": lambda items: items,
             "torch.jit._pickle.build_boollist": lambda items: items,
@@ -345,8 +385,14 @@ def _read_zip(whole: IO[bytes]) -> tuple[Any, set[str]]:
     left = whole.seek(0, io.SEEK_END)  # bytes that the entries can have together
     with zipfile.ZipFile(whole) as archive:
         entries = {info.filename: info for info in archive.infolist()}
-        root = next((name[:-len("data.pkl")] for name in entries
-                     if name.endswith("data.pkl") and name.count("/") == 1), None)
+        root = next(
+            (
+                name[: -len("data.pkl")]
+                for name in entries
+                if name.endswith("data.pkl") and name.count("/") == 1
+            ),
+            None,
+        )
         if root is None:
             raise Unreadable("no data.pkl")
 
@@ -411,5 +457,7 @@ def read_file(path: str) -> tuple[Any, set[str]]:
 
 def unread(path: str, kinds: set[str]) -> str:
     """The sentence about what `read_file` left unread of a file."""
-    return (f"Not read from '{path}', since only tensors and plain values are: "
-            f"{', '.join(sorted(kinds))}")
+    return (
+        f"Not read from '{path}', since only tensors and plain values are: "
+        f"{', '.join(sorted(kinds))}"
+    )

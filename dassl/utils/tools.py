@@ -31,7 +31,11 @@ class UserError(Exception):
 
     def __init__(self, message: str = "", *more: str):
         # A worker process of a DataLoader wraps the sentence into its traceback.
-        message = message.strip().splitlines()[-1].rpartition("UserError: ")[2] if "Traceback" in message else message
+        message = (
+            message.strip().splitlines()[-1].rpartition("UserError: ")[2]
+            if "Traceback" in message
+            else message
+        )
         super().__init__("\n".join(map(escaped, (message, *more))))
 
 
@@ -40,7 +44,9 @@ def mkdir_if_missing(dirname: str) -> None:
     try:
         os.makedirs(dirname or ".", exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot create the folder '{dirname}' ({error.strerror}): choose another place") from None
+        raise UserError(
+            f"cannot create the folder '{dirname}' ({error.strerror}): choose another place"
+        ) from None
 
 
 def check_isfile(fpath: str) -> bool:
@@ -62,15 +68,24 @@ def tolist_if_not(x: Any) -> list:
 
 
 _NO_MEMORY = re.compile("(?i)can(?:'t|not) allocate memory|out of memory|unable to mmap")
-_REMEDIES = {errno.EACCES: "correct its rights", errno.EPERM: "correct its rights", errno.ENOMEM: "free memory, or use a machine with more",
-             errno.EMFILE: "allow a process more open files (ulimit -n)", errno.ENFILE: "close other programs",
-             errno.ELOOP: "correct the links, which go in a circle", errno.EISDIR: "move that folder away", errno.ENOTDIR: "correct the path"}
+_REMEDIES = {
+    errno.EACCES: "correct its rights",
+    errno.EPERM: "correct its rights",
+    errno.ENOMEM: "free memory, or use a machine with more",
+    errno.EMFILE: "allow a process more open files (ulimit -n)",
+    errno.ENFILE: "close other programs",
+    errno.ELOOP: "correct the links, which go in a circle",
+    errno.EISDIR: "move that folder away",
+    errno.ENOTDIR: "correct the path",
+}
 
 
 def _refused(error: BaseException | None) -> int:
     """The errno with which the system refused to read a file; 0 if `error` may be the file's own fault."""
     while error is not None:
-        if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):  # torch says so in a RuntimeError
+        if isinstance(error, MemoryError) or _NO_MEMORY.search(
+            str(error)
+        ):  # torch says so in a RuntimeError
             return errno.ENOMEM
         # A damaged file can ask for places that it lacks, which is EINVAL.
         if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.EINVAL):
@@ -96,7 +111,9 @@ def atomic_write(path: str, write: Callable[[IO[bytes]], Any]) -> None:
     (disk full, not allowed); the old file is then intact.
     """
     if files.is_special(path):
-        raise UserError(f"'{path}' is a pipe or a device, and cannot be replaced by a file: choose another name")
+        raise UserError(
+            f"'{path}' is a pipe or a device, and cannot be replaced by a file: choose another name"
+        )
     try:
         with files.temporary(path) as file:
             write(file)
@@ -110,12 +127,18 @@ def atomic_write(path: str, write: Callable[[IO[bytes]], Any]) -> None:
             os.close(directory)
     except (OSError, RuntimeError) as error:
         # torch reports a failed write as RuntimeError; the cause, if known, is chained to it.
-        cause = error.__context__ if isinstance(error.__context__, (OSError, KeyboardInterrupt)) else error
+        cause = (
+            error.__context__
+            if isinstance(error.__context__, (OSError, KeyboardInterrupt))
+            else error
+        )
         if isinstance(cause, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         reason = getattr(cause, "strerror", None) or str(cause).strip().splitlines()[0]
-        raise UserError(f"cannot write '{path}' ({reason}): free space or choose another OUTPUT_DIR; "
-                        f"an earlier '{osp.basename(path)}' is intact") from None
+        raise UserError(
+            f"cannot write '{path}' ({reason}): free space or choose another OUTPUT_DIR; "
+            f"an earlier '{osp.basename(path)}' is intact"
+        ) from None
 
 
 def read_json(fpath: str) -> Any:
@@ -127,8 +150,15 @@ def read_json(fpath: str) -> Any:
             return json.load(file)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, RecursionError, MemoryError) as error:  # bad JSON and bad UTF-8; brackets within brackets
-        raise unreadable(f"'{fpath}'", error) or UserError(f"'{fpath}' is not valid JSON ({error}): restore or delete it") from None
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+        MemoryError,
+    ) as error:  # bad JSON and bad UTF-8; brackets within brackets
+        raise unreadable(f"'{fpath}'", error) or UserError(
+            f"'{fpath}' is not valid JSON ({error}): restore or delete it"
+        ) from None
 
 
 def write_json(obj: Any, fpath: str) -> None:
@@ -141,22 +171,26 @@ def write_json(obj: Any, fpath: str) -> None:
 # What DatasetWrapper says about pictures, each once in a run; `{}` is the first such file.
 PICTURE_NOTES = {
     "transparency": "Note: '{}' has transparent pixels, whose hidden colours are used as they are "
-                    "stored, as published (INPUT.TRANSPARENCY drop): set it to white to put such "
-                    "pictures on white",
+    "stored, as published (INPUT.TRANSPARENCY drop): set it to white to put such "
+    "pictures on white",
     "orientation": "Note: '{}' is a photo that viewers turn (EXIF orientation), but is used as it "
-                   "is stored, as published (INPUT.UPRIGHT False): set it to True to turn such "
-                   "pictures",
+    "is stored, as published (INPUT.UPRIGHT False): set it to True to turn such "
+    "pictures",
     "depth": "Note: '{}' holds grey values that may be of other than 8 or 16 bits: "
-             "docs/datasets.md says how they are scaled",
+    "docs/datasets.md says how they are scaled",
 }
 TRANSPARENCY = ("drop", "white")
 # PIL's warning names no file, and only the orientation is read from there.
 warnings.filterwarnings("ignore", message="Corrupt EXIF data")
 
 
-def read_image(path: str, draft: tuple[int, int] | None = None, transparency: str = "drop",
-               upright: bool = False,
-               notice: Callable[[str], Any] = lambda kind: None) -> Image.Image:
+def read_image(
+    path: str,
+    draft: tuple[int, int] | None = None,
+    transparency: str = "drop",
+    upright: bool = False,
+    notice: Callable[[str], Any] = lambda kind: None,
+) -> Image.Image:
     """The image as 8-bit RGB, whatever its kind: deep grey, palette, CMYK, transparent ones.
 
     Of an animation it is the first picture. transparency: "drop" takes the colours as stored,
@@ -184,15 +218,22 @@ def read_image(path: str, draft: tuple[int, int] | None = None, transparency: st
         raise UserError(f"image '{path}' does not exist: {remedy}") from None
     except Image.DecompressionBombError:
         most = 2 * Image.MAX_IMAGE_PIXELS
-        raise UserError(f"image '{path}' has more than the {most:,} pixels that are read: make it "
-                        f"smaller or {out}") from None
+        raise UserError(
+            f"image '{path}' has more than the {most:,} pixels that are read: make it "
+            f"smaller or {out}"
+        ) from None
     except MemoryError:
-        raise UserError(f"image '{path}' does not fit into memory: free some, or make it "
-                        "smaller") from None
+        raise UserError(
+            f"image '{path}' does not fit into memory: free some, or make it smaller"
+        ) from None
     except Exception as error:  # PIL raises a dozen kinds, OSError and SyntaxError among them
         if refused := unreadable(f"image '{path}'", error):
             raise refused from None
-        reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error).rstrip(".")
+        reason = (
+            "not an image"
+            if isinstance(error, Image.UnidentifiedImageError)
+            else str(error).rstrip(".")
+        )
         raise UserError(f"image '{path}' cannot be read ({reason}): {remedy}") from None
 
 
@@ -254,7 +295,11 @@ def set_random_seed(seed: int) -> None:
 def get_rng_state() -> dict:
     """States of all generators as plain lists and tensors, so that `weights_only` loading accepts them."""
     kind, keys, *rest = np.random.get_state()
-    state = {"python": random.getstate(), "numpy": [kind, keys.tolist(), *rest], "torch": torch.get_rng_state()}
+    state = {
+        "python": random.getstate(),
+        "numpy": [kind, keys.tolist(), *rest],
+        "torch": torch.get_rng_state(),
+    }
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
@@ -298,7 +343,9 @@ def download_url(url: str, dst: str, from_gdrive: bool = False) -> None:
         try:
             import gdown
         except ImportError:
-            raise UserError(f"'{url}' is on Google Drive: install gdown, or download it by hand to '{dst}'") from None
+            raise UserError(
+                f"'{url}' is on Google Drive: install gdown, or download it by hand to '{dst}'"
+            ) from None
         gdown.download(url, dst, quiet=False)
         return
 
@@ -308,7 +355,9 @@ def download_url(url: str, dst: str, from_gdrive: bool = False) -> None:
                 while block := response.read(1 << 20):
                     file.write(block)
         except (urllib.error.URLError, TimeoutError, ValueError) as error:
-            raise UserError(f"cannot download '{url}' ({error}): download it by hand to '{dst}'") from None
+            raise UserError(
+                f"cannot download '{url}' ({error}): download it by hand to '{dst}'"
+            ) from None
 
     mkdir_if_missing(osp.dirname(dst))
     atomic_write(dst, fetch)

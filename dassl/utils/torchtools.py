@@ -31,19 +31,27 @@ def load_checkpoint(fpath: str, where: str = "--model-dir, --load-epoch or RESUM
     except (Unreadable, OSError, MemoryError) as error:
         raise unreadable(f"checkpoint '{fpath}'", error) or UserError(
             f"checkpoint '{fpath}' cannot be read: it is truncated or not a checkpoint; "
-            "copy it again, or move it away") from None
+            "copy it again, or move it away"
+        ) from None
     weights = found.get("state_dict", found) if isinstance(found, dict) else None
     named = isinstance(weights, dict) and all(isinstance(name, str) for name in weights)
     if not named or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise UserError(f"'{fpath}' is not a checkpoint: it holds no tensors by name; "
-                        "give a file that a training run wrote")
+        raise UserError(
+            f"'{fpath}' is not a checkpoint: it holds no tensors by name; "
+            "give a file that a training run wrote"
+        )
     if skipped:
         print(unread(fpath, skipped))
     return found
 
 
-def save_checkpoint(state: dict, save_dir: str, is_best: bool = False, remove_module_from_state_dict: bool = True,
-                    model_name: str = "") -> None:
+def save_checkpoint(
+    state: dict,
+    save_dir: str,
+    is_best: bool = False,
+    remove_module_from_state_dict: bool = True,
+    model_name: str = "",
+) -> None:
     """Write `state` (with keys state_dict and epoch) to `save_dir`, then name it in the text file `checkpoint`.
 
     Raises UserError if it cannot be written; the files there before are then intact.
@@ -66,24 +74,38 @@ def copy_checkpoint(path: str, save_dir: str) -> None:
     load_checkpoint(path)  # so that a damaged file is refused and not spread
     mkdir_if_missing(save_dir)
     with open(path, "rb") as source:
-        atomic_write(osp.join(save_dir, osp.basename(path)),
-                     lambda file: shutil.copyfileobj(source, file))
-    atomic_write(osp.join(save_dir, "checkpoint"),
-                 lambda file: file.write(f"{osp.basename(path)}\n".encode()))
+        atomic_write(
+            osp.join(save_dir, osp.basename(path)), lambda file: shutil.copyfileobj(source, file)
+        )
+    atomic_write(
+        osp.join(save_dir, "checkpoint"),
+        lambda file: file.write(f"{osp.basename(path)}\n".encode()),
+    )
 
 
 def load_state(model: nn.Module, state_dict: dict, fpath: str) -> None:
     """Strict load. Raises UserError naming the first key that is missing, unknown or of another shape."""
     own = model.state_dict()
-    state_dict = _plain_names(state_dict) if not any(key.startswith("module.") for key in own) else state_dict
+    state_dict = (
+        _plain_names(state_dict)
+        if not any(key.startswith("module.") for key in own)
+        else state_dict
+    )
     for key, value in state_dict.items():
         if key in own and own[key].shape != value.shape:
-            raise UserError(f"checkpoint '{fpath}' does not fit: '{key}' is {tuple(value.shape)} there and "
-                            f"{tuple(own[key].shape)} in this model; use the config (classes, sizes) it was trained with")
-    for keys, which in ((own.keys() - state_dict.keys(), "lacks"), (state_dict.keys() - own.keys(), "has an unknown key")):
+            raise UserError(
+                f"checkpoint '{fpath}' does not fit: '{key}' is {tuple(value.shape)} there and "
+                f"{tuple(own[key].shape)} in this model; use the config (classes, sizes) it was trained with"
+            )
+    for keys, which in (
+        (own.keys() - state_dict.keys(), "lacks"),
+        (state_dict.keys() - own.keys(), "has an unknown key"),
+    ):
         if keys:
-            raise UserError(f"checkpoint '{fpath}' does not fit: it {which} '{sorted(keys)[0]}'; "
-                            "use the trainer and config it was trained with")
+            raise UserError(
+                f"checkpoint '{fpath}' does not fit: it {which} '{sorted(keys)[0]}'; "
+                "use the trainer and config it was trained with"
+            )
     model.load_state_dict(state_dict)
 
 
@@ -99,7 +121,9 @@ def restore(checkpoint: dict, path: str, model: nn.Module, optimizer=None, sched
     if not lacking and (type(checkpoint["epoch"]) is not int or checkpoint["epoch"] < 0):
         lacking = "epoch"
     if lacking:
-        raise UserError(f"checkpoint '{path}' lacks '{lacking}', so no run can go on from it: load it with --model-dir, or move it away")
+        raise UserError(
+            f"checkpoint '{path}' lacks '{lacking}', so no run can go on from it: load it with --model-dir, or move it away"
+        )
     load_state(model, checkpoint["state_dict"], path)
     for what, target in (("optimizer", optimizer), ("scheduler", scheduler)):
         if target is None or checkpoint.get(what) is None:
@@ -114,8 +138,10 @@ def restore(checkpoint: dict, path: str, model: nn.Module, optimizer=None, sched
             if what == "optimizer":
                 _check_slots(target)
         except (ValueError, LookupError, AttributeError, TypeError, RuntimeError) as error:
-            raise UserError(f"checkpoint '{path}' does not fit: its {what} state is of another kind "
-                            f"({error}); continue with the OPTIM config it was trained with") from None
+            raise UserError(
+                f"checkpoint '{path}' does not fit: its {what} state is of another kind "
+                f"({error}); continue with the OPTIM config it was trained with"
+            ) from None
     return checkpoint["epoch"]
 
 
@@ -136,7 +162,9 @@ def fitting(state: Mapping, own: Mapping) -> dict:
 def _alike(value: object, own: object) -> bool:
     """Whether a value of a file can take the place of `own`."""
     if isinstance(own, dict):
-        return isinstance(value, dict) and all(isinstance(one, int) for pair in value.items() for one in pair)
+        return isinstance(value, dict) and all(
+            isinstance(one, int) for pair in value.items() for one in pair
+        )
     if isinstance(own, (list, tuple)):
         same = isinstance(value, (list, tuple)) and len(value) == len(own)
         return same and all(map(_alike, value, own))
@@ -152,7 +180,9 @@ def _check_groups(state: Mapping) -> None:
             plain = (Number, str, tuple, list, torch.Tensor, type(None))
             if isinstance(value, Opaque) or not isinstance(value, plain):
                 raise ValueError(f"'{key}' is no number")
-            if key == "lr" and not (isinstance(value, (int, float, torch.Tensor)) and math.isfinite(value)):
+            if key == "lr" and not (
+                isinstance(value, (int, float, torch.Tensor)) and math.isfinite(value)
+            ):
                 raise ValueError(f"'{key}' is {value!r}")
 
 
@@ -169,9 +199,15 @@ def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
     checkpoint = load_checkpoint(weight_path, "MODEL.INIT_WEIGHTS")
     state_dict = _plain_names(checkpoint.get("state_dict", checkpoint))
     own = model.state_dict()
-    fits = {key: value for key, value in state_dict.items() if key in own and own[key].shape == value.shape}
+    fits = {
+        key: value
+        for key, value in state_dict.items()
+        if key in own and own[key].shape == value.shape
+    }
     if not fits:
-        print(f"Warning: nothing in '{weight_path}' fits the model by name and shape: it is left as it was")
+        print(
+            f"Warning: nothing in '{weight_path}' fits the model by name and shape: it is left as it was"
+        )
         return
     model.load_state_dict({**own, **fits})
     print(f"Loaded {len(fits)} of the model's {len(own)} tensors from '{weight_path}'")
@@ -185,7 +221,9 @@ def count_num_param(model: nn.Module | None = None, params: Iterable | None = No
         return sum(p.numel() for p in model.parameters())
     if params is None:
         raise ValueError("give a model or params")
-    return sum(count_num_param(params=p["params"]) if isinstance(p, dict) else p.numel() for p in params)
+    return sum(
+        count_num_param(params=p["params"]) if isinstance(p, dict) else p.numel() for p in params
+    )
 
 
 def newest_first(directory: str) -> list[str]:
@@ -196,10 +234,18 @@ def newest_first(directory: str) -> list[str]:
     if not osp.isdir(directory):
         return []
     try:
-        numbers = {name: name.rpartition("-")[2] for name in os.listdir(directory) if name.startswith("model.pth.tar-")}
+        numbers = {
+            name: name.rpartition("-")[2]
+            for name in os.listdir(directory)
+            if name.startswith("model.pth.tar-")
+        }
     except OSError as error:
         raise unreadable(f"folder '{directory}'", error) or error from None
-    names = sorted((name for name, number in numbers.items() if re.fullmatch("[0-9]+", number)), key=lambda name: int(numbers[name]), reverse=True)
+    names = sorted(
+        (name for name, number in numbers.items() if re.fullmatch("[0-9]+", number)),
+        key=lambda name: int(numbers[name]),
+        reverse=True,
+    )
     if osp.isfile(named := osp.join(directory, "checkpoint")):
         names.insert(0, _named(named))
     return [name for name in dict.fromkeys(names) if name and osp.isfile(osp.join(directory, name))]
@@ -208,7 +254,9 @@ def newest_first(directory: str) -> list[str]:
 def _named(path: str) -> str:
     """The checkpoint that the text file `checkpoint` names. Raises UserError if the file cannot be read."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:  # what is no name is the name of no file
+        with open(
+            path, encoding="utf-8", errors="replace"
+        ) as file:  # what is no name is the name of no file
             return file.readline(1000).strip()
     except OSError as error:
         raise unreadable(f"'{path}'", error) or error from None
@@ -216,4 +264,6 @@ def _named(path: str) -> str:
 
 def _plain_names(state_dict: dict) -> dict:
     """Names without the `module.` that DataParallel puts before them."""
-    return type(state_dict)((key.removeprefix("module."), value) for key, value in state_dict.items())
+    return type(state_dict)(
+        (key.removeprefix("module."), value) for key, value in state_dict.items()
+    )

@@ -9,7 +9,16 @@ from trainers.maple import MaPLe
 from trainers.promptsrc import PromptSRC
 from trainers.vpt import VPT
 
-__all__ = ["Craft", "CraftCoCoOp", "CraftCoOp", "CraftIVLP", "CraftMaPLe", "CraftPromptSRC", "CraftVPT", "extend_cfg"]
+__all__ = [
+    "Craft",
+    "CraftCoCoOp",
+    "CraftCoOp",
+    "CraftIVLP",
+    "CraftMaPLe",
+    "CraftPromptSRC",
+    "CraftVPT",
+    "extend_cfg",
+]
 
 
 @TRAINER_REGISTRY.register()

@@ -32,14 +32,24 @@ def cluster(features: Tensor, labels: Tensor, per_class: int, seed: int) -> Anch
     for label in labels.unique().tolist():
         own = rows[(labels == label).cpu().numpy()]
         k = min(per_class, len(np.unique(own, axis=0)))
-        centroids = own.mean(0, keepdims=True) if k == 1 else KMeans(k, n_init=10, random_state=seed).fit(own).cluster_centers_
+        centroids = (
+            own.mean(0, keepdims=True)
+            if k == 1
+            else KMeans(k, n_init=10, random_state=seed).fit(own).cluster_centers_
+        )
         found.append(torch.from_numpy(centroids))
         owners += [label] * k
     return Anchors(F.normalize(torch.cat(found), dim=1).float(), torch.tensor(owners))
 
 
-def image_anchors(description: dict, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]], per_class: int, seed: int,
-                  folder: str | None, say: Callable[[str], None] = print) -> Anchors:
+def image_anchors(
+    description: dict,
+    batches: Callable[[], Iterable[tuple[Tensor, Tensor]]],
+    per_class: int,
+    seed: int,
+    folder: str | None,
+    say: Callable[[str], None] = print,
+) -> Anchors:
     """Anchors from the cache file in `folder` that `description` determines, or made and written there.
 
     `batches()` yields features (B, D) and labels (B,) of the training images; it is called only on a miss. A damaged file is
@@ -60,14 +70,21 @@ def image_anchors(description: dict, batches: Callable[[], Iterable[tuple[Tensor
         features, labels, hit = from_main(find)
         anchors = Anchors(features, labels)
     per_label = torch.bincount(anchors.labels)
-    say(f"CRAFT: {len(anchors.labels)} static image anchors of {len(classes)} classes from {len(description['images'])} images "
-        + file.state(hit))
+    say(
+        f"CRAFT: {len(anchors.labels)} static image anchors of {len(classes)} classes from {len(description['images'])} images "
+        + file.state(hit)
+    )
     if short := int(((per_label > 0) & (per_label < per_class)).sum()):
-        say(f"CRAFT: {short} classes have fewer than {per_class} different images and get one anchor for each")
+        say(
+            f"CRAFT: {short} classes have fewer than {per_class} different images and get one anchor for each"
+        )
     return anchors
 
 
 def _whole(stored: dict[str, Tensor], classes: set[int]) -> bool:
     features, labels = stored["features"], stored["labels"]
-    return (features.shape[:1] == labels.shape and set(labels.tolist()) == classes
-            and bool(((features.norm(dim=1) - 1).abs() < 1e-3).all()))
+    return (
+        features.shape[:1] == labels.shape
+        and set(labels.tolist()) == classes
+        and bool(((features.norm(dim=1) - 1).abs() < 1e-3).all())
+    )

@@ -23,7 +23,9 @@ def similarity(a: Tensor, b: Tensor, scale: Tensor | float) -> Tensor:
         return scale * single(a) @ single(b).t()
 
 
-def static_alignment(text: Tensor, labels: Tensor, anchors: Tensor, anchor_labels: Tensor, scale: Tensor | float) -> Tensor:
+def static_alignment(
+    text: Tensor, labels: Tensor, anchors: Tensor, anchor_labels: Tensor, scale: Tensor | float
+) -> Tensor:
     """L_static: minus the log of the total probability that a text gives to the image anchors of its class.
 
     text (B, D) of samples with labels (B,); anchors (A, D) with class indices anchor_labels (A,). Every label has
@@ -34,8 +36,14 @@ def static_alignment(text: Tensor, labels: Tensor, anchors: Tensor, anchor_label
     return -log_probability.masked_fill(others, float("-inf")).logsumexp(1).mean()
 
 
-def stochastic_alignment(image: Tensor, text: Tensor, labels: Tensor, scale: Tensor | float, targets: str = "label",
-                         directions: str = "both") -> Tensor:
+def stochastic_alignment(
+    image: Tensor,
+    text: Tensor,
+    labels: Tensor,
+    scale: Tensor | float,
+    targets: str = "label",
+    directions: str = "both",
+) -> Tensor:
     """L_stochastic: the samples of a batch, image (B, D) and text (B, D) with labels (B,), anchor each other.
 
     targets "label": cross entropy to the uniform distribution over all samples of the same class; where their text

@@ -31,7 +31,9 @@ def relative(image: Tensor, text: Tensor, scale: Tensor | float, space: str = "a
     if space == "feature":
         return image
     with torch.autocast(image.device.type, enabled=False):
-        cosines = torch.einsum("bd,cd->bc" if text.dim() == 2 else "bd,bcd->bc", single(image), single(text))
+        cosines = torch.einsum(
+            "bd,cd->bc" if text.dim() == 2 else "bd,bcd->bc", single(image), single(text)
+        )
         return cosines if space == "anchor" else (scale * cosines).softmax(1)
 
 
@@ -44,7 +46,12 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     return (a[:, None] - b).square().sum(2)
 
 
-def bandwidths(pairs: Tensor, bandwidth: str = "median", multipliers: Sequence[float] = MULTIPLIERS, sigmas: Sequence[float] = ()) -> Tensor:
+def bandwidths(
+    pairs: Tensor,
+    bandwidth: str = "median",
+    multipliers: Sequence[float] = MULTIPLIERS,
+    sigmas: Sequence[float] = (),
+) -> Tensor:
     """The sigmas (M,) of the Gaussians, without gradient, for the squared distances (P,) of all pairs in the pooled sample.
 
     "median": multipliers times the median distance between two different members of the pooled sample, Gretton et al.'s
@@ -57,12 +64,20 @@ def bandwidths(pairs: Tensor, bandwidth: str = "median", multipliers: Sequence[f
     if not factors or not all(factor > 0 for factor in factors):
         raise ValueError(f"{name} is {list(factors)}: give one or more positive numbers")
     unit = _median(pairs.detach()).sqrt() if bandwidth == "median" else 1.0
-    floor = torch.finfo(pairs.dtype).tiny ** 0.25  # where all distances are 0, any sigma will do whose inverse square is finite
+    floor = (
+        torch.finfo(pairs.dtype).tiny ** 0.25
+    )  # where all distances are 0, any sigma will do whose inverse square is finite
     return (unit * pairs.new_tensor(factors)).clamp(min=floor)
 
 
-def mmd2(x: Tensor, z: Tensor, estimator: str = "biased", bandwidth: str = "median", multipliers: Sequence[float] = MULTIPLIERS,
-         sigmas: Sequence[float] = ()) -> Tensor:
+def mmd2(
+    x: Tensor,
+    z: Tensor,
+    estimator: str = "biased",
+    bandwidth: str = "median",
+    multipliers: Sequence[float] = MULTIPLIERS,
+    sigmas: Sequence[float] = (),
+) -> Tensor:
     """MMD^2 between samples x (N, C) and z (M, C), a scalar; gradients flow to both, not through the median.
 
     "biased": the V-statistic, never negative, 0 for equal samples. "unbiased": the U-statistic, Gretton et al. eq. 3, which
@@ -72,20 +87,37 @@ def mmd2(x: Tensor, z: Tensor, estimator: str = "biased", bandwidth: str = "medi
     _check("estimator", estimator, ESTIMATORS)
     n, m, least = len(x), len(z), SAMPLES_NEEDED[estimator]
     if min(n, m) < least:
-        raise ValueError(f"samples of {n} and {m} are too small: the {estimator} estimator of MMD needs {least} or more on each side")
+        raise ValueError(
+            f"samples of {n} and {m} are too small: the {estimator} estimator of MMD needs {least} or more on each side"
+        )
     x, z = single(x), single(z)  # enough under autocast too, which lowers matrix products only
     # Three tensors, not blocks of one: vectorised functions may round by position, and equal samples are to cancel exactly.
     xx, zz, xz = squared_distances(x, x), squared_distances(z, z), squared_distances(x, z)
-    rate = 0.5 / bandwidths(torch.cat([_above_diagonal(xx), _above_diagonal(zz), xz.flatten()]), bandwidth, multipliers, sigmas)**2
+    rate = (
+        0.5
+        / bandwidths(
+            torch.cat([_above_diagonal(xx), _above_diagonal(zz), xz.flatten()]),
+            bandwidth,
+            multipliers,
+            sigmas,
+        )
+        ** 2
+    )
     # Sums of 1 - k rather than k: the ones cancel in both estimators, small differences are not rounded away next to
     # them, and the term of a member with itself is 0, so that the estimators differ only in what they divide by.
-    xx, zz, xz = (-torch.expm1(-squared * rate[:, None, None]).mean(0).sum() for squared in (xx, zz, xz))
+    xx, zz, xz = (
+        -torch.expm1(-squared * rate[:, None, None]).mean(0).sum() for squared in (xx, zz, xz)
+    )
     left_out = estimator == "unbiased"
     value = 2 * xz / (n * m) - xx / (n * (n - left_out)) - zz / (m * (m - left_out))
-    return value.clamp(min=0) if estimator == "biased" else value  # only rounding can make the V-statistic negative
+    return (
+        value.clamp(min=0) if estimator == "biased" else value
+    )  # only rounding can make the V-statistic negative
 
 
-def group_mmd2(representation: Tensor, labels: Tensor, domains: Tensor, estimator: str = "biased", **options) -> Tensor:
+def group_mmd2(
+    representation: Tensor, labels: Tensor, domains: Tensor, estimator: str = "biased", **options
+) -> Tensor:
     """MMD^2 between the groups of a labelled batch that share a class, a scalar: the mean over classes of the mean over pairs of domains.
 
     representation (B, C), labels (B,), domains (B,), the spurious attribute; options as for `mmd2`. Each pair has its own median.
@@ -110,7 +142,9 @@ def _above_diagonal(square: Tensor) -> Tensor:
 def _median(squares: Tensor) -> Tensor:
     """The lower median is one of the values, so that its root is the median of the roots."""
     median = squares.median()
-    positive = squares.masked_fill(squares == 0, float("nan")).nanmedian().nan_to_num()  # 0 if there is none
+    positive = (
+        squares.masked_fill(squares == 0, float("nan")).nanmedian().nan_to_num()
+    )  # 0 if there is none
     return torch.where(median > 0, median, positive)
 
 

@@ -62,12 +62,19 @@ class DatasetBase:
     dataset_dir = ""
     domains: Sequence[str] = []
 
-    def __init__(self, train_x: Sequence[Datum] | None = None, train_u: Sequence[Datum] | None = None,
-                 val: Sequence[Datum] | None = None, test: Sequence[Datum] | None = None):
+    def __init__(
+        self,
+        train_x: Sequence[Datum] | None = None,
+        train_u: Sequence[Datum] | None = None,
+        val: Sequence[Datum] | None = None,
+        test: Sequence[Datum] | None = None,
+    ):
         self._train_x, self._train_u, self._val, self._test = train_x, train_u, val, test
         for name in {item.classname for part in (train_x, val, test) for item in part or ()}:
             if CONTROL.search(str(name)):  # would go to the terminal, into the log and into tables
-                raise UserError(f"the class name {name!r} has control characters: rename its folder, or correct the file that it is from")
+                raise UserError(
+                    f"the class name {name!r} has control characters: rename its folder, or correct the file that it is from"
+                )
         self._num_classes = self.get_num_classes(train_x or [])
         self._lab2cname, self._classnames = self.get_lab2cname(train_x or [])
 
@@ -111,7 +118,9 @@ class DatasetBase:
         mapping = {item.label: item.classname for item in data_source}
         return mapping, [mapping[label] for label in sorted(mapping)]
 
-    def check_input_domains(self, source_domains: Sequence[str], target_domains: Sequence[str]) -> None:
+    def check_input_domains(
+        self, source_domains: Sequence[str], target_domains: Sequence[str]
+    ) -> None:
         """Raises UserError for a domain that the data set does not have."""
         for domain in (*source_domains, *target_domains):
             check_availability(domain, list(self.domains), "domain")
@@ -126,9 +135,13 @@ class DatasetBase:
             with tarfile.open(dst) as archive:
                 archive.extractall(osp.dirname(dst), filter="data")
         else:
-            raise UserError(f"'{dst}' is neither a zip nor a tar archive: download it again from {url}")
+            raise UserError(
+                f"'{dst}' is neither a zip nor a tar archive: download it again from {url}"
+            )
 
-    def generate_fewshot_dataset(self, *data_sources: Sequence[Datum], num_shots: int = -1, repeat: bool = False):
+    def generate_fewshot_dataset(
+        self, *data_sources: Sequence[Datum], num_shots: int = -1, repeat: bool = False
+    ):
         """`num_shots` items per label of each source, drawn with Python's `random.sample` in the order labels first appear.
 
         A label with fewer gives all it has (with `repeat`, drawn with replacement); that is said once. num_shots < 1
@@ -147,7 +160,9 @@ class DatasetBase:
                     short += 1
                     chosen += random.choices(items, k=num_shots) if repeat else items
             if short:
-                print(f"{short} class(es) have fewer than {num_shots} images: all that they have are used")
+                print(
+                    f"{short} class(es) have fewer than {num_shots} images: all that they have are used"
+                )
             results.append(chosen)
         return results[0] if len(results) == 1 else results
 

@@ -23,10 +23,25 @@ from torchvision.transforms.functional import resize
 
 from dassl.utils import UserError, check_availability
 
-INTERPOLATION_MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC,
-                       "nearest": InterpolationMode.NEAREST}
-AVAI_CHOICES = ["random_resized_crop", "random_flip", "center_crop", "random_crop", "normalize", "instance_norm", "colorjitter",
-                "randomgrayscale", "gaussian_blur", "randaugment", "cutout", "gaussian_noise"]
+INTERPOLATION_MODES = {
+    "bilinear": InterpolationMode.BILINEAR,
+    "bicubic": InterpolationMode.BICUBIC,
+    "nearest": InterpolationMode.NEAREST,
+}
+AVAI_CHOICES = [
+    "random_resized_crop",
+    "random_flip",
+    "center_crop",
+    "random_crop",
+    "normalize",
+    "instance_norm",
+    "colorjitter",
+    "randomgrayscale",
+    "gaussian_blur",
+    "randaugment",
+    "cutout",
+    "gaussian_noise",
+]
 NARROW = 256  # a picture is very narrow above this ratio of its long side to its short one
 
 
@@ -59,9 +74,11 @@ class RandomCrop(transforms.RandomCrop):
             return super().forward(image)
         except ValueError:
             width, height = image.size
-            raise UserError(f"its {width} x {height} pixels are fewer than random_crop takes, which "
-                            "resizes nothing (as published): use random_resized_crop in "
-                            "INPUT.TRANSFORMS, or raise INPUT.CROP_PADDING") from None
+            raise UserError(
+                f"its {width} x {height} pixels are fewer than random_crop takes, which "
+                "resizes nothing (as published): use random_resized_crop in "
+                "INPUT.TRANSFORMS, or raise INPUT.CROP_PADDING"
+            ) from None
 
 
 class InstanceNormalization:
@@ -87,7 +104,7 @@ class Cutout:
         for _ in range(self.n_holes):
             y, x = (int(torch.randint(size, (1,))) for size in (height, width))
             half = self.length // 2
-            image[:, max(0, y - half):y + half, max(0, x - half):x + half] = 0
+            image[:, max(0, y - half) : y + half, max(0, x - half) : x + half] = 0
         return image
 
 
@@ -106,7 +123,9 @@ class GaussianNoise:
         return image + torch.randn_like(image) * self.std + self.mean
 
 
-def build_transform(cfg, is_train: bool = True, choices: Sequence[str] | None = None) -> Callable | None:
+def build_transform(
+    cfg, is_train: bool = True, choices: Sequence[str] | None = None
+) -> Callable | None:
     """PIL image -> tensor (3, H, W) of INPUT.SIZE; None with NO_TRANSFORM.
 
     Training: the named transforms of INPUT.TRANSFORMS (or `choices`) in a fixed order, whatever
@@ -137,7 +156,9 @@ def build_transform(cfg, is_train: bool = True, choices: Sequence[str] | None = 
     optional = {
         "random_flip": lambda: RandomHorizontalFlip(),
         "randaugment": lambda: RandAugment(spec.RANDAUGMENT_N, spec.RANDAUGMENT_M),
-        "colorjitter": lambda: ColorJitter(spec.COLORJITTER_B, spec.COLORJITTER_C, spec.COLORJITTER_S, spec.COLORJITTER_H),
+        "colorjitter": lambda: ColorJitter(
+            spec.COLORJITTER_B, spec.COLORJITTER_C, spec.COLORJITTER_S, spec.COLORJITTER_H
+        ),
         "randomgrayscale": lambda: RandomGrayscale(spec.RGS_P),
         "gaussian_blur": lambda: RandomApply([GaussianBlur(spec.GB_K)], p=spec.GB_P),
     }

@@ -36,23 +36,42 @@ def extend_cfg(cfg) -> None:
         "DATASET",
         {
             "SUBSAMPLE_CLASSES": rules.key(
-                "all", rules.one_of("all", "base", "new")
-            ),  # base: the first half in label order; new: the rest
+                "all",
+                rules.one_of("all", "base", "new"),
+                "Classes to use: base is the first half in label order, new the rest.",
+                set_by="protocol",
+            ),
             "TEMPLATE": rules.key(
-                "", rules.template()
-            ),  # "a photo of a {}." instead of the data set's own
+                "",
+                rules.template(),
+                "Template of class texts instead of the data set's, e.g. `a photo of a {}`.",
+            ),
             "INDICES": rules.key(
-                "", rules.path()
-            ),  # folder of published few-shot picks: <INDICES>/<config name>/shot_<k>-seed_<s>.json
+                "",
+                rules.path(),
+                "Folder of published few-shot picks: `<INDICES>/<config name>/shot_<k>-seed_<s>.json`.",
+            ),
             "FOLDER": rules.key(
-                "", rules.path()
-            ),  # ImageFolder, CSV: folder of the images, below ROOT or absolute; empty: ROOT itself
-            "CSV": rules.key("images.csv", rules.path(empty=False)),  # CSV: the table, below FOLDER
-            "TARGET": "",  # a data set whose training images are the unlabelled ones (train_u), for MMD
-            # True: they are trained on with their labels, too: the oracle that a method without them is held against
-            "TARGET_LABELLED": False,
+                "",
+                rules.path(),
+                "ImageFolder and CSV: folder of the images, below ROOT or absolute; empty: ROOT.",
+            ),
+            "CSV": rules.key(
+                "images.csv", rules.path(empty=False), "CSV: file of the table, below FOLDER."
+            ),
+            "TARGET": rules.key(
+                "",
+                help="Data set whose training images are the unlabelled ones (train_u), for MMD.",
+            ),
+            "TARGET_LABELLED": rules.key(
+                False,
+                help="True trains on the target's images with their labels, as an oracle for methods without "
+                "these labels.",
+            ),
             "TARGET_CLASSES": rules.key(
-                "same", rules.one_of("same", "subset")
-            ),  # subset: the target has some of the classes only
+                "same",
+                rules.one_of("same", "subset"),
+                "Classes of the target: the same as the source's, or a subset of them.",
+            ),
         },
     )

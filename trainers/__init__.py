@@ -34,7 +34,9 @@ def extend_cfg(cfg) -> None:
                 affects="result",
             ),
             "COMPILE": rules.key(
-                False, help="True compiles the blocks of both towers.", affects="result"
+                False,
+                help="True compiles the blocks of both towers with `torch.compile`.",
+                affects="result",
             ),
             "CACHED_VIEWS": rules.key(
                 0,

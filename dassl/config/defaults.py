@@ -81,7 +81,7 @@ _INPUT = {
     "TRANSFORMS": key(
         (),
         _some_of("dassl.data.transforms.transforms", "AVAI_CHOICES"),
-        "Transforms of training images, applied in a fixed order. A test takes only normalize.",
+        "Transforms of training images, applied in a fixed order. A test resizes, crops the centre and takes normalize.",
     ),
     "NO_TRANSFORM": key(False, help="True hands on images as they are stored."),
     "PIXEL_MEAN": key(

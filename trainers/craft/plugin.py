@@ -67,23 +67,26 @@ def extend_cfg(cfg: CfgNode) -> None:
                 "DOMAINS": rules.key(
                     "none",
                     rules.one_of(*DOMAINS),
-                    "Samples to compare: unlabelled compares train_x with train_u, group the groups of a "
-                    "class in the batch.",
+                    "Samples to compare: unlabelled compares the labelled batch with a batch of the target's "
+                    "unlabelled images; group compares the groups of a class within the labelled batch, as a "
+                    "mean over the classes that have two.",
                 ),
                 "SPACE": rules.key(
                     "anchor",
                     rules.one_of(*SPACES),
-                    "Space of the comparison; anchor: cosines to the text anchors.",
+                    "Space of the comparison: cosines to the text anchors, image features, or class probabilities.",
                 ),
                 "ESTIMATOR": rules.key(
                     "biased",
                     rules.one_of(*ESTIMATORS),
-                    "biased is the V-statistic, unbiased the U-statistic.",
+                    "biased is the V-statistic, never negative; unbiased is the U-statistic, which needs two "
+                    "samples on each side.",
                 ),
                 "BANDWIDTH": rules.key(
                     "median",
                     rules.one_of(*BANDWIDTHS),
-                    "median takes the median distance in the pooled sample times MULTIPLIERS, fixed takes SIGMAS.",
+                    "Widths σ of the Gaussians exp(-d² / 2σ²) whose mean is the kernel: median takes the median "
+                    "distance of the pooled sample times MULTIPLIERS, fixed takes SIGMAS.",
                 ),
                 "MULTIPLIERS": rules.key(
                     list(MULTIPLIERS), widths, "Factors of the median, one kernel each."

@@ -1,7 +1,8 @@
-"""Importing this package registers every data set: each module is one, but for those named here and `groups`, which two of them share."""
+"""Data sets and what reads them. Importing this package registers every module of `datasets/sets/`."""
 
 import importlib
 import pkgutil
+import sys
 
 try:
     import dassl.program as program
@@ -10,23 +11,14 @@ except ModuleNotFoundError:  # upstream's Dassl
 if program:
     program.while_importing(__name__)
 
+from datasets import sets
 from datasets.options import rules
 
-NOT_DATA_SETS = (
-    "base",
-    "check",
-    "download",
-    "errors",
-    "files",
-    "locks",
-    "options",
-    "prepare",
-    "sources",
-)
-
-for _module in pkgutil.iter_modules(__path__):
-    if _module.name not in NOT_DATA_SETS:
-        importlib.import_module(f"{__name__}.{_module.name}")
+# `from datasets.imagenet import ImageNet`, as CoOp's users write it, stays possible.
+for _module in pkgutil.iter_modules(sets.__path__):
+    globals()[_module.name] = sys.modules[f"{__name__}.{_module.name}"] = importlib.import_module(
+        f"{sets.__name__}.{_module.name}"
+    )
 
 
 def extend_cfg(cfg) -> None:

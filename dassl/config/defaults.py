@@ -262,6 +262,12 @@ _TEST = {
         one_of(_listed("dassl.evaluation", "EVALUATOR_REGISTRY")),
         "What a test computes.",
     ),
+    "METRICS": key(
+        (),
+        _some_of("dassl.evaluation", "METRICS"),
+        "Further metrics that a test computes, each a file of `dassl/evaluation/metrics/`.",
+        as_before=((), []),
+    ),
     "PER_CLASS_RESULT": key(False, help="True prints the accuracy of every class."),
     "COMPUTE_CMAT": key(False, help="True saves the confusion matrix as OUTPUT_DIR/cmat.pt."),
     "NO_TEST": key(False, help="True trains without a test at the end."),

@@ -7,6 +7,7 @@ import json
 import os
 from ast import literal_eval
 from collections.abc import Sequence
+from typing import Any
 
 from yacs.config import CfgNode
 
@@ -59,7 +60,7 @@ class Config(CfgNode):
     def merge_from_list(self, cfg_list: list) -> None:
         found = list(cfg_list)
         for place, key in enumerate(cfg_list[:-1:2]):
-            old = self
+            old: Any = self
             for part in key.split("."):
                 old = old.get(part) if isinstance(old, dict) else None
             value = _with_floats(self._decode_cfg_value(cfg_list[2 * place + 1]), old)
@@ -96,7 +97,10 @@ def clean_cfg(cfg: CfgNode, trainer: str) -> None:
     from dassl.engine import TRAINER_REGISTRY  # it imports this module
 
     kind = TRAINER_REGISTRY.get(trainer) if trainer in TRAINER_REGISTRY else None
-    kept = (trainer.upper(), *(kind.config_nodes() if hasattr(kind, "config_nodes") else ()))
+    kept = (
+        trainer.upper(),
+        *(kind.config_nodes() if kind and hasattr(kind, "config_nodes") else ()),
+    )
     for key, value in list(cfg.TRAINER.items()):
         if isinstance(value, CfgNode) and key not in kept:
             del cfg.TRAINER[key]
@@ -110,7 +114,7 @@ def merge_from_list(cfg: CfgNode, pairs: list[str]) -> None:
         )
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
         *parents, leaf = key.split(".")
-        tree = {leaf: value}
+        tree: dict = {leaf: value}
         for parent in reversed(parents):
             tree = {parent: tree}
         merge_from_dict(cfg, tree)

@@ -19,7 +19,7 @@ def _nodes(cfg) -> Sequence[str] | None:
     trainer = (
         TRAINER_REGISTRY.get(cfg.TRAINER.NAME) if cfg.TRAINER.NAME in TRAINER_REGISTRY else None
     )
-    return trainer.config_nodes() if hasattr(trainer, "config_nodes") else None
+    return trainer.config_nodes() if trainer and hasattr(trainer, "config_nodes") else None
 
 
 def run_settings(cfg) -> dict:
@@ -105,7 +105,7 @@ def difference(found: dict, cfg, data: dict[str, str] | None = None) -> str:
     data: as for `run_hash`.
     """
     try:
-        different = differences(found.get("config"), cfg)
+        different = differences(found["config"], cfg)
     except (AttributeError, KeyError, TypeError):
         return "it holds no whole configuration"
     changed = identity.changes(found.get("data"), data_hashes(cfg) if data is None else data)

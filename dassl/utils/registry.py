@@ -1,6 +1,7 @@
 """Registries map names in a config to classes or functions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from dassl.names import check_availability
 
@@ -26,8 +27,8 @@ class Registry:
 
         return add
 
-    def get(self, name: str) -> Callable:
-        """The registered object. Raises UserError listing the known names."""
+    def get(self, name: str) -> Any:
+        """The registered class or function. Raises UserError listing the known names."""
         check_availability(name, self.registered_names(), self._name.lower())
         return self._objects[name]
 
@@ -37,5 +38,5 @@ class Registry:
     def __contains__(self, name: str) -> bool:
         return name in self._objects
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
         return iter(self._objects.items())

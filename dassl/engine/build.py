@@ -1,5 +1,6 @@
 import functools
 import json
+import logging
 import operator
 import os.path as osp
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from dassl import identity
 from dassl.config import as_before, cfg_to_dict, config_hash, counted
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import Registry
+
+log = logging.getLogger(__name__)
 
 TRAINER_REGISTRY = Registry("TRAINER")
 
@@ -117,5 +120,5 @@ def difference(found: dict, cfg, data: dict[str, str] | None = None) -> str:
 def build_trainer(cfg):
     """The trainer named TRAINER.NAME, built once. Raises UserError for an unknown name."""
     if cfg.VERBOSE:
-        print(f"Loading trainer: {cfg.TRAINER.NAME}")
+        log.info(f"Loading trainer: {cfg.TRAINER.NAME}")
     return TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg)

@@ -1,5 +1,6 @@
 """Checkpoints of a trainer's models: written after an epoch, loaded for a test, resumed to the bit."""
 
+import logging
 import math
 import os.path as osp
 import time
@@ -16,6 +17,8 @@ from dassl.identity import same_run
 from dassl.utils import UserError, save_checkpoint
 from dassl.utils.tools import get_rng_state, set_rng_state
 from dassl.utils.torchtools import load_checkpoint, load_state, newest_first, restore
+
+log = logging.getLogger(__name__)
 
 
 class Checkpoints(Models):
@@ -81,13 +84,13 @@ class Checkpoints(Models):
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load `directory`/<name>/model.pth.tar-<epoch>, or model-best.pth.tar without epoch. UserError if it does not fit."""
         if not directory:
-            print("Note that load_model() is skipped as no pretrained model is given")
+            log.warning("Note that load_model() is skipped as no pretrained model is given")
             return
         for name in self.get_model_names():
             path = osp.join(directory, name, files.checkpoint_name(epoch))
             checkpoint = load_checkpoint(path)
             load_state(self._models[name], checkpoint["state_dict"], path)
-            print(
+            log.info(
                 f"Load {path} to {name} (epoch={checkpoint['epoch']}, val_result={checkpoint.get('val_result')})"
             )
 
@@ -107,7 +110,7 @@ class Checkpoints(Models):
         names = self.get_model_names()
         file = self._newest_of_all(names, directory)
         if file is None:
-            print("No checkpoint found, train from scratch")
+            log.info("No checkpoint found, train from scratch")
             return 0
         for name in names:
             path = osp.join(directory, name, file)
@@ -124,7 +127,7 @@ class Checkpoints(Models):
             )
         if "rng" in checkpoint:
             self._restore_rest(checkpoint, path)
-        print(f"Resume from epoch {epoch} of '{directory}'")
+        log.info(f"Resume from epoch {epoch} of '{directory}'")
         return epoch
 
     @staticmethod

@@ -1,6 +1,7 @@
 """The training loop: hooks that trainers fill, checkpoints, and what a finished run leaves behind."""
 
 import hashlib
+import logging
 import math
 import os.path as osp
 import time
@@ -25,6 +26,8 @@ from dassl.utils import AverageMeter, MetricMeter, UserError, count_num_param, m
 from dassl.utils.logger import eta_text, progress_bar, track
 from dassl.utils.scalars import ScalarLog
 from dassl.utils.torchtools import copy_checkpoint, load_checkpoint, load_pretrained_weights
+
+log = logging.getLogger(__name__)
 
 
 class TrainerBase(Checkpoints):
@@ -131,7 +134,7 @@ class TrainerBase(Checkpoints):
                     name,
                     share(loader, "TRAIN_X" if same else name.replace("_loader", "").upper()),
                 )
-        print(
+        log.info(
             f"{distributed.world_size()} processes: each has its share of every batch, and the batch size is that of all together"
         )
 
@@ -182,7 +185,7 @@ class SimpleTrainer(TrainerBase):
         check_basics(cfg)
         self.check_cfg(cfg)
         if cfg.USE_CUDA and not torch.cuda.is_available():
-            print("No CUDA device found: running on the CPU")
+            log.warning("No CUDA device found: running on the CPU")
         self.device = distributed.own_device(cfg.USE_CUDA)
         self.start_epoch = self.epoch = 0
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
@@ -243,7 +246,7 @@ class SimpleTrainer(TrainerBase):
         if cfg.MODEL.INIT_WEIGHTS:
             load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
         self.model.to(self.device)
-        print(f"# params: {count_num_param(self.model):,}")
+        log.info(f"# params: {count_num_param(self.model):,}")
         self.optim = build_optimizer(self.model, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model("model", self.model, self.optim, self.sched)
@@ -282,20 +285,20 @@ class SimpleTrainer(TrainerBase):
         distributed.barrier()
 
     def after_train(self) -> None:
-        print("Finish training")
+        log.info("Finish training")
         self._training = False
         if not self.cfg.TEST.NO_TEST:
             self._deployed = "last_step"
             if self.cfg.TEST.FINAL_MODEL == "best_val" and self.val_loader is not None:
-                print("Deploy the model with the best val performance")
+                log.info("Deploy the model with the best val performance")
                 self.load_model(self.output_dir)
                 self._deployed = "best_val"
             else:
-                print("Deploy the last-epoch model")
+                log.info("Deploy the last-epoch model")
             self.test()
         else:
             record.write(self, {}, None)
-        print(f"Elapsed: {eta_text(self._seconds())}")
+        log.info(f"Elapsed: {eta_text(self._seconds())}")
 
     def after_epoch(self) -> None:
         last = self.epoch + 1 == self.max_epoch
@@ -333,7 +336,7 @@ class SimpleTrainer(TrainerBase):
             raise UserError(
                 f"data set {self.cfg.DATASET.NAME} has no images to test on: add some to its test part"
             )
-        print(f"Evaluate on the *{split}* set")
+        log.info(f"Evaluate on the *{split}* set")
         more = ("domain",) if getattr(self.evaluator, "wants_domain", False) else ()
         for batch in track(self._rounds(loader), split):
             program.check()
@@ -385,7 +388,7 @@ class SimpleTrainer(TrainerBase):
                     and done == count
                 ):
                     left = count - done + (self.max_epoch - self.epoch - 1) * count
-                    print(
+                    log.info(
                         f"epoch [{self.epoch + 1}/{self.max_epoch}] batch [{done}/{count}] "
                         f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) data {data_time.val:.3f} ({data_time.avg:.3f}) "
                         f"{losses} lr {self.get_current_lr():.4e} eta {eta_text(batch_time.avg * left)}"

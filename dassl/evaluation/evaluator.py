@@ -1,5 +1,6 @@
 """Classification accuracy, in the words that everyone's scripts look for."""
 
+import logging
 import os.path as osp
 from collections import Counter, OrderedDict
 
@@ -10,6 +11,8 @@ from sklearn.metrics import confusion_matrix, f1_score
 from dassl.distributed import is_main
 from dassl.evaluation.metrics import METRICS, Metric
 from dassl.utils import UserError
+
+log = logging.getLogger(__name__)
 
 
 def check_scores(scores: object) -> None:
@@ -78,7 +81,7 @@ class Classification(EvaluatorBase):
             else 0.0
         )
         results = OrderedDict(accuracy=accuracy, error_rate=100.0 - accuracy, macro_f1=f1)
-        print(
+        log.info(
             "=> result\n"
             f"* total: {self._total:,}\n"
             f"* correct: {self._correct:,}\n"
@@ -88,14 +91,14 @@ class Classification(EvaluatorBase):
         )
         for name, metric in self._metrics.items():
             results[name] = metric.value()
-            print(f"* {name}: {results[name]:.1f}")
+            log.info(f"* {name}: {results[name]:.1f}")
         if self.cfg.TEST.PER_CLASS_RESULT:
             results["perclass_accuracy"] = self._per_class(true, pred)
         if self.cfg.TEST.COMPUTE_CMAT and is_main():
             path = osp.join(self.cfg.OUTPUT_DIR, "cmat.pt")
             matrix = confusion_matrix(true, pred, labels=self._labels(), normalize="true")
             torch.save(torch.from_numpy(matrix), path)
-            print(f"Confusion matrix is saved to {path}")
+            log.info(f"Confusion matrix is saved to {path}")
         return results
 
     def _labels(self) -> range:
@@ -105,20 +108,22 @@ class Classification(EvaluatorBase):
 
     def _per_class(self, true: np.ndarray, pred: np.ndarray) -> float:
         """Mean accuracy over the classes that have images; the others are told, too."""
-        print("=> per-class result")
+        log.info("=> per-class result")
         accuracies = []
         for label in self._labels():
             hits = pred[true == label] == label
             name = (self._lab2cname or {}).get(label, "")
             if not len(hits):
-                print(f"* class: {label} ({name})\ttotal: 0\tcorrect: 0\tacc: none, without images")
+                log.info(
+                    f"* class: {label} ({name})\ttotal: 0\tcorrect: 0\tacc: none, without images"
+                )
                 continue
             accuracies.append(100.0 * float(hits.mean()))
-            print(
+            log.info(
                 f"* class: {label} ({name})\ttotal: {len(hits):,}\tcorrect: {hits.sum():,}\tacc: {accuracies[-1]:.1f}%"
             )
         mean = float(np.mean(accuracies)) if accuracies else 0.0
-        print(f"* average: {mean:.1f}%")
+        log.info(f"* average: {mean:.1f}%")
         return mean
 
 
@@ -195,7 +200,7 @@ class GroupClassification(Classification):
             "worst_group_accuracy": accuracy[worst],
             "gap": results["accuracy"] - accuracy[worst],
         }
-        print(
+        log.info(
             f"* worst group: {accuracy[worst]:.1f}% ({self.name(*worst)})\n* gap: {results['gap']:.1f}%"
         )
         if self._train_counts and all(group in accuracy for group in self._train_counts):
@@ -203,10 +208,10 @@ class GroupClassification(Classification):
             results["adjusted_accuracy"] = (
                 sum(accuracy[group] * count for group, count in self._train_counts.items()) / shares
             )
-            print(
+            log.info(
                 f"* adjusted accuracy: {results['adjusted_accuracy']:.1f}% (groups weighted by their shares of the training part)"
             )
-        print("=> per-group result")
+        log.info("=> per-group result")
         for group, value in accuracy.items():
             self.groups[self.name(*group)] = {
                 "label": group[0],
@@ -215,11 +220,13 @@ class GroupClassification(Classification):
                 "correct": correct[group],
                 "accuracy": value,
             }
-            print(
+            log.info(
                 f"* group: {self.name(*group)}\ttotal: {total[group]:,}\tcorrect: {correct[group]:,}\tacc: {value:.1f}%"
             )
         for group in sorted(self._train_counts.keys() - accuracy.keys()):
-            print(f"* group: {self.name(*group)}\ttotal: 0\tcorrect: 0\tacc: none, without images")
+            log.info(
+                f"* group: {self.name(*group)}\ttotal: 0\tcorrect: 0\tacc: none, without images"
+            )
         return results
 
     def details(self) -> dict:

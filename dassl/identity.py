@@ -1,7 +1,7 @@
 """What makes a run another run beyond its configuration: the lists of images that it read.
 
-The hash of a run is that of its settings and, where the data set names files that decide which images
-are in which part and class, "-" and a hash of their content. Nothing here imports torch.
+The hash of a run is that of its settings and, where the data set names files that decide which
+images are in which part and class, "-" and a hash of their content. Nothing here imports torch.
 """
 
 import functools
@@ -14,7 +14,7 @@ SEPARATOR = "-"
 
 
 def joined(settings: str, data: Mapping[str, str]) -> str:
-    """The hash of a run with this hash of its settings, on data of this content, {what: SHA-256}."""
+    """Join the hash of a run's settings with a hash of its data, {what: SHA-256}."""
     if not data:
         return settings
     text = json.dumps(data, sort_keys=True)
@@ -27,7 +27,10 @@ def of_settings(run: str) -> str:
 
 
 def same_run(stored: object, wanted: str) -> bool:
-    """Whether two hashes are of one run. A hash without data, as older versions wrote it, fits any data."""
+    """Whether two hashes are of one run.
+
+    A hash without data, as older versions wrote it, fits any data.
+    """
     if not isinstance(stored, str):
         return False
     settings, _, data = stored.partition(SEPARATOR)
@@ -36,7 +39,7 @@ def same_run(stored: object, wanted: str) -> bool:
 
 
 def changes(stored: object, data: Mapping[str, str]) -> list[str]:
-    """What of `data` has another content than `stored`; nothing where one of the two is not known."""
+    """Name the files of `data` whose content differs from `stored`; [] if one of both is unknown."""
     if not isinstance(stored, Mapping) or not stored or not data:
         return []
     return sorted(what for what in {**stored, **data} if stored.get(what) != data.get(what))

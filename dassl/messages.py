@@ -1,9 +1,9 @@
 """Where the messages of library code go: to sys.stdout, one per line, as `print` puts them.
 
 Modules of this project log through `logging.getLogger(__name__)`. The package `dassl` installs this
-handler when it is imported, so that notes and warnings are seen without any set-up, and are in log.txt
-once `setup_logger` has opened it. A program that wants them elsewhere changes the handlers of the
-loggers in LOGGERS. Quick to import.
+handler when it is imported, so that notes and warnings are seen without any set-up, and are in
+log.txt once `setup_logger` has opened it. A program that wants them elsewhere changes the handlers
+of the loggers in LOGGERS. Quick to import.
 """
 
 import logging
@@ -15,8 +15,8 @@ LOGGERS = ("dassl", "datasets", "tools", "trainers")
 class Stdout(logging.Handler):
     """Writes messages without time or level to what sys.stdout is at that moment.
 
-    Errors of the stream (nobody reads it, the disk of the log is full) reach the caller, as those of
-    `print` do.
+    Errors of the stream (nobody reads it, the disk of the log is full) reach the caller, as those
+    of `print` do.
     """
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -30,7 +30,7 @@ def escaped(text: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """Lines of a program, with every control character escaped but colours, tabs and ends of lines."""
+    """Escape all control characters in lines of a program but colours, tabs and ends of lines."""
     return _OBEYED.sub(lambda found: found[1] or escaped(found[0]), text)
 
 

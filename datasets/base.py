@@ -1,9 +1,11 @@
-"""The CoOp layout, read once for all data sets: a folder of images and a list of which image is in which part and class.
+"""The CoOp layout, read once for all data sets: a folder of images and a list of which image is in
+which part and class.
 
-A data set is a subclass of CoOpDataset in a file of its own, named as CoOp names its config (`datasets/sets/oxford_pets.py`):
-folder, split file, template, class-name corrections, where the files come from. `split_zhou_<Name>.json` is
-{"train": [[path, label, class name], ...], "val": ..., "test": ...} with paths relative to the image folder; here a row may
-have a fourth value, the domain. Without that file a data set's `partition` makes a split.
+A data set is a subclass of CoOpDataset in a file of its own, named as CoOp names its config
+(`datasets/sets/oxford_pets.py`): folder, split file, template, class-name corrections, where the
+files come from. `split_zhou_<Name>.json` is {"train": [[path, label, class name], ...], "val": ...,
+"test": ...} with paths relative to the image folder; here a row may have a fourth value, the
+domain. Without that file a data set's `partition` makes a split.
 """
 
 import hashlib
@@ -57,7 +59,10 @@ def data_root(cfg, remedy: str) -> str:
 
 
 def read_split(path: str) -> Split:
-    """The three parts of a split file, checked. Raises UserError naming the file and what is wrong with it."""
+    """The three parts of a split file, checked.
+
+    Raises UserError naming the file and what is wrong with it.
+    """
     split = read_json(path)
     if not isinstance(split, dict) or not all(isinstance(split.get(part), list) for part in PARTS):
         raise UserError(f"split file '{path}' lacks one of the lists train, val, test: restore it")
@@ -71,19 +76,24 @@ def read_split(path: str) -> Split:
                 and isinstance(row[2], str)
             ):
                 raise UserError(
-                    f"split file '{path}' has the row {row!r} in {part}: a row is [path, label, class name]"
+                    f"split file '{path}' has the row {row!r} in {part}: a row is [path, label, "
+                    "class name]"
                 )
     check_split(split, f"split file '{path}'")
     return split
 
 
 def check_split(split: Split, name: str) -> None:
-    """One name per label, labels from 0 without gap, every class in train, names that are text. Raises UserError."""
+    """One name per label, labels from 0 without gap, every class in train, names that are text.
+
+    Raises UserError.
+    """
     names: dict[int, str] = {}
     for row in (row for part in PARTS for row in split[part]):
         if names.setdefault(row[1], row[2]) != row[2]:
             raise UserError(
-                f"{name} gives label {row[1]} to both '{names[row[1]]}' and '{row[2]}': give every class its own label"
+                f"{name} gives label {row[1]} to both '{names[row[1]]}' and '{row[2]}': give every "
+                "class its own label"
             )
     if missing := sorted(set(range(len(names))) - names.keys()):
         raise UserError(
@@ -91,28 +101,34 @@ def check_split(split: Split, name: str) -> None:
         )
     if missing := sorted(names.keys() - {row[1] for row in split["train"]}):
         raise UserError(
-            f"{name} has no training image of label {missing[0]} ('{names[missing[0]]}'): classes are those of "
+            f"{name} has no training image of label {missing[0]} ('{names[missing[0]]}'): classes "
+            "are those of "
             "the list train, so add one or take the class out"
         )
     for text in names.values():
         if not text_for_clip(text):
             raise UserError(
-                f"{name} has the class name '{shown(text)}', which is no word: give the class a name"
+                f"{name} has the class name '{shown(text)}', which is no word: give the class a "
+                "name"
             )
         if not is_utf8(text):
             raise UserError(
-                f"{name} has the class name '{shown(text)}', which is not UTF-8 text: rename the class"
+                f"{name} has the class name '{shown(text)}', which is not UTF-8 text: rename the "
+                "class"
             )
 
 
 def warn_of_repeats(split: Split, identity: Mapping[str, tuple], name: str) -> None:
-    """Say which files are in two parts, or in two classes of one part, however their paths are written."""
+    """Say which files are in two parts, or in two classes of one part, however their paths are
+    written.
+    """
     for one, other in (("train", "test"), ("train", "val"), ("val", "test")):
         known = {identity[row[0]] for row in split[one]}
         twice = sorted({row[0] for row in split[other] if identity[row[0]] in known})
         if twice and split[one] != split[other]:  # val may serve as test
             log.warning(
-                f"Warning: {name} has {len(twice)} image(s) in both {one} and {other}, first {', '.join(map(shown, twice[:3]))}"
+                f"Warning: {name} has {len(twice)} image(s) in both {one} and {other}, first "
+                f"{', '.join(map(shown, twice[:3]))}"
             )
     for part in PARTS:
         first: dict[tuple, list] = {}
@@ -123,7 +139,8 @@ def warn_of_repeats(split: Split, identity: Mapping[str, tuple], name: str) -> N
                 for row in again[:3]
             ]
             log.warning(
-                f"Warning: {name} lists {len(again)} image(s) of {part} more than once, first {', '.join(others)}"
+                f"Warning: {name} lists {len(again)} image(s) of {part} more than once, first "
+                f"{', '.join(others)}"
             )
 
 
@@ -132,7 +149,8 @@ def warn_of_same_text(name: str, classnames: Sequence[str]) -> None:
     if same := same_for_clip(classnames):
         groups = ", ".join(" and ".join(f"'{shown(text)}'" for text in group) for group in same[:5])
         log.warning(
-            f"Warning: the names of {len(same)} group(s) of classes of {name} {SAME_TEXT}, which cannot tell them apart: {groups}"
+            f"Warning: the names of {len(same)} group(s) of classes of {name} {SAME_TEXT}, which "
+            f"cannot tell them apart: {groups}"
         )
 
 
@@ -144,7 +162,8 @@ def read_mat(path: str, key: str):
         return loadmat(path)[key]
     except Exception as error:  # scipy raises a dozen kinds
         raise UserError(
-            f"'{path}' cannot be read as a MATLAB file with '{key}' ({' '.join(str(error).split())}): prepare the data set again"
+            f"'{path}' cannot be read as a MATLAB file with '{key}' "
+            f"({' '.join(str(error).split())}): prepare the data set again"
         ) from None
 
 
@@ -156,7 +175,10 @@ def rows_of_folders(
     remedy: str = "the data set is not complete, prepare it again",
     left_out: Counter | None = None,
 ) -> Rows:
-    """Rows of all images in the folders of `image_dir`/`below` that `labels` numbers. Raises UserError for an empty one."""
+    """Rows of all images in the folders of `image_dir`/`below` that `labels` numbers.
+
+    Raises UserError for an empty one.
+    """
     rows = []
     for folder, label in labels.items():
         images = list_images(image_dir, osp.join(below, folder), left_out)
@@ -168,7 +190,8 @@ def rows_of_folders(
     return rows
 
 
-# Making a split where none is published. A generator of its own: the split is the same for every run and seed.
+# Making a split where none is published. A generator of its own: the split is the same for every
+# run and seed.
 
 
 def by_label(rows: Iterable[list]) -> dict[int, Rows]:
@@ -190,7 +213,8 @@ def split_by_class(rows: Rows, train: float = 0.5, val: float = 0.2) -> Split:
         first, second = round(len(own) * train), round(len(own) * val)
         if not 0 < first < first + second < len(own):
             raise UserError(
-                f"class '{own[0][2]}' has {len(own)} image(s), too few for a training, validation and test part: add some or take it out"
+                f"class '{own[0][2]}' has {len(own)} image(s), too few for a training, validation "
+                "and test part: add some or take it out"
             )
         own = shuffled(own)
         split["train"] += own[:first]
@@ -200,7 +224,8 @@ def split_by_class(rows: Rows, train: float = 0.5, val: float = 0.2) -> Split:
 
 
 def split_off_val(trainval: Rows, test: Rows, val: float = 0.2) -> Split:
-    """A data set's own training and test part; CoOp's 20% of each class's training images become the validation part.
+    """A data set's own training and test part; CoOp's 20% of each class's training images become
+    the validation part.
 
     A class with one training image has none there, which is said.
     """
@@ -208,7 +233,8 @@ def split_off_val(trainval: Rows, test: Rows, val: float = 0.2) -> Split:
     classes = by_label(trainval).values()
     if alone := [own[0][2] for own in classes if len(own) == 1]:
         log.warning(
-            f"{len(alone)} class(es) with one training image have none in the val part made here, first '{alone[0]}'"
+            f"{len(alone)} class(es) with one training image have none in the val part made here, "
+            f"first '{alone[0]}'"
         )
     for own in classes:
         count, own = min(max(1, round(len(own) * val)), len(own) - 1), shuffled(own)
@@ -218,7 +244,8 @@ def split_off_val(trainval: Rows, test: Rows, val: float = 0.2) -> Split:
 
 
 def subsample_classes(subset: str, *parts: Sequence[Datum]) -> list[list[Datum]]:
-    """The parts with only the base classes (the first ceil(n/2) labels) or the new ones, relabelled from 0.
+    """The parts with only the base classes (the first ceil(n/2) labels) or the new ones, relabelled
+    from 0.
 
     Raises UserError for an unknown subset (DATASET.SUBSAMPLE_CLASSES).
     """
@@ -265,7 +292,8 @@ def check_picks(path: str, picked: Sequence[Datum], train: Sequence[Datum]) -> N
 
 
 def labelled_like(source: Sequence[Datum], target: Sequence[Datum]) -> list[Datum]:
-    """The target's items with the source's labels: their own if both have the same classes in the same order, else by class name.
+    """The target's items with the source's labels: their own if both have the same classes in the
+    same order, else by class name.
 
     Raises UserError if a name that is needed belongs to several of the source's labels.
     """
@@ -275,7 +303,8 @@ def labelled_like(source: Sequence[Datum], target: Sequence[Datum]) -> list[Datu
     for name, count in Counter(names.values()).items():
         if count > 1 and name in others.values():
             raise UserError(
-                f"DATASET.TARGET_LABELLED: {count} classes are named '{name}', so the target's label cannot be told: use a target with the same "
+                f"DATASET.TARGET_LABELLED: {count} classes are named '{name}', so the target's "
+                "label cannot be told: use a target with the same "
                 "classes in the same order"
             )
     labels = {name: label for label, name in names.items()}
@@ -300,7 +329,9 @@ def without_target(cfg, name: str):
 
 
 def offers(given: Path, source: Source) -> bool:
-    """Whether a file or folder that the user has can stand for `source`; what it cannot is downloaded."""
+    """Whether a file or folder that the user has can stand for `source`; what it cannot is
+    downloaded.
+    """
     if given.is_file():
         return given.name == source.name
     return any(
@@ -315,16 +346,18 @@ def offers(given: Path, source: Source) -> bool:
 class CoOpDataset(DatasetBase):
     """A data set in the CoOp layout; subclasses set the class attributes.
 
-    folder: below DATASET.ROOT. image_folder: below `folder`. split_file: its name; split_md5: checksum of the published one.
-    templates: format strings with `{}` for the class name, the first one being the data set's own. corrections: {class name
-    in the files: as published}. classes, images: published numbers (train, val, test), 0 where not known or no part of its own.
-    sources, mirror: what it is made of, and an archive of all of it (`datasets.prepare`). manual: what only a person can fetch,
-    in three lines.
+    folder: below DATASET.ROOT. image_folder: below `folder`. split_file: its name; split_md5:
+    checksum of the published one. templates: format strings with `{}` for the class name, the first
+    one being the data set's own. corrections: {class name in the files: as published}. classes,
+    images: published numbers (train, val, test), 0 where not known or no part of its own. sources,
+    mirror: what it is made of, and an archive of all of it (`datasets.prepare`). manual: what only
+    a person can fetch, in three lines.
 
     lists: files that `partition` reads, below `folder`; none: it goes by the names of the images.
 
-    Options (config node DATASET): NUM_SHOTS, SUBSAMPLE_CLASSES, TEMPLATE (instead of the data set's own), INDICES (a folder
-    with published few-shot picks, `<INDICES>/<config name>/shot_<k>-seed_<s>.json`).
+    Options (config node DATASET): NUM_SHOTS, SUBSAMPLE_CLASSES, TEMPLATE (instead of the data set's
+    own), INDICES (a folder with published few-shot picks, `<INDICES>/<config
+    name>/shot_<k>-seed_<s>.json`).
     """
 
     folder = ""
@@ -356,12 +389,14 @@ class CoOpDataset(DatasetBase):
         for needed in (self.dataset_dir, self.image_dir):
             if not osp.isdir(needed):
                 raise UserError(
-                    f"folder '{needed}' of data set {type(self).__name__} does not exist: {self.how_to_get(cfg.DATASET.ROOT)}"
+                    f"folder '{needed}' of data set {type(self).__name__} does not exist: "
+                    f"{self.how_to_get(cfg.DATASET.ROOT)}"
                 )
         if template := cfg.DATASET.get("TEMPLATE", ""):
             if not template.count("{}") == template.count("{") == template.count("}") == 1:
                 raise UserError(
-                    f"DATASET.TEMPLATE is '{template}': write one {{}} where the class name goes, and no other braces"
+                    f"DATASET.TEMPLATE is '{template}': write one {{}} where the class name goes, "
+                    "and no other braces"
                 )
             self.templates = (template,)
         split = self.split(cfg)
@@ -392,13 +427,15 @@ class CoOpDataset(DatasetBase):
         shots = cfg.DATASET.NUM_SHOTS
         if shots < 1 and shots != ALL_SHOTS:
             raise UserError(
-                f"DATASET.NUM_SHOTS is {shots}: set it to 1 or more images per class, or to {ALL_SHOTS} for all"
+                f"DATASET.NUM_SHOTS is {shots}: set it to 1 or more images per class, or to "
+                f"{ALL_SHOTS} for all"
             )
         for key in ("SOURCE_DOMAINS", "TARGET_DOMAINS"):
             if cfg.DATASET[key] and not self.chooses_domains:
                 names = ", ".join(map(str, cfg.DATASET[key]))
                 raise UserError(
-                    f"DATASET.{key} is ({names}) but {type(self).__name__} has no domains to choose from: take the key out, or use "
+                    f"DATASET.{key} is ({names}) but {type(self).__name__} has no domains to "
+                    "choose from: take the key out, or use "
                     "DATASET.NAME CSV with a column domain"
                 )
 
@@ -452,7 +489,9 @@ class CoOpDataset(DatasetBase):
 
     @classmethod
     def prepare(cls, root: str, given: Path | None = None, progress: bool = True) -> dict[str, int]:
-        """Download (or take from `given`) and arrange what the data set is made of. Returns {data set: pictures}.
+        """Download (or take from `given`) and arrange what the data set is made of.
+
+        Returns {data set: pictures}.
 
         Raises UserError if a file can be had nowhere, or only a person can get it.
         """
@@ -466,7 +505,8 @@ class CoOpDataset(DatasetBase):
             not in (names := [source.name for source in (*cls.sources, cls.mirror) if source])
         ):
             raise UserError(
-                f"'{given}' is none of the files that {cls.__name__} is made of: rename it to one of {', '.join(names)}"
+                f"'{given}' is none of the files that {cls.__name__} is made of: rename it to one "
+                f"of {', '.join(names)}"
             )
         if cls.mirror and given is not None and given.name == cls.mirror.name:
             arrange(cls.mirror, folder, given, progress)
@@ -486,7 +526,8 @@ class CoOpDataset(DatasetBase):
             raise UserError(
                 *cls.manual
                 or [
-                    f"'{folder / cls.image_folder}' holds no images: delete '{folder}' and prepare {cls.__name__} again"
+                    f"'{folder / cls.image_folder}' holds no images: delete '{folder}' and prepare "
+                    f"{cls.__name__} again"
                 ]
             )
         return {cls.__name__: len(images)}
@@ -498,13 +539,17 @@ class CoOpDataset(DatasetBase):
 
     @classmethod
     def config_name(cls) -> str:
-        """The name of its file, which is CoOp's name of its config and of its folder of few-shot picks."""
+        """The name of its file, which is CoOp's name of its config and of its folder of few-shot
+        picks.
+        """
         return cls.__module__.rsplit(".", 1)[-1]
 
     # The split
 
     def split(self, cfg) -> Split:
-        """The published split if its file is there, else `partition`'s; checked, with corrected class names."""
+        """The published split if its file is there, else `partition`'s; checked, with corrected
+        class names.
+        """
         path = osp.join(self.dataset_dir, self.split_file)
         if self.split_file and osp.exists(path):
             name, split = f"split file '{path}'", read_split(path)
@@ -513,7 +558,8 @@ class CoOpDataset(DatasetBase):
             check_split(split, name)
             if self.split_file:
                 log.warning(
-                    f"'{path}' does not exist: the split is made here and is NOT the published one, so numbers cannot be compared with papers"
+                    f"'{path}' does not exist: the split is made here and is NOT the published "
+                    "one, so numbers cannot be compared with papers"
                 )
         warn_of_repeats(
             split,
@@ -536,10 +582,14 @@ class CoOpDataset(DatasetBase):
         return f"the split of '{self.dataset_dir}'"
 
     def partition(self) -> Split:
-        """A split without the published file. Raises UserError where only the published one makes sense."""
+        """A split without the published file.
+
+        Raises UserError where only the published one makes sense.
+        """
         path = osp.join(self.dataset_dir, self.split_file)
         raise UserError(
-            f"'{path}' of data set {type(self).__name__} does not exist: {self.how_to_get(self.root)}"
+            f"'{path}' of data set {type(self).__name__} does not exist: "
+            f"{self.how_to_get(self.root)}"
         )
 
     def class_folders(self, ignored: Sequence[str] = ()) -> Rows:
@@ -563,8 +613,9 @@ class CoOpDataset(DatasetBase):
     def _target(self, apart: list[Datum] | None, cfg, classes: Set[str]) -> list[Datum]:
         """Training images of the target domain, as many per class as of the source.
 
-        The target is another data set (DATASET.TARGET) or what the split keeps `apart` as "unlabelled". Raises UserError if it is
-        empty or its classes are not the source's (`classes`), unless DATASET.TARGET_CLASSES is subset and they are among them.
+        The target is another data set (DATASET.TARGET) or what the split keeps `apart` as
+        "unlabelled". Raises UserError if it is empty or its classes are not the source's
+        (`classes`), unless DATASET.TARGET_CLASSES is subset and they are among them.
         """
         name = cfg.DATASET.get("TARGET", "")
         if not name and apart is None:
@@ -578,7 +629,8 @@ class CoOpDataset(DatasetBase):
                 items = self._draw(items, cfg.DATASET.NUM_SHOTS)
         if not items:
             raise UserError(
-                f"target {name} has no training images: choose another DATASET.TARGET or TARGET_DOMAINS"
+                f"target {name} has no training images: choose another DATASET.TARGET or "
+                "TARGET_DOMAINS"
             )
         found, rule = {item.classname for item in items}, cfg.DATASET.get("TARGET_CLASSES", "same")
         if rule not in TARGET_CLASSES:
@@ -591,7 +643,8 @@ class CoOpDataset(DatasetBase):
         ):
             if lacking and not allowed:
                 raise UserError(
-                    f"{who} lacks {len(lacking)} class(es) of {here}: {', '.join(sorted(lacking)[:5])}: choose a target with the same "
+                    f"{who} lacks {len(lacking)} class(es) of {here}: "
+                    f"{', '.join(sorted(lacking)[:5])}: choose a target with the same "
                     "classes, or, if it has some of them only, set DATASET.TARGET_CLASSES subset"
                 )
         return items
@@ -611,8 +664,8 @@ class CoOpDataset(DatasetBase):
     ) -> tuple[list[Datum], list[Datum]]:
         """The published draw: `shots` training and at most 4 validation images per class.
 
-        Cached as JSON, paths relative to DATASET.ROOT, with a checksum of what was drawn from. The random state is the same
-        whether the cache was hit or not.
+        Cached as JSON, paths relative to DATASET.ROOT, with a checksum of what was drawn from. The
+        random state is the same whether the cache was hit or not.
         """
         shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
         if indices := cfg.DATASET.get("INDICES", ""):
@@ -638,12 +691,14 @@ class CoOpDataset(DatasetBase):
                         count < shots for count in Counter(item.label for item in picks[0]).values()
                     ):
                         log.warning(
-                            f"{short} class(es) have fewer than {shots} images: all that they have are used"
+                            f"{short} class(es) have fewer than {shots} images: all that they have "
+                            "are used"
                         )
                     return picks[0], picks[1] if self.few_shot_val else val
             except (UserError, AttributeError, KeyError, TypeError, IndexError):
                 log.warning(f"The few-shot cache '{cache}' is not readable: it is drawn again")
-        # By place in the lists, since rows of other classes may share a path. The paths are for people.
+        # By place in the lists, since rows of other classes may share a path. The paths are for
+        # people.
         places = {
             part: {id(item): place for place, item in enumerate(items)}
             for part, items in (("train", train), ("val", val))
@@ -680,13 +735,16 @@ class CoOpDataset(DatasetBase):
     def _picks(
         self, path: str, train: list[Datum], val: list[Datum]
     ) -> tuple[list[Datum], list[Datum]]:
-        """The images that a public index file names (cross_modal_adaptation's format: {part: {"data": [{"impath", ...}]}}).
+        """The images that a public index file names (cross_modal_adaptation's format: {part:
+        {"data": [{"impath", ...}]}}).
 
-        Paths count from the data set's folder, whatever stands before it. Raises UserError for one that is not in the split.
+        Paths count from the data set's folder, whatever stands before it. Raises UserError for one
+        that is not in the split.
         """
         if not osp.isfile(path):
             raise UserError(
-                f"DATASET.INDICES: '{path}' does not exist: correct the folder, or take the key out to draw the images here"
+                f"DATASET.INDICES: '{path}' does not exist: correct the folder, or take the key "
+                "out to draw the images here"
             )
         found, parts = read_json(path), []
         for part, items in (("train", train), ("val", val)):
@@ -702,30 +760,38 @@ class CoOpDataset(DatasetBase):
                 labels = [label if isinstance(label, int) else None for label in labels]
             except (KeyError, TypeError, AttributeError):
                 raise UserError(
-                    f"'{path}' is not an index file of few-shot picks ({part}: data: impath): correct DATASET.INDICES"
+                    f"'{path}' is not an index file of few-shot picks ({part}: data: impath): "
+                    "correct DATASET.INDICES"
                 ) from None
             if missing := [name for name in names if name not in known]:
                 raise UserError(
-                    f"'{path}' names {len(missing)} image(s) that are not in the {part} part of {type(self).__name__}, first "
-                    f"{', '.join(missing[:3])}: use the published split file, or take DATASET.INDICES out"
+                    f"'{path}' names {len(missing)} image(s) that are not in the {part} part of "
+                    f"{type(self).__name__}, first "
+                    f"{', '.join(missing[:3])}: use the published split file, or take "
+                    "DATASET.INDICES out"
                 )
             pairs = list(dict.fromkeys(zip(names, labels, strict=True)))
             if again := len(names) - len(pairs):
                 log.warning(
-                    f"'{path}' names {again} image(s) of the {part} part more than once: each is taken once"
+                    f"'{path}' names {again} image(s) of the {part} part more than once: each is "
+                    "taken once"
                 )
             parts.append([_with_label(path, name, known[name], label) for name, label in pairs])
         return parts[0], parts[1] if self.few_shot_val else val
 
 
 def _with_label(path: str, name: str, items: Sequence[Datum], label: object) -> Datum:
-    """Of the rows of one path the one that an index file means by its label. Raises UserError if none or several."""
+    """Of the rows of one path the one that an index file means by its label.
+
+    Raises UserError if none or several.
+    """
     found = {(item.label, item.domain, item.classname): item for item in items}
     if len(found) > 1:
         found = {row: item for row, item in found.items() if item.label == label}
     if len(found) != 1:
         raise UserError(
-            f"'{path}' names '{name}', which the split lists {len(items)} times, in different classes or "
+            f"'{path}' names '{name}', which the split lists {len(items)} times, in different "
+            "classes or "
             "domains: take all but one of these rows out of the split, or DATASET.INDICES out"
         )
     return next(iter(found.values()))

@@ -1,7 +1,9 @@
-"""Look at the data sets under a root: `python -m datasets.check [NAME ...] [--root DATA] [--images]`.
+"""Look at the data sets under a root: `python -m datasets.check [NAME ...] [--root DATA]
+[--images]`.
 
-Each is loaded as a run loads it and compared with its published numbers. --images also reads every image (always done for
-data sets that are named). The exit code is 1 if a data set that is there, or was named, has a problem.
+Each is loaded as a run loads it and compared with its published numbers. --images also reads every
+image (always done for data sets that are named). The exit code is 1 if a data set that is there, or
+was named, has a problem.
 """
 
 import argparse
@@ -23,7 +25,9 @@ from datasets.base import PARTS, SAME_TEXT, CoOpDataset, UserError
 from datasets.prepare import find, prepared_classes
 from tools import inputs
 
-MINIATURE = "miniature.json"  # written by tools/miniatures.py: the numbers and split checksum to expect instead of the published ones
+# Written by tools/miniatures.py: the numbers and split checksum to expect instead of the published
+# ones.
+MINIATURE = "miniature.json"
 
 
 @dataclass
@@ -42,7 +46,7 @@ class Report:
 def examine(
     cls: type[CoOpDataset], root: str, images: bool = False, progress: bool = True
 ) -> Report:
-    """Load a data set and compare it with what was published; with `images` read every one of them."""
+    """Load a data set and compare it with its published numbers; with `images` read every image."""
     folder = Path(root).expanduser() / cls.folder
     expected, md5 = dict(zip(PARTS, cls.images, strict=True)), cls.split_md5
     report = Report(cls.__name__, present=folder.is_dir(), expected=sum(expected.values()))
@@ -56,7 +60,8 @@ def examine(
             sum(expected.values())
         except (UserError, TypeError, ValueError, AttributeError) as error:
             report.problems.append(
-                f"'{folder / MINIATURE}' is not what tools.miniatures writes ({error}): make the miniature again"
+                f"'{folder / MINIATURE}' is not what tools.miniatures writes ({error}): make the "
+                "miniature again"
             )
             return report
         report.name, report.expected = f"{report.name} (miniature)", sum(expected.values())
@@ -68,7 +73,8 @@ def examine(
                 content = split_file.read_bytes()
             except OSError as error:
                 report.problems.append(
-                    f"'{split_file}' cannot be read ({error.strerror}): correct its rights, or look after the disk"
+                    f"'{split_file}' cannot be read ({error.strerror}): correct its rights, or "
+                    "look after the disk"
                 )
                 return report
             report.split = (
@@ -80,7 +86,8 @@ def examine(
             )
         if report.split == "other":
             report.problems.append(
-                f"{cls.split_file} is not the published file (md5 {md5}): if you want that one, move yours away and {cls.how_to_get(root)}"
+                f"{cls.split_file} is not the published file (md5 {md5}): if you want that one, "
+                f"move yours away and {cls.how_to_get(root)}"
             )
     cfg = get_cfg_default()
     datasets.extend_cfg(cfg)
@@ -109,7 +116,8 @@ def examine(
     ):
         if expected.get(part) and len(items or ()) != expected[part]:
             report.problems.append(
-                f"{part} has {len(items or ()):,} images instead of {expected[part]:,}: the data set is not complete, prepare it again"
+                f"{part} has {len(items or ()):,} images instead of {expected[part]:,}: the data "
+                "set is not complete, prepare it again"
             )
     if images:
         report.problems += unreadable(sorted(paths), cls.__name__, progress)
@@ -192,7 +200,8 @@ def run(args: argparse.Namespace) -> int:
     classes = [find(name) for name in args.names] or list(prepared_classes().values())
     if not osp.isdir(osp.expanduser(args.root)):
         sys.stdout.write(
-            f"'{args.root}' is no folder yet: the first `python -m datasets.prepare NAME --root {args.root}` makes it\n"
+            f"'{args.root}' is no folder yet: the first `python -m datasets.prepare NAME --root "
+            f"{args.root}` makes it\n"
         )
     reports = [examine(cls, args.root, args.images or bool(args.names)) for cls in classes]
     sys.stdout.write(table(reports) + "\n")

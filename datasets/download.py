@@ -1,7 +1,9 @@
-"""The files of a data set: fetched with resume, mirrors and checksums, unpacked safely, and put in place.
+"""The files of a data set: fetched with resume, mirrors and checksums, unpacked safely, and put in
+place.
 
-What stands in place is always whole: downloads grow in `.downloads/<name>.part*`, archives are unpacked in `.unpacking-<name>`,
-both in the data set's folder, and only what is complete is moved out of there.
+What stands in place is always whole: downloads grow in `.downloads/<name>.part*`, archives are
+unpacked in `.unpacking-<name>`, both in the data set's folder, and only what is complete is moved
+out of there.
 """
 
 import contextlib
@@ -53,11 +55,12 @@ class Source:
     """One file that a data set is made of: an archive or a plain file.
 
     urls: tried in order; "http(s)://...", "gdrive:<file id>", "hf:<owner>/<repo>/<path>" (a model
-    repository) or "hf:datasets/<owner>/<repo>/<path>". md5, size (bytes): of the file as downloaded,
-    if known. unpack: {path inside the archive: destination below the data set's folder}; None: a
-    plain file, kept as `name`. A path "" is the whole archive. An empty destination unpacks into the
-    data set's folder; a single top-level folder named like the data set or the archive is stripped.
-    inner: an archive inside the archive, which holds the paths of `unpack`.
+    repository) or "hf:datasets/<owner>/<repo>/<path>". md5, size (bytes): of the file as
+    downloaded, if known. unpack: {path inside the archive: destination below the data set's
+    folder}; None: a plain file, kept as `name`. A path "" is the whole archive. An empty
+    destination unpacks into the data set's folder; a single top-level folder named like the data
+    set or the archive is stripped. inner: an archive inside the archive, which holds the paths of
+    `unpack`.
     """
 
     name: str
@@ -79,7 +82,8 @@ class _Broken(Exception):
 def fetch(source: Source, folder: Path, progress: bool = True) -> Path:
     """Return the path of the verified file in `folder`/.downloads; a correct file there is kept.
 
-    Raises UserError with the reason for each address if none works, or if the disk refuses the file.
+    Raises UserError with the reason for each address if none works, or if the disk refuses the
+    file.
     """
     target = folder / ".downloads" / source.name
     part, reasons = target.with_name(f"{source.name}.part"), []
@@ -109,16 +113,17 @@ def fetch(source: Source, folder: Path, progress: bool = True) -> Path:
         else "has no address to download it from"
     )
     raise UserError(
-        f"'{source.name}' {what}: fetch it by hand and put it at '{target}' or give it with --from FILE"
+        f"'{source.name}' {what}: fetch it by hand and put it at '{target}' or give it with --from "
+        "FILE"
     )
 
 
 def arrange(source: Source, folder: Path, given: Path | None = None, progress: bool = True) -> bool:
     """Put in place what `folder` lacks of `source`; False, without a download, if it lacks nothing.
 
-    given: replaces the download. It is the file, a folder that holds the file, or a folder that holds
-    the unpacked content; it is checked, copied and kept. Raises UserError if the file cannot be
-    downloaded or is another one, if the archive is broken, unsafe or incomplete, and if the disk
+    given: replaces the download. It is the file, a folder that holds the file, or a folder that
+    holds the unpacked content; it is checked, copied and kept. Raises UserError if the file cannot
+    be downloaded or is another one, if the archive is broken, unsafe or incomplete, and if the disk
     refuses it.
     """
     with _disk(folder):
@@ -394,7 +399,10 @@ def _there(folder: Path, place: str, source: Source) -> bool:
 def _given(
     source: Source, given: Path, wanted: Mapping[str, str], progress: bool
 ) -> Path | dict[str, Path]:
-    """Return the user's archive, or {place: what to copy there}. Raises UserError if neither is in `given`."""
+    """Return the user's archive, or {place: what to copy there}.
+
+    Raises UserError if neither is in `given`.
+    """
     file = given / source.name if given.is_dir() else given
     if given.is_dir() and not file.is_file():
         for layout in (wanted.values(), wanted.keys()):
@@ -458,8 +466,8 @@ def _unpacked(
 class _Selection:
     """Which members of an archive are unpacked, and whether they are safe.
 
-    Symbolic links are refused wherever they point: what is moved into place must be whole by itself,
-    and nothing may be written through a link.
+    Symbolic links are refused wherever they point: what is moved into place must be whole by
+    itself, and nothing may be written through a link.
     """
 
     def __init__(self, archive: Path, wanted: Collection[str]):
@@ -500,7 +508,8 @@ class _Selection:
         if lacking := [path for path in self.wanted if path not in self.seen]:
             top = ", ".join(sorted(self.top)[:5]) or "nothing"
             raise UserError(
-                f"'{self.archive}' lacks '{lacking[0]}' (at its top: {top}): it is not the right archive"
+                f"'{self.archive}' lacks '{lacking[0]}' (at its top: {top}): it is not the right "
+                "archive"
             )
 
 

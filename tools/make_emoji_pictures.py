@@ -1,4 +1,5 @@
-"""Write `assets/emoji/*.zip`: the benchmark's emoji by another artist, as a further data set (needs npm; run once).
+"""Write `assets/emoji/*.zip`: the benchmark's emoji by another artist, as a further data set (needs
+npm; run once).
 
     python -m tools.make_emoji_pictures --packages DIR
 
@@ -24,7 +25,9 @@ SETS = {"emojione": "@iconify-json/emojione@1.2"}
 
 
 def names_of(packages: Path) -> dict[str, str]:
-    """{slug of a name, hyphens dropped: hexcode}: today's and Unicode's names, and those that Noto's and Twemoji's icons use."""
+    """{slug of a name, hyphens dropped: hexcode}: today's and Unicode's names, and those that
+    Noto's and Twemoji's icons use.
+    """
     table, names = concepts(fetch(EMOJIBASE, packages))
     plain = {key.replace("-FE0F", "").lower(): key for key in table}
     for package in ("@iconify-json/noto@1.2", "@iconify-json/twemoji@1.2"):
@@ -54,7 +57,8 @@ def main() -> None:
             if hexcode in wanted and hexcode not in found:
                 width, height = (icon.get(key, icons.get(key, 16)) for key in ("width", "height"))
                 svg = (
-                    '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+                    '<svg xmlns="http://www.w3.org/2000/svg" '
+                    'xmlns:xlink="http://www.w3.org/1999/xlink" '
                     f'viewBox="0 0 {width} {height}">{icon["body"]}</svg>'
                 )
                 found[hexcode] = render_svg(svg, PICTURE_SIZE)

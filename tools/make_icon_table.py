@@ -1,9 +1,11 @@
-"""Write `assets/icons.json.gz`, the drawings, classes and splits of the data set Icons (needs npm; run once).
+"""Write `assets/icons.json.gz`, the drawings, classes and splits of the data set Icons (needs npm;
+run once).
 
     python -m tools.make_icon_table --packages DIR
 
-Icons of artists that the tiny CLIP is not pretrained on, in the categories that their authors gave them. Many more
-pictures than there are emoji: enough for a standard error below one point on base and on new classes.
+Icons of artists that the tiny CLIP is not pretrained on, in the categories that their authors gave
+them. Many more pictures than there are emoji: enough for a standard error below one point on base
+and on new classes.
 """
 
 import argparse
@@ -24,33 +26,47 @@ SETS = {
     "iconoir": "MIT",
     "streamline-ultimate-color": "CC BY 4.0",
 }
-# Class -> categories of the sets' own metadata. Categories left out say what an icon is for (UI, Actions), not what it shows.
+# Class -> categories of the sets' own metadata. Categories left out say what an icon is for (UI,
+# Actions), not what it shows.
 CLASSES = {
     "animal": "icon-park Animals, iconoir Animals",
     "arrow": "icon-park Arrows, solar Arrows, solar Arrows Action, iconoir Navigation",
     "baby product": "icon-park Baby",
     "brand logo": "icon-park Brand, streamline-ultimate-color Logos",
     "building": "icon-park Build, iconoir Buildings, solar Building",
-    "camera or film": "solar Video, iconoir Photos and Videos, streamline-ultimate-color ImagesPhotography, streamline-ultimate-color VideoMoviesTv",
+    "camera or film": (
+        "solar Video, iconoir Photos and Videos, streamline-ultimate-color ImagesPhotography, "
+        "streamline-ultimate-color VideoMoviesTv"
+    ),
     "chart": "icon-park Charts, solar Business, iconoir Business",
-    "chat message": "icon-park Communicate, iconoir Communication, solar Messages, streamline-ultimate-color MessagesChatSmileys",
+    "chat message": (
+        "icon-park Communicate, iconoir Communication, solar Messages, streamline-ultimate-color "
+        "MessagesChatSmileys"
+    ),
     "clock or calendar": "icon-park Time, solar Time",
     "clothing": "icon-park Clothes, iconoir Clothing",
-    "computer or phone": "icon-park Hardware, iconoir Devices, solar Devices, streamline-ultimate-color ComputersDevicesElectronics, "
+    "computer or phone": "icon-park Hardware, iconoir Devices, solar Devices, "
+    "streamline-ultimate-color ComputersDevicesElectronics, "
     "streamline-ultimate-color PhonesMobileDevices",
     "cosmetics": "icon-park Makeups",
     "database": "icon-park Datas, iconoir Database",
     "face": "icon-park Emoji, iconoir Emojis, solar Faces",
-    "file or folder": "solar Files, solar Folders, iconoir Docs, streamline-ultimate-color FilesFolders",
-    "food or drink": "icon-park Foods, iconoir Food, solar Food, streamline-ultimate-color FoodDrinks",
+    "file or folder": "solar Files, solar Folders, iconoir Docs, "
+    "streamline-ultimate-color FilesFolders",
+    "food or drink": "icon-park Foods, iconoir Food, solar Food, "
+    "streamline-ultimate-color FoodDrinks",
     "game": "icon-park Game, iconoir Gaming",
     "geometric shape": "icon-park Graphics, iconoir Shapes",
     "hand gesture": "icon-park Hands, iconoir Gestures, solar Hands",
-    "health": "icon-park Health, iconoir Health, solar Medicine, streamline-ultimate-color HealthBeauty",
+    "health": "icon-park Health, iconoir Health, solar Medicine, "
+    "streamline-ultimate-color HealthBeauty",
     "household object": "icon-park Life, iconoir Home, solar Home",
     "lock or shield": "icon-park Safe, iconoir Security, solar Security",
     "map": "iconoir Maps, solar Map, streamline-ultimate-color MapsNavigation",
-    "money": "icon-park Money, iconoir Finance, solar Money, streamline-ultimate-color MoneyPaymentsFinance",
+    "money": (
+        "icon-park Money, iconoir Finance, solar Money, streamline-ultimate-color "
+        "MoneyPaymentsFinance"
+    ),
     "music": "icon-park Music, iconoir Music, iconoir Audio, streamline-ultimate-color MusicAudio",
     "office supplies": "icon-park Office, streamline-ultimate-color WorkOfficeCompanies",
     "person": "icon-park Peoples, iconoir Users, solar Users, streamline-ultimate-color Users",
@@ -61,14 +77,17 @@ CLASSES = {
     "sport": "icon-park Sports, iconoir Activities, solar Sports, streamline-ultimate-color Sports",
     "text formatting": "icon-park Edit, iconoir Editor, iconoir Typography, solar Text Formatting",
     "vehicle": "icon-park Travel, iconoir Transport, streamline-ultimate-color Transportation",
-    "weather": "icon-park Weather, iconoir Weather, solar Weather, streamline-ultimate-color Weather",
+    "weather": "icon-park Weather, iconoir Weather, solar Weather, "
+    "streamline-ultimate-color Weather",
 }
 TRAIN, VAL = 16, 4  # pictures per class; the rest is the test set
 NUMBERS = "one|two|three|four|five|six|seven|eight|nine|ten"
 
 
 def family(name: str) -> str:
-    """Variants of one drawing (numbered, filled, rounded) share a family, and a family stays on one side of the split."""
+    """Variants of one drawing (numbered, filled, rounded) share a family, and a family stays on one
+    side of the split.
+    """
     return re.sub(
         rf"(-({NUMBERS}|\d+|linear|solid|square|circle|rounded|minimalistic|alt))+(?=-|$)", "", name
     )
@@ -131,7 +150,8 @@ def main() -> None:
         gzip.compress(text.encode(), 9, mtime=0)
     )  # no date: the same bytes every time
     print(
-        f"{len(table)} icons in {len(members)} classes: {Counter(row['split'] for row in table.values())}, {TABLE.stat().st_size:,} bytes"
+        f"{len(table)} icons in {len(members)} classes: "
+        f"{Counter(row['split'] for row in table.values())}, {TABLE.stat().st_size:,} bytes"
     )
 
 

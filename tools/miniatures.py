@@ -1,9 +1,11 @@
-"""Write a data set in its true layout with small generated pictures, for tests and for trying a protocol without the data.
+"""Write a data set in its true layout with small generated pictures, for tests and for trying a
+protocol without the data.
 
     python -m tools.miniatures NAME|all --root DIR [--no-split]
 
-The numbers of classes, the files, folders and annotations are the real ones' (class names mostly are not); --no-split leaves out
-the split_zhou_*.json, so that the data set makes its own split. `datasets.check` knows from miniature.json what to expect.
+The numbers of classes, the files, folders and annotations are the real ones' (class names mostly
+are not); --no-split leaves out the split_zhou_*.json, so that the data set makes its own split.
+`datasets.check` knows from miniature.json what to expect.
 """
 
 import argparse
@@ -62,7 +64,9 @@ def class_names(number: int) -> list[str]:
 
 
 class Painter:
-    """Writes pictures: noise around a colour of the class, now and then grey or CMYK, as in the real sets."""
+    """Writes pictures: noise around a colour of the class, now and then grey or CMYK, as in the
+    real sets.
+    """
 
     def __init__(self, folder: Path):
         self.folder, self.count = folder, 0
@@ -125,7 +129,8 @@ def oxford_pets(cls, home):
         )  # cats are upper, dogs lower case
         for part, _, i in trainval(label):
             lines[part].append(
-                f"{Path(paint(f'{breed}_{i + 1}.jpg', label)).stem} {label + 1} {1 + label % 2} {label + 1}"
+                f"{Path(paint(f'{breed}_{i + 1}.jpg', label)).stem} {label + 1} {1 + label % 2} "
+                f"{label + 1}"
             )
     write_lists(home / "annotations", lines)
 
@@ -218,7 +223,9 @@ def fgvc_aircraft(cls, home):
 
 
 def imagenet(cls, home):
-    """ImageNet and its variants; those of 200 classes have a classnames.txt of all 1,000, as copied from ImageNet."""
+    """ImageNet and its variants; those of 200 classes have a classnames.txt of all 1,000, as copied
+    from ImageNet.
+    """
     wnids = [f"n{1440764 + 7 * i:08d}" for i in range(ImageNet.classes)]
     write_lists(
         home,
@@ -305,7 +312,10 @@ SPECIAL: dict[str, Callable] = {
 
 
 def make(cls: type[CoOpDataset], root: Path, split: bool = True) -> Path:
-    """Write a miniature of `cls` below `root` and return its folder. Raises UserError if there is something already, or none can be made."""
+    """Write a miniature of `cls` below `root` and return its folder.
+
+    Raises UserError if there is something already, or none can be made.
+    """
     home = Path(root) / cls.folder
     if not cls.classes:
         raise UserError(

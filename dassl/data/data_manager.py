@@ -23,7 +23,8 @@ _said: set[str] = set()  # kinds of PICTURE_NOTES, since the last DataManager wa
 
 
 def _seed_worker(_: int) -> None:
-    """Python's and numpy's generators of a worker follow torch's, which differs between workers and epochs.
+    """Python's and numpy's generators of a worker follow torch's, which differs between workers and
+    epochs.
 
     Ctrl-C is the main process's business, which ends its workers.
     """
@@ -45,7 +46,10 @@ def build_data_loader(
     dataset_wrapper: type | None = None,
     drop_last: bool | None = None,
 ) -> DataLoader:
-    """A loader over `data_source`. An incomplete last batch is kept unless `drop_last`, which is DATALOADER.TRAIN_X.DROP_LAST if not given.
+    """A loader over `data_source`.
+
+    An incomplete last batch is kept unless `drop_last`, which is DATALOADER.TRAIN_X.DROP_LAST if
+    not given.
 
     As published, a batch that all images together do not fill is kept anyway. Raises UserError if
     there is nothing to load.
@@ -65,7 +69,8 @@ def build_data_loader(
         n_ins=n_ins,
     )
     workers = cfg.DATALOADER.NUM_WORKERS
-    # Training workers start anew each epoch unless told otherwise: their seeds then follow from the main process's state, which a
+    # Training workers start anew each epoch unless told otherwise: their seeds then follow from the
+    # main process's state, which a
     # resumed run restores.
     # Evaluation draws from a generator of its own, so that how often it happened changes nothing.
     loader = Loader(
@@ -82,7 +87,8 @@ def build_data_loader(
     )
     if len(loader) == 0:
         raise UserError(
-            f"{len(data_source)} image(s) do not fill a batch of {batch_size}: reduce the batch size, or set "
+            f"{len(data_source)} image(s) do not fill a batch of {batch_size}: reduce the batch "
+            "size, or set "
             "DROP_LAST False (DATALOADER.TRAIN_X or TRAIN_U)"
         )
     return loader
@@ -106,7 +112,8 @@ class Loader(DataLoader):
 class DataManager:
     """Builds the data set named in the config and its loaders; prints a summary.
 
-    `custom_tfm_train` and `custom_tfm_test` replace the transforms, `dataset_wrapper` the class DatasetWrapper.
+    `custom_tfm_train` and `custom_tfm_test` replace the transforms, `dataset_wrapper` the class
+    DatasetWrapper.
     """
 
     def __init__(
@@ -189,8 +196,8 @@ class DatasetWrapper(Dataset):
     """Items are dicts: img (3, H, W), label, domain, impath, index, classname.
 
     With several transforms (a list) img, img2, ...; with K_TRANSFORMS > 1 each of them is, in
-    training, a list of that many tensors. With RETURN_IMG0 the untouched image too. Raises UserError
-    naming an image that cannot be read or is too small for its transform.
+    training, a list of that many tensors. With RETURN_IMG0 the untouched image too. Raises
+    UserError naming an image that cannot be read or is too small for its transform.
     """
 
     def __init__(

@@ -46,8 +46,8 @@ def run_hash(cfg, data: dict[str, str] | None = None) -> str:
 def data_files(cfg) -> dict[str, str]:
     """{what it is, in words: path} of all that decides which images are in which part and class.
 
-    Of a folder the names of its images count. A data set tells in its class method `content(cfg)`; {} for one
-    without, as those written for upstream Dassl are.
+    Of a folder the names of its images count. A data set tells in its class method `content(cfg)`;
+    {} for one without, as those written for upstream Dassl are.
     """
     if cfg.DATASET.NAME not in DATASET_REGISTRY:
         return {}
@@ -71,8 +71,8 @@ def _content(cfg, path: str) -> str | None:
 def stored_settings(config: dict) -> dict[str, tuple]:
     """`run_settings` of a stored configuration: {key: (what counts, what the configuration says)}.
 
-    config: "config" of a results.json. The two differ for a file that is there: its content counts. Raises
-    AttributeError, KeyError or TypeError for what is no whole configuration.
+    config: "config" of a results.json. The two differ for a file that is there: its content counts.
+    Raises AttributeError, KeyError or TypeError for what is no whole configuration.
     """
     return {
         key: (value, functools.reduce(operator.getitem, key.split("."), config))
@@ -81,11 +81,12 @@ def stored_settings(config: dict) -> dict[str, tuple]:
 
 
 def differences(stored: dict, cfg) -> list[tuple[str, object, object]]:
-    """(key, value stored, value in `cfg`) of everything a run depends on in which a stored configuration differs from `cfg`.
+    """(key, value stored, value in `cfg`) of everything a run depends on in which a stored
+    configuration differs from `cfg`.
 
-    stored: "config" of a results.json or checkpoint. Files are compared by content and shown by name. A key that one of the two lacks
-    has the value "absent" there, or the first of the key's `as_before`. Raises AttributeError,
-    KeyError or TypeError for what is no whole configuration.
+    stored: "config" of a results.json or checkpoint. Files are compared by content and shown by
+    name. A key that one of the two lacks has the value "absent" there, or the first of the key's
+    `as_before`. Raises AttributeError, KeyError or TypeError for what is no whole configuration.
     """
 
     def find(values: dict[str, tuple], key: str) -> tuple:
@@ -103,7 +104,8 @@ def in_words(found: list[tuple[str, object, object]]) -> str:
 
 
 def difference(found: dict, cfg, data: dict[str, str] | None = None) -> str:
-    """How the run that left `found`, a results.json or checkpoint, differs from a run of `cfg`, in words.
+    """How the run that left `found`, a results.json or checkpoint, differs from a run of `cfg`, in
+    words.
 
     data: as for `run_hash`.
     """

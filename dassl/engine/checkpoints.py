@@ -1,4 +1,4 @@
-"""Checkpoints of a trainer's models: written after an epoch, loaded for a test, resumed to the bit."""
+"""Checkpoints of a trainer's models: written after epochs, loaded for tests, resumed to the bit."""
 
 import logging
 import math
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Checkpoints(Models):
-    """Models whose state is saved, loaded and resumed, with all that an exact continuation needs."""
+    """Models that are saved, loaded and resumed, with all that an exact continuation needs."""
 
     cfg: CfgNode
     time_start: float  # when training began; missing before
@@ -40,11 +40,12 @@ class Checkpoints(Models):
         val_result: float | None = None,
         model_name: str = "",
     ) -> None:
-        """Write every registered model to `directory`/<name>/; `epoch` counts from 0, the file name from 1.
+        """Write every registered model to `directory`/<name>/; `epoch` counts from 0, the file name
+        from 1.
 
-        Beyond the published keys the file holds what an exact continuation needs: random states, best result, time. Of several
-        processes the first one writes, and the others wait until it has. Raises UserError, before anything is written, if a
-        parameter is not finite.
+        Beyond the published keys the file holds what an exact continuation needs: random states,
+        best result, time. Of several processes the first one writes, and the others wait until it
+        has. Raises UserError, before anything is written, if a parameter is not finite.
         """
         for name in self.get_model_names():
             for key, value in self._models[name].named_parameters():
@@ -75,14 +76,19 @@ class Checkpoints(Models):
         distributed.barrier()
 
     def extra_state(self) -> dict:
-        """What a trainer needs beyond models, optimisers and schedules to continue exactly: plain data and tensors."""
+        """What a trainer needs beyond models, optimisers and schedules to continue exactly: plain
+        data and tensors.
+        """
         return {}
 
     def load_extra_state(self, state: dict) -> None:
         """Undo of extra_state, when a run is resumed."""
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
-        """Load `directory`/<name>/model.pth.tar-<epoch>, or model-best.pth.tar without epoch. UserError if it does not fit."""
+        """Load `directory`/<name>/model.pth.tar-<epoch>, or model-best.pth.tar without epoch.
+
+        UserError if it does not fit.
+        """
         if not directory:
             log.warning("Note that load_model() is skipped as no pretrained model is given")
             return
@@ -91,7 +97,8 @@ class Checkpoints(Models):
             checkpoint = load_checkpoint(path)
             load_state(self._models[name], checkpoint["state_dict"], path)
             log.info(
-                f"Load {path} to {name} (epoch={checkpoint['epoch']}, val_result={checkpoint.get('val_result')})"
+                f"Load {path} to {name} (epoch={checkpoint['epoch']}, "
+                f"val_result={checkpoint.get('val_result')})"
             )
 
     def own_form(self, name: str, checkpoint: dict, path: str) -> dict:
@@ -104,8 +111,8 @@ class Checkpoints(Models):
     def resume_model_if_exist(self, directory: str) -> int:
         """Continue from the newest epoch that every model has a readable checkpoint of.
 
-        Returns the number of epochs done, 0 without checkpoints. Raises UserError if the checkpoint is
-        another run's or damaged.
+        Returns the number of epochs done, 0 without checkpoints. Raises UserError if the checkpoint
+        is another run's or damaged.
         """
         names = self.get_model_names()
         file = self._newest_of_all(names, directory)
@@ -147,7 +154,10 @@ class Checkpoints(Models):
         )
 
     def _restore_rest(self, checkpoint: dict, path: str) -> None:
-        """Take random states, best result, time and extra state from a checkpoint. Raises UserError if they do not fit."""
+        """Take random states, best result, time and extra state from a checkpoint.
+
+        Raises UserError if they do not fit.
+        """
         try:
             set_rng_state(checkpoint["rng"])
             self.best_result = float(checkpoint["best_result"])
@@ -162,7 +172,8 @@ class Checkpoints(Models):
             ValueError,
         ) as error:
             raise UserError(
-                f"checkpoint '{path}' does not fit: its random states or extra values are not those of a run "
+                f"checkpoint '{path}' does not fit: its random states or extra values are not "
+                "those of a run "
                 f"({error}); load it with --model-dir, or restore the file"
             ) from None
 

@@ -19,7 +19,8 @@ def check_scores(scores: object) -> None:
     """Raise UserError if a tensor of scores, as a rule (B, classes), is not finite."""
     if isinstance(scores, torch.Tensor) and not scores.isfinite().all():
         raise UserError(
-            "the model's scores are NaN or infinite for some images, so there is no result: use PREC "
+            "the model's scores are NaN or infinite for some images, so there is no result: use "
+            "PREC "
             "fp32, or a model that was trained with a lower OPTIM.LR"
         )
 
@@ -41,7 +42,9 @@ class EvaluatorBase:
 
 
 class Classification(EvaluatorBase):
-    """accuracy, error_rate and macro_f1 (over the classes present), in percent, and the metrics that TEST.METRICS names."""
+    """accuracy, error_rate and macro_f1 (over the classes present), in percent, and the metrics
+    that TEST.METRICS names.
+    """
 
     higher_is_better = ("accuracy", "macro_f1", "perclass_accuracy")
 
@@ -120,7 +123,8 @@ class Classification(EvaluatorBase):
                 continue
             accuracies.append(100.0 * float(hits.mean()))
             log.info(
-                f"* class: {label} ({name})\ttotal: {len(hits):,}\tcorrect: {hits.sum():,}\tacc: {accuracies[-1]:.1f}%"
+                f"* class: {label} ({name})\ttotal: {len(hits):,}\tcorrect: {hits.sum():,}\tacc: "
+                f"{accuracies[-1]:.1f}%"
             )
         mean = float(np.mean(accuracies)) if accuracies else 0.0
         log.info(f"* average: {mean:.1f}%")
@@ -128,12 +132,14 @@ class Classification(EvaluatorBase):
 
 
 class GroupClassification(Classification):
-    """Classification, and what group robustness asks for: a group is a pair of class and domain, the spurious attribute.
+    """Classification, and what group robustness asks for: a group is a pair of class and domain,
+    the spurious attribute.
 
-    Adds to the results worst_group_accuracy (the least over the groups), gap (accuracy minus that), and adjusted_accuracy,
-    the group accuracies weighted by the groups' shares of the whole training part, if the data set tells them
-    (`train_group_counts` {(label, domain): images}; Sagawa et al., ICLR 2020) and does not say that papers report the
-    plain average (`adjusted_average` False). `details` holds each group.
+    Adds to the results worst_group_accuracy (the least over the groups), gap (accuracy minus that),
+    and adjusted_accuracy, the group accuracies weighted by the groups' shares of the whole training
+    part, if the data set tells them (`train_group_counts` {(label, domain): images}; Sagawa et al.,
+    ICLR 2020) and does not say that papers report the plain average (`adjusted_average` False).
+    `details` holds each group.
     """
 
     wants_domain = True
@@ -163,10 +169,14 @@ class GroupClassification(Classification):
     def process(
         self, mo: torch.Tensor, gt: torch.Tensor, domain: torch.Tensor | None = None
     ) -> None:
-        """domain: (B,). Raises UserError without it: a trainer with a test loop of its own does not hand it on."""
+        """domain: (B,).
+
+        Raises UserError without it: a trainer with a test loop of its own does not hand it on.
+        """
         if domain is None:
             raise UserError(
-                f"TEST.EVALUATOR is {type(self).__name__}, but the test loop of {self.cfg.TRAINER.NAME} does not tell the images' "
+                f"TEST.EVALUATOR is {type(self).__name__}, but the test loop of "
+                f"{self.cfg.TRAINER.NAME} does not tell the images' "
                 "domains: set it to Classification"
             )
         super().process(mo, gt)
@@ -201,7 +211,8 @@ class GroupClassification(Classification):
             "gap": results["accuracy"] - accuracy[worst],
         }
         log.info(
-            f"* worst group: {accuracy[worst]:.1f}% ({self.name(*worst)})\n* gap: {results['gap']:.1f}%"
+            f"* worst group: {accuracy[worst]:.1f}% ({self.name(*worst)})\n* gap: "
+            f"{results['gap']:.1f}%"
         )
         if self._train_counts and all(group in accuracy for group in self._train_counts):
             shares = sum(self._train_counts.values())
@@ -209,7 +220,8 @@ class GroupClassification(Classification):
                 sum(accuracy[group] * count for group, count in self._train_counts.items()) / shares
             )
             log.info(
-                f"* adjusted accuracy: {results['adjusted_accuracy']:.1f}% (groups weighted by their shares of the training part)"
+                f"* adjusted accuracy: {results['adjusted_accuracy']:.1f}% (groups weighted by "
+                "their shares of the training part)"
             )
         log.info("=> per-group result")
         for group, value in accuracy.items():
@@ -221,7 +233,8 @@ class GroupClassification(Classification):
                 "accuracy": value,
             }
             log.info(
-                f"* group: {self.name(*group)}\ttotal: {total[group]:,}\tcorrect: {correct[group]:,}\tacc: {value:.1f}%"
+                f"* group: {self.name(*group)}\ttotal: {total[group]:,}\tcorrect: "
+                f"{correct[group]:,}\tacc: {value:.1f}%"
             )
         for group in sorted(self._train_counts.keys() - accuracy.keys()):
             log.info(

@@ -65,7 +65,9 @@ _REMEDIES = {
 
 
 def _refused(error: BaseException | None) -> int:
-    """The errno with which the system refused to read a file; 0 if `error` may be the file's own fault."""
+    """The errno with which the system refused to read a file; 0 if `error` may be the file's own
+    fault.
+    """
     while error is not None:
         if isinstance(error, MemoryError) or _NO_MEMORY.search(
             str(error)
@@ -79,7 +81,8 @@ def _refused(error: BaseException | None) -> int:
 
 
 def unreadable(what: str, error: BaseException) -> UserError | None:
-    """The sentence about a file that cannot be read for want of rights, memory or handles; None if it may be damaged.
+    """The sentence about a file that cannot be read for want of rights, memory or handles; None if
+    it may be damaged.
 
     A good file must not be called damaged. what: e.g. "checkpoint 'path'".
     """
@@ -89,10 +92,11 @@ def unreadable(what: str, error: BaseException) -> UserError | None:
 
 
 def atomic_write(path: str, write: Callable[[IO[bytes]], Any]) -> None:
-    """Call `write(file)` on a temporary neighbour of `path`, force it to disk, then rename it to `path`.
+    """Call `write(file)` on a temporary neighbour of `path`, force it to disk, then rename it to
+    `path`.
 
-    A crash at any moment leaves either the old file or the new one. Raises UserError if the system refuses
-    (disk full, not allowed); the old file is then intact.
+    A crash at any moment leaves either the old file or the new one. Raises UserError if the system
+    refuses (disk full, not allowed); the old file is then intact.
     """
     if files.is_special(path):
         raise UserError(
@@ -126,7 +130,10 @@ def atomic_write(path: str, write: Callable[[IO[bytes]], Any]) -> None:
 
 
 def read_json(fpath: str) -> Any:
-    """Parsed JSON, with or without byte order mark. Raises FileNotFoundError, or UserError naming a file that is not JSON or cannot be read."""
+    """Parsed JSON, with or without byte order mark.
+
+    Raises FileNotFoundError, or UserError naming a file that is not JSON or cannot be read.
+    """
     if files.is_special(fpath):
         raise UserError(f"'{fpath}' is a pipe or a device, not a file: move it away")
     try:
@@ -277,7 +284,9 @@ def set_random_seed(seed: int) -> None:
 
 
 def get_rng_state() -> dict:
-    """States of all generators as plain lists and tensors, so that `weights_only` loading accepts them."""
+    """States of all generators as plain lists and tensors, so that `weights_only` loading accepts
+    them.
+    """
     kind, keys, *rest = np.random.get_state()
     state = {
         "python": random.getstate(),

@@ -55,7 +55,8 @@ def save_checkpoint(
     remove_module_from_state_dict: bool = True,
     model_name: str = "",
 ) -> None:
-    """Write `state` (with keys state_dict and epoch) to `save_dir`, then name it in the text file `checkpoint`.
+    """Write `state` (with keys state_dict and epoch) to `save_dir`, then name it in the text file
+    `checkpoint`.
 
     Raises UserError if it cannot be written; the files there before are then intact.
     """
@@ -87,7 +88,10 @@ def copy_checkpoint(path: str, save_dir: str) -> None:
 
 
 def load_state(model: nn.Module, state_dict: dict, fpath: str) -> None:
-    """Strict load. Raises UserError naming the first key that is missing, unknown or of another shape."""
+    """Strict load.
+
+    Raises UserError naming the first key that is missing, unknown or of another shape.
+    """
     own = model.state_dict()
     state_dict = (
         _plain_names(state_dict)
@@ -98,7 +102,8 @@ def load_state(model: nn.Module, state_dict: dict, fpath: str) -> None:
         if key in own and own[key].shape != value.shape:
             raise UserError(
                 f"checkpoint '{fpath}' does not fit: '{key}' is {tuple(value.shape)} there and "
-                f"{tuple(own[key].shape)} in this model; use the config (classes, sizes) it was trained with"
+                f"{tuple(own[key].shape)} in this model; use the config (classes, sizes) it was "
+                "trained with"
             )
     for keys, which in (
         (own.keys() - state_dict.keys(), "lacks"),
@@ -113,19 +118,25 @@ def load_state(model: nn.Module, state_dict: dict, fpath: str) -> None:
 
 
 def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer=None, scheduler=None) -> int:
-    """Restore model, optimizer and scheduler from the checkpoint that `fdir`/checkpoint names -> epochs done."""
+    """Restore model, optimizer and scheduler from the checkpoint that `fdir`/checkpoint names ->
+    epochs done.
+    """
     path = osp.join(fdir, _named(osp.join(fdir, "checkpoint")))
     return restore(load_checkpoint(path), path, model, optimizer, scheduler)
 
 
 def restore(checkpoint: dict, path: str, model: nn.Module, optimizer=None, scheduler=None) -> int:
-    """Put a loaded checkpoint into its objects -> epochs done. Raises UserError if it does not fit."""
+    """Put a loaded checkpoint into its objects -> epochs done.
+
+    Raises UserError if it does not fit.
+    """
     lacking = next((key for key in ("state_dict", "epoch") if key not in checkpoint), "")
     if not lacking and (type(checkpoint["epoch"]) is not int or checkpoint["epoch"] < 0):
         lacking = "epoch"
     if lacking:
         raise UserError(
-            f"checkpoint '{path}' lacks '{lacking}', so no run can go on from it: load it with --model-dir, or move it away"
+            f"checkpoint '{path}' lacks '{lacking}', so no run can go on from it: load it with "
+            "--model-dir, or move it away"
         )
     load_state(model, checkpoint["state_dict"], path)
     for what, target in (("optimizer", optimizer), ("scheduler", scheduler)):
@@ -198,7 +209,10 @@ def _check_slots(optimizer: Optimizer) -> None:
 
 
 def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
-    """Load what fits by name and shape, and report the rest. Raises UserError as load_checkpoint does."""
+    """Load what fits by name and shape, and report the rest.
+
+    Raises UserError as load_checkpoint does.
+    """
     checkpoint = load_checkpoint(weight_path, "MODEL.INIT_WEIGHTS")
     state_dict = _plain_names(checkpoint.get("state_dict", checkpoint))
     own = model.state_dict()
@@ -209,7 +223,8 @@ def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
     }
     if not fits:
         log.warning(
-            f"Warning: nothing in '{weight_path}' fits the model by name and shape: it is left as it was"
+            f"Warning: nothing in '{weight_path}' fits the model by name and shape: it is left as "
+            "it was"
         )
         return
     model.load_state_dict({**own, **fits})
@@ -230,7 +245,8 @@ def count_num_param(model: nn.Module | None = None, params: Iterable | None = No
 
 
 def newest_first(directory: str) -> list[str]:
-    """Checkpoint files of a model's folder, the most recent first: the one named in `checkpoint`, then by epoch.
+    """Checkpoint files of a model's folder, the most recent first: the one named in `checkpoint`,
+    then by epoch.
 
     Raises UserError if the folder, or the file `checkpoint`, cannot be read.
     """
@@ -255,7 +271,10 @@ def newest_first(directory: str) -> list[str]:
 
 
 def _named(path: str) -> str:
-    """The checkpoint that the text file `checkpoint` names. Raises UserError if the file cannot be read."""
+    """The checkpoint that the text file `checkpoint` names.
+
+    Raises UserError if the file cannot be read.
+    """
     try:
         with open(
             path, encoding="utf-8", errors="replace"

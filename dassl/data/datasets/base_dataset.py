@@ -59,7 +59,8 @@ FIELDS = tuple(field.name for field in fields(Datum))
 class DatasetBase:
     """Lists of Datum. Classes are counted over train_x alone, as labels start at 0 without gaps.
 
-    A subclass takes cfg, fills the lists and calls `super().__init__(train_x=..., val=..., test=...)`.
+    A subclass takes cfg, fills the lists and calls `super().__init__(train_x=..., val=...,
+    test=...)`.
     """
 
     dataset_dir = ""
@@ -76,7 +77,8 @@ class DatasetBase:
         for name in {item.classname for part in (train_x, val, test) for item in part or ()}:
             if CONTROL.search(str(name)):  # would go to the terminal, into the log and into tables
                 raise UserError(
-                    f"the class name {name!r} has control characters: rename its folder, or correct the file that it is from"
+                    f"the class name {name!r} has control characters: rename its folder, or "
+                    "correct the file that it is from"
                 )
         self._num_classes = self.get_num_classes(train_x or [])
         self._lab2cname, self._classnames = self.get_lab2cname(train_x or [])
@@ -145,10 +147,11 @@ class DatasetBase:
     def generate_fewshot_dataset(
         self, *data_sources: Sequence[Datum], num_shots: int = -1, repeat: bool = False
     ):
-        """`num_shots` items per label of each source, drawn with Python's `random.sample` in the order labels first appear.
+        """`num_shots` items per label of each source, drawn with Python's `random.sample` in the
+        order labels first appear.
 
-        A label with fewer gives all it has (with `repeat`, drawn with replacement); that is said once. num_shots < 1
-        returns the sources. One source gives a list, several a list of lists.
+        A label with fewer gives all it has (with `repeat`, drawn with replacement); that is said
+        once. num_shots < 1 returns the sources. One source gives a list, several a list of lists.
         """
         if num_shots < 1:
             return data_sources[0] if len(data_sources) == 1 else data_sources
@@ -164,7 +167,8 @@ class DatasetBase:
                     chosen += random.choices(items, k=num_shots) if repeat else items
             if short:
                 log.info(
-                    f"{short} class(es) have fewer than {num_shots} images: all that they have are used"
+                    f"{short} class(es) have fewer than {num_shots} images: all that they have are "
+                    "used"
                 )
             results.append(chosen)
         return results[0] if len(results) == 1 else results

@@ -154,8 +154,7 @@ def _together() -> Iterator[None]:
             raise
         raise UserError(
             "another process of this run was ended (killed, or out of memory): run the same "
-            "command again to go on from the last "
-            "checkpoint"
+            "command again to go on from the last checkpoint"
         ) from None
 
 

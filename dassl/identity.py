@@ -39,7 +39,7 @@ def same_run(stored: object, wanted: str) -> bool:
 
 
 def changes(stored: object, data: Mapping[str, str]) -> list[str]:
-    """Name the files of `data` whose content differs from `stored`; [] if one of both is unknown."""
+    """Name the files of `data` whose content differs from `stored`; [] if one is unknown."""
     if not isinstance(stored, Mapping) or not stored or not data:
         return []
     return sorted(what for what in {**stored, **data} if stored.get(what) != data.get(what))

@@ -102,8 +102,7 @@ def check_split(split: Split, name: str) -> None:
     if missing := sorted(names.keys() - {row[1] for row in split["train"]}):
         raise UserError(
             f"{name} has no training image of label {missing[0]} ('{names[missing[0]]}'): classes "
-            "are those of "
-            "the list train, so add one or take the class out"
+            "are those of the list train, so add one or take the class out"
         )
     for text in names.values():
         if not text_for_clip(text):
@@ -304,8 +303,7 @@ def labelled_like(source: Sequence[Datum], target: Sequence[Datum]) -> list[Datu
         if count > 1 and name in others.values():
             raise UserError(
                 f"DATASET.TARGET_LABELLED: {count} classes are named '{name}', so the target's "
-                "label cannot be told: use a target with the same "
-                "classes in the same order"
+                "label cannot be told: use a target with the same classes in the same order"
             )
     labels = {name: label for label, name in names.items()}
     return [
@@ -435,8 +433,7 @@ class CoOpDataset(DatasetBase):
                 names = ", ".join(map(str, cfg.DATASET[key]))
                 raise UserError(
                     f"DATASET.{key} is ({names}) but {type(self).__name__} has no domains to "
-                    "choose from: take the key out, or use "
-                    "DATASET.NAME CSV with a column domain"
+                    "choose from: take the key out, or use DATASET.NAME CSV with a column domain"
                 )
 
     @classmethod
@@ -644,8 +641,8 @@ class CoOpDataset(DatasetBase):
             if lacking and not allowed:
                 raise UserError(
                     f"{who} lacks {len(lacking)} class(es) of {here}: "
-                    f"{', '.join(sorted(lacking)[:5])}: choose a target with the same "
-                    "classes, or, if it has some of them only, set DATASET.TARGET_CLASSES subset"
+                    f"{', '.join(sorted(lacking)[:5])}: choose a target with the same classes, or, "
+                    "if it has some of them only, set DATASET.TARGET_CLASSES subset"
                 )
         return items
 
@@ -679,50 +676,68 @@ class CoOpDataset(DatasetBase):
         ]
         checksum = hashlib.sha256(json.dumps(drawn_from).encode()).hexdigest()
         cache = osp.join(self.dataset_dir, self.few_shot_folder, f"shot_{shots}-seed_{seed}.json")
-        if seed >= 0 and osp.isfile(cache):
-            try:
-                found = read_json(cache)
-                if found.get("drawn_from_sha256") == checksum:
-                    picks = [
-                        [items[place] for place in found["places"][part]]
-                        for part, items in (("train", train), ("val", val))
-                    ]
-                    if short := sum(
-                        count < shots for count in Counter(item.label for item in picks[0]).values()
-                    ):
-                        log.warning(
-                            f"{short} class(es) have fewer than {shots} images: all that they have "
-                            "are used"
-                        )
-                    return picks[0], picks[1] if self.few_shot_val else val
-            except (UserError, AttributeError, KeyError, TypeError, IndexError):
-                log.warning(f"The few-shot cache '{cache}' is not readable: it is drawn again")
-        # By place in the lists, since rows of other classes may share a path. The paths are for
-        # people.
-        places = {
-            part: {id(item): place for place, item in enumerate(items)}
-            for part, items in (("train", train), ("val", val))
-        }
+        if seed >= 0 and (cached := self._cached_picks(cache, checksum, shots, train, val)):
+            return cached
         state = random.getstate()
-        train = self.generate_fewshot_dataset(train, num_shots=shots)
+        drawn = {"train": self.generate_fewshot_dataset(train, num_shots=shots), "val": []}
         if self.few_shot_val:
-            val = self.generate_fewshot_dataset(val, num_shots=min(shots, 4))
+            drawn["val"] = self.generate_fewshot_dataset(val, num_shots=min(shots, 4))
         random.setstate(state)
         if seed >= 0:
-            drawn = {"train": train, "val": val if self.few_shot_val else []}
-            picks = {
-                "drawn_from_sha256": checksum,
-                **{part: [self._relative(item) for item in items] for part, items in drawn.items()},
-                "places": {
-                    part: [places[part][id(item)] for item in items]
-                    for part, items in drawn.items()
-                },
-            }
-            try:
-                write_json(picks, cache)
-            except (UserError, OSError) as error:
-                log.warning(f"The few-shot draw is not cached ({error})")
-        return train, val
+            self._cache_picks(cache, checksum, {"train": train, "val": val}, drawn)
+        return drawn["train"], drawn["val"] if self.few_shot_val else val
+
+    def _cached_picks(
+        self, cache: str, checksum: str, shots: int, train: list[Datum], val: list[Datum]
+    ) -> tuple[list[Datum], list[Datum]] | None:
+        """Return the few-shot picks of a cache file; None if it is missing, damaged or outdated."""
+        if not osp.isfile(cache):
+            return None
+        try:
+            stored = read_json(cache)
+            if stored.get("drawn_from_sha256") != checksum:
+                return None
+            picks = [
+                [items[place] for place in stored["places"][part]]
+                for part, items in (("train", train), ("val", val))
+            ]
+        except (UserError, AttributeError, KeyError, TypeError, IndexError):
+            log.warning(f"The few-shot cache '{cache}' is not readable: it is drawn again")
+            return None
+        counts = Counter(item.label for item in picks[0]).values()
+        if short := sum(count < shots for count in counts):
+            log.warning(
+                f"{short} class(es) have fewer than {shots} images: all that they have are used"
+            )
+        return picks[0], picks[1] if self.few_shot_val else val
+
+    def _cache_picks(
+        self,
+        cache: str,
+        checksum: str,
+        parts: dict[str, list[Datum]],
+        drawn: dict[str, list[Datum]],
+    ) -> None:
+        """Write few-shot picks to a cache file; a folder that refuses it is noted.
+
+        A pick is stored by its place in the list, since rows of several classes may share a path.
+        The paths are for people.
+        """
+        places = {
+            part: {id(item): place for place, item in enumerate(items)}
+            for part, items in parts.items()
+        }
+        picks = {
+            "drawn_from_sha256": checksum,
+            **{part: [self._relative(item) for item in items] for part, items in drawn.items()},
+            "places": {
+                part: [places[part][id(item)] for item in items] for part, items in drawn.items()
+            },
+        }
+        try:
+            write_json(picks, cache)
+        except (UserError, OSError) as error:
+            log.warning(f"The few-shot draw is not cached ({error})")
 
     def _relative(self, item: Datum) -> str:
         path = (
@@ -766,9 +781,8 @@ class CoOpDataset(DatasetBase):
             if missing := [name for name in names if name not in known]:
                 raise UserError(
                     f"'{path}' names {len(missing)} image(s) that are not in the {part} part of "
-                    f"{type(self).__name__}, first "
-                    f"{', '.join(missing[:3])}: use the published split file, or take "
-                    "DATASET.INDICES out"
+                    f"{type(self).__name__}, first {', '.join(missing[:3])}: use the published "
+                    "split file, or take DATASET.INDICES out"
                 )
             pairs = list(dict.fromkeys(zip(names, labels, strict=True)))
             if again := len(names) - len(pairs):
@@ -791,7 +805,7 @@ def _with_label(path: str, name: str, items: Sequence[Datum], label: object) -> 
     if len(found) != 1:
         raise UserError(
             f"'{path}' names '{name}', which the split lists {len(items)} times, in different "
-            "classes or "
-            "domains: take all but one of these rows out of the split, or DATASET.INDICES out"
+            "classes or domains: take all but one of these rows out of the split, or "
+            "DATASET.INDICES out"
         )
     return next(iter(found.values()))

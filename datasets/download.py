@@ -492,8 +492,8 @@ class _Selection:
             why = f"makes more than {self.limit:,} bytes of {_size(self.archive):,}"
         if why:
             raise UserError(
-                f"'{self.archive}' is not unpacked because '{name}' in it {why}: "
-                "get it from another source"
+                f"'{self.archive}' is not unpacked because '{name}' in it {why}: get it from "
+                "another source"
             )
         name = posixpath.normpath(name)
         if name == "." or name.split("/")[0] == "__MACOSX":

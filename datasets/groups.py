@@ -50,9 +50,8 @@ class GroupDataset(CoOpDataset):
             ):
                 raise UserError(
                     f"{type(self).__name__} has the row {wrong!r} in {part}: a row is [path, "
-                    "label, class name, domain] with "
-                    f"a domain from 0 to {len(domains) - 1}, correct the split file or prepare the "
-                    "data set again"
+                    f"label, class name, domain] with a domain from 0 to {len(domains) - 1}, "
+                    "correct the split file or prepare the data set again"
                 )
         if not split["train"]:
             raise UserError(
@@ -71,8 +70,8 @@ class GroupDataset(CoOpDataset):
                 label, domain = lacking[0]
                 raise UserError(
                     f"{type(self).__name__} has no picture of group ({classes[label]}, "
-                    f"{self.domain_names[domain]}) in {part}: "
-                    f"add some or prepare '{self.dataset_dir}' again"
+                    f"{self.domain_names[domain]}) in {part}: add some or prepare "
+                    f"'{self.dataset_dir}' again"
                 )
         self.train_group_counts = Counter((row[2], row[3]) for row in split["train"])
         return split

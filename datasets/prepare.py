@@ -3,8 +3,8 @@
 Running it again changes nothing.
 
 NAME is that of a config or of a class (oxford_pets, OxfordPets). Files are downloaded, and checked
-where a checksum is known, or taken from `--from`: an archive, or a folder that holds archives or the
-unpacked data.
+where a checksum is known, or taken from `--from`: an archive, or a folder that holds archives or
+the unpacked data.
 """
 
 import argparse

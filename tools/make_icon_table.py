@@ -15,6 +15,7 @@ import json
 import re
 import sys
 from collections import Counter, defaultdict
+from pathlib import Path
 
 from datasets.sets.icons import TABLE
 from tools import inputs
@@ -46,8 +47,8 @@ CLASSES = {
     "clock or calendar": "icon-park Time, solar Time",
     "clothing": "icon-park Clothes, iconoir Clothing",
     "computer or phone": "icon-park Hardware, iconoir Devices, solar Devices, "
-    "streamline-ultimate-color ComputersDevicesElectronics, "
-    "streamline-ultimate-color PhonesMobileDevices",
+    "streamline-ultimate-color ComputersDevicesElectronics, streamline-ultimate-color "
+    "PhonesMobileDevices",
     "cosmetics": "icon-park Makeups",
     "database": "icon-park Datas, iconoir Database",
     "face": "icon-park Emoji, iconoir Emojis, solar Faces",
@@ -80,7 +81,7 @@ CLASSES = {
     "weather": "icon-park Weather, iconoir Weather, solar Weather, "
     "streamline-ultimate-color Weather",
 }
-TRAIN, VAL = 16, 4  # pictures per class; the rest is the test set
+SIZES = {"val": 4, "train": 16}  # pictures per class; the rest is the test set
 NUMBERS = "one|two|three|four|five|six|seven|eight|nine|ten"
 
 
@@ -93,14 +94,8 @@ def family(name: str) -> str:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--packages", type=inputs.path, required=True, help="folder of the npm packages"
-    )
-    packages = parser.parse_args().packages
+def collect(packages: Path) -> tuple[dict[str, dict[str, list[str]]], dict[str, dict]]:
+    """Return {class: {family: icons}} and {icon: its size and drawing} of all artists' packages."""
     class_of = {
         category: name
         for name, categories in CLASSES.items()
@@ -111,9 +106,8 @@ def main() -> None:
     for artist in SETS:
         folder = fetch(f"@iconify-json/{artist}@1.2", packages)
         icons = json.loads((folder / "icons.json").read_text())
-        for category, names in json.loads((folder / "metadata.json").read_text())[
-            "categories"
-        ].items():
+        categories = json.loads((folder / "metadata.json").read_text())["categories"]
+        for category, names in categories.items():
             label = class_of.get(f"{artist} {category}")
             for name in names if label else []:
                 if artist == "solar" and not name.endswith("-linear") or name.endswith("-solid"):
@@ -123,37 +117,56 @@ def main() -> None:
                     size = [icon.get(side, icons.get(side, 16)) for side in ("width", "height")]
                     bodies[key] = {"size": size, "body": icon["body"]}
                     members[label][family(name)].append(key)
-    table, taken = {}, {}
+    return members, bodies
+
+
+def split_of(label: str, families: dict[str, list[str]]) -> dict[str, list[str]]:
+    """{part: icons} of a class, by families in the order of hashes of their names."""
+    parts: dict[str, list[str]] = {"val": [], "train": [], "test": []}
+
+    def order(key: str) -> str:
+        return hashlib.sha256(f"{label}/{key}".encode()).hexdigest()
+
+    for key in sorted(families, key=order):
+        icons = families[key]
+        part = "test"
+        if len(icons) <= 2:
+            part = next((p for p, most in SIZES.items() if len(parts[p]) < most), "test")
+        parts[part] += icons
+    return parts
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--packages", type=inputs.path, required=True, help="folder of the npm packages"
+    )
+    members, bodies = collect(parser.parse_args().packages)
+    table: dict[str, dict] = {}
+    taken: dict[str, str] = {}
     for label in sorted(members):
         # A family that another class has too would be on both sides.
         families = {
-            key: found
-            for key, found in members[label].items()
+            key: icons
+            for key, icons in members[label].items()
             if taken.setdefault(key, label) == label
         }
-        counts = Counter()
-        for key in sorted(
-            families, key=lambda key: hashlib.sha256(f"{label}/{key}".encode()).hexdigest()
-        ):
-            wanted = {"val": VAL, "train": TRAIN}
-            split = next(
-                (s for s in wanted if counts[s] < wanted[s] and len(families[key]) <= 2), "test"
-            )
-            counts[split] += len(families[key])
-            table |= {
-                picture: {"class": label, "split": split, **bodies[picture]}
-                for picture in families[key]
-            }
-        print(f"{label}: {dict(counts)}")
+        parts = split_of(label, families)
+        for part, icons in parts.items():
+            table |= {icon: {"class": label, "split": part, **bodies[icon]} for icon in icons}
+        counts = {part: len(icons) for part, icons in parts.items() if icons}
+        sys.stdout.write(f"{label}: {counts}\n")
     text = json.dumps(dict(sorted(table.items())), separators=(",", ":"))
-    TABLE.write_bytes(
-        gzip.compress(text.encode(), 9, mtime=0)
-    )  # no date: the same bytes every time
-    print(
+    # Without a date, so that the bytes are the same every time.
+    TABLE.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+    sys.stdout.write(
         f"{len(table)} icons in {len(members)} classes: "
-        f"{Counter(row['split'] for row in table.values())}, {TABLE.stat().st_size:,} bytes"
+        f"{Counter(row['split'] for row in table.values())}, {TABLE.stat().st_size:,} bytes\n"
     )
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(inputs.main(lambda _: main() or 0, argparse.Namespace()))
+    sys.exit(inputs.main(lambda _: main(), argparse.Namespace()))

@@ -70,7 +70,7 @@ class Vocabulary:
         self.small[self.ids] = torch.arange(len(self.ids))
 
     def __call__(self, captions: list[str]) -> tuple[Tensor, Tensor]:
-        """Return tokens (N, L), cut to the longest caption, and the places (N,) of the text ends."""
+        """Return tokens (N, L), cut to the longest caption, and (N,) where each text ends."""
         tokens = clip.tokenize([caption[:LONGEST] for caption in captions], truncate=True)
         end = tokens.argmax(1)
         return self.small[tokens[:, : int(end.max()) + 1]], end
@@ -378,7 +378,7 @@ def losses(
 
 
 def load_start(model: CLIP, vocabulary: Vocabulary, path: Path) -> None:
-    """Continue from a file of `save`; tokens that it has not trained keep their random embedding."""
+    """Continue from a file of `save`; tokens not trained there keep their random embedding."""
     weights = {key: value.float() for key, value in load_checkpoint(path, "--init").items()}
     known = weights["token_embedding.weight"][vocabulary.ids]
     weights["token_embedding.weight"] = torch.where(
@@ -484,8 +484,8 @@ def main() -> int:
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     log.info(
         f"{len(bank.pictures)} pictures, {len(bank.emoji)} emoji, {len(bank.icons)} icons, "
-        f"{len(bank.classes)} subgroups, {len(bank.categories)} categories, "
-        f"{len(vocabulary.ids)} tokens, {parameters:.2f} M parameters"
+        f"{len(bank.classes)} subgroups, {len(bank.categories)} categories, {len(vocabulary.ids)} "
+        f"tokens, {parameters:.2f} M parameters"
     )
     train(model, vocabulary, bank, args)
     return 0

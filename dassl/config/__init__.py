@@ -143,8 +143,8 @@ def merge_from_dict(cfg: CfgNode, tree: dict, where: str = "") -> None:
             if isinstance(old, CfgNode) != isinstance(value, dict):
                 raise UserError(
                     f"config key '{name}'{where} is "
-                    f"{'a group of keys' if isinstance(old, CfgNode) else 'one value'}, "
-                    f"not {rules.shown(_plain(value))}"
+                    f"{'a group of keys' if isinstance(old, CfgNode) else 'one value'}, not "
+                    f"{rules.shown(_plain(value))}"
                 )
             if isinstance(old, CfgNode):
                 merge(old, value, name + ".")
@@ -208,7 +208,8 @@ def _in_decimals(value, name: str, where: str):
 
 
 def _coerce(value, old, name: str, where: str):
-    """Convert `value` to the type of `old`; text that is a Python literal is read as one, as by yacs.
+    """Convert `value` to the type of `old`; text that is a Python literal is read as one, as by
+    yacs.
 
     Raises UserError, naming the key, if that is impossible.
     """

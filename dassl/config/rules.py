@@ -229,7 +229,8 @@ class Several(Rule):
         return self.words() if callable(self.words) else self.words
 
 
-# What a key affects. Only the last two are part of a run's hash; only the last decides which models a
+# What a key affects. Only the last two are part of a run's hash; only the last decides which models
+# a
 # checkpoint can be loaded into.
 NOTHING, LOG, RESULT, MODEL = AFFECTS = ("nothing", "log", "result", "model")
 

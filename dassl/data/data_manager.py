@@ -46,19 +46,13 @@ def build_data_loader(
     dataset_wrapper: type | None = None,
     drop_last: bool | None = None,
 ) -> DataLoader:
-    """A loader over `data_source`.
+    """Return a loader over `data_source`.
 
-    An incomplete last batch is kept unless `drop_last`, which is DATALOADER.TRAIN_X.DROP_LAST if
-    not given.
-
-    As published, a batch that all images together do not fill is kept anyway. Raises UserError if
-    there is nothing to load.
+    drop_last: drop an incomplete last batch; None takes DATALOADER.TRAIN_X.DROP_LAST in training.
+    As published, the only batch is kept in any case. Raises UserError without anything to load.
     """
-    drop_last = (
-        (is_train and cfg.DATALOADER.TRAIN_X.get("DROP_LAST", False))
-        if drop_last is None
-        else drop_last
-    )
+    if drop_last is None:
+        drop_last = is_train and cfg.DATALOADER.TRAIN_X.get("DROP_LAST", False)
     drop_last = drop_last and len(data_source) >= batch_size
     sampler = build_sampler(
         sampler_type,
@@ -69,10 +63,10 @@ def build_data_loader(
         n_ins=n_ins,
     )
     workers = cfg.DATALOADER.NUM_WORKERS
-    # Training workers start anew each epoch unless told otherwise: their seeds then follow from the
-    # main process's state, which a
-    # resumed run restores.
-    # Evaluation draws from a generator of its own, so that how often it happened changes nothing.
+    persistent = cfg.DATALOADER.get("PERSISTENT_WORKERS", False)
+    # Training workers start anew each epoch by default: their seeds then follow from the main
+    # process's state, which a resumed run restores. Evaluation has a generator of its own, so that
+    # the number of evaluations changes nothing.
     loader = Loader(
         (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train),
         batch_size=batch_size,
@@ -80,16 +74,14 @@ def build_data_loader(
         num_workers=workers,
         drop_last=drop_last,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
-        persistent_workers=workers > 0
-        and (not is_train or cfg.DATALOADER.get("PERSISTENT_WORKERS", False)),
+        persistent_workers=workers > 0 and (not is_train or persistent),
         worker_init_fn=_seed_worker,
         generator=None if is_train else torch.Generator(),
     )
     if len(loader) == 0:
         raise UserError(
             f"{len(data_source)} image(s) do not fill a batch of {batch_size}: reduce the batch "
-            "size, or set "
-            "DROP_LAST False (DATALOADER.TRAIN_X or TRAIN_U)"
+            "size, or set DROP_LAST False (DATALOADER.TRAIN_X or TRAIN_U)"
         )
     return loader
 

@@ -110,8 +110,7 @@ class RandomClassSampler(_GroupSampler):
         if self.per_group != n_ins:
             raise UserError(
                 f"batch size {batch_size} with N_INS {n_ins} needs {batch_size // n_ins} classes, "
-                "the data set has "
-                f"{len(self.groups)}: reduce the batch size"
+                f"the data set has {len(self.groups)}: reduce the batch size"
             )
 
 

@@ -29,8 +29,8 @@ class Shares(Sampler):
         if (least := min(map(len, batches), default=0)) < world_size():
             raise UserError(
                 f"a batch of DATALOADER.{self.node} has {least} image(s) for {world_size()} "
-                "processes: change BATCH_SIZE, set "
-                "DATALOADER.TRAIN_X.DROP_LAST True, or start fewer processes"
+                "processes: change BATCH_SIZE, set DATALOADER.TRAIN_X.DROP_LAST True, or start "
+                "fewer processes"
             )
         for batch in batches:
             yield batch[rank() :: world_size()]

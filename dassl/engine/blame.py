@@ -30,8 +30,8 @@ def reason(trainer) -> str:
     )
     if learned and not stepped:
         return (
-            f", since '{learned}' is not finite before the first step: correct "
-            "MODEL.INIT_WEIGHTS, or the checkpoint that the run goes on from"
+            f", since '{learned}' is not finite before the first step: correct MODEL.INIT_WEIGHTS, "
+            "or the checkpoint that the run goes on from"
         )
     if not stepped:
         return (
@@ -67,8 +67,7 @@ def _frozen(trainer) -> str:
         if broken:
             return (
                 f", since the pretrained weights '{name}' hold numbers that are not finite "
-                f"('{broken}'): "
-                "give MODEL.BACKBONE.NAME a sound copy of that file"
+                f"('{broken}'): give MODEL.BACKBONE.NAME a sound copy of that file"
             )
     return ""
 

@@ -173,8 +173,7 @@ class Checkpoints(Models):
         ) as error:
             raise UserError(
                 f"checkpoint '{path}' does not fit: its random states or extra values are not "
-                "those of a run "
-                f"({error}); load it with --model-dir, or restore the file"
+                f"those of a run ({error}); load it with --model-dir, or restore the file"
             ) from None
 
     def _classnames(self) -> list[str]:

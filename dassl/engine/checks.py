@@ -20,8 +20,7 @@ def check_basics(cfg) -> None:
     if optim.LR_SCHEDULER == "multi_step" and min(optim.STEPSIZE) < 1:
         raise UserError(
             f"OPTIM.STEPSIZE is {optim.STEPSIZE}: with OPTIM.LR_SCHEDULER multi_step give the "
-            "epochs at which the rate falls, "
-            "such as (10, 20)"
+            "epochs at which the rate falls, such as (10, 20)"
         )
     if "gaussian_blur" in spec.TRANSFORMS and spec.GB_K // 2 >= min(spec.SIZE):
         raise UserError(

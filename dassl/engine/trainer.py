@@ -127,8 +127,8 @@ class TrainerBase(Checkpoints):
         if len(epochs := set(distributed.gather_objects(self.start_epoch))) > 1:
             raise UserError(
                 "the processes of this run found checkpoints of different epochs "
-                f"({', '.join(map(str, sorted(epochs)))}): put OUTPUT_DIR "
-                "where all of them see the same files"
+                f"({', '.join(map(str, sorted(epochs)))}): put OUTPUT_DIR where all of them see "
+                "the same files"
             )
         for model in self._models.values():
             if model is not None:
@@ -404,10 +404,9 @@ class SimpleTrainer(TrainerBase):
                 ):
                     left = count - done + (self.max_epoch - self.epoch - 1) * count
                     log.info(
-                        f"epoch [{self.epoch + 1}/{self.max_epoch}] batch [{done}/{count}] "
-                        f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) data "
-                        f"{data_time.val:.3f} ({data_time.avg:.3f}) "
-                        f"{losses} lr {self.get_current_lr():.4e} eta "
+                        f"epoch [{self.epoch + 1}/{self.max_epoch}] batch [{done}/{count}] time "
+                        f"{batch_time.val:.3f} ({batch_time.avg:.3f}) data {data_time.val:.3f} "
+                        f"({data_time.avg:.3f}) {losses} lr {self.get_current_lr():.4e} eta "
                         f"{eta_text(batch_time.avg * left)}"
                     )
                 step = self.epoch * count + self.batch_idx

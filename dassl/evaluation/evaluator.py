@@ -20,8 +20,7 @@ def check_scores(scores: object) -> None:
     if isinstance(scores, torch.Tensor) and not scores.isfinite().all():
         raise UserError(
             "the model's scores are NaN or infinite for some images, so there is no result: use "
-            "PREC "
-            "fp32, or a model that was trained with a lower OPTIM.LR"
+            "PREC fp32, or a model that was trained with a lower OPTIM.LR"
         )
 
 
@@ -176,8 +175,8 @@ class GroupClassification(Classification):
         if domain is None:
             raise UserError(
                 f"TEST.EVALUATOR is {type(self).__name__}, but the test loop of "
-                f"{self.cfg.TRAINER.NAME} does not tell the images' "
-                "domains: set it to Classification"
+                f"{self.cfg.TRAINER.NAME} does not tell the images' domains: set it to "
+                "Classification"
             )
         super().process(mo, gt)
         self._domains += domain.tolist()

@@ -35,8 +35,7 @@ class ScalarLog:
             except Exception as error:  # wandb raises a dozen kinds
                 raise UserError(
                     f"LOG.WANDB is True but wandb does not start ({' '.join(str(error).split())}): "
-                    "run `wandb login`, set "
-                    "WANDB_MODE=offline, or LOG.WANDB False"
+                    "run `wandb login`, set WANDB_MODE=offline, or LOG.WANDB False"
                 ) from None
         self._folder, self._hook = log_dir, threading.excepthook
         threading.excepthook = self._quiet

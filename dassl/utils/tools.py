@@ -162,11 +162,9 @@ def write_json(obj: Any, fpath: str) -> None:
 # What DatasetWrapper says about pictures, each once in a run; `{}` is the first such file.
 PICTURE_NOTES = {
     "transparency": "Note: '{}' has transparent pixels, whose hidden colours are used as they are "
-    "stored, as published (INPUT.TRANSPARENCY drop): set it to white to put such "
-    "pictures on white",
+    "stored, as published (INPUT.TRANSPARENCY drop): set it to white to put such pictures on white",
     "orientation": "Note: '{}' is a photo that viewers turn (EXIF orientation), but is used as it "
-    "is stored, as published (INPUT.UPRIGHT False): set it to True to turn such "
-    "pictures",
+    "is stored, as published (INPUT.UPRIGHT False): set it to True to turn such pictures",
     "depth": "Note: '{}' holds grey values that may be of other than 8 or 16 bits: "
     "docs/datasets.md says how they are scaled",
 }
@@ -220,11 +218,8 @@ def read_image(
     except Exception as error:  # PIL raises a dozen kinds, OSError and SyntaxError among them
         if refused := unreadable(f"image '{path}'", error):
             raise refused from None
-        reason = (
-            "not an image"
-            if isinstance(error, Image.UnidentifiedImageError)
-            else str(error).rstrip(".")
-        )
+        unknown = isinstance(error, Image.UnidentifiedImageError)
+        reason = "not an image" if unknown else str(error).rstrip(".")
         raise UserError(f"image '{path}' cannot be read ({reason}): {remedy}") from None
 
 

@@ -40,8 +40,8 @@ def load_checkpoint(fpath: str, where: str = "--model-dir, --load-epoch or RESUM
     named = isinstance(weights, dict) and all(isinstance(name, str) for name in weights)
     if not named or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise UserError(
-            f"'{fpath}' is not a checkpoint: it holds no tensors by name; "
-            "give a file that a training run wrote"
+            f"'{fpath}' is not a checkpoint: it holds no tensors by name; give a file that a "
+            "training run wrote"
         )
     if skipped:
         log.info(unread(fpath, skipped))

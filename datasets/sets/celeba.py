@@ -76,7 +76,7 @@ class CelebA(GroupDataset):
     def _table(
         self, name: str, wanted: Sequence[str]
     ) -> tuple[str, Iterator[tuple[int, list[str]]]]:
-        """Return a table's path and its rows: (line number, [image, values of `wanted` columns])."""
+        """Return a table's path and rows: (line number, [image, values of `wanted` columns])."""
         path = osp.join(self.dataset_dir, f"{name}.csv")
         if osp.isfile(path):
             cells = read_cells(path)

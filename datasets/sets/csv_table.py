@@ -120,8 +120,7 @@ class CSV(OwnDataset):
             if lost := sorted(classes.keys() - {row[1] for row in split["train"]}):
                 raise UserError(
                     f"DATASET.SOURCE_DOMAINS leaves class '{classes[lost[0]]}' of '{self.path}' "
-                    "without training images: name more domains, or take the class out of the "
-                    "table"
+                    "without training images: name more domains, or take the class out of the table"
                 )
         return split
 
@@ -211,8 +210,8 @@ class CSV(OwnDataset):
             if names.setdefault(key, name) != name:
                 raise UserError(
                     f"'{self.path}' line {line} gives label {shown(key)} to both "
-                    f"'{shown(names[key])}' and '{shown(name)}': give every class its own "
-                    "label, or take the column label out"
+                    f"'{shown(names[key])}' and '{shown(name)}': give every class its own label, "
+                    "or take the column label out"
                 )
             found.append((key, name))
         if numbered:

@@ -173,8 +173,8 @@ class ImageFolder(OwnDataset):
             if not holds[name].folders:
                 raise UserError(
                     f"'{osp.join(where, name)}' holds no class folders but "
-                    f"{len(holds[name].pictures)} picture(s): sort them into one folder per "
-                    "class, or move the folder away"
+                    f"{len(holds[name].pictures)} picture(s): sort them into one folder per class, "
+                    "or move the folder away"
                 )
             places[part] = self._unnested(part, name)
         if "train" not in places:
@@ -187,20 +187,29 @@ class ImageFolder(OwnDataset):
                 f"'{where}' has a folder {places['train']} but neither val nor test: add one, or "
                 "move the class folders up"
             )
-        classes = set(list_folder(osp.join(where, places["train"]), PLACE).folders)
-        for name in [name for name in tops if name not in named]:
-            if classes & set(holds[name].folders):
-                raise UserError(
-                    f"'{osp.join(where, name)}' holds class folders but is neither train, val "
-                    "nor test: rename it, or move it away"
-                )
-            self.left_out["folder(s) beside the parts"] += 1
+        self._check_beside(
+            places["train"], {name: holds[name] for name in tops if name not in named}
+        )
         if any(part != name for part, name in places.items()):
             log.warning(
                 f"'{where}' has its parts in "
                 f"{', '.join(f'{name} ({part})' for part, name in places.items())}"
             )
         return places
+
+    def _check_beside(self, train: str, others: Mapping) -> None:
+        """Count the folders beside the parts as left out.
+
+        Raises UserError if one has the classes.
+        """
+        classes = set(list_folder(osp.join(self.dataset_dir, train), PLACE).folders)
+        for name, content in others.items():
+            if classes & set(content.folders):
+                raise UserError(
+                    f"'{osp.join(self.dataset_dir, name)}' holds class folders but is neither "
+                    "train, val nor test: rename it, or move it away"
+                )
+            self.left_out["folder(s) beside the parts"] += 1
 
     def _unnested(self, part: str, below: str) -> str:
         """The folder with the class folders, which some archives have as train/train."""

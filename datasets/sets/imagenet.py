@@ -51,9 +51,8 @@ class ImageNetFolders(CoOpDataset):
         if inside.pictures and not inside.folders:
             raise UserError(
                 f"'{where}' holds {len(inside.pictures):,} pictures but no class folders: sort "
-                "them into a folder per "
-                "class, named by its wnid as in classnames.txt (torchvision.datasets.ImageNet does "
-                "it for the archives of ImageNet)"
+                "them into a folder per class, named by its wnid as in classnames.txt "
+                "(torchvision.datasets.ImageNet does it for the archives of ImageNet)"
             )
         if len(inside.folders) != self.classes:
             raise UserError(

@@ -30,7 +30,7 @@ class ImageNetV2(ImageNetTest):
         if len(names) != self.classes:
             raise UserError(
                 f"'{self.dataset_dir}/classnames.txt' names {len(names)} classes instead of "
-                f"{self.classes}, so that folder numbers cannot be told: "
-                "copy it from ImageNet's folder"
+                f"{self.classes}, so that folder numbers cannot be told: copy it from ImageNet's "
+                "folder"
             )
         return {str(label): names[wnid] for label, wnid in enumerate(sorted(names))}

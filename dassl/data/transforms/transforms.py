@@ -75,9 +75,9 @@ class RandomCrop(transforms.RandomCrop):
         except ValueError:
             width, height = image.size
             raise UserError(
-                f"its {width} x {height} pixels are fewer than random_crop takes, which "
-                "resizes nothing (as published): use random_resized_crop in "
-                "INPUT.TRANSFORMS, or raise INPUT.CROP_PADDING"
+                f"its {width} x {height} pixels are fewer than random_crop takes, which resizes "
+                "nothing (as published): use random_resized_crop in INPUT.TRANSFORMS, or raise "
+                "INPUT.CROP_PADDING"
             ) from None
 
 

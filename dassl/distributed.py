@@ -183,20 +183,20 @@ def from_main(make: Callable[[], T]) -> T:
     """
     if world_size() == 1:
         return make()
-    found = [make() if is_main() else None]
+    holder = [make() if is_main() else None]
     with _together():
-        dist.broadcast_object_list(found, src=0)
-    return found[0]
+        dist.broadcast_object_list(holder, src=0)
+    return holder[0]
 
 
 def gather_objects(value: Any) -> list:
     """The values of all processes, by rank: any objects that can be pickled, tensors on the CPU."""
     if world_size() == 1:
         return [value]
-    found = [None] * world_size()
+    values = [None] * world_size()
     with _together():
-        dist.all_gather_object(found, value)
-    return found
+        dist.all_gather_object(values, value)
+    return values
 
 
 def in_turn(tensors: list[Tensor] | None) -> list[list[Tensor]]:
@@ -205,8 +205,8 @@ def in_turn(tensors: list[Tensor] | None) -> list[list[Tensor]]:
     """
     if world_size() == 1:
         return [] if tensors is None else [tensors]
-    found = gather_objects(None if tensors is None else [tensor.cpu() for tensor in tensors])
-    return [tensors for tensors in found if tensors is not None]
+    gathered = gather_objects(None if tensors is None else [tensor.cpu() for tensor in tensors])
+    return [tensors for tensors in gathered if tensors is not None]
 
 
 class _Gather(torch.autograd.Function):
@@ -266,14 +266,14 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         for parameter in unique
     ]
-    there = gradients[0].new_tensor([parameter.grad is not None for parameter in unique])
-    flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), there])
+    has_gradient = gradients[0].new_tensor([parameter.grad is not None for parameter in unique])
+    flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), has_gradient])
     with _together():
         dist.all_reduce(flat)
-    *means, there = (flat / world_size()).split(
+    *means, has_gradient = (flat / world_size()).split(
         [*(gradient.numel() for gradient in gradients), len(unique)]
     )
-    for parameter, mean, known in zip(unique, means, there.tolist(), strict=True):
+    for parameter, mean, known in zip(unique, means, has_gradient.tolist(), strict=True):
         if known:
             parameter.grad = mean.view_as(parameter).to(parameter.dtype)
 

@@ -87,8 +87,8 @@ def _is(file: IO[bytes], path: str) -> bool:
 
 
 def _holder(file: IO[bytes]) -> str:
-    found = re.match(rb"process \d+ on [\w.-]+", file.read(200))
-    return found[0].decode() if found else "another process"
+    holder = re.match(rb"process \d+ on [\w.-]+", file.read(200))
+    return holder[0].decode() if holder else "another process"
 
 
 def is_locked(folder: str) -> bool:
@@ -141,11 +141,11 @@ def remove_abandoned(folder: str, name: str = "") -> None:
     suffix = r"(\.\w+)?" if name else r"\.tmp"
     ours = re.compile(rf"\.{re.escape(name) or '.+'}\.[0-9a-f]{{32}}{suffix}")
     with suppress(OSError):
-        found = [osp.join(folder, entry) for entry in os.listdir(folder) if ours.fullmatch(entry)]
-        for left in filter(is_file, found):
-            with suppress(OSError), open(left, "rb") as file:
+        paths = [osp.join(folder, entry) for entry in os.listdir(folder) if ours.fullmatch(entry)]
+        for path in filter(is_file, paths):
+            with suppress(OSError), open(path, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(left)
+                os.unlink(path)
 
 
 def is_file(path: str) -> bool:
@@ -196,14 +196,14 @@ def model_checksum(folder: str, epoch: int | None) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     paths = {name: osp.join(folder, name, checkpoint_name(epoch)) for name in names}
-    found = [
+    contents = [
         f"{name} {_content(path, os.stat(path).st_size, os.stat(path).st_mtime_ns)}"
         for name, path in paths.items()
         if is_file(path)
     ]
     return (
-        hashlib.sha256("\n".join(found).encode(errors="surrogateescape")).hexdigest()
-        if found
+        hashlib.sha256("\n".join(contents).encode(errors="surrogateescape")).hexdigest()
+        if contents
         else None
     )
 

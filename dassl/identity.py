@@ -50,8 +50,10 @@ def file_hash(path: str) -> str | None:
     if not os.path.isfile(path):
         return None
     try:
-        found = os.stat(path)
-        return _of_content(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        status = os.stat(path)
+        return _of_content(
+            path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        )
     except OSError:
         return None
 
@@ -59,16 +61,16 @@ def file_hash(path: str) -> str | None:
 @functools.lru_cache(4096)
 def _of_content(path: str, *state: int) -> str:
     """A sweep asks for the same files once for each of a thousand runs."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def folders_below(path: str) -> list[str]:
     """The folder and all below it but hidden ones, each once though links may go in circles."""
-    seen, found = set(), []
+    seen, folders = set(), []
     for top, below, _ in os.walk(path, followlinks=True):
         below[:] = [name for name in below if not name.startswith(".")]  # caches of runs
         real = os.path.realpath(top)
@@ -76,8 +78,8 @@ def folders_below(path: str) -> list[str]:
             below.clear()
             continue
         seen.add(real)
-        found.append(top)
-    return found
+        folders.append(top)
+    return folders
 
 
 def names_hash(path: str, names: Callable[[str], Iterable[str]]) -> str | None:

@@ -47,8 +47,10 @@ class _TextLoader(_Loader):
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        found = super().construct_mapping(node, deep)
-        return {key.text if isinstance(key, Scalar) else key: value for key, value in found.items()}
+        mapping = super().construct_mapping(node, deep)
+        return {
+            key.text if isinstance(key, Scalar) else key: value for key, value in mapping.items()
+        }
 
 
 def _with_text(loader: _TextLoader, node: yaml.ScalarNode) -> Scalar:

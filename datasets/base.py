@@ -195,10 +195,10 @@ def rows_of_folders(
 
 def by_label(rows: Iterable[list]) -> dict[int, Rows]:
     """Rows of each label, labels in the order in which they appear."""
-    found = defaultdict(list)
+    groups = defaultdict(list)
     for row in rows:
-        found[row[1]].append(row)
-    return found
+        groups[row[1]].append(row)
+    return groups
 
 
 def shuffled(rows: Rows) -> Rows:
@@ -208,17 +208,17 @@ def shuffled(rows: Rows) -> Rows:
 def split_by_class(rows: Rows, train: float = 0.5, val: float = 0.2) -> Split:
     """CoOp's 50% / 20% / 30% of each class. Raises UserError for a class that is too small."""
     split: Split = {part: [] for part in PARTS}
-    for own in by_label(rows).values():
-        first, second = round(len(own) * train), round(len(own) * val)
-        if not 0 < first < first + second < len(own):
+    for members in by_label(rows).values():
+        first, second = round(len(members) * train), round(len(members) * val)
+        if not 0 < first < first + second < len(members):
             raise UserError(
-                f"class '{own[0][2]}' has {len(own)} image(s), too few for a training, validation "
-                "and test part: add some or take it out"
+                f"class '{members[0][2]}' has {len(members)} image(s), too few for a training, "
+                "validation and test part: add some or take it out"
             )
-        own = shuffled(own)
-        split["train"] += own[:first]
-        split["val"] += own[first : first + second]
-        split["test"] += own[first + second :]
+        members = shuffled(members)
+        split["train"] += members[:first]
+        split["val"] += members[first : first + second]
+        split["test"] += members[first + second :]
     return split
 
 
@@ -230,15 +230,15 @@ def split_off_val(trainval: Rows, test: Rows, val: float = 0.2) -> Split:
     """
     split: Split = {"train": [], "val": [], "test": test}
     classes = by_label(trainval).values()
-    if alone := [own[0][2] for own in classes if len(own) == 1]:
+    if alone := [members[0][2] for members in classes if len(members) == 1]:
         log.warning(
             f"{len(alone)} class(es) with one training image have none in the val part made here, "
             f"first '{alone[0]}'"
         )
-    for own in classes:
-        count, own = min(max(1, round(len(own) * val)), len(own) - 1), shuffled(own)
-        split["val"] += own[:count]
-        split["train"] += own[count:]
+    for members in classes:
+        count, members = min(max(1, round(len(members) * val)), len(members) - 1), shuffled(members)
+        split["val"] += members[:count]
+        split["train"] += members[count:]
     return split
 
 
@@ -319,11 +319,17 @@ def labelled_like(source: Sequence[Datum], target: Sequence[Datum]) -> list[Datu
 
 def without_target(cfg, name: str):
     """The configuration of a run on the data set `name`, the target of this one."""
-    told = cfg.clone()
-    told.defrost()
-    told.DATASET.NAME, told.DATASET.TARGET, told.DATASET.INDICES = name, "", ""
-    told.DATASET.SOURCE_DOMAINS = told.DATASET.TARGET_DOMAINS = ()  # of the source
-    return told
+    cfg_of_target = cfg.clone()
+    cfg_of_target.defrost()
+    cfg_of_target.DATASET.NAME, cfg_of_target.DATASET.TARGET, cfg_of_target.DATASET.INDICES = (
+        name,
+        "",
+        "",
+    )
+    cfg_of_target.DATASET.SOURCE_DOMAINS = (
+        cfg_of_target.DATASET.TARGET_DOMAINS
+    ) = ()  # of the source
+    return cfg_of_target
 
 
 def offers(given: Path, source: Source) -> bool:
@@ -449,15 +455,15 @@ class CoOpDataset(DatasetBase):
         Of a folder the names of its images count (`image_names`).
         """
         home = osp.join(osp.abspath(osp.expanduser(cfg.DATASET.ROOT)), cls.home(cfg))
-        found = cls.sources_of_split(cfg, home)
+        files = cls.sources_of_split(cfg, home)
         if (indices := cfg.DATASET.get("INDICES", "")) and cfg.DATASET.NUM_SHOTS >= 1:
-            found["index file of DATASET.INDICES"] = cls.index_file(cfg, indices)
+            files["index file of DATASET.INDICES"] = cls.index_file(cfg, indices)
         name = cfg.DATASET.get("TARGET", "")
         target = DATASET_REGISTRY.get(name) if name and name in DATASET_REGISTRY else None
         if hasattr(target, "content"):
             theirs = target.content(without_target(cfg, name))
-            found |= {f"{what} of DATASET.TARGET": path for what, path in theirs.items()}
-        return found
+            files |= {f"{what} of DATASET.TARGET": path for what, path in theirs.items()}
+        return files
 
     @classmethod
     def home(cls, cfg) -> str:
@@ -468,12 +474,12 @@ class CoOpDataset(DatasetBase):
     def sources_of_split(cls, cfg, home: str) -> dict[str, str]:
         """The part of `content` that is in the data set's own folder `home`."""
         path = osp.join(home, cls.split_file)
-        found = {f"split file '{cls.split_file}'": path} if cls.split_file else {}
-        if found and osp.isfile(path):
-            return found
+        files = {f"split file '{cls.split_file}'": path} if cls.split_file else {}
+        if files and osp.isfile(path):
+            return files
         if cls.lists:
-            return found | {f"list '{name}'": osp.join(home, name) for name in cls.lists}
-        return found | {"names of the images": osp.join(home, cls.image_folder)}
+            return files | {f"list '{name}'": osp.join(home, name) for name in cls.lists}
+        return files | {"names of the images": osp.join(home, cls.image_folder)}
 
     @staticmethod
     def image_names(folder: str) -> list[str]:
@@ -509,11 +515,11 @@ class CoOpDataset(DatasetBase):
             arrange(cls.mirror, folder, given, progress)
         else:
             for source in cls.sources:
-                own = given if given and offers(given, source) else cls.neighbour(root, source)
+                offer = given if given and offers(given, source) else cls.neighbour(root, source)
                 try:
-                    arrange(source, folder, own, progress)
+                    arrange(source, folder, offer, progress)
                 except UserError as error:
-                    if own or cls.mirror is None:
+                    if offer or cls.mirror is None:
                         raise
                     log.warning(f"{error}\nTrying a copy of the whole data set instead")
                     arrange(cls.mirror, folder, None, progress)
@@ -629,14 +635,15 @@ class CoOpDataset(DatasetBase):
                 f"target {name} has no training images: choose another DATASET.TARGET or "
                 "TARGET_DOMAINS"
             )
-        found, rule = {item.classname for item in items}, cfg.DATASET.get("TARGET_CLASSES", "same")
+        target_classes = {item.classname for item in items}
+        rule = cfg.DATASET.get("TARGET_CLASSES", "same")
         if rule not in TARGET_CLASSES:
             raise UserError(
                 f"DATASET.TARGET_CLASSES is '{rule}': choose one of {', '.join(TARGET_CLASSES)}"
             )
         for lacking, who, here, allowed in (
-            (found - classes, cfg.DATASET.NAME, name, False),
-            (classes - found, name, cfg.DATASET.NAME, rule == "subset"),
+            (target_classes - classes, cfg.DATASET.NAME, name, False),
+            (classes - target_classes, name, cfg.DATASET.NAME, rule == "subset"),
         ):
             if lacking and not allowed:
                 raise UserError(
@@ -799,13 +806,13 @@ def _with_label(path: str, name: str, items: Sequence[Datum], label: object) -> 
 
     Raises UserError if none or several.
     """
-    found = {(item.label, item.domain, item.classname): item for item in items}
-    if len(found) > 1:
-        found = {row: item for row, item in found.items() if item.label == label}
-    if len(found) != 1:
+    by_row = {(item.label, item.domain, item.classname): item for item in items}
+    if len(by_row) > 1:
+        by_row = {row: item for row, item in by_row.items() if item.label == label}
+    if len(by_row) != 1:
         raise UserError(
             f"'{path}' names '{name}', which the split lists {len(items)} times, in different "
             "classes or domains: take all but one of these rows out of the split, or "
             "DATASET.INDICES out"
         )
-    return next(iter(found.values()))
+    return next(iter(by_row.values()))

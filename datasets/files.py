@@ -341,8 +341,8 @@ def _why_left_out(entry: os.DirEntry, kind: str, real: str) -> str:
 
 def say_left_out(where: str, left_out: Counter) -> str:
     """One line, "" if nothing was left out."""
-    found = ", ".join(f"{count} {what}" for what, count in sorted(left_out.items()))
-    return f"Left out of '{shown(where)}': {found}" if found else ""
+    counts = ", ".join(f"{count} {what}" for what, count in sorted(left_out.items()))
+    return f"Left out of '{shown(where)}': {counts}" if counts else ""
 
 
 def file_identities(folder: str, paths: Iterable[str], name: str, remedy: str) -> dict[str, tuple]:
@@ -352,7 +352,7 @@ def file_identities(folder: str, paths: Iterable[str], name: str, remedy: str) -
     number and the first three of those that are not in `folder`, and for what is no file or cannot
     be looked at.
     """
-    found: dict[str, tuple] = {}
+    identities: dict[str, tuple] = {}
     missing = []
     for path in dict.fromkeys(paths):
         try:
@@ -370,12 +370,12 @@ def file_identities(folder: str, paths: Iterable[str], name: str, remedy: str) -
                 f"{name} names '{shown(path)}' in '{folder}', which is no picture but a folder, "
                 f"a pipe or a device: {remedy}"
             )
-        found[path] = (status.st_dev, status.st_ino)
+        identities[path] = (status.st_dev, status.st_ino)
         if not status.st_ino:  # some network drives do not number files
-            found[path] = (osp.realpath(osp.join(folder, path)),)
+            identities[path] = (osp.realpath(osp.join(folder, path)),)
     if missing:
         raise UserError(
             f"{name} names {len(missing)} image(s) that are not in '{folder}', first "
             f"{', '.join(missing[:3])}: {remedy}"
         )
-    return found
+    return identities

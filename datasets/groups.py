@@ -60,12 +60,12 @@ class GroupDataset(CoOpDataset):
             )
         classes = {row[1]: row[2] for row in split["train"]}
         for part in (part for part in PARTS if split[part]):
-            there = {(row[1], row[3]) for row in split[part]}
+            groups = {(row[1], row[3]) for row in split[part]}
             if lacking := [
                 (label, domain)
                 for label in sorted(classes)
                 for domain in domains
-                if (label, domain) not in there
+                if (label, domain) not in groups
             ]:
                 label, domain = lacking[0]
                 raise UserError(

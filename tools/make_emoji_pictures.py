@@ -51,19 +51,19 @@ def main() -> None:
     BUNDLED.mkdir(parents=True, exist_ok=True)
     for style, package in SETS.items():
         icons = json.loads((fetch(package, packages) / "icons.json").read_text())
-        found = {}
+        drawings = {}
         for name, icon in icons["icons"].items():
             hexcode = names.get(re.sub(r"\W", "", name))
-            if hexcode in wanted and hexcode not in found:
+            if hexcode in wanted and hexcode not in drawings:
                 width, height = (icon.get(key, icons.get(key, 16)) for key in ("width", "height"))
                 svg = (
                     '<svg xmlns="http://www.w3.org/2000/svg" '
                     'xmlns:xlink="http://www.w3.org/1999/xlink" '
                     f'viewBox="0 0 {width} {height}">{icon["body"]}</svg>'
                 )
-                found[hexcode] = render_svg(svg, PICTURE_SIZE)
+                drawings[hexcode] = render_svg(svg, PICTURE_SIZE)
         with zipfile.ZipFile(BUNDLED / f"{style}.zip", "w", zipfile.ZIP_STORED) as archive:
-            for hexcode, picture in sorted(found.items()):
+            for hexcode, picture in sorted(drawings.items()):
                 buffer = io.BytesIO()
                 picture.quantize(
                     64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
@@ -71,7 +71,7 @@ def main() -> None:
                 archive.writestr(
                     zipfile.ZipInfo(f"{hexcode}.png"), buffer.getvalue()
                 )  # a fixed date: the same bytes every time
-        print(f"{style}: {len(found)} of {len(wanted)} emoji")
+        print(f"{style}: {len(drawings)} of {len(wanted)} emoji")
 
 
 if __name__ == "__main__":

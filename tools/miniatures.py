@@ -154,13 +154,13 @@ def oxford_flowers(cls, home):
 
 
 def stanford_cars(cls, home):
-    paint, found = Painter(home), {"trainval": [], "test": []}
+    paint, rows_of = Painter(home), {"trainval": [], "test": []}
     for label in range(cls.classes):
         for part, _, _ in trainval(label):
             folder = "cars_train" if part == "trainval" else "cars_test"
-            file = f"{len(found[part]) + 1:05d}.jpg"
+            file = f"{len(rows_of[part]) + 1:05d}.jpg"
             paint(f"{folder}/{file}", label)
-            found[part].append((file, label + 1))
+            rows_of[part].append((file, label + 1))
     (home / "devkit").mkdir()
     names = np.empty((1, cls.classes), dtype=object)
     names[0] = [
@@ -173,7 +173,11 @@ def stanford_cars(cls, home):
     ):
         savemat(
             path,
-            {"annotations": np.array([found[part]], dtype=[("fname", object), ("class", object)])},
+            {
+                "annotations": np.array(
+                    [rows_of[part]], dtype=[("fname", object), ("class", object)]
+                )
+            },
         )
 
 
@@ -253,14 +257,15 @@ COUNTS = {"train": (9, 2, 1, 6), "val": (3, 2, 1, 2), "test": (2, 2, 2, 2)}  # i
 
 def entries() -> list[tuple[int, int, int, int]]:
     """(number from 0, part's number, label, domain) of the images."""
-    found = [
+    groups = [
         (part, *group)
         for part, counts in enumerate(COUNTS.values())
         for group, count in zip(GROUPS, counts, strict=True)
         for _ in range(count)
     ]
     return [
-        (number, *entry) for number, entry in enumerate(random.Random(0).sample(found, len(found)))
+        (number, *entry)
+        for number, entry in enumerate(random.Random(0).sample(groups, len(groups)))
     ]
 
 
@@ -345,7 +350,7 @@ def make(cls: type[CoOpDataset], root: Path, split: bool = True) -> Path:
     for part, number in zip(PARTS, cls.images, strict=True):
         if not number:
             expected[part] = 0
-    told = {"images": expected}
+    numbers = {"images": expected}
     if cls.split_file and split:
         rows = {
             part: [
@@ -354,8 +359,8 @@ def make(cls: type[CoOpDataset], root: Path, split: bool = True) -> Path:
             for part in PARTS
         }
         write_json(rows, str(home / cls.split_file))
-        told["split_md5"] = hashlib.md5((home / cls.split_file).read_bytes()).hexdigest()
-    (home / MINIATURE).write_text(json.dumps({cls.__name__: told}))
+        numbers["split_md5"] = hashlib.md5((home / cls.split_file).read_bytes()).hexdigest()
+    (home / MINIATURE).write_text(json.dumps({cls.__name__: numbers}))
     return home
 
 

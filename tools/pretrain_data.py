@@ -89,9 +89,9 @@ def slug(name: str) -> str:
 def fetch(package: str, folder: Path) -> Path:
     """Return the folder of an unpacked npm package, which `npm pack` downloads if it is missing."""
     name = package.rsplit("@", 1)[0].lstrip("@").replace("/", "-")
-    found = sorted(path for path in folder.glob(f"{name}-[0-9]*") if path.is_dir())
-    if found:
-        return found[-1] / "package"
+    folders = sorted(path for path in folder.glob(f"{name}-[0-9]*") if path.is_dir())
+    if folders:
+        return folders[-1] / "package"
     archive = subprocess.run(
         ["npm", "pack", "--silent", package], cwd=folder, check=True, capture_output=True, text=True
     )
@@ -285,8 +285,8 @@ def main() -> None:
             for style, picture in enumerate(rendered):
                 pictures.append(picture)
                 index.append({"artist": artist, "concept": concept, "style": style})
-    for artist, found, style in ((FONT, font_pictures, 2), (RENDERED, rendered_pictures, 0)):
-        for concept, picture in found(packages, table):
+    for artist, render, style in ((FONT, font_pictures, 2), (RENDERED, rendered_pictures, 0)):
+        for concept, picture in render(packages, table):
             pictures.append(picture)
             index.append({"artist": artist, "concept": concept, "style": style})
     np.save(args.out / "pictures.npy", np.stack(pictures))

@@ -58,15 +58,15 @@ class Config(CfgNode):
         super().merge_from_other_cfg(_with_floats(cfg_other, self))
 
     def merge_from_list(self, cfg_list: list) -> None:
-        found = list(cfg_list)
+        converted = list(cfg_list)
         for place, key in enumerate(cfg_list[:-1:2]):
             old: Any = self
             for part in key.split("."):
                 old = old.get(part) if isinstance(old, dict) else None
             value = _with_floats(self._decode_cfg_value(cfg_list[2 * place + 1]), old)
             if isinstance(value, float):
-                found[2 * place + 1] = value
-        super().merge_from_list(found)
+                converted[2 * place + 1] = value
+        super().merge_from_list(converted)
 
 
 def _with_floats(value, old):

@@ -57,13 +57,13 @@ class _GroupSampler(Sampler):
         return _shuffled(sorted(self.groups))[: self.n_groups]
 
     def __iter__(self) -> Iterator[int]:
-        left = {key: [] for key in self.groups}
+        remaining = {key: [] for key in self.groups}
         for _ in range(self.batches):
             for key in self.choose():
-                while len(left[key]) < self.per_group:
-                    left[key] += _shuffled(self.groups[key])
-                yield from left[key][: self.per_group]
-                del left[key][: self.per_group]
+                while len(remaining[key]) < self.per_group:
+                    remaining[key] += _shuffled(self.groups[key])
+                yield from remaining[key][: self.per_group]
+                del remaining[key][: self.per_group]
 
     def __len__(self) -> int:
         return self.batches * self.n_groups * self.per_group

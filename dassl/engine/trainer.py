@@ -232,14 +232,14 @@ class SimpleTrainer(TrainerBase):
         Only DATASET.ROOT may differ between machines.
         """
         data = getattr(self.__dict__.get("dm"), "dataset", None)
-        own, root = {}, osp.abspath(osp.expanduser(self.cfg.DATASET.ROOT or "."))
+        digests, root = {}, osp.abspath(osp.expanduser(self.cfg.DATASET.ROOT or "."))
         for part in ("train_x", "train_u", "val", "test") if distributed.world_size() > 1 else ():
             items = [
                 (osp.relpath(item.impath, root), item.label, item.domain, item.classname)
                 for item in getattr(data, part, None) or ()
             ]
-            own[part] = hashlib.sha256(repr(items).encode(errors="surrogateescape")).hexdigest()
-        first, *others = distributed.gather_objects(own)
+            digests[part] = hashlib.sha256(repr(items).encode(errors="surrogateescape")).hexdigest()
+        first, *others = distributed.gather_objects(digests)
         for number, other in enumerate(others, 1):
             if different := [part for part in first if first[part] != other[part]]:
                 raise UserError(
@@ -354,11 +354,11 @@ class SimpleTrainer(TrainerBase):
         more = ("domain",) if getattr(self.evaluator, "wants_domain", False) else ()
         for batch in track(self._rounds(loader), split):
             program.check()
-            found = None
+            outputs = None
             if batch is not None:
                 image, label = self.parse_batch_test(batch)
-                found = [self.model_inference(image), label, *(batch[key] for key in more)]
-            for output, label, *others in distributed.in_turn(found):
+                outputs = [self.model_inference(image), label, *(batch[key] for key in more)]
+            for output, label, *others in distributed.in_turn(outputs):
                 check_scores(output)
                 self.evaluator.process(output, label, **dict(zip(more, others, strict=True)))
         results, select_by = self.evaluator.evaluate(), self.cfg.TEST.get("SELECT_BY", "")
@@ -402,12 +402,12 @@ class SimpleTrainer(TrainerBase):
                     or count < self.cfg.TRAIN.PRINT_FREQ
                     and done == count
                 ):
-                    left = count - done + (self.max_epoch - self.epoch - 1) * count
+                    steps_left = count - done + (self.max_epoch - self.epoch - 1) * count
                     log.info(
                         f"epoch [{self.epoch + 1}/{self.max_epoch}] batch [{done}/{count}] time "
                         f"{batch_time.val:.3f} ({batch_time.avg:.3f}) data {data_time.val:.3f} "
                         f"({data_time.avg:.3f}) {losses} lr {self.get_current_lr():.4e} eta "
-                        f"{eta_text(batch_time.avg * left)}"
+                        f"{eta_text(batch_time.avg * steps_left)}"
                     )
                 step = self.epoch * count + self.batch_idx
                 for name, meter in losses.meters.items():

@@ -160,14 +160,14 @@ def progress_bar(total: int, desc: str) -> tqdm:
 def track(loader: Iterable, desc: str) -> Iterator:
     """Iterate with progress: a bar on a terminal; otherwise a line every half minute."""
     total, start = len(loader), time.monotonic()
-    said = start
+    last_line = start
     with progress_bar(total, desc) as bar:
         for done, item in enumerate(loader, 1):
             yield item
             bar.update()
             now = time.monotonic()
-            if bar.disable and now - said > _SILENCE_S and done < total:
-                said = now
+            if bar.disable and now - last_line > _SILENCE_S and done < total:
+                last_line = now
                 logging.getLogger(__name__).info(
                     f"{desc} batch [{done}/{total}] eta "
                     f"{eta_text((now - start) / done * (total - done))}"

@@ -262,13 +262,13 @@ def _eight_bits(values: np.ndarray, notice: Callable[[str], Any]) -> Image.Image
     if not (whole and low >= 0 and 2**15 <= high < 2**16):  # of 16 bits without doubt
         notice("depth")
     if low < 0 or high > 65535:
-        found = np.rint((values.astype(np.float64) - low) * (255 / max(high - low, 1e-300)))
+        grey = np.rint((values.astype(np.float64) - low) * (255 / max(high - low, 1e-300)))
     elif whole:
-        found = values.astype(np.int64) >> next(bits - 8 for bits in (8, 12, 16) if high < 2**bits)
+        grey = values.astype(np.int64) >> next(bits - 8 for bits in (8, 12, 16) if high < 2**bits)
     else:
         white = next(white for white in (1, 255, 4095, 65535) if high <= white)
-        found = np.rint(values * (255 / white))
-    return Image.fromarray(found.astype(np.uint8))
+        grey = np.rint(values * (255 / white))
+    return Image.fromarray(grey.astype(np.uint8))
 
 
 def set_random_seed(seed: int) -> None:
@@ -307,13 +307,13 @@ def set_rng_state(state: dict) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of what can change a number."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
+    numbers = {"python": platform.python_version(), "platform": platform.platform()}
     for package in ("torch", "torchvision", "numpy", "pillow", "scikit-learn"):
         try:
-            found[package] = metadata.version(package)
+            numbers[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return numbers
 
 
 def collect_env_info() -> str:

@@ -30,13 +30,13 @@ def load_checkpoint(fpath: str, where: str = "--model-dir, --load-epoch or RESUM
     if not fpath or not osp.isfile(fpath):
         raise UserError(f"checkpoint '{fpath}' does not exist: check {where}")
     try:
-        found, skipped = read_file(fpath)
+        content, skipped = read_file(fpath)
     except (Unreadable, OSError, MemoryError) as error:
         raise unreadable(f"checkpoint '{fpath}'", error) or UserError(
             f"checkpoint '{fpath}' cannot be read: it is truncated or not a checkpoint; "
             "copy it again, or move it away"
         ) from None
-    weights = found.get("state_dict", found) if isinstance(found, dict) else None
+    weights = content.get("state_dict", content) if isinstance(content, dict) else None
     named = isinstance(weights, dict) and all(isinstance(name, str) for name in weights)
     if not named or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise UserError(
@@ -45,7 +45,7 @@ def load_checkpoint(fpath: str, where: str = "--model-dir, --load-epoch or RESUM
         )
     if skipped:
         log.info(unread(fpath, skipped))
-    return found
+    return content
 
 
 def save_checkpoint(
@@ -92,22 +92,22 @@ def load_state(model: nn.Module, state_dict: dict, fpath: str) -> None:
 
     Raises UserError naming the first key that is missing, unknown or of another shape.
     """
-    own = model.state_dict()
+    mine = model.state_dict()
     state_dict = (
         _plain_names(state_dict)
-        if not any(key.startswith("module.") for key in own)
+        if not any(key.startswith("module.") for key in mine)
         else state_dict
     )
     for key, value in state_dict.items():
-        if key in own and own[key].shape != value.shape:
+        if key in mine and mine[key].shape != value.shape:
             raise UserError(
                 f"checkpoint '{fpath}' does not fit: '{key}' is {tuple(value.shape)} there and "
-                f"{tuple(own[key].shape)} in this model; use the config (classes, sizes) it was "
+                f"{tuple(mine[key].shape)} in this model; use the config (classes, sizes) it was "
                 "trained with"
             )
     for keys, which in (
-        (own.keys() - state_dict.keys(), "lacks"),
-        (state_dict.keys() - own.keys(), "has an unknown key"),
+        (mine.keys() - state_dict.keys(), "lacks"),
+        (state_dict.keys() - mine.keys(), "has an unknown key"),
     ):
         if keys:
             raise UserError(
@@ -159,30 +159,30 @@ def restore(checkpoint: dict, path: str, model: nn.Module, optimizer=None, sched
     return checkpoint["epoch"]
 
 
-def fitting(state: Mapping, own: Mapping) -> dict:
-    """The values of a scheduler's `state` that `own`, its present state, has, too, and alike.
+def fitting(state: Mapping, present: Mapping) -> dict:
+    """Return the values of a stored scheduler `state` that its present state has, too.
 
     Raises ValueError for a value of another kind: text for a number, a list of another length.
     """
-    found = {}
-    for key, value in own.items():
+    taken = {}
+    for key, value in present.items():
         if key in state and not isinstance(state[key], Opaque):
             if not _alike(state[key], value):
                 raise ValueError(f"'{key}' is not such as {value!r}")
-            found[key] = type(value)(state[key]) if isinstance(value, dict) else state[key]
-    return found
+            taken[key] = type(value)(state[key]) if isinstance(value, dict) else state[key]
+    return taken
 
 
-def _alike(value: object, own: object) -> bool:
-    """Whether a value of a file can take the place of `own`."""
-    if isinstance(own, dict):
+def _alike(value: object, present: object) -> bool:
+    """Whether a value of a file can replace the present one."""
+    if isinstance(present, dict):
         return isinstance(value, dict) and all(
             isinstance(one, int) for pair in value.items() for one in pair
         )
-    if isinstance(own, (list, tuple)):
-        same = isinstance(value, (list, tuple)) and len(value) == len(own)
-        return same and all(map(_alike, value, own))
-    if isinstance(own, (int, float)) and not isinstance(own, bool):
+    if isinstance(present, (list, tuple)):
+        same = isinstance(value, (list, tuple)) and len(value) == len(present)
+        return same and all(map(_alike, value, present))
+    if isinstance(present, (int, float)) and not isinstance(present, bool):
         return isinstance(value, (int, float)) and math.isfinite(value)
     return value is None or isinstance(value, (bool, int, float, str))
 
@@ -215,11 +215,11 @@ def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
     """
     checkpoint = load_checkpoint(weight_path, "MODEL.INIT_WEIGHTS")
     state_dict = _plain_names(checkpoint.get("state_dict", checkpoint))
-    own = model.state_dict()
+    present = model.state_dict()
     fits = {
         key: value
         for key, value in state_dict.items()
-        if key in own and own[key].shape == value.shape
+        if key in present and present[key].shape == value.shape
     }
     if not fits:
         log.warning(
@@ -227,10 +227,10 @@ def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
             "it was"
         )
         return
-    model.load_state_dict({**own, **fits})
-    log.info(f"Loaded {len(fits)} of the model's {len(own)} tensors from '{weight_path}'")
-    if left := [key for key in state_dict if key not in fits]:
-        log.info(f"Not used, since name or shape differ: {', '.join(left)}")
+    model.load_state_dict({**present, **fits})
+    log.info(f"Loaded {len(fits)} of the model's {len(present)} tensors from '{weight_path}'")
+    if unused := [key for key in state_dict if key not in fits]:
+        log.info(f"Not used, since name or shape differ: {', '.join(unused)}")
 
 
 def count_num_param(model: nn.Module | None = None, params: Iterable | None = None) -> int:

@@ -117,16 +117,16 @@ class CelebA(GroupDataset):
         for source, kaggle in forms:
             if source.unpack is None and (folder / kaggle.name).is_file():
                 continue
-            own = next(
+            chosen = next(
                 (form for form in (source, kaggle) if given is not None and offers(given, form)),
                 None,
             )
             try:
-                arrange(own or source, folder, given if own else None, progress)
+                arrange(chosen or source, folder, given if chosen else None, progress)
             except UserError as error:
                 raise (
                     error
-                    if own
+                    if chosen
                     else UserError(
                         f"{error}, or a folder with Kaggle's jessicali9530/celeba-dataset"
                     )
@@ -140,15 +140,15 @@ class CelebA(GroupDataset):
 
 
 def counted(
-    path: str, told: list[str], cells: Iterator[tuple[int, list[str]]]
+    path: str, header: list[str], cells: Iterator[tuple[int, list[str]]]
 ) -> Iterator[tuple[int, list[str]]]:
-    """`cells`; raises UserError at their end if there are not as many as the first line told."""
+    """Yield `cells`; UserError at the end if their number is not the `header`'s."""
     count = 0
     for row in cells:
         count += 1
         yield row
-    if told != [str(count)]:
+    if header != [str(count)]:
         raise UserError(
-            f"'{path}' has {count} rows instead of the {' '.join(told)} that its first line tells: "
-            "restore the file"
+            f"'{path}' has {count} rows instead of the {' '.join(header)} that its first line "
+            "tells: restore the file"
         )

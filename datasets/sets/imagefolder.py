@@ -147,8 +147,8 @@ class ImageFolder(OwnDataset):
         return list_folder(osp.join(self.dataset_dir, below), PLACE, self.left_out).folders
 
     def _say(self) -> None:
-        if said := say_left_out(self.dataset_dir, self.left_out):
-            log.warning(said)
+        if sentence := say_left_out(self.dataset_dir, self.left_out):
+            log.warning(sentence)
 
     def _parts(self, tops: Sequence[str]) -> dict[str, str]:
         """{part: its folder below the data set's}; {} if the folders are classes.
@@ -260,9 +260,9 @@ class ImageFolder(OwnDataset):
 
     def _names(self, classes: Sequence[str]) -> dict[str, str]:
         """{folder: class name} in the order of labels."""
-        file, own = osp.join(self.dataset_dir, "classnames.txt"), {name: name for name in classes}
+        file, names = osp.join(self.dataset_dir, "classnames.txt"), {name: name for name in classes}
         if not osp.lexists(file):
-            return own
+            return names
         if not osp.isfile(file):
             raise UserError(f"'{file}' is no file: correct it or delete it")
-        return own | names_of_folders(file, classes, "correct it or delete it")
+        return names | names_of_folders(file, classes, "correct it or delete it")

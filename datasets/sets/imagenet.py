@@ -21,8 +21,8 @@ class ImageNetFolders(CoOpDataset):
         """classnames.txt, and the names of the images, of which ImageNet itself has too many to
         list for every run.
         """
-        found = {"list 'classnames.txt'": osp.join(home, "classnames.txt")}
-        return found if cls.images[0] else found | super().sources_of_split(cfg, home)
+        lists = {"list 'classnames.txt'": osp.join(home, "classnames.txt")}
+        return lists if cls.images[0] else lists | super().sources_of_split(cfg, home)
 
     def split(self, cfg) -> Split:
         """The folders as they are; nothing names an image that could be missing, so nothing is

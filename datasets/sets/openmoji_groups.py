@@ -153,22 +153,22 @@ def animals() -> dict[str, list[tuple[str, int]]]:
             families[int(water), row["class"]][ALIKE.get(row["family"], row["family"])].append(
                 row["hexcode"]
             )
-    found = {part: [] for part in PARTS}
+    parts = {part: [] for part in PARTS}
     for (label, _), members in sorted(families.items()):
         for number, family in enumerate(sorted(members, key=number_of)):
-            found[DEAL[number % len(DEAL)]] += [(hexcode, label) for hexcode in members[family]]
-    return found
+            parts[DEAL[number % len(DEAL)]] += [(hexcode, label) for hexcode in members[family]]
+    return parts
 
 
 def pictures() -> dict[str, list[tuple[str, int, int, str, int]]]:
     """{part: (path, label, domain, hexcode, pose) of its pictures}."""
-    kinds, found = OpenMojiGroups.domain_names, {part: [] for part in PARTS}
+    kinds, parts = OpenMojiGroups.domain_names, {part: [] for part in PARTS}
     for part, members in animals().items():
         for label, kind in enumerate(kinds):
             every = [
                 (hexcode, pose)
-                for hexcode, own in members
-                if own == label
+                for hexcode, animal_label in members
+                if animal_label == label
                 for pose in range(POSES[part])
             ]
             order = sorted(every, key=lambda one: number_of(f"{one[0]}-{one[1]}"))
@@ -181,7 +181,7 @@ def pictures() -> dict[str, list[tuple[str, int, int, str, int]]]:
                     if (hexcode, pose) in elsewhere
                     else (label,)
                 )
-                found[part] += [
+                parts[part] += [
                     (
                         f"{part}/{kind}_animal_on_{kinds[domain]}/{hexcode}-{pose:02d}.png",
                         label,
@@ -191,7 +191,7 @@ def pictures() -> dict[str, list[tuple[str, int, int, str, int]]]:
                     )
                     for domain in domains
                 ]
-    return found
+    return parts
 
 
 # How it is drawn
@@ -452,8 +452,8 @@ class Scene:
             self.blob(x, y, self.random(2, 6), self.random(1, 4), self.colour(165, 125, 85))
         line = self.ridge(9, -3, 3)
         for y in range(horizon + 50, FINE, self.random(14, 22)):
-            there = (Y >= y + line) & (Y < y + line + 2)
-            self.pixels[there] = self.pixels[there] * 92 // 100
+            ripple = (Y >= y + line) & (Y < y + line + 2)
+            self.pixels[ripple] = self.pixels[ripple] * 92 // 100
 
     def mountains(self) -> None:
         ground = self.random(86, 110)

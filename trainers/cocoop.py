@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import PRECISIONS, Backbone, unit
 from trainers.base import Features, PromptTrainer
-from trainers.options import rules
+from trainers.options import PRECISION_HELP, rules
 from trainers.prompts import Context, count_context
 
 REDUCTION = 16  # of the meta network's hidden layer, as published
@@ -22,11 +22,17 @@ def extend_cfg(cfg: CfgNode) -> None:
         cfg,
         "TRAINER.COCOOP",
         {
-            "N_CTX": rules.key(16, rules.whole(1)),  # context vectors
-            "CTX_INIT": "",  # words to start from; their number then is the number of context vectors
-            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
-            # of a layer's largest tensor in evaluation, which decides how many images run at once
-            "EVAL_MEMORY_MB": rules.key(256, rules.whole(1)),
+            "N_CTX": rules.key(16, rules.whole(1), "Number of context vectors."),
+            "CTX_INIT": rules.key(
+                "", help="Words to start from; their number then is the number of context vectors."
+            ),
+            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS), PRECISION_HELP),
+            "EVAL_MEMORY_MB": rules.key(
+                256,
+                rules.whole(1),
+                "Size of a layer's largest tensor in evaluation, which decides how many images run at once.",
+                affects="result",
+            ),
         },
     )
 

@@ -1,23 +1,21 @@
-"""The protocols: where their runs lie, what their tables have for columns, and what a finished run puts into them."""
+"""Finished runs -> rows of a protocol's table, and sentences on what is wrong with the runs."""
 
-import functools
-import json
-import math
 import os
-import re
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dassl.files import is_file
-from dassl.identity import changes
+from dassl import record
+from dassl.record import Description
+from tools import configs
 from tools.inputs import InputError
+from tools.protocols.base import Protocol, by_folder
 
-CELL = r"shots_(?P<shots>\d+|all)/(?P<trainer>[^/]+)/(?P<config>[^/]+)/seed(?P<seed>-?\d+)/results\.json$"
-COOP_CELL = r"(?P<trainer>[^/]+)/(?P<config>[^/]+)_(?P<shots>\d+|all)shots/"
-IMAGENETS = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
+# What a baseline and what is built on it need to have in common, if a gain is to be CRAFT's; and what of it differs.
+_SHARED = ("OPTIM.", "MODEL.", "INPUT.", "DATALOADER.TRAIN_X.", "TEST.FINAL_MODEL", "TRAINER.")
+_OF_CRAFT = ("TRAINER.NAME", "TRAINER.CRAFT.")
 
 
 def harmonic(base: float, new: float) -> float:
@@ -27,21 +25,25 @@ def harmonic(base: float, new: float) -> float:
 
 @dataclass(eq=False)
 class Row:
-    """What one trainer with its config reached on one data set, or on average over several: {column: {seed: percent}}."""
+    """What one trainer with its config reached on one data set, or on average over several: {column: {seed: percent}}.
+
+    runs: of each record what proves the numbers. first: {column: record of its first run}. tested: {column: numbers of
+    test images of its runs}. targets: columns that the column "average" is over. members: data sets that a row of
+    averages is over. published: whether it is from a paper, without seeds. run: the first run, as its record tells it.
+    """
 
     dataset: str
     trainer: str
     config: str
     shots: str
     values: dict[str, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
-    runs: list[dict] = field(default_factory=list)  # what of each results.json proves the numbers
-    first: dict[str, dict] = field(default_factory=dict)  # {column: results.json of its first run}
-    tested: dict[str, set[int]] = field(
-        default_factory=lambda: defaultdict(set)
-    )  # {column: numbers of test images of its runs}
-    targets: frozenset[str] = frozenset()  # columns that the column "average" is over
-    members: frozenset[str] = frozenset()  # data sets that a row of averages is over
-    published: bool = False  # from a paper, without seeds
+    runs: list[dict] = field(default_factory=list)
+    first: dict[str, dict] = field(default_factory=dict)
+    tested: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    targets: frozenset[str] = frozenset()
+    members: frozenset[str] = frozenset()
+    published: bool = False
+    run: Description | None = None
 
     def of(self, column: str) -> dict[int, float]:
         """{seed: value}; H from base and new; the average of seeds that all targets have."""
@@ -71,497 +73,232 @@ class Row:
         """Those that any column has."""
         return {seed for values in self.values.values() for seed in values}
 
+    @property
+    def structure(self) -> str:
+        """The trainer without CRAFT."""
+        return self.run.structure if self.run else configs.structure_of(self.trainer)
 
-@dataclass(frozen=True)
-class Protocol:
-    """A name, what to run for it, and the layouts of its folders.
+    @property
+    def craft(self) -> str:
+        """The preset of CRAFT's options; "" without CRAFT, and for the variants of an ablation."""
+        preset = self.run.craft if self.run else configs.split(self.trainer, self.config)[1]
+        return "" if self.trainer == self.structure else preset
 
-    place: (match of a layout, metrics of the test) -> (data set, {column: percent}) or None for a run of another protocol.
-    columns: those of the table, given the ones found. whole: whether data sets are averaged.
-    """
+    @property
+    def plain_config(self) -> str:
+        """The config without CRAFT's preset."""
+        return self.config.removesuffix(f"_{self.craft}") if self.craft else self.config
 
-    name: str
-    script: str
-    layouts: tuple[str, ...]
-    place: Callable[[re.Match, dict], tuple[str, dict[str, float]] | None]
-    columns: Callable[[list[str]], list[str]] = lambda found: found
-    whole: bool = False
-
-
-def percent(metrics: dict, key: str) -> float:
-    """A metric of a test. KeyError if there is none, ValueError if it is no number."""
-    value = metrics[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"its {key} is {value!r}")
-    return float(value)
-
-
-def accuracy(metrics: dict) -> float:
-    return percent(metrics, "accuracy")
-
-
-def _base2new(match: re.Match, metrics: dict):
-    return match["dataset"], {"new" if match["part"] == "test_new" else "base": accuracy(metrics)}
-
-
-def _transfer(wanted: Callable[[str], bool]):
-    def place(match: re.Match, metrics: dict):
-        if "tested" not in match.groupdict():
-            return match["dataset"], {"source": accuracy(metrics)}
-        tested, _, source = match["tested"].partition("_from_")
-        return (source or "imagenet", {tested: accuracy(metrics)}) if wanted(tested) else None
-
-    return place
-
-
-def _ood(match: re.Match, metrics: dict):
-    return match["dataset"], {match["tested"] or "source": accuracy(metrics)}
-
-
-GROUP_COLUMNS = {
-    "mean": "accuracy",
-    "adjusted": "adjusted_accuracy",
-    "worst group": "worst_group_accuracy",
-    "gap": "gap",
-}
-
-
-def _group(match: re.Match, metrics: dict):
-    return match["dataset"], {
-        name: percent(metrics, key) for name, key in GROUP_COLUMNS.items() if key in metrics
-    }
-
-
-def _few_shot(match: re.Match, metrics: dict):
-    return match["dataset"], {f"{match['shots']} shots": accuracy(metrics)}
-
-
-def _source_first(found: list[str]) -> list[str]:
-    return [
-        *(["source"] if "source" in found else []),
-        *sorted(name for name in found if name != "source"),
-        "average",
-    ]
-
-
-TRAINED_ON_ALL = rf"(?P<dataset>[^/]+)/{COOP_CELL}seed(?P<seed>-?\d+)/results\.json$"
-EVALUATED = rf"evaluation/{COOP_CELL}(?P<tested>[^/]+)/seed(?P<seed>-?\d+)/results\.json$"
-BASE2NEW = rf"(?P<part>train_base|test_base|test_new)/(?P<dataset>[^/]+)/{CELL}"
-PROTOCOLS = {
-    protocol.name: protocol
-    for protocol in (
-        Protocol(
-            "base2new",
-            "base2new_train.sh",
-            (BASE2NEW,),
-            _base2new,
-            lambda _: ["base", "new", "H"],
-            whole=True,
-        ),
-        Protocol(
-            "xd",
-            "xd_train.sh",
-            (EVALUATED, TRAINED_ON_ALL),
-            _transfer(lambda name: name not in IMAGENETS),
-            _source_first,
-        ),
-        Protocol(
-            "dg",
-            "xd_train.sh",
-            (EVALUATED, TRAINED_ON_ALL),
-            _transfer(lambda name: name in IMAGENETS),
-            _source_first,
-        ),
-        Protocol(
-            "ood",
-            "ood_train.sh",
-            (rf"ood/(?:train|test_(?P<tested>[^/]+))/(?P<dataset>[^/]+)/{CELL}",),
-            _ood,
-            _source_first,
-        ),
-        Protocol(
-            "group",
-            "group_train.sh",
-            (rf"group/(?P<dataset>[^/]+)/{CELL}",),
-            _group,
-            lambda found: [name for name in GROUP_COLUMNS if name in found],
-            whole=True,
-        ),
-        Protocol(
-            "few_shot",
-            "few_shot.sh",
-            (TRAINED_ON_ALL,),
-            _few_shot,
-            lambda found: sorted(
-                found,
-                key=lambda name: (
-                    not name[0].isdigit(),
-                    int(name.split()[0]) if name[0].isdigit() else 0,
-                ),
-            ),
-            whole=True,
-        ),
-        Protocol(
-            "ablation",
-            "ablation.sh",
-            (rf"ablation/(?P<variant>[^/]+)/base2new/{BASE2NEW}",),
-            _base2new,
-            lambda _: ["base", "new", "H"],
-            whole=True,
-        ),
-    )
-}
-
-
-def settings(config: dict) -> dict[str, tuple]:
-    """{KEY: (what counts, what the configuration says)} of what the seeds of one cell are to have in common.
-
-    That is what a run depends on, as train.py decides it, but for the seed. Where that cannot be told, everything counts.
-    """
-    # Not above: it takes torch, and most tables need it for nothing.
-    import trainers  # noqa: F401 - says which options a trainer reads
-    from dassl.config import NOT_HASHED
-    from dassl.engine import stored_settings
-
-    try:
-        found = stored_settings(config)
-    except (AttributeError, KeyError, TypeError, OSError):  # OSError: weights that may not be read
-        found = {
-            key: (value, value) for key, value in flat(config).items() if key not in NOT_HASHED
-        }
-    return {key: pair for key, pair in found.items() if key != "SEED"}
-
-
-def comparable(run: dict) -> str:
-    """The same text for runs that differ in nothing that a result depends on but seed and data.
-
-    run: what its results.json holds, as below.
-    """
-    return json.dumps(
-        {key: counts for key, (counts, _) in settings(run["config"]).items()}, sort_keys=True
-    )
-
-
-def data_of(run: dict) -> dict[str, str]:
-    """{what: SHA-256} of the files of the data set as the run found them; {} of older versions' results.
-
-    Without the index file of few-shot picks, of which each seed has its own.
-    """
-    return {
-        what: content
-        for what, content in (run.get("data") or {}).items()
-        if not what.startswith("index file")
-    }
-
-
-def text_of(run: dict) -> str:
-    """All that a run depends on but for what differs between the seeds of a cell in any case."""
-    config = {
-        key: value for key, value in run["config"].items() if key not in ("SEED", "OUTPUT_DIR")
-    }
-    return json.dumps([config, data_of(run)], sort_keys=True)
-
-
-def kinds(runs: Iterable[tuple[Path, dict]]) -> list[tuple[Path, dict]]:
-    """Of (path, run) pairs the first of each configuration, and of each content of the data set's files, if known."""
-    found: dict[tuple[str, str], tuple[Path, dict]] = {}
-    for path, run in runs:
-        found.setdefault((comparable(run), json.dumps(data_of(run), sort_keys=True)), (path, run))
-    known = {config for (config, _), (_, run) in found.items() if data_of(run)}
-    return [
-        (path, run)
-        for (config, _), (path, run) in found.items()
-        if data_of(run) or config not in known
-    ]
-
-
-def unequal(one: dict, other: dict) -> list[str]:
-    """Keys and files of the data set in which the results of two runs differ, as far as both are known."""
-    ours, theirs = settings(one["config"]), settings(other["config"])
-    nothing = (None, None)
-    keys = sorted(
-        key
-        for key in ours.keys() | theirs.keys()
-        if ours.get(key, nothing)[0] != theirs.get(key, nothing)[0]
-    )
-    return keys + changes(data_of(one), data_of(other))
-
-
-def flat(tree: dict, prefix: str = "") -> dict:
-    """{KEY.KEY: value}."""
-    return {
-        key: value
-        for name, node in tree.items()
-        for key, value in (
-            flat(node, f"{prefix}{name}.") if isinstance(node, dict) else {f"{prefix}{name}": node}
-        ).items()
-    }
-
-
-# What a baseline and what is built on it need to have in common, if a gain is to be CRAFT's.
-SHARED = ("OPTIM.", "MODEL.", "INPUT.", "DATALOADER.TRAIN_X.", "TEST.FINAL_MODEL", "TRAINER.")
-OWN = ("TRAINER.NAME", "TRAINER.CRAFT.")
+    @property
+    def learns(self) -> bool:
+        return self.run.learns if self.run else configs.learns(self.trainer)
 
 
 def unlike(row: Row, baseline: Row) -> list[str]:
     """Settings in which two rows differ though they should not: "KEY is 1, that of the baseline 2"."""
-    found = {}
+    sentences = {}
     for column in row.first.keys() & baseline.first.keys():
         pair = row.first[column], baseline.first[column]
-        ours, theirs = (flat(run["config"]) for run in pair)
+        ours, theirs = (record.flat(run["config"]) for run in pair)
         keys = {
             key
             for key in ours.keys() & theirs.keys()
-            if key.startswith(SHARED) and not key.startswith(OWN) and ours[key] != theirs[key]
+            if key.startswith(_SHARED)
+            and not key.startswith(_OF_CRAFT)
+            and ours[key] != theirs[key]
         }
         for key in keys and keys.intersection(unequal(*pair)):
-            found[key] = f"{key} is {ours[key]}, that of the baseline {theirs[key]}"
-        ours, theirs = map(data_of, pair)
-        found |= {
-            what: f"the {what} is not the baseline's"
-            for what in ours.keys() & theirs.keys()
-            if ours[what] != theirs[what]
-        }
-    return [found[key] for key in sorted(found)]
-
-
-def key_of(protocol: Protocol, match: re.Match, dataset: str) -> tuple[str, str, str, str]:
-    """Of the row that a run belongs to: data set, trainer, config, shots."""
-    if protocol.name == "ablation":  # a structure's variants are its rows
-        return dataset, match["trainer"].removeprefix("Craft"), match["variant"], match["shots"]
-    return (
-        dataset,
-        match["trainer"],
-        match["config"],
-        "" if protocol.name == "few_shot" else match["shots"],
-    )
+            sentences[key] = f"{key} is {ours[key]}, that of the baseline {theirs[key]}"
+        known = [record.data_of(run) for run in pair]
+        for what in known[0].keys() & known[1].keys():
+            if known[0][what] != known[1][what]:
+                sentences[what] = f"the {what} is not the baseline's"
+    return [sentences[key] for key in sorted(sentences)]
 
 
 def baseline_key(protocol: Protocol, row: Row) -> tuple[str, str, str, str] | None:
-    """The key of the row that a row's gain is over; None for a baseline itself. A config with MMD is its structure's config and "_mmd"."""
-    if protocol.name == "ablation":
-        return (
-            None if row.config == "baseline" else (row.dataset, row.trainer, "baseline", row.shots)
-        )
-    if not row.trainer.startswith("Craft"):
-        return None
-    return (
-        row.dataset,
-        row.trainer.removeprefix("Craft"),
-        row.config.removesuffix("_mmd"),
-        row.shots,
-    )
+    """The key of the row that a row's gain is over; None for a baseline."""
+    if protocol.baseline:
+        own = row.config == protocol.baseline
+        return None if own else (row.dataset, row.trainer, protocol.baseline, row.shots)
+    return (row.dataset, row.structure, row.plain_config, row.shots) if row.craft else None
 
 
-# What results.json has of what is read here: kinds of the values, which but for the first three may be absent or null.
-KINDS = {
-    "complete": bool,
-    "metrics": dict,
-    "config": dict,
-    "loaded": dict,
-    "loaded.model_dir": str,
-    "loaded.epoch": int,
-    "epochs": int,
-    "seed": int,
-    "wall_time_s": (int, float),
-    "started": str,
-    "finished": str,
-    "versions": dict,
-    "config_hash": str,
-    "data": dict,
-    "config.TRAIN": dict,
-    "config.DATASET": dict,
-    "config.TRAINER": dict,
-    "config.TRAINER.NAME": str,
-}
+# Reading runs
 
 
-def read_run(path: Path) -> dict:
-    """What a results.json holds. Raises OSError, or ValueError for what no run of train.py writes."""
-    return _parsed(path, path.stat().st_mtime_ns)
-
-
-@functools.cache
-def _parsed(path: Path, time: int) -> dict:
-    """A page with all protocols asks for each file many times."""
-    if not is_file(path):
-        raise ValueError("it is a pipe or a device")
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict):
-        raise ValueError("it holds no object")
-    for number, (key, kind) in enumerate(KINDS.items()):
-        value = functools.reduce(
-            lambda node, part: node.get(part) if isinstance(node, dict) else None,
-            key.split("."),
-            found,
-        )
-        if not isinstance(value, kind) and (number < 3 or value is not None):
-            raise ValueError(f"its {key} is {value!r}" if value is not None else f"it lacks {key}")
-    return found
-
-
-def run_files(folders: Iterable[Path], name: str = "results.json") -> Iterator[tuple[Path, Path]]:
-    """(folder, file of this name) of everything below the folders. Raises InputError for what is no folder."""
+def run_files(folders: Iterable[Path], name: str = record.NAME) -> Iterator[tuple[Path, Path]]:
+    """(folder, file of this name) of everything below the folders. Raises InputError if a path is not a directory."""
     seen: set[str] = set()
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"'{folder}' is not a folder: give the output folder of the runs")
-        found = []
+        paths = []
         for top, below, files in os.walk(folder, followlinks=True):
             real = os.path.realpath(top)
             if real in seen:  # links may go in circles, and folders overlap
                 below.clear()
             elif name in files:
-                found.append(Path(top, name))
+                paths.append(Path(top, name))
             seen.add(real)
-        for path in sorted(found):
+        for path in sorted(paths):
             yield folder, path
 
 
-def match_of(protocol: Protocol, folder: Path, path: Path) -> re.Match | None:
-    """Of the layout of the protocol's folders that the path of a results.json below a folder has; None if it is of another protocol.
+def run_of(protocol: Protocol, folder: Path, path: Path) -> Description | None:
+    """The run of a results.json below a folder; None if the protocol's table has no cell for it.
 
-    Of what lies above the folder as little is looked at as tells, so that a folder may be given that is deep inside, and lie wherever its owner likes.
+    By its record; of older versions, which do not tell, by its path.
     """
-    return _matches(folder, path).get(protocol.name)
+    try:
+        run = record.description(record.read(path))
+    except (OSError, ValueError, RecursionError):
+        run = None
+    if run is not None:
+        return run if protocol.lists(run) else None
+    run = by_folder(folder, path).get(protocol.name)
+    return run if run and protocol.takes(run) else None
 
 
-@functools.cache
-def _matches(folder: Path, path: Path) -> dict[str, re.Match]:
-    """{protocol: match}."""
-    inside, above = path.relative_to(folder).as_posix(), folder.absolute().parts[1:]
-    for start in range(len(above) - 1, -1, -1):
-        text = f"/{'/'.join(above[start:])}/{inside}"
-        # Of a protocol's layouts the first one that matches counts: the last written here.
-        found = {
-            protocol.name: match
-            for protocol in PROTOCOLS.values()
-            for layout in protocol.layouts[::-1]
-            if (match := re.search(f"/{layout}", text))
-        }
-        if "ablation" in found:  # whose variants are base2new's
-            del found["base2new"]
-        if found:
-            return found
-    return {}
+class _Collected:
+    """Rows and problems, run by run."""
+
+    def __init__(self, protocol: Protocol):
+        self.protocol = protocol
+        self.rows: dict[tuple, Row] = {}
+        self.problems: list[str] = []
+        # (row, column): {text of all that counts: (path, record)}
+        self.texts: dict[tuple, dict[str, tuple[Path, dict]]] = defaultdict(dict)
+        # (row, seed): {whether a test of a model: epochs of that model}
+        self.epochs: dict[tuple, dict[bool, set]] = defaultdict(lambda: defaultdict(set))
+
+    def read(self, run: Description, path: Path) -> tuple[dict, dict[str, float]] | None:
+        """(record, cells) of a run; None, with a problem, where there are none."""
+        try:
+            results = record.read(path)
+            if results["complete"]:
+                return results, self.protocol.cells(run, results["metrics"]["test"])
+            self.problems.append(
+                f"'{path}' is of a run that is not complete: run it again to finish it"
+            )
+        except OSError as error:
+            self.problems.append(
+                f"'{path}' cannot be read ({error.strerror}): correct its rights, or look after the disk"
+            )
+        except KeyError as error:
+            self.problems.append(f"'{path}' lacks {error}: run it again")
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            self.problems.append(f"'{path}' is not readable as results ({error}): run it again")
+        return None
+
+    def add(self, run: Description, folder: Path, path: Path) -> None:
+        """Put the cells of a run into its row."""
+        if (content := self.read(run, path)) is None:
+            return
+        results, cells = content
+        key = self.protocol.key(run)
+        row = self.rows.setdefault(key, Row(*key, run=run))
+        if results.get("seed", run.seed) != run.seed:
+            self.problems.append(
+                f"'{path}' is of seed {results['seed']}, not of the one that its folder says: do not trust it"
+            )
+        if twice := [column for column in cells if run.seed in row.values.get(column, {})]:
+            self.problems.append(
+                f"'{path}' is left out: seed {run.seed} of {row.name} on {row.dataset} ({', '.join(twice)}) is in another "
+                "folder, too; give one of them"
+            )
+            return
+        total = results["metrics"]["test"].get("total")
+        for column, value in cells.items():
+            row.values[column][run.seed] = value
+            if isinstance(total, int):
+                row.tested[column].add(total)
+            self.texts[(*key, column)].setdefault(record.text_of(results), (path, results))
+            row.first.setdefault(column, results)
+        loaded = results.get("loaded")
+        if loaded is None or loaded.get("model_dir"):
+            self.epochs[key, run.seed][loaded is not None].add(record.tested_epoch(results))
+        row.runs.append(_proof(results, path.parent.relative_to(folder).as_posix()))
+
+    def mixed(self) -> list[str]:
+        """Sentences on cells whose runs differ in their configurations, or in the epochs of their models."""
+        sentences = []
+        for (dataset, trainer, config, _, column), records in self.texts.items():
+            if len(records) > 1 and len(different := kinds(records.values())) > 1:
+                (path, one), (other_path, other) = different[:2]
+                sentences.append(
+                    f"{trainer}/{config} on {dataset} ({column}) mixes {len(different)} configurations, e.g. '{path}' and "
+                    f"'{other_path}' ({', '.join(unequal(one, other))}): do not trust its mean"
+                )
+        for ((dataset, trainer, config, _), seed), epochs in self.epochs.items():
+            if epochs[True] and len(every := epochs[True] | epochs[False]) > 1:
+                names = " and ".join(
+                    sorted("the best" if epoch is None else str(epoch) for epoch in every)
+                )
+                sentences.append(
+                    f"{trainer}/{config} on {dataset}, seed {seed}, mixes tests of the model's epochs {names}: do not compare them"
+                )
+        return sentences
+
+
+def _proof(results: dict, run: str) -> dict:
+    """What proves the numbers of a run, for a line of a table."""
+    test = results["metrics"]["test"]
+    facts = ("config_hash", "epochs", "wall_time_s", "peak_memory_mb", "started")
+    return {
+        "run": run,
+        **{name: test.get(name) for name in ("correct", "total", "accuracy")},
+        **{name: results.get(name) for name in facts},
+    }
+
+
+def kinds(records: Iterable[tuple[Path, dict]]) -> list[tuple[Path, dict]]:
+    """`record.kinds`, with the trainers' word on which options they read."""
+    import trainers  # noqa: F401 - most tables need it for nothing, and it takes torch
+
+    return record.kinds(records)
+
+
+def unequal(one: dict, other: dict) -> list[str]:
+    """`record.unequal`, with the trainers' word on which options they read."""
+    import trainers  # noqa: F401
+
+    return record.unequal(one, other)
 
 
 def collect(
     protocol: Protocol, folders: Iterable[Path], shots: str | None = None
 ) -> tuple[list[Row], list[str]]:
-    """(rows in the order of a table, what is wrong with the folders in sentences). Raises InputError for what is no folder."""
-    rows: dict[tuple, Row] = {}
-    problems: list[str] = []
-    texts: dict[tuple, dict[str, tuple[Path, dict]]] = defaultdict(dict)
-    epochs: dict[tuple, dict[bool, set]] = defaultdict(
-        lambda: defaultdict(set)
-    )  # (row, seed): tests of a model or not: epochs of the model
+    """(rows in the order of a table, what is wrong with the folders, in sentences).
+
+    shots: only runs with so many. Raises InputError if a path is not a directory.
+    """
+    collected = _Collected(protocol)
     for folder, path in run_files(folders):
-        match = match_of(protocol, folder, path)
-        if match is None or shots is not None and match["shots"] != shots:
-            continue
-        try:
-            found = read_run(path)
-            placed = protocol.place(match, found["metrics"]["test"]) if found["complete"] else ()
-        except OSError as error:
-            problems.append(
-                f"'{path}' cannot be read ({error.strerror}): correct its rights, or look after the disk"
-            )
-            continue
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            said = (
-                f"lacks {error}"
-                if isinstance(error, KeyError)
-                else f"is not readable as results ({error})"
-            )
-            problems.append(f"'{path}' {said}: run it again")
-            continue
-        if placed is None:
-            continue
-        if not placed:
-            problems.append(f"'{path}' is of a run that is not complete: run it again to finish it")
-            continue
-        key, seed, loaded = (
-            key_of(protocol, match, placed[0]),
-            int(match["seed"]),
-            found.get("loaded"),
-        )
-        row = rows.setdefault(key, Row(*key))
-        if found.get("seed", seed) != seed:
-            problems.append(
-                f"'{path}' is of seed {found['seed']}, not of the one that its folder says: do not trust it"
-            )
-        if twice := [column for column in placed[1] if seed in row.values.get(column, {})]:
-            problems.append(
-                f"'{path}' is left out: seed {seed} of {row.name} on {row.dataset} ({', '.join(twice)}) is in another folder, too; "
-                "give one of them"
-            )
-            continue
-        total = found["metrics"]["test"].get("total")
-        for column, value in placed[1].items():
-            row.values[column][seed] = value
-            if isinstance(total, int):
-                row.tested[column].add(total)
-            texts[(*key, column)].setdefault(text_of(found), (path, found))
-            row.first.setdefault(column, found)
-        if loaded is None:
-            epochs[key, seed][False].add(
-                None if found.get("deployed") == "best_val" else found.get("epochs")
-            )
-        elif loaded.get("model_dir"):
-            epochs[key, seed][True].add(loaded.get("epoch"))
-        row.runs.append(
-            {"run": path.parent.relative_to(folder).as_posix()}
-            | {
-                name: found["metrics"]["test"].get(name)
-                for name in ("correct", "total", "accuracy")
-            }
-            | {
-                name: found.get(name)
-                for name in ("config_hash", "epochs", "wall_time_s", "peak_memory_mb", "started")
-            }
-        )
-    if protocol.name in (
-        "xd",
-        "dg",
-    ):  # a data set that something was trained on and nothing else tested is another protocol's
-        rows = {key: row for key, row in rows.items() if set(row.values) - {"source"}}
-    for row in rows.values():
-        row.targets = frozenset(
-            column
-            for other in rows.values()
-            if other.dataset == row.dataset
-            for column in other.values
-        ) - {"source"}
-    for (dataset, trainer, config, _, column), own in texts.items():
-        if len(own) > 1 and len(different := kinds(own.values())) > 1:
-            (path, one), (other_path, other) = different[:2]
-            problems.append(
-                f"{trainer}/{config} on {dataset} ({column}) mixes {len(different)} configurations, e.g. '{path}' and "
-                f"'{other_path}' ({', '.join(unequal(one, other))}): do not trust its mean"
-            )
-    for ((dataset, trainer, config, _), seed), found in epochs.items():
-        if found[True] and len(every := found[True] | found[False]) > 1:
-            names = " and ".join(
-                sorted("the best" if epoch is None else str(epoch) for epoch in every)
-            )
-            problems.append(
-                f"{trainer}/{config} on {dataset}, seed {seed}, mixes tests of the model's epochs {names}: do not compare them"
-            )
-    return ordered(rows.values()), problems + uneven(rows.values()) + lacking(rows.values())
+        run = run_of(protocol, folder, path)
+        if run is not None and shots in (None, run.shots):
+            collected.add(run, folder, path)
+    rows = list(collected.rows.values())
+    if protocol.tested_only:  # other trainings are another protocol's
+        rows = [row for row in rows if set(row.values) - {"source"}]
+    for row in rows:
+        same = [other for other in rows if other.dataset == row.dataset]
+        row.targets = frozenset(column for other in same for column in other.values) - {"source"}
+    rows = ordered(protocol, rows)
+    return rows, collected.problems + collected.mixed() + uneven(rows) + lacking(rows)
 
 
 def uneven(rows: Iterable[Row]) -> list[str]:
     """Sentences on columns of a data set that were tested on different numbers of images."""
     numbers: dict[tuple[str, str], dict[int, str]] = defaultdict(dict)
-    for row in ordered(rows):
-        for column, found in row.tested.items():
-            for number in sorted(found):
-                numbers[row.dataset, column].setdefault(number, row.name)
+    for row in rows:
+        for column, totals in row.tested.items():
+            for total in sorted(totals):
+                numbers[row.dataset, column].setdefault(total, row.name)
     sentences = []
-    for (dataset, column), found in numbers.items():
-        if len(found) > 1:
-            counts = ", ".join(f"{number:,} by {name}" for number, name in found.items())
+    for (dataset, column), totals in numbers.items():
+        if len(totals) > 1:
+            counts = ", ".join(f"{total:,} by {name}" for total, name in totals.items())
             sentences.append(
                 f"{dataset} ({column}) was tested on different numbers of images ({counts}): do not compare them"
             )
@@ -569,18 +306,16 @@ def uneven(rows: Iterable[Row]) -> list[str]:
 
 
 def lacking(rows: Iterable[Row]) -> list[str]:
-    """Sentences on seeds that a row has not and others of its data set have; nothing is drawn for zero-shot CLIP."""
-    rows, sentences = [row for row in rows if not row.trainer.startswith("Zeroshot")], []
-    for row in ordered(rows):
-        wanted = {
-            seed
-            for other in rows
-            if (other.dataset, other.shots) == (row.dataset, row.shots)
-            for seed in other.seeds
-        }
+    """Sentences on seeds that a row lacks and others of its data set have; zero-shot CLIP draws nothing."""
+    seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
+    drawn = [row for row in rows if row.learns]
+    for row in drawn:
+        seeds[row.dataset, row.shots] |= row.seeds
+    sentences = []
+    for row in drawn:
         without: dict[tuple[int, ...], list[str]] = defaultdict(list)
         for column in row.values:
-            if missing := tuple(sorted(wanted - row.of(column).keys())):
+            if missing := tuple(sorted(seeds[row.dataset, row.shots] - row.of(column).keys())):
                 without[missing].append(column)
         sentences += [
             f"{row.name} on {row.dataset} has no seed {', '.join(map(str, missing))} of {', '.join(columns)}, which other rows have"
@@ -589,22 +324,16 @@ def lacking(rows: Iterable[Row]) -> list[str]:
     return sentences
 
 
-def ordered(rows: Iterable[Row]) -> list[Row]:
-    """By data set; zero-shot first, then each structure with what is built on it."""
-    variants = ["baseline", "static", "stochastic", "both", "mmd"]
+def ordered(protocol: Protocol, rows: Iterable[Row]) -> list[Row]:
+    """By data set; zero-shot first, then each structure followed by what is built on it."""
+    variants = list(protocol.variants)
 
-    def place(row: Row):
-        variant = variants.index(row.config) if row.config in variants else -1
-        return (
-            row.dataset,
-            not row.trainer.startswith("Zeroshot"),
-            row.config.removesuffix("_mmd") if variant < 0 else "",
-            row.trainer.removeprefix("Craft"),
-            row.trainer.startswith("Craft"),
-            row.config.endswith("_mmd"),
-            variant,
-            row.config,
-        )
+    def place(row: Row) -> tuple:
+        if row.config in variants:  # the variants of a structure stand in the protocol's order
+            return (row.dataset, row.learns, "", row.structure, variants.index(row.config))
+        has_mmd = row.craft not in ("", configs.DEFAULT)
+        built_on = (row.plain_config, row.structure, bool(row.craft), has_mmd, row.config)
+        return (row.dataset, row.learns, *built_on)
 
     return sorted(rows, key=place)
 
@@ -612,44 +341,45 @@ def ordered(rows: Iterable[Row]) -> list[Row]:
 def averages(
     protocol: Protocol, rows: list[Row], columns: list[str]
 ) -> tuple[list[Row], list[str]]:
-    """(a row per trainer and config over all its data sets, per seed; which data sets a row lacks). Seeds are those that every data set has.
+    """(a row per trainer and config over all its data sets, per seed; which data sets a row lacks).
 
-    Papers take H of the averaged base and new accuracies, which `Row.of` does per seed.
+    Seeds are those that every data set has. Papers take H of the averaged base and new accuracies, as `Row.of` does
+    per seed.
     """
-    if not protocol.whole:
+    if not protocol.averaged:
         return [], []
     groups: dict[tuple, list[Row]] = defaultdict(list)
     for row in rows:
         groups[row.key[1:]].append(row)
     result, notes = [], []
     for key, members in groups.items():
-        names, every = (
-            frozenset(row.dataset for row in members),
-            {row.dataset for row in rows if row.shots == key[2]},
-        )
+        names = frozenset(row.dataset for row in members)
+        every = {row.dataset for row in rows if row.shots == key[2]}
+        others = ", ".join(sorted(every - names))
         if len(members) < 2:
             if len(every) > 1:
                 notes.append(
-                    f"{members[0].name} has no average: it is on {members[0].dataset} only, other rows are on {', '.join(sorted(every - names))}, too"
+                    f"{members[0].name} has no average: it is on {members[0].dataset} only, other rows are on {others}, too"
                 )
             continue
-        average = Row(
-            f"average of {len(names)}" + ("" if names == every else f" of {len(every)}"),
-            *key,
-            members=names,
-        )
+        average = _average(members, columns)
+        average.dataset = f"average of {len(names)}"
         if names != every:
-            notes.append(
-                f"the average of {average.name} is without {', '.join(sorted(every - names))}"
-            )
-        for column in columns:
-            if column != "H":
-                shared = set.intersection(*(set(row.of(column)) for row in members))
-                average.values[column].update(
-                    {
-                        seed: statistics.mean(row.of(column)[seed] for row in members)
-                        for seed in sorted(shared)
-                    }
-                )
+            average.dataset += f" of {len(every)}"
+            notes.append(f"the average of {average.name} is without {others}")
         result.append(average)
     return sorted(result, key=lambda row: -len(row.members)), notes
+
+
+def _average(members: list[Row], columns: list[str]) -> Row:
+    """The mean of rows, which differ in their data sets, for each column and seed that all have."""
+    names = frozenset(row.dataset for row in members)
+    average = Row("", *members[0].key[1:], members=names, run=members[0].run)
+    for column in columns:
+        if column != "H":
+            shared = set.intersection(*(set(row.of(column)) for row in members))
+            average.values[column] = {
+                seed: statistics.mean(row.of(column)[seed] for row in members)
+                for seed in sorted(shared)
+            }
+    return average

@@ -6,6 +6,7 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import PRECISIONS, unit
 from trainers.base import PromptTrainer
+from trainers.model import PromptedCLIP
 from trainers.options import rules
 from trainers.prompts import DeepPrompts, prompted_image
 
@@ -21,21 +22,17 @@ def extend_cfg(cfg: CfgNode) -> None:
             "N_CTX_VISION": rules.key(2, rules.whole(1)),  # visual prompts per layer
             "CTX_INIT": PUBLISHED_WORDS,  # words before the class name; empty: these
             "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
-            "PROMPT_DEPTH_VISION": rules.key(
-                1, rules.whole(1)
-            ),  # layers with prompts; 1 = the first only
+            # layers with prompts; 1 = the first only
+            "PROMPT_DEPTH_VISION": rules.key(1, rules.whole(1)),
         },
     )
 
 
-@TRAINER_REGISTRY.register()
-class VPT(PromptTrainer):
+class VPTModel(PromptedCLIP):
     """Learns visual prompts; the class texts are those of frozen CLIP, encoded once."""
 
-    options = "VPT"
-
     def build_prompts(self) -> nn.Module:
-        options, tower = self.cfg.TRAINER.VPT, self.backbone.image
+        options, tower = self.options, self.backbone.image
         words = options.CTX_INIT.replace("_", " ").split()
         if not words:
             words = PUBLISHED_WORDS.split()
@@ -44,15 +41,14 @@ class VPT(PromptTrainer):
                 f"'{PUBLISHED_WORDS}', as published"
             )
         self.backbone.tokenize([" ".join(words)])  # warns of words that CLIP has never learned
-        self.frozen_text = self.backbone.encode_texts(
-            [" ".join([*words, f"{name}."]) for name in self.classnames]
-        )
+        texts = [" ".join([*words, f"{name}."]) for name in self.classnames]
+        self.register_buffer("frozen_text", self.backbone.encode_texts(texts), persistent=False)
         tower.check_depth(options.PROMPT_DEPTH_VISION)
-        model = nn.Module()
-        model.image_encoder = DeepPrompts(
+        prompts = nn.Module()
+        prompts.image_encoder = DeepPrompts(
             options.N_CTX_VISION, tower.width, options.PROMPT_DEPTH_VISION, first=True
         )
-        return model
+        return prompts
 
     def text_features(self) -> Tensor:
         return self.frozen_text
@@ -61,4 +57,12 @@ class VPT(PromptTrainer):
         return self.frozen_text[labels]
 
     def image_features(self, images: Tensor) -> Tensor:
-        return unit(prompted_image(self.backbone, images, self.model.image_encoder))
+        return unit(prompted_image(self.backbone, images, self.prompts.image_encoder))
+
+
+@TRAINER_REGISTRY.register()
+class VPT(PromptTrainer):
+    """Trains a `VPTModel`."""
+
+    structure = VPTModel
+    options = "VPT"

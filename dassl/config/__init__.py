@@ -35,6 +35,10 @@ NOT_HASHED = {
 AS_BEFORE = {
     "INPUT.TRANSPARENCY": ("drop",),
     "INPUT.UPRIGHT": (False,),
+    "TRAINER.TERMS": ((), []),
+    "TRAINER.CRAFT.MMD.NORMALISE": ("none",),
+    "TRAINER.CRAFT.MMD.VARIANCES": ([10.0, 15.0, 20.0, 50.0],),
+    "TRAINER.CRAFT.MMD.KERNELS": ("mean",),
     "MODEL.BACKBONE.ACTIVATION": ("quick_gelu", "auto"),  # auto is quick_gelu, or refused
 }
 # Keys that may name a file, whose content then counts too.
@@ -87,7 +91,7 @@ def clean_cfg(cfg: CfgNode, trainer: str) -> None:
     from dassl.engine import TRAINER_REGISTRY  # it imports this module
 
     kind = TRAINER_REGISTRY.get(trainer) if trainer in TRAINER_REGISTRY else None
-    kept = (trainer.upper(), *(kind.config_nodes() if hasattr(kind, "config_nodes") else ()))
+    kept = (trainer.upper(), *(kind.config_nodes(cfg) if hasattr(kind, "config_nodes") else ()))
     for key, value in list(cfg.TRAINER.items()):
         if isinstance(value, CfgNode) and key not in kept:
             del cfg.TRAINER[key]

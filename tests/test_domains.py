@@ -18,7 +18,9 @@ from dassl.data.samplers import build_sampler
 from dassl.evaluation import GroupClassification, build_evaluator
 from dassl.utils import UserError
 from datasets.base import labelled_like
+from trainers.craft.discrepancy import DomainDiscrepancy
 from trainers.craft.mmd import group_mmd2, mmd2, relative
+from trainers.views import encode_training_images_once
 
 CRAFT = [f"Craft{name}" for name in STRUCTURES]
 OFF = ("TRAINER.CRAFT.LAMBDA_STATIC", 0.0, "TRAINER.CRAFT.LAMBDA_STOCHASTIC", 0.0)
@@ -82,21 +84,20 @@ def test_every_structure_trains_with_mmd_and_its_term_is_that_of_the_features(
     tmp_path, name, domains, monkeypatch
 ):
     trainer = trainer_of(tmp_path, name, *OFF, *MMD, domains, "OPTIM.MAX_EPOCH", 1)
-    seen, plain = [], type(trainer)._discrepancy
+    seen, plain = [], DomainDiscrepancy.forward
 
-    def watched(self, features, labels):
-        value = plain(self, features, labels)
+    def watched(self, step):
+        value, features, clip = plain(self, step), step.features, trainer.clip
         own = relative(features.image, features.text, features.scale)
         if domains == "unlabelled":
-            with self.autocast():
-                whole = self.features(self._unlabelled)  # everything anew, texts included
+            whole = clip.features(step.unlabelled)  # everything anew, texts included
             slow = mmd2(own, relative(whole.image, whole.text, whole.scale))
         else:
-            slow = group_mmd2(own, labels, self._domains)
+            slow = group_mmd2(own, step.labels, step.domains)
         seen.append((value.item(), slow.item(), value.requires_grad))
         return value
 
-    monkeypatch.setattr(type(trainer), "_discrepancy", watched)
+    monkeypatch.setattr(DomainDiscrepancy, "forward", watched)
     before = learned(trainer)
     trainer.train()
     assert len(seen) == 2 and not equal(before, learned(trainer))
@@ -157,7 +158,7 @@ def test_cached_views_and_fixed_transforms_serve_the_target_too(tmp_path):
     slow = trainer_of(tmp_path / "1", "CraftCoOp", *MMD, "unlabelled", *options)
     items = slow.dm.dataset.train_u
     exact = torch.cat([found for found, _ in slow.encoded_images(items, slow.dm.tfm_train)])
-    slow.encode_training_images_once()
+    encode_training_images_once(slow)
     assert torch.allclose(slow.train_loader_u.dataset.views[0], exact, atol=1e-6)
 
 
@@ -180,7 +181,7 @@ def test_a_space_that_cannot_teach_is_said_once(tmp_path, capsys):
     trainer.train()
     assert (
         capsys.readouterr().out.count(
-            "craft_mmd cannot teach this method anything with TRAINER.CRAFT.MMD.SPACE 'feature'"
+            "craft_mmd has no gradient for this method with TRAINER.CRAFT.MMD.SPACE 'feature'"
         )
         == 1
     )
@@ -203,7 +204,7 @@ def test_a_space_that_cannot_teach_is_said_once(tmp_path, capsys):
         ),
         (
             (*MMD, "group", "TRAINER.CRAFT.MMD.SPACE", "pixel"),
-            r"TRAINER.CRAFT.MMD.SPACE is 'pixel': choose one of anchor, feature, probability",
+            r"TRAINER.CRAFT.MMD.SPACE is 'pixel': choose one of anchor, feature, probability, logits",
         ),
         (
             (*MMD, "group", "TRAINER.CRAFT.MMD.ESTIMATOR", "best"),
@@ -211,7 +212,7 @@ def test_a_space_that_cannot_teach_is_said_once(tmp_path, capsys):
         ),
         (
             (*MMD, "group", "TRAINER.CRAFT.MMD.BANDWIDTH", "mean"),
-            r"TRAINER.CRAFT.MMD.BANDWIDTH is 'mean': choose one of median, fixed",
+            r"TRAINER.CRAFT.MMD.BANDWIDTH is 'mean': choose one of median, fixed, variances",
         ),
         (
             (*MMD, "group", "TRAINER.CRAFT.MMD.SIGMAS", []),

@@ -61,16 +61,18 @@ class PromptTrainer(TrainerX):
 
     @classmethod
     def make_clip(
-        cls, cfg: CfgNode, classnames: Sequence[str], data: object, device: torch.device
+        cls,
+        cfg: CfgNode,
+        backbone: Backbone,
+        classnames: Sequence[str],
+        templates: Sequence[str] | Callable[[], Sequence[str]],
     ) -> PromptedCLIP:
-        """The method's model as `cfg` says, on `device`: without images, loop or optimiser.
+        """The method's model with the options of `cfg`: without images, loop or optimiser.
 
-        data: a data set, or its class, which knows its templates. Raises UserError as
-        `make_backbone` and `PromptedCLIP` do.
+        Arguments and errors are those of `PromptedCLIP`.
         """
-        backbone = make_backbone(cfg, cls.precision_of(cfg), device)
         options = cfg.TRAINER[cls.options] if cls.options else CfgNode()
-        return cls.structure(backbone, classnames, options, cls.templates_of(cfg, data))
+        return cls.structure(backbone, classnames, options, templates)
 
     @property
     def classnames(self) -> list[str]:
@@ -198,7 +200,9 @@ class PromptTrainer(TrainerX):
                 f"to {self.num_classes - 1}: number its labels from 0 without gap"
             )
         warn_of_same_tokens(self.classnames)
-        self.clip = self.make_clip(cfg, self.classnames, self.dm.dataset, self.device)
+        templates = self.templates_of(cfg, self.dm.dataset)
+        backbone = make_backbone(cfg, self.precision_of(cfg), self.device)
+        self.clip = self.make_clip(cfg, backbone, self.classnames, templates)
         if self.clip.prompts is None:
             raise NotImplementedError(f"{type(self).__name__} learns nothing: override build_model")
         self.model = self.clip.prompts

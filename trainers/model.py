@@ -10,7 +10,7 @@ and overrides what they change: `text_features`, `image_features`, `deep_text_pr
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 import torch
@@ -46,7 +46,8 @@ class PromptedCLIP(nn.Module):
 
     backbone: on the device of the model. classnames: in label order; spaces take the place of
     underscores. options: the method's node of the configuration, such as cfg.TRAINER.COOP.
-    templates: hand-written texts with {} for the class name; the first one makes `class_texts`.
+    templates: hand-written texts with {} for the class name; the first one makes `class_texts`. They
+    may be a function, which is called by a method that reads them.
 
     `prompts` holds all that is learned, under the published names; None for a method that learns
     nothing. Raises UserError for options that do not fit the backbone or the class names.
@@ -59,10 +60,10 @@ class PromptedCLIP(nn.Module):
         backbone: Backbone,
         classnames: Sequence[str],
         options: CfgNode,
-        templates: Sequence[str] = (DEFAULT_TEMPLATE,),
+        templates: Sequence[str] | Callable[[], Sequence[str]] = (DEFAULT_TEMPLATE,),
     ):
         super().__init__()
-        self.backbone, self.options, self.templates = backbone, options, tuple(templates)
+        self.backbone, self.options, self._templates = backbone, options, templates
         self.classnames = [name.replace("_", " ") for name in classnames]
         self.precision = options.get("PREC", "fp32")
         self._template_tokens: Tensor | None = None
@@ -152,6 +153,10 @@ class PromptedCLIP(nn.Module):
 
     # Texts of the data set
 
+    @property
+    def templates(self) -> Sequence[str]:
+        return self._templates() if callable(self._templates) else self._templates
+
     def class_texts(self) -> list[str]:
         """The data set's first template, filled with each class name."""
         templates = self.templates[:1]
@@ -198,7 +203,7 @@ class PromptedCLIP(nn.Module):
             return []
         names = [*self.classnames, self.classnames[0]]  # a name that fits every structure
         with rng_untouched(), contextlib.redirect_stdout(io.StringIO()):
-            larger = type(self)(self.backbone, names, self.options, self.templates).prompts
+            larger = type(self)(self.backbone, names, self.options, self._templates).prompts
         there = {} if larger is None else larger.state_dict()
         here = self.prompts.state_dict()
         return [name for name in here if name not in there or here[name].shape != there[name].shape]

@@ -9,7 +9,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import PromptTrainer
+from trainers.base import PromptTrainer, make_backbone
 from trainers.model import PromptedCLIP
 from trainers.options import rules
 from trainers.templates import EIGHTY, SEVEN
@@ -51,7 +51,9 @@ class ZeroshotCLIP(PromptTrainer):
     structure = ZeroshotModel
 
     def build_model(self) -> None:
-        self.clip = self.make_clip(self.cfg, self.classnames, self.dm.dataset, self.device)
+        cfg, templates = self.cfg, self.templates_of(self.cfg, self.dm.dataset)
+        backbone = make_backbone(cfg, self.precision_of(cfg), self.device)
+        self.clip = self.make_clip(cfg, backbone, self.classnames, templates)
 
     def train(self) -> None:
         """Test, since there is nothing to train: so this trainer can stand wherever one can."""

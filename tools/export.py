@@ -19,6 +19,7 @@ from dassl.utils.tools import atomic_write
 from tools import trained
 from tools.trained import Trained
 from trainers.cache import reading_options
+from trainers.maple import MultiModalPrompts
 from trainers.model import PromptedCLIP
 
 SUFFIX = ".safetensors"
@@ -40,11 +41,11 @@ CONDITIONAL = (
 
 def visual_prompts(clip: PromptedCLIP) -> list[Tensor]:
     """Prompts (n, W) at the input of the image tower's layers 1, 2, ...; none without any."""
-    prompts = clip.prompts
-    if hasattr(prompts, "image_encoder"):
-        return [prompts.image_encoder.VPT, *prompts.image_encoder.deep]
-    learner = getattr(prompts, "prompt_learner", None)
-    if hasattr(learner, "visual"):  # MaPLe: projections of the text prompts
+    visual = getattr(clip.prompts, "image_encoder", None)
+    if visual is not None:
+        return [visual.VPT, *visual.deep]
+    learner = getattr(clip.prompts, "prompt_learner", None)
+    if isinstance(learner, MultiModalPrompts):
         first, deep = learner.visual()
         return [first, *deep]
     return []

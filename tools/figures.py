@@ -147,9 +147,9 @@ def _compute(run: Path, data: DatasetBase, names: list[str]) -> dict[str, Tensor
     clip, class_texts = model.clip, model.clip.encode_class_texts()
     images, texts = [], []
     for batch in tqdm(loader, desc=f"features of {run_name(run)} on {kind}", mininterval=1):
-        part = clip.features(batch["img"].to(clip.device), class_texts)
-        images.append(part.image.float().cpu())
-        texts.append(part.text.float().cpu())
+        of_batch = clip.features(batch["img"].to(clip.device), class_texts)
+        images.append(of_batch.image.float().cpu())
+        texts.append(of_batch.text.float().cpu())
     text = torch.cat(texts) if texts[0].dim() == 3 else texts[0]
     tensors = {
         "image": torch.cat(images),
@@ -240,7 +240,8 @@ def scatter(axis: "Axes", run: RunFeatures, chosen: list[int]) -> None:
     for number, label in enumerate(chosen):
         of_class = points[(run.labels[rows] == label).numpy()]
         axis.scatter(
-            *of_class.T,
+            of_class[:, 0],
+            of_class[:, 1],
             s=26,
             color=COLOURS[number % len(COLOURS)],
             marker=MARKERS[number % len(MARKERS)],

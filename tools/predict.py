@@ -31,14 +31,14 @@ AT_ONCE = 64  # images, or fewer if the run tested with smaller batches
 class Pictures(DatasetWrapper):
     """Images (3, R, R), transformed as the run's test images; for an unreadable one a text why."""
 
-    def __getitem__(self, index: int) -> Tensor | str:
+    def __getitem__(self, index: int) -> Tensor | str:  # type: ignore[override]
         try:
             return super().__getitem__(index)["img"]
         except UserError as error:
             return str(error).rpartition(": ")[0]  # the remedy is for images of a data set
 
     @staticmethod
-    def say(text: str) -> None:
+    def say(text: str) -> None:  # type: ignore[override] # it stands for print
         tqdm.write(text, file=sys.stderr)
 
 

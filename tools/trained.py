@@ -43,7 +43,7 @@ class Trained:
 
     cfg: CfgNode
     clip: PromptedCLIP
-    transform: Callable
+    transform: Callable | None
 
 
 def add_arguments(parser: argparse.ArgumentParser, classes: bool = True) -> None:
@@ -90,12 +90,12 @@ def class_names(args: argparse.Namespace) -> list[str] | None:
     file.
     """
     given, path = getattr(args, "classes", None), getattr(args, "classes_file", None)
-    if given is None and path is None:
-        return None
     if path is not None:
         names = read_lines(path, "give a text file with one class name a line", "--classes-file ")
-    else:
+    elif given is not None:
         names = [stripped(name) for name in given.split(",")]
+    else:
+        return None
     where = "--classes" if path is None else f"--classes-file '{path}'"
     if not any(names):
         raise UserError(f"{where} holds no class name: give one or more")
@@ -142,13 +142,14 @@ def load(
             "checkpoint with --load-epoch"
         )
     kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
-    if not issubclass(kind, PromptTrainer):
+    if not isinstance(kind, type) or not issubclass(kind, PromptTrainer):
         raise UserError(
             f"'{path}' is of the trainer {cfg.TRAINER.NAME}, which learns no prompts: give "
             "--model-dir a run of a prompt learner"
         )
     names = results.get("classnames")
-    if classes is None and not names:
+    chosen = names if classes is None else classes
+    if not chosen:
         raise UserError(
             f"'{path}' lacks 'classnames' (an older version wrote it): give --classes, or test the "
             "run again with train.py --eval-only"
@@ -156,7 +157,7 @@ def load(
     cfg.MODEL.BACKBONE.NAME = weights or cfg.MODEL.BACKBONE.NAME
     with contextlib.redirect_stdout(sys.stderr):
         _for_use(cfg, kind.options)
-        clip = _build(kind, cfg, list(classes or names))
+        clip = _build(kind, cfg, list(chosen))
         _warn_of_other_weights(results, cfg.MODEL.BACKBONE.NAME)
         if classes is not None:
             _check_classes(clip, classes, names, model_dir, instead)

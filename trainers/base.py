@@ -10,9 +10,10 @@ import operator
 import os.path as osp
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from yacs.config import CfgNode
 
 from dassl.data.data_manager import build_data_loader
@@ -45,6 +46,10 @@ class PromptTrainer(TrainerX):
     structure: type[PromptedCLIP]
     options = ""
     model_name = "prompt_learner"
+
+    clip: PromptedCLIP
+    model: Any  # the engine's is a SimpleNet
+    terms: dict[str, Term]
 
     # The model, also without a trainer
 
@@ -125,7 +130,7 @@ class PromptTrainer(TrainerX):
     # Work on the whole training set, done once
 
     def encoded_images(
-        self, items: Sequence, transform: Callable
+        self, items: Sequence, transform: Callable | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Frozen features (B, D) and labels (B,) of exactly these images, in their order."""
         loader = build_data_loader(
@@ -152,7 +157,7 @@ class PromptTrainer(TrainerX):
             **reading_options(self.cfg),
         )
 
-    def transform_of(self, loader: object, is_train: bool) -> Callable:
+    def transform_of(self, loader: object, is_train: bool) -> Callable | None:
         """The transform of a loader's images, or the configuration's if the loader has none.
 
         Upstream's DataManager keeps none.
@@ -228,7 +233,7 @@ class PromptTrainer(TrainerX):
         images for anchors.
         """
         self._idle: set[str] = set()
-        self.terms = nn.ModuleDict()
+        self.terms = {}
         if self.cfg.get("EVAL_ONLY", False):
             return
         for kind in self.active_terms(self.cfg):
@@ -244,9 +249,14 @@ class PromptTrainer(TrainerX):
 
     def run_epoch(self) -> None:
         """Without unlabelled images as the parent does, with them as Dassl's TrainerXU."""
-        TrainerXU.run_epoch(self) if self.trains_on_unlabelled else super().run_epoch()
+        if self.trains_on_unlabelled:
+            TrainerXU.run_epoch(cast(TrainerXU, self))
+        else:
+            super().run_epoch()
 
-    def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor]:
+    def parse_batch_train(  # type: ignore[override] # the engine's returns domains, too
+        self, batch: dict
+    ) -> tuple[Tensor, Tensor]:
         """Images (B, 3, R, R), or their features (B, D), and labels (B,), on the device."""
         return self.parse_batch_test(batch)
 

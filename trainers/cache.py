@@ -57,7 +57,7 @@ def reading_options(cfg: CfgNode) -> dict:
 
     Upstream's configuration has no such keys.
     """
-    spec, options = cfg.INPUT, {}
+    spec, options = cfg.INPUT, dict[str, object]()
     if spec.get("DRAFT", False):
         options["draft"] = list(spec.SIZE)
     if (transparency := spec.get("TRANSPARENCY", "drop")) != "drop":

@@ -112,5 +112,5 @@ def learned_optimizer(model: nn.Module, state: dict[str, Tensor], optimizer: dic
         return None
     group = groups[0] | {"params": list(range(len(learned)))}
     places = enumerate(names.index(name) for name in learned)
-    state = {here: slots[there] for here, there in places if there in slots}
-    return {"state": state, "param_groups": [group]}
+    kept = {here: slots[there] for here, there in places if there in slots}
+    return {"state": kept, "param_groups": [group]}

@@ -48,7 +48,9 @@ class ConditionalContext(Context):
             )
         )
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(  # type: ignore[override]
+        self, image: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Prompts (C, L, W), end-of-text positions (C,), one prefix per image feature (B, D): (B, P, W)."""
         return self.names, self.eot, self.prefix(self.ctx + self.meta_net(image).unsqueeze(1))
 

@@ -40,6 +40,8 @@ class PromptLearner(Context):
     with contexts per class it is the start token alone.
     """
 
+    order: Tensor
+
     def __init__(
         self,
         backbone: Backbone,

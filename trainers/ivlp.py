@@ -33,21 +33,31 @@ def extend_cfg(cfg: CfgNode) -> None:
     rules.declare(cfg, "TRAINER.IVLP", ivlp_options(2))
 
 
+class IndependentPrompts(nn.Module):
+    """Under the published names; without `image_encoder` for a visual depth of 0."""
+
+    prompt_learner: Context
+    image_encoder: DeepPrompts
+    text_encoder: DeepPrompts
+
+
 class IVLPModel(PromptedCLIP):
     """Learns prompts at the first layers of both encoders, each on its own."""
+
+    prompts: IndependentPrompts
 
     @property
     def images_stay_frozen(self) -> bool:
         inherited = type(self).image_features is IVLPModel.image_features
         return inherited and self.options.PROMPT_DEPTH_VISION == 0
 
-    def build_prompts(self) -> nn.Module:
+    def build_prompts(self) -> IndependentPrompts:
         options, backbone = self.options, self.backbone
         contexts, depth = options.N_CTX_TEXT, options.PROMPT_DEPTH_VISION
         backbone.text.check_depth(options.PROMPT_DEPTH_TEXT)
         if depth:
             backbone.image.check_depth(depth)
-        prompts = nn.Module()
+        prompts = IndependentPrompts()
         words = start_words(contexts, options.CTX_INIT)
         prompts.prompt_learner = Context(backbone, self.classnames, contexts, words)
         if depth:

@@ -57,19 +57,29 @@ class MultiModalPrompts(Context):
         return self.proj(self.ctx), [project(prompt) for project, prompt in pairs]
 
 
+class CoupledPrompts(nn.Module):
+    """Under the published names."""
+
+    def __init__(self, prompt_learner: MultiModalPrompts):
+        super().__init__()
+        self.prompt_learner = prompt_learner
+
+
 class MaPLeModel(PromptedCLIP):
     """Learns coupled prompts at the first layers of both encoders."""
 
-    def build_prompts(self) -> nn.Module:
+    prompts: CoupledPrompts
+
+    def build_prompts(self) -> CoupledPrompts:
         options = self.options
         for tower in (self.backbone.text, self.backbone.image):
             tower.check_depth(options.PROMPT_DEPTH)
-        prompts = nn.Module()
         words = start_words(options.N_CTX, options.CTX_INIT)
-        prompts.prompt_learner = MultiModalPrompts(
-            self.backbone, self.classnames, options.N_CTX, words, options.PROMPT_DEPTH
+        return CoupledPrompts(
+            MultiModalPrompts(
+                self.backbone, self.classnames, options.N_CTX, words, options.PROMPT_DEPTH
+            )
         )
-        return prompts
 
     def deep_text_prompts(self) -> Sequence[Tensor]:
         return list(self.prompts.prompt_learner.compound_prompts_text)

@@ -7,7 +7,7 @@ step takes one of them at random.
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -125,7 +125,11 @@ def _reads_plain_images(trainer: "PromptTrainer") -> bool:
 
 
 def _feature_loader(
-    trainer: "PromptTrainer", transform: Callable, number: int, items: Sequence, spec: CfgNode
+    trainer: "PromptTrainer",
+    transform: Callable | None,
+    number: int,
+    items: Sequence,
+    spec: CfgNode,
 ) -> DataLoader:
     """A loader of `number` views of these images, encoded once.
 
@@ -152,7 +156,7 @@ def _feature_loader(
         spec.get("N_INS", 0),
         # upstream's loader has no such argument
         **({"drop_last": spec.DROP_LAST} if "DROP_LAST" in spec else {}),
-        dataset_wrapper=partial(_wrap, views),
+        dataset_wrapper=cast(type, partial(_wrap, views)),
     )
 
 

@@ -28,10 +28,21 @@ def extend_cfg(cfg: CfgNode) -> None:
     )
 
 
+class VisualPrompts(nn.Module):
+    """Under the published names."""
+
+    def __init__(self, image_encoder: DeepPrompts):
+        super().__init__()
+        self.image_encoder = image_encoder
+
+
 class VPTModel(PromptedCLIP):
     """Learns visual prompts; the class texts are those of frozen CLIP, encoded once."""
 
-    def build_prompts(self) -> nn.Module:
+    prompts: VisualPrompts
+    frozen_text: Tensor
+
+    def build_prompts(self) -> VisualPrompts:
         options, tower = self.options, self.backbone.image
         words = options.CTX_INIT.replace("_", " ").split()
         if not words:
@@ -44,11 +55,8 @@ class VPTModel(PromptedCLIP):
         texts = [" ".join([*words, f"{name}."]) for name in self.classnames]
         self.register_buffer("frozen_text", self.backbone.encode_texts(texts), persistent=False)
         tower.check_depth(options.PROMPT_DEPTH_VISION)
-        prompts = nn.Module()
-        prompts.image_encoder = DeepPrompts(
-            options.N_CTX_VISION, tower.width, options.PROMPT_DEPTH_VISION, first=True
-        )
-        return prompts
+        depth = options.PROMPT_DEPTH_VISION
+        return VisualPrompts(DeepPrompts(options.N_CTX_VISION, tower.width, depth, first=True))
 
     def text_features(self) -> Tensor:
         return self.frozen_text

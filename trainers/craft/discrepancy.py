@@ -1,7 +1,7 @@
 """CRAFT's third term: the maximum mean discrepancy between two domains, through the text anchors."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sized
+from typing import TYPE_CHECKING, cast
 
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -111,5 +111,6 @@ def domains_of_classes(items: Iterable) -> dict[int, set[int]]:
 
 def smallest_batch(loader: DataLoader) -> int:
     """Images in the smallest batch of a loader's epoch."""
-    rest = len(loader.sampler) % loader.batch_size
-    return loader.batch_size if loader.drop_last or not rest else rest
+    size = loader.batch_size or 1
+    rest = len(cast(Sized, loader.sampler)) % size
+    return size if loader.drop_last or not rest else rest

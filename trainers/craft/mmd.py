@@ -174,7 +174,8 @@ def group_mmd2(
 
 
 def _above_diagonal(square: Tensor) -> Tensor:
-    return square[tuple(torch.triu_indices(*square.shape, 1, device=square.device))]
+    rows, columns = square.shape
+    return square[tuple(torch.triu_indices(rows, columns, offset=1, device=square.device))]
 
 
 def _median(squares: Tensor) -> Tensor:

@@ -101,5 +101,5 @@ class Craft(Trainer):
     @property
     def anchors(self) -> Anchors | None:
         """The static image anchors; None without their term, and where nothing is trained."""
-        name = StaticAlignment.name
-        return self.terms[name].anchors if name in self.terms else None
+        term = self.terms.get(StaticAlignment.name)
+        return term.anchors if isinstance(term, StaticAlignment) else None

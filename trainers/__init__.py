@@ -1,15 +1,31 @@
-"""Importing this registers all trainers. Each module adds its own options through its `extend_cfg`."""
+"""Importing this package registers all trainers and loss terms.
+
+Every module of the package is imported, so that a new structure or loss term is one new file. A
+module adds its options through its `extend_cfg`.
+"""
+
+import pkgutil
+from importlib import import_module
+from types import ModuleType
+
+from yacs.config import CfgNode
 
 from dassl.config import get_cfg_default
-from trainers import cocoop, coop, craft, ivlp, maple, promptsrc, vpt, zsclip
 from trainers.backbone import ACTIVATION_CHOICES
 from trainers.options import rules
 
-MODULES = (zsclip, coop, cocoop, vpt, ivlp, maple, promptsrc, craft)
+
+def modules() -> tuple[ModuleType, ...]:
+    """All modules of this package and its subpackages, imported."""
+    names = [module.name for module in pkgutil.walk_packages(__path__, f"{__name__}.")]
+    return tuple(map(import_module, names))
 
 
-def extend_cfg(cfg) -> None:
-    """Add to Dassl's defaults the nodes of all trainers and options of them all."""
+MODULES = modules()
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Add to Dassl's defaults the nodes of all trainers and loss terms, and options of them all."""
     rules.declare(
         cfg,
         "MODEL.BACKBONE",
@@ -23,10 +39,17 @@ def extend_cfg(cfg) -> None:
             ),
         },
     )
+    names = rules.several(rules.text(empty=False), "give a list of loss terms, such as ('Mine',)")
     rules.declare(
         cfg,
         "TRAINER",
         {
+            "TERMS": rules.key(
+                (),
+                names,
+                "Loss terms of trainers/terms/ that are added to the method's own.",
+                as_before=((), []),
+            ),
             "TEXT_CHECKPOINTING": rules.key(
                 False,
                 help="True recomputes the text tower in the backward pass: less memory for many "

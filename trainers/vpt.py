@@ -6,6 +6,7 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import PRECISIONS, unit
 from trainers.base import PromptTrainer
+from trainers.model import PromptedCLIP
 from trainers.options import PRECISION_HELP, rules
 from trainers.prompts import DeepPrompts, prompted_image
 
@@ -30,14 +31,22 @@ def extend_cfg(cfg: CfgNode) -> None:
     )
 
 
-@TRAINER_REGISTRY.register()
-class VPT(PromptTrainer):
+class VisualPrompts(nn.Module):
+    """Under the published names."""
+
+    def __init__(self, image_encoder: DeepPrompts):
+        super().__init__()
+        self.image_encoder = image_encoder
+
+
+class VPTModel(PromptedCLIP):
     """Learns visual prompts; the class texts are those of frozen CLIP, encoded once."""
 
-    options = "VPT"
+    prompts: VisualPrompts
+    frozen_text: Tensor
 
-    def build_prompts(self) -> nn.Module:
-        options, tower = self.cfg.TRAINER.VPT, self.backbone.image
+    def build_prompts(self) -> VisualPrompts:
+        options, tower = self.options, self.backbone.image
         words = options.CTX_INIT.replace("_", " ").split()
         if not words:
             words = PUBLISHED_WORDS.split()
@@ -46,15 +55,11 @@ class VPT(PromptTrainer):
                 f"'{PUBLISHED_WORDS}', as published"
             )
         self.backbone.tokenize([" ".join(words)])  # warns of words that CLIP has never learned
-        self.frozen_text = self.backbone.encode_texts(
-            [" ".join([*words, f"{name}."]) for name in self.classnames]
-        )
+        texts = [" ".join([*words, f"{name}."]) for name in self.classnames]
+        self.register_buffer("frozen_text", self.backbone.encode_texts(texts), persistent=False)
         tower.check_depth(options.PROMPT_DEPTH_VISION)
-        model = nn.Module()
-        model.image_encoder = DeepPrompts(
-            options.N_CTX_VISION, tower.width, options.PROMPT_DEPTH_VISION, first=True
-        )
-        return model
+        depth = options.PROMPT_DEPTH_VISION
+        return VisualPrompts(DeepPrompts(options.N_CTX_VISION, tower.width, depth, first=True))
 
     def text_features(self) -> Tensor:
         return self.frozen_text
@@ -63,4 +68,12 @@ class VPT(PromptTrainer):
         return self.frozen_text[labels]
 
     def image_features(self, images: Tensor) -> Tensor:
-        return unit(prompted_image(self.backbone, images, self.model.image_encoder))
+        return unit(prompted_image(self.backbone, images, self.prompts.image_encoder))
+
+
+@TRAINER_REGISTRY.register()
+class VPT(PromptTrainer):
+    """Trains a `VPTModel`."""
+
+    structure = VPTModel
+    options = "VPT"

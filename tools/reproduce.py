@@ -1,9 +1,11 @@
-"""A table of the paper, or the whole bundled study: `python -m tools.reproduce TABLE [options of tools.sweep, KEY VALUE ...]`.
+"""A table of the paper, or the bundled study: `python -m tools.reproduce TABLE [options ...]`.
 
-TABLE is a plan of configs/sweeps: openmoji (the bundled study, on a laptop), openmoji_ablation, or base2new, xd, few_shot,
-ablation, ood, groups (with the data sets under DATA). Everything that is missing is run; then tables, pictures and the
-report page are made. Environment: DATA (default data), OUTPUT (default output). Stop it at any time: the same command
-goes on.
+Options are those of tools.sweep, and KEY VALUE pairs.
+
+TABLE is a plan of configs/sweeps: openmoji (the bundled study, on a laptop), openmoji_ablation, or
+base2new, xd, few_shot, ablation, ood, groups (with the data sets under DATA). Everything that is
+missing is run; then tables, pictures and the report page are made. Environment: DATA (default
+data), OUTPUT (default output). Stop it at any time: the same command goes on.
 """
 
 import argparse
@@ -72,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
     plans = configs.stems("sweeps")
     if args.table not in plans:
         sys.stderr.write(
-            f"usage: reproduce.sh TABLE [options of tools.sweep, KEY VALUE ...]; there are {' '.join(plans)}\n"
+            "usage: reproduce.sh TABLE [options of tools.sweep, KEY VALUE ...]; there are "
+            f"{' '.join(plans)}\n"
         )
         return 2
     for flag, folder in (("--root", args.root), ("--output", args.output)):

@@ -1,7 +1,10 @@
-"""The scripts of the protocols: `python -m tools.run PROTOCOL [train|test] DATASET TRAINER [CFG] SEED [KEY VALUE ...]`.
+"""The scripts of the protocols: `python -m tools.run PROTOCOL [train|test] ARGUMENTS`.
 
-Turns arguments and environment into jobs, as a plan of tools.sweep does, and runs one train.py after the other. The
-command line of each is printed to stderr, ready to copy. Stops after the first that fails, with its exit code.
+Arguments are DATASET TRAINER [CFG] SEED [KEY VALUE ...].
+
+Turns arguments and environment into jobs, as a plan of tools.sweep does, and runs one train.py
+after the other. The command line of each is printed to stderr, ready to copy. Stops after the first
+that fails, with its exit code.
 """
 
 import os
@@ -38,7 +41,8 @@ class Request:
     @property
     def command(self) -> str:
         """The script's command line for trainings, as a remedy."""
-        return f"{self.protocol.command('train')} {self.dataset} {self.trainer} {self.config} {self.seed}"
+        script = self.protocol.command("train")
+        return f"{script} {self.dataset} {self.trainer} {self.config} {self.seed}"
 
     @property
     def root(self) -> str:
@@ -56,7 +60,7 @@ def folder_of(variable: str, default: str) -> str:
 
 
 def absolute(folder: str) -> str:
-    """A folder is relative to where the caller of a script is (HERE); ~ is the home folder, also in quotes."""
+    """A folder relative to where the caller of a script is (HERE); ~ is the home folder."""
     if folder == "~" or folder.startswith("~/"):
         return os.environ["HOME"] + folder[1:]
     return os.path.join(os.environ.get("HERE") or os.getcwd(), folder)
@@ -71,19 +75,24 @@ def usage(protocol: Protocol, part: str) -> str:
     several = ", several in one go" if " " in protocol.shots else ""
     lines = [
         f"usage: {command} DATASET TRAINER CFG SEED [KEY VALUE ...]",
-        "  DATASET   a file of configs/datasets, e.g. openmoji      TRAINER  e.g. CoOp, CraftCoOp, ZeroshotCLIP",
-        "  CFG       a file of configs/trainers/TRAINER, for Craft trainers also with _mmd or another preset of configs/craft",
-        "            behind it; may be left out: then the one of configs/defaults.yaml for BACKBONE",
+        "  DATASET   a file of configs/datasets, e.g. openmoji      TRAINER  e.g. CoOp, CraftCoOp, "
+        "ZeroshotCLIP",
+        "  CFG       a file of configs/trainers/TRAINER, for Craft trainers also with _mmd or "
+        "another preset of configs/craft",
+        "            behind it; may be left out: then the one of configs/defaults.yaml for "
+        "BACKBONE",
         "  SEED      e.g. 1",
-        f"environment: DATA (data sets, default data), SHOTS (a number or all, default {protocol.shots}{several}),",
-        "  OUTPUT (default output), LOADEP (epoch to test, default the last), BACKBONE (a file of configs/base)",
+        "environment: DATA (data sets, default data), SHOTS (a number or all, default "
+        f"{protocol.shots}{several}),",
+        "  OUTPUT (default output), LOADEP (epoch to test, default the last), BACKBONE (a file of "
+        "configs/base)",
         *(f"  {variable.name} ({variable.help})" for variable in protocol.variables),
     ]
     return "\n".join(lines)
 
 
 def request(protocol: Protocol, part: str, words: list[str]) -> Request | None:
-    """From the arguments; None if there are too few. Raises InputError for arguments that no run may have."""
+    """From the arguments; None if there are too few. Raises InputError for bad ones."""
     without_config = len(words) > 2 and INTEGER.fullmatch(words[2])
     if len(words) < 4 and not without_config:
         return None
@@ -100,12 +109,14 @@ def request(protocol: Protocol, part: str, words: list[str]) -> Request | None:
         configs.files(trainer, config)
     if len(options) % 2:
         raise InputError(
-            f"the options {' '.join(options)} are not KEY VALUE pairs: '{options[-1]}' lacks its partner"
+            f"the options {' '.join(options)} are not KEY VALUE pairs: '{options[-1]}' lacks its "
+            "partner"
         )
     for key in options[::2]:
         if key in TAKEN:
             raise InputError(
-                f"{key} cannot be given as an option: it follows from the script, its arguments and environment"
+                f"{key} cannot be given as an option: it follows from the script, its arguments "
+                "and environment"
             )
     return Request(protocol, part, dataset, trainer, config, int(seed), options)
 
@@ -184,7 +195,8 @@ def _check_variant(asked: Request, trainer: str, config: str) -> None:
             if configs.learns(name) and not configs.has_craft(name)
         ]
         raise InputError(
-            f"{asked.trainer} with the config {asked.config} has no variant with CRAFT ({error}): give a structure without CRAFT "
+            f"{asked.trainer} with the config {asked.config} has no variant with CRAFT ({error}): "
+            "give a structure without CRAFT "
             f"({', '.join(structures)}) and a config of it"
         ) from None
 
@@ -220,7 +232,7 @@ def run(asked: Request) -> int:
 
 
 def wait(process: subprocess.Popen) -> int:
-    """The exit code of train.py. Ctrl-C reaches train.py, too, which may take a while to end in good order."""
+    """The exit code of train.py, which hears Ctrl-C, too, and takes a while to end."""
     while True:
         try:
             return process.wait()
@@ -229,7 +241,7 @@ def wait(process: subprocess.Popen) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The scripts' exit code: 0, that of the train.py that failed, or 2 after one sentence about bad input."""
+    """0, the exit code of the train.py that failed, or 2 after one sentence on bad input."""
     words = sys.argv[1:] if arguments is None else arguments
 
     def work(_) -> int:

@@ -1,8 +1,8 @@
-"""Many runs from one plan: `python -m tools.sweep PLAN.yaml [--list | --launch local|slurm] [KEY VALUE ...]`.
+"""Many runs from one plan: `python -m tools.sweep PLAN.yaml [options] [KEY VALUE ...]`.
 
-A plan lists axes (data sets, trainers, shots, seeds) and expands to runs of train.py in CoOp's output folders:
-trainings, and tests of their models. `--list` shows which are done, running, failed, missing; `--launch` runs what is
-not done. docs/sweeps.md describes plans.
+A plan lists axes (data sets, trainers, shots, seeds) and expands to runs of train.py in CoOp's
+output folders: trainings, and tests of their models. `--list` shows which are done, running,
+failed, missing; `--launch` runs what is not done. docs/sweeps.md describes plans.
 """
 
 import argparse
@@ -186,7 +186,7 @@ def survey(plan: Plan, output: str, hashes: dict[str, str]) -> dict[str, tuple[s
 
 
 def check_data(jobs: Sequence[Job], cfgs: dict[tuple, object], root: str) -> None:
-    """Raise InputError if the data root, or the folder of a data set that the jobs read, is missing."""
+    """Raise InputError if the data root, or the folder of a data set, is missing."""
     from dassl.data.datasets import DATASET_REGISTRY
 
     if not os.path.isdir(root):
@@ -205,7 +205,10 @@ def check_data(jobs: Sequence[Job], cfgs: dict[tuple, object], root: str) -> Non
 
 
 def slots(jobs: int | None, use_cuda: bool) -> tuple[list[str], int]:
-    """(CUDA_VISIBLE_DEVICES of each worker, CPU threads of each): a worker per GPU, or, without any, one per core up to four."""
+    """(CUDA_VISIBLE_DEVICES of each worker, CPU threads of each).
+
+    There is a worker per GPU, or, without any, one per core up to four.
+    """
     import torch
 
     cores = (
@@ -267,7 +270,8 @@ class Sweep:
                 for job in others[:3]
             ]
             raise InputError(
-                f"{len(others)} folder(s) hold results of another run: {', '.join(lines)}{', ...' if len(others) > 3 else ''}; "
+                f"{len(others)} folder(s) hold results of another run: "
+                f"{', '.join(lines)}{', ...' if len(others) > 3 else ''}; "
                 "move them away, or choose another --output"
             )
 
@@ -288,19 +292,23 @@ class Sweep:
         return f"{table(self.plan.jobs, self.states)}\n\n{summary(self.states)}\n{''.join(reasons)}"
 
     def run(self, jobs: int | None = None, retries: int = 1) -> int:
-        """Run on this machine what is not done; 1 if jobs failed, else 0. jobs: so many at a time."""
+        """Run on this machine what is not done, `jobs` at a time; 1 if jobs failed, else 0."""
         if todo := self._todo():
             cfgs = self._configured[0]
             devices, threads = slots(jobs, any(cfgs[_key(job)].USE_CUDA for job in todo))
             with self._view(todo) as view:
                 view.say(
-                    f"{len(todo)} of {len(self.plan.jobs)} jobs to run, {len(devices)} at a time, {threads} CPU thread(s) each"
+                    f"{len(todo)} of {len(self.plan.jobs)} jobs to run, {len(devices)} at a time, "
+                    f"{threads} CPU thread(s) each"
                 )
                 launchers.run_local(todo, self.root, self.output, devices, threads, retries, view)
         return self._finish()
 
     def submit(self, retries: int = 1, detach: bool = False) -> int:
-        """Let Slurm run what is neither done nor queued; 1 if jobs failed, else 0, also at once with `detach`."""
+        """Let Slurm run what is neither done nor queued; 1 if jobs failed, else 0.
+
+        detach: return 0 at once.
+        """
         if todo := self._todo():
             folder = Path(self.output, ".sweep", self.plan.stem)
             executor = launchers.slurm_executor(folder, self.plan.slurm)
@@ -323,7 +331,7 @@ class Sweep:
         return 0 if detach else code
 
     def _todo(self) -> list[Job]:
-        """Jobs that are not done. Raises InputError for what can be known to go wrong before the first one starts."""
+        """Jobs that are not done. Raises InputError if data or the output folder is missing."""
         todo = [job for job in self.plan.jobs if self.states[job.folder][0] != "done"]
         if todo:
             check_data(todo, self._configured[0], self.root)
@@ -331,7 +339,8 @@ class Sweep:
                 os.makedirs(self.output, exist_ok=True)
             except OSError as error:
                 raise InputError(
-                    f"output folder '{self.output}' cannot be made ({error.strerror}): choose another --output"
+                    f"output folder '{self.output}' cannot be made ({error.strerror}): choose "
+                    "another --output"
                 ) from None
         return todo
 
@@ -371,8 +380,24 @@ def sweep(args: argparse.Namespace) -> int:
     return runs.run(args.jobs, args.retries)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """0: nothing failed; 1: jobs failed; 2: bad input, in one sentence; 130: Ctrl-C."""
+def _add_folders(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--root",
+        type=os.path.expanduser,
+        default=os.environ.get("DATA") or str(ROOT / "data"),
+        metavar="DATA",
+        help="folder of the data sets (default $DATA or data)",
+    )
+    parser.add_argument(
+        "--output",
+        type=os.path.expanduser,
+        default=str(ROOT / "output"),
+        metavar="DIR",
+        help="where results go (default output)",
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -399,7 +424,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--jobs",
         type=int,
         metavar="N",
-        help="so many at a time on this machine (default: one per GPU; without GPU one per core, up to 4)",
+        help="so many at a time here (default: one per GPU; without GPU one per core, up to 4)",
     )
     parser.add_argument(
         "--retries",
@@ -409,26 +434,19 @@ def main(arguments: list[str] | None = None) -> int:
         help="try a job that failed again, so many times (default 1)",
     )
     parser.add_argument("--detach", action="store_true", help="slurm: do not wait for the jobs")
-    parser.add_argument(
-        "--root",
-        type=os.path.expanduser,
-        default=os.environ.get("DATA") or str(ROOT / "data"),
-        metavar="DATA",
-        help="folder of the data sets (default $DATA or data)",
-    )
-    parser.add_argument(
-        "--output",
-        type=os.path.expanduser,
-        default=str(ROOT / "output"),
-        metavar="DIR",
-        help="where results go (default output)",
-    )
+    _add_folders(parser)
     parser.add_argument(
         "pairs",
         nargs="*",
         metavar="KEY VALUE",
         help="config keys for every run; slurm.OPTION VALUE for Slurm",
     )
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0: nothing failed; 1: jobs failed; 2: bad input, in one sentence; 130: Ctrl-C."""
+    parser = _parser()
     with stoppable():
         return inputs.main(
             sweep,

@@ -52,7 +52,6 @@ from dassl.utils.registry import did_you_mean
 from datasets.files import is_utf8, shown
 from tools import configs
 from trainers.backbone import as_read
-from trainers.base import class_names_of
 from trainers.craft import Craft
 
 
@@ -328,7 +327,7 @@ def warn_of_classes(trainer, model_dir: str) -> None:
     if hasattr(trainer, "check_classes") or not osp.isfile(path):
         return
     stored = read_json(path)
-    theirs = class_names_of(stored)
+    theirs = record.class_names(stored)
     ours = [trainer.lab2cname[label] for label in sorted(trainer.lab2cname)]
     if not theirs or list(map(as_read, theirs)) == list(map(as_read, ours)):
         return

@@ -36,7 +36,11 @@ def files(tmp_path):
 
 
 def arguments(
-    folder: Path, *more: str, config: str = "trainer.yaml", trainer: str = "CoOp"
+    folder: Path,
+    *more: str,
+    config: str = "trainer.yaml",
+    trainer: str = "CoOp",
+    out: str = "out",
 ) -> list[str]:
     return [
         "--root",
@@ -46,7 +50,7 @@ def arguments(
         "--trainer",
         trainer,
         "--output-dir",
-        str(folder / "out"),
+        str(folder / out),
         "--dataset-config-file",
         str(folder / "data.yaml"),
         "--config-file",
@@ -171,6 +175,42 @@ def test_mistakes_end_in_one_sentence_and_exit_code_2(files, capsys, case, monke
     assert len(
         [line for line in lines if line.startswith("error")]
     ) == 1 and "Traceback" not in "".join(lines)
+
+
+def test_a_record_tells_what_the_run_is_for(files):
+    """The structure and CRAFT as the trainer's class says; names from the command line."""
+    (files / "craft").mkdir()
+    (files / "craft/mine.yaml").write_text("TRAINER:\n  CRAFT:\n    LAMBDA_STATIC: 0.25\n")
+    described = ("--protocol", "ablation", "--study", "own", "OPTIM.MAX_EPOCH", "1")
+    preset = ("--config-file", str(files / "craft/mine.yaml"))
+    args = train.parse_args(arguments(files, *preset, *described, trainer="CraftCoOp"))
+    assert train.main(args) == 0
+    stored = json.loads((files / "out/results.json").read_text())
+    assert stored["run"] == {
+        "protocol": "ablation",
+        "study": "own",
+        "part": "train",
+        "source": "data",
+        "tested": "data",
+        "target": "",
+        "subset": "all",
+        "trainer": "CraftCoOp",
+        "structure": "CoOp",
+        "craft": "mine",
+        "learns": True,
+        "config": "trainer_mine",
+        "shots": "all",
+        "seed": 1,
+    }
+    assert "run" not in stored["config"]  # no hash depends on it
+    more = ("--source", "other", "--eval-only")
+    assert (
+        train.main(train.parse_args(arguments(files, *more, trainer="ZeroshotCLIP", out="z"))) == 0
+    )
+    run = json.loads((files / "z/results.json").read_text())["run"]
+    assert (run["part"], run["source"], run["tested"]) == ("test", "other", "data")
+    assert (run["protocol"], run["structure"], run["craft"]) == ("", "ZeroshotCLIP", "")
+    assert run["learns"] is False and run["config"] == "trainer"
 
 
 def test_what_learns_nothing_is_tested_without_a_model(files):

@@ -63,7 +63,7 @@ def split(trainer: str, config: str) -> tuple[str, str]:
     """(config of the structure, preset) of a name; the preset is "" without CRAFT."""
     if not has_craft(trainer):
         return config, ""
-    for preset in presets():
+    for preset in sorted(presets(), key=len, reverse=True):  # a name may end as another does
         if preset != DEFAULT and config.endswith(f"_{preset}"):
             return config.removesuffix(f"_{preset}"), preset
     return config, DEFAULT

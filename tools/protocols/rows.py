@@ -344,8 +344,8 @@ def ordered(protocol: Protocol, rows: Iterable[Row]) -> list[Row]:
     def place(row: Row) -> tuple:
         if row.config in variants:  # the variants of a structure stand in the protocol's order
             return (row.dataset, row.learns, "", row.structure, variants.index(row.config))
-        has_mmd = row.craft not in ("", configs.DEFAULT)
-        built_on = (row.plain_config, row.structure, bool(row.craft), has_mmd, row.config)
+        has_preset = row.craft not in ("", configs.DEFAULT)
+        built_on = (row.plain_config, row.structure, bool(row.craft), has_preset, row.config)
         return (row.dataset, row.learns, *built_on)
 
     return sorted(rows, key=place)

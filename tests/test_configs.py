@@ -1,4 +1,4 @@
-"""tools.configs: names of configs -> files, presets of CRAFT, defaults, and what names tell of trainers."""
+"""tools.configs: names of configs -> files, presets of CRAFT, defaults, trainers by their names."""
 
 from pathlib import Path
 
@@ -112,7 +112,8 @@ def test_files_names_and_presets():
         (
             "CoOp",
             "vit_b61",
-            "unknown config of CoOp 'vit_b61': did you mean 'vit_b16'? known ones are openmoji, rn101, ",
+            "unknown config of CoOp 'vit_b61': did you mean 'vit_b16'? known ones are openmoji, "
+            "rn101, ",
         ),
         ("CoOp", "openmoji_mmd", "unknown config of CoOp 'openmoji_mmd': did you mean 'openmoji'?"),
         (

@@ -1,4 +1,4 @@
-"""The bash scripts: they parse, explain themselves, and keep CoOp's folder layout from any folder."""
+"""The bash scripts: they parse, explain themselves, and keep CoOp's folders from anywhere."""
 
 import json
 import os
@@ -70,7 +70,8 @@ def test_an_unknown_shifted_data_set_stops_before_the_first_run(name, variable, 
     )
     assert done.returncode == 2 and not list(tmp_path.iterdir())
     assert done.stderr.startswith(
-        f"error: {variable}: unknown data set 'openmoji_lin': did you mean 'openmoji_line'? known ones are caltech101, "
+        f"error: {variable}: unknown data set 'openmoji_lin': did you mean 'openmoji_line'? known "
+        "ones are caltech101, "
     )
 
 
@@ -171,9 +172,9 @@ def env(tmp_path):
 def test_shots_are_numbers_from_one_or_all(name, shots, env, tmp_path):
     done = bash(ROOT / "scripts" / name, "openmoji", "CoOp", "openmoji", 1, **env, SHOTS=shots)
     assert done.returncode == 2 and not list(tmp_path.iterdir())
-    assert (
-        done.stderr
-        == f"error: SHOTS is '{shots.split(' ')[-1] or ' ' if name == 'few_shot.sh' else shots}': write a number from 1, or all\n"
+    assert done.stderr == (
+        "error: SHOTS is "
+        f"'{shots.split(' ')[-1] or ' ' if name == 'few_shot.sh' else shots}': write a number from 1, or all\n"
     )
 
 
@@ -230,9 +231,9 @@ def test_only_a_finished_training_is_tested(text, env, tmp_path):
     path.write_text(text)
     done = bash(ROOT / "scripts/base2new_test.sh", "openmoji", "CoOp", "openmoji", 1, **env)
     assert done.returncode == 2
-    assert (
-        done.stderr
-        == f"error: '{path.parent}' holds no finished run: train it first with scripts/base2new_train.sh openmoji CoOp openmoji 1\n"
+    assert done.stderr == (
+        f"error: '{path.parent}' holds no finished run: train it first with "
+        "scripts/base2new_train.sh openmoji CoOp openmoji 1\n"
     )
 
 

@@ -1,11 +1,12 @@
 """Time of a training step and of an evaluation, ours against the plain way, in interleaved runs.
 
-The plain way is clip's own modules as the public codes run them: every text at full context length, nn.MultiheadAttention,
-all class texts encoded again for every test batch, CoCoOp one image after the other. Both have the same random weights
-and prompts and must give the same logits and gradients. "floor" is the time of the multiply-adds that the result really
-needs, at the speed of a large matrix product on this machine.
+The plain way is clip's modules as the public codes run them: every text at full context length,
+nn.MultiheadAttention, all class texts encoded again for every test batch, CoCoOp one image after
+the other. Both ways have the same random weights and prompts and must give the same logits and
+gradients. "floor" is the time of the multiply-adds that the result really needs, at the speed of a
+large matrix product on this machine.
 
-    python benchmarks/step_time.py                                  # all methods, ViT-B/16, 50 and 200 classes; half an hour on a laptop
+    python benchmarks/step_time.py      # all methods, ViT-B/16, 50 and 200 classes: half an hour
     python benchmarks/step_time.py --methods CoOp --classes 50      # one of them
     python benchmarks/step_time.py --model tiny --classes 10        # a quick look
 """
@@ -17,7 +18,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -30,8 +30,10 @@ import trainers
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import Backbone, count_tokens, unit
-from trainers.base import Features, PromptTrainer
+from trainers.base import PromptTrainer
 from trainers.craft.losses import static_alignment, stochastic_alignment
+from trainers.model import DEFAULT_TEMPLATE
+from trainers.step import Features, Step
 
 ADJECTIVES = (
     "red",
@@ -102,19 +104,11 @@ class Bench:
             arguments.test_batches,
         )
         self.clip = CLIP(*SIZES[arguments.model]).eval().requires_grad_(False).to(self.device)
-        # The trainer itself, without data, loop and log.
-        self.trainer: PromptTrainer = TRAINER_REGISTRY.get(method).__new__(
-            TRAINER_REGISTRY.get(method)
-        )
-        self.names = names_of(classes)
-        self.trainer.__dict__.update(
-            cfg=configured(method),
-            device=self.device,
-            max_epoch=20,
-            dm=SimpleNamespace(dataset=SimpleNamespace(classnames=self.names)),
-        )
-        self.trainer.backbone = self.backbone = Backbone(self.clip.state_dict()).to(self.device)
-        self.model = self.trainer.model = self.trainer.build_prompts().to(self.device)
+        self.names, cfg = names_of(classes), configured(method)
+        self.backbone = Backbone(self.clip.state_dict()).to(self.device)
+        kind: type[PromptTrainer] = TRAINER_REGISTRY.get(method)
+        self.ours = kind.make_clip(cfg, self.backbone, self.names, (DEFAULT_TEMPLATE,))
+        self.model = self.ours.prompts
         self.parameters = list(self.model.parameters())
         self.optimizer = torch.optim.SGD(self.parameters, lr=0.0)
         size = self.backbone.input_resolution
@@ -124,10 +118,7 @@ class Bench:
         self.test_images = torch.randn(arguments.test_batch, 3, size, size, device=self.device)
         self.anchors = unit(torch.randn(classes, self.backbone.embed_dim, device=self.device))
         if method != "VPT":
-            options = next(iter(METHODS[method][1]))
-            words = self.trainer.cfg.TRAINER[options].CTX_INIT or " ".join(
-                ["X"] * self.trainer.cfg.TRAINER[options].N_CTX
-            )
+            words = self.ours.options.CTX_INIT or " ".join(["X"] * self.ours.options.N_CTX)
             self.tokens = self.backbone.tokenize([f"{words} {name}." for name in self.names]).to(
                 self.device
             )
@@ -186,20 +177,20 @@ class Bench:
         else:
             image = self.plain_image(images, model.image_encoder.VPT, model.image_encoder.deep)
         text = (
-            self.trainer.frozen_text
+            self.ours.frozen_text
             if self.method == "VPT"
-            else self.plain_text(model.prompt_learner.ctx, self.trainer.deep_text_prompts())
+            else self.plain_text(model.prompt_learner.ctx, self.ours.deep_text_prompts())
         )
         return Features(image, text, scale)
 
     def plain_loss(self, features: Features) -> Tensor:
         loss = F.cross_entropy(features.logits(), self.labels)
         if self.method == "PromptSRC":
-            options = self.trainer.cfg.TRAINER.PROMPTSRC
+            options = self.ours.options
             with torch.no_grad():
                 frozen = Features(
                     unit(self.clip.encode_image(self.images)),
-                    self.trainer.frozen_text,
+                    self.ours.frozen_text,
                     features.scale,
                 )
             log_p, log_q = features.logits().log_softmax(1), frozen.logits().log_softmax(1)
@@ -214,10 +205,11 @@ class Bench:
     # Ours
 
     def our_features(self, images: Tensor) -> Features:
-        return self.trainer.features(images)
+        return self.ours.features(images)
 
     def our_loss(self, features: Features) -> Tensor:
-        return sum(self.trainer.loss_terms(features, self.images, self.labels).values())
+        step = Step(self.ours, self.images, self.labels, features)
+        return sum(self.ours.loss_terms(step).values())
 
     def craft_loss(self, features: Features) -> Tensor:
         text, classes = (
@@ -250,16 +242,14 @@ class Bench:
 
     @torch.no_grad()
     def plain_test(self):
-        return [self.plain_features(self.test_images).logits() for _ in range(self.batches)][
-            -1
-        ], None
+        logits = [self.plain_features(self.test_images).logits() for _ in range(self.batches)]
+        return logits[-1], None
 
     @torch.no_grad()
     def our_test(self):
-        with self.trainer.class_texts_once():
-            return [self.our_features(self.test_images).logits() for _ in range(self.batches)][
-                -1
-            ], None
+        texts = self.ours.encode_class_texts()
+        logits = [self.ours.logits(self.test_images, texts) for _ in range(self.batches)]
+        return logits[-1], None
 
     # The text tower alone, forward and backward
 
@@ -272,7 +262,7 @@ class Bench:
         return self.tower_step(self.plain_text(self.model.ctx))
 
     def our_tower(self):
-        return self.tower_step(self.trainer.text_features())
+        return self.tower_step(self.ours.text_features())
 
     # What cannot be saved
 
@@ -323,9 +313,7 @@ class Bench:
         prompts = (
             0
             if not prompted or self.method in ("CoOp", "CoCoOp")
-            else self.trainer.cfg.TRAINER[next(iter(METHODS[self.method][1]))].get(
-                "N_CTX_VISION", 2
-            )
+            else self.ours.options.get("N_CTX_VISION", 2)
         )
         tokens, square = len(tower.positional_embedding) + prompts, tower.width**2
         return (

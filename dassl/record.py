@@ -222,21 +222,19 @@ def settings(config: dict) -> dict[str, tuple]:
     options it reads.
     """
     # Most tables need no comparison, and these take torch.
-    from dassl.config import NOT_HASHED
+    from dassl.config import counts
     from dassl.engine import stored_settings
 
     try:
         known = stored_settings(config)
     except (AttributeError, KeyError, TypeError, OSError):  # OSError: weights that may not be read
-        known = {
-            key: (value, value) for key, value in flat(config).items() if key not in NOT_HASHED
-        }
+        known = {key: (value, value) for key, value in flat(config).items() if counts(key)}
     return {key: pair for key, pair in known.items() if key != "SEED"}
 
 
 def comparable(record: dict) -> str:
     """The same text for runs that differ in nothing that a result depends on but seed and data."""
-    counted = {key: counts for key, (counts, _) in settings(record["config"]).items()}
+    counted = {key: value for key, (value, _) in settings(record["config"]).items()}
     return json.dumps(counted, sort_keys=True)
 
 

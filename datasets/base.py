@@ -1,6 +1,6 @@
 """The CoOp layout, read once for all data sets: a folder of images and a list of which image is in which part and class.
 
-A data set is a subclass of CoOpDataset in a file of its own, named as CoOp names its config (`datasets/oxford_pets.py`):
+A data set is a subclass of CoOpDataset in a file of its own, named as CoOp names its config (`datasets/sets/oxford_pets.py`):
 folder, split file, template, class-name corrections, where the files come from. `split_zhou_<Name>.json` is
 {"train": [[path, label, class name], ...], "val": ..., "test": ...} with paths relative to the image folder; here a row may
 have a fourth value, the domain. Without that file a data set's `partition` makes a split.

@@ -179,8 +179,8 @@ def test_a_step_lowers_the_loss_of_its_batch(tmp_path):
 def test_an_evaluation_encodes_class_texts_once(tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path, "CoOp")
     calls = []
-    text_features = trainer.text_features
-    monkeypatch.setattr(trainer, "text_features", lambda: calls.append(1) or text_features())
+    text_features = trainer.clip.text_features
+    monkeypatch.setattr(trainer.clip, "text_features", lambda: calls.append(1) or text_features())
     first = trainer.test()
     assert len(calls) == 1 and len(trainer.test_loader) == 3
     trainer.model.ctx.data += 1
@@ -293,10 +293,13 @@ def test_wrong_options(tmp_path, key, value, message):
 
 
 def test_class_names_may_have_braces_and_templates_only_one_pair(tmp_path):
-    trainer = make_trainer(tmp_path, "ZeroshotCLIP", "DATASET.TEMPLATE", "a {}!")
-    trainer.dm.dataset.templates, trainer.dm.dataset._classnames = ("a {}!",), ["{}", "{x}_{0}"]
-    assert trainer.class_texts() == ["a {}!", "a {x} {0}!"]
-    assert trainer.ensemble_features(["a {}.", "the {}."]).shape == (2, 32)
+    clip = make_trainer(tmp_path, "ZeroshotCLIP").clip
+
+    def model(template):
+        return type(clip)(clip.backbone, ["{}", "{x}_{0}"], clip.options, [template])
+
+    assert model("a {}!").class_texts() == ["a {}!", "a {x} {0}!"]
+    assert model("a {}!").ensemble_features(["a {}.", "the {}."]).shape == (2, 32)
     for template in ("a {} of {x}", "a {{}}", "a {0}", "a"):
         with pytest.raises(
             UserError,
@@ -304,13 +307,12 @@ def test_class_names_may_have_braces_and_templates_only_one_pair(tmp_path):
                 "{", r"\{"
             ),
         ):
-            trainer.ensemble_features(["a {}.", template])
-        trainer.dm.dataset.templates = (template,)
+            model("a {}!").ensemble_features(["a {}.", template])
         with pytest.raises(
             UserError,
             match="needs one {} where the class name goes, and no other braces: correct the data set's",
         ):
-            trainer.class_texts()
+            model(template).class_texts()
 
 
 def test_pictures_without_a_transform_are_refused(tmp_path):

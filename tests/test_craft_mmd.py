@@ -45,7 +45,11 @@ def slow_sigmas(x, z, multipliers=MULTIPLIERS):
 
 
 def slow_mmd2(x, z, estimator, bandwidth, multipliers=MULTIPLIERS, sigmas=SIGMAS):
-    widths = slow_sigmas(x, z, multipliers) if bandwidth == "median" else sigmas
+    widths = {
+        "median": lambda: slow_sigmas(x, z, multipliers),
+        "fixed": lambda: sigmas,
+        "variances": lambda: [math.sqrt(a) for a in (10, 15, 20, 50)],
+    }[bandwidth]()
     x, z = x.tolist(), z.tolist()
 
     def kernel(a, b):
@@ -73,7 +77,13 @@ def slow_relative(image, text, scale, space):
         anchors = text.tolist() if text.dim() == 2 else text[i].tolist()
         cosines = [sum(p * q for p, q in zip(row, anchor, strict=True)) for anchor in anchors]
         weights = [math.exp(scale * cosine) for cosine in cosines]
-        rows.append(cosines if space == "anchor" else [weight / sum(weights) for weight in weights])
+        rows.append(
+            {
+                "anchor": cosines,
+                "logits": [scale * cosine for cosine in cosines],
+                "probability": [weight / sum(weights) for weight in weights],
+            }[space]
+        )
     return torch.tensor(rows, dtype=torch.double)
 
 
@@ -506,3 +516,104 @@ def test_a_batch_without_a_pair_of_groups_gives_zero(labels, domains, estimator)
     value = group_mmd2(representation, torch.tensor(labels), torch.tensor(domains), estimator)
     value.backward()
     assert value.item() == 0 and value.shape == () and representation.grad.count_nonzero() == 0
+
+
+# The authors' release: facts of its code, in a loop
+
+
+RELEASED = {"bandwidth": "variances", "kernels": "sum", "normalise": "minmax"}
+
+
+def released_mmd(x, z):
+    """Columns min-max normalised over each sample; the sum over a of exp(-d^2 / 2a); biased."""
+
+    def normalised(sample):
+        columns = []
+        for column in zip(*sample.tolist(), strict=True):
+            low, high = min(column), max(column)
+            columns.append([(value - low) / (high - low + 1e-8) for value in column])
+        return list(zip(*columns, strict=True))
+
+    def mean(one, other):
+        values = [
+            sum(math.exp(-(distance(a, b) ** 2) / (2 * width)) for width in (10, 15, 20, 50))
+            for a in one
+            for b in other
+        ]
+        return sum(values) / len(values)
+
+    x, z = normalised(x), normalised(z)
+    return mean(x, x) + mean(z, z) - 2 * mean(x, z)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sizes", [(4, 4), (5, 3), (1, 6), (2, 2)])
+def test_the_released_discrepancy_equals_the_slow_loop(sizes, dtype):
+    image, other, text = unit("a", sizes[0], 6), unit("b", sizes[1], 6), unit("t", 9, 6)
+    x, z = (
+        relative(sample.to(dtype), text.to(dtype), SCALE, "logits") for sample in (image, other)
+    )
+    slow = released_mmd(slow_relative(image, text, SCALE, "logits"), z.double())
+    assert mmd2(x, z, **RELEASED).item() == pytest.approx(slow, rel=1e-4, abs=1e-6)
+    assert mmd2(z, x, **RELEASED).item() == pytest.approx(slow, rel=1e-4, abs=1e-6)
+    assert slow > 0.01 or sizes == (2, 2)
+
+
+def test_the_release_sums_and_normalises():
+    """Each option for itself: the sum is four means, and a column's scale and offset do not matter."""
+    x, z = normal("a", 5, 3), normal("b", 4, 3)
+    mean, total = (
+        mmd2(x, z, bandwidth="variances", kernels=kernels) for kernels in ("mean", "sum")
+    )
+    assert total.item() == pytest.approx(4 * mean.item(), rel=1e-9)
+    factors, offsets = torch.tensor([2.0, 30.0, 0.5]).double(), torch.tensor([1.0, -9.0, 4.0])
+    plain, changed = (mmd2(sample, z, **RELEASED) for sample in (x, x * factors + offsets))
+    assert changed.item() == pytest.approx(plain.item(), rel=1e-6)
+    assert mmd2(x, z, normalise="minmax").item() != pytest.approx(mmd2(x, z).item(), rel=0.01)
+
+
+def test_gradients_of_the_released_discrepancy_are_those_of_its_values():
+    image, other, text = (
+        unit(name, rows, 5).requires_grad_() for name, rows in (("a", 4), ("b", 3), ("t", 6))
+    )
+
+    def value(image, other, text):
+        x, z = (relative(sample, text, SCALE, "logits") for sample in (image, other))
+        return mmd2(x, z, **RELEASED)
+
+    assert torch.autograd.gradcheck(value, (image, other, text))
+    assert all(part.abs().max() > 1e-4 for part in gradients(value(image, other, text), text))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ([[3.0, 3.0]], [[3.0, 3.0]]),
+        ([[1.0, 2.0]] * 3, [[1.0, 2.0]] * 2),
+        ([[1.0, 5.0]], [[7.0, 2.0]]),
+    ],
+)
+def test_released_batches_without_any_spread_give_zero(rows, dtype):
+    """A constant column is 0 after the normalisation, wherever it was."""
+    x, z = (torch.tensor(sample, dtype=dtype, requires_grad=True) for sample in rows)
+    value = mmd2(x, z, **RELEASED)
+    assert value.item() == 0
+    assert all(part.isfinite().all() for part in gradients(value, x, z))
+
+
+def test_released_groups_are_compared_as_samples_of_their_own():
+    representation = normal("r", 7, 3)
+    labels, domains = torch.zeros(7, dtype=torch.long), torch.tensor([0, 1, 0, 1, 0, 1, 1])
+    slow = released_mmd(representation[domains == 0], representation[domains == 1])
+    assert group_mmd2(representation, labels, domains, **RELEASED).item() == pytest.approx(slow)
+
+
+def test_unknown_ways_to_normalise_and_add_kernels():
+    x = normal("a", 3, 2)
+    with pytest.raises(ValueError, match="normalise is 'zscore': choose one of none, minmax"):
+        mmd2(x, x, normalise="zscore")
+    with pytest.raises(ValueError, match="kernels is 'max': choose one of mean, sum"):
+        mmd2(x, x, kernels="max")
+    with pytest.raises(ValueError, match=r"variances is \[0.0\]: give one or more positive"):
+        mmd2(x, x, bandwidth="variances", variances=[0.0])

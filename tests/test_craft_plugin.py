@@ -9,9 +9,10 @@ from tiny_run import CLASSES, PARTS, TRAIN, make_trainer, write_table
 from torchvision.transforms import Compose, RandomResizedCrop, ToTensor
 
 from dassl.utils import UserError, read_image
-from trainers.base import Features
 from trainers.craft.losses import static_alignment, stochastic_alignment
 from trainers.craft.mmd import group_mmd2, mmd2, relative
+from trainers.step import Features, Step
+from trainers.views import encode_training_images_once
 
 OFF = ("TRAINER.CRAFT.LAMBDA_STATIC", 0.0, "TRAINER.CRAFT.LAMBDA_STOCHASTIC", 0.0)
 
@@ -60,7 +61,7 @@ def test_transforms_that_a_trainer_brings_along_are_not_frozen_into_one_view(tmp
         [RandomResizedCrop(32), ToTensor()]
     )
     for trainer, dimensions in ((cached, 2), (own, 4)):
-        trainer.encode_training_images_once()
+        encode_training_images_once(trainer)
         assert next(iter(trainer.train_loader_x))["img"].dim() == dimensions
 
 
@@ -103,8 +104,8 @@ def test_the_loss_is_the_baselines_plus_the_terms(tmp_path, targets, directions)
     trainer.model.ctx.data = ctx
     with torch.no_grad():
         image, text, labels = (
-            trainer.image_features(batch["img"]),
-            trainer.text_features(),
+            trainer.clip.image_features(batch["img"]),
+            trainer.clip.text_features(),
             batch["label"],
         )
         scale, anchors = trainer.backbone.scale, trainer.anchors
@@ -165,11 +166,11 @@ def test_anchors_are_the_class_means_of_the_runs_own_images(tmp_path, capsys):
 
 
 def test_anchors_follow_the_options_given(tmp_path, monkeypatch):
-    from trainers.craft import plugin
+    from trainers.craft import alignment
 
-    given, make = [], plugin.image_anchors
+    given, make = [], alignment.image_anchors
     monkeypatch.setattr(
-        plugin,
+        alignment,
         "image_anchors",
         lambda description, batches, *rest: given.append(rest) or make(description, batches, *rest),
     )
@@ -180,11 +181,11 @@ def test_anchors_follow_the_options_given(tmp_path, monkeypatch):
 
 
 def test_views_follow_the_seed_and_all_that_draws_depend_on(tmp_path, monkeypatch):
-    from trainers import base
+    from trainers import views as views_module
 
-    given, encode = [], base.encoded_views
+    given, encode = [], views_module.encoded_views
     monkeypatch.setattr(
-        base,
+        views_module,
         "encoded_views",
         lambda number, batches, seed, description, *rest: (
             given.append((number, seed, description))
@@ -194,7 +195,7 @@ def test_views_follow_the_seed_and_all_that_draws_depend_on(tmp_path, monkeypatc
     views = []
     for options in (("SEED", 1), ("SEED", 2), ("SEED", -1), ("DATALOADER.TEST.BATCH_SIZE", 5)):
         trainer = make_trainer(tmp_path, "CoOp", "TRAINER.CACHED_VIEWS", 2, *options)
-        trainer.encode_training_images_once()
+        views_module.encode_training_images_once(trainer)
         views.append(trainer.train_loader_x.dataset.views)
     assert [(number, seed) for number, seed, _ in given] == [(2, 1), (2, 2), (2, 0), (2, 1)]
     assert [(description["workers"], description["batch"]) for *_, description in given] == [
@@ -219,16 +220,13 @@ def test_template_texts_do_not_depend_on_coops_context(tmp_path, capsys):
     """CoOp has first-layer prompts only, so template samples teach it nothing; this is said, once."""
     craft = trained(tmp_path / "a", "CraftCoOp", "TRAINER.CRAFT.TEXT_SAMPLES", "template")
     out = capsys.readouterr().out
-    assert (
-        out.count("cannot teach this method anything with TRAINER.CRAFT.TEXT_SAMPLES 'template'")
-        == 1
-    )
+    assert out.count("no gradient for this method with TRAINER.CRAFT.TEXT_SAMPLES 'template'") == 1
     assert torch.equal(craft.model.ctx, trained(tmp_path / "b", "CoOp").model.ctx)
     labels = torch.tensor([2, 0, 2])
     expected = craft.backbone.encode_texts(
         [f"a picture of a {CLASSES[label].replace('_', ' ')}." for label in labels]
     )
-    assert torch.allclose(craft.template_features(labels), expected, atol=1e-5)
+    assert torch.allclose(craft.clip.template_features(labels), expected, atol=1e-5)
 
 
 def test_batches_of_one_image_train(tmp_path):
@@ -340,12 +338,12 @@ def test_craft_mmd_is_its_weight_times_the_discrepancy_with_the_options_given(
         "multipliers": options.get("MULTIPLIERS", [0.25, 0.5, 1, 2, 4]),
     }
     with torch.no_grad():
-        text = trainer.text_features()
+        text = trainer.clip.text_features()
         own, other = (
             None
             if images is None
             else relative(
-                trainer.image_features(images), text, trainer.backbone.scale, options["SPACE"]
+                trainer.clip.image_features(images), text, trainer.backbone.scale, options["SPACE"]
             )
             for images in (pictures, target)
         )
@@ -375,8 +373,8 @@ def test_mmd_has_the_gradients_of_its_values_through_both_samples_and_the_texts(
         1.0,
     )
     labels = torch.tensor([0, 0, 1, 1, 0, 1])
-    trainer._domains = torch.tensor([0, 1, 0, 1, 1, 0])
-    trainer.image_features = lambda images: images  # features stand for their images
+    domain = torch.tensor([0, 1, 0, 1, 1, 0])
+    trainer.clip.image_features = lambda images: images  # features stand for their images
     generator = torch.Generator().manual_seed(0)
     image, target, text = (
         F.normalize(
@@ -386,8 +384,9 @@ def test_mmd_has_the_gradients_of_its_values_through_both_samples_and_the_texts(
     )
 
     def value(image, target, text):
-        trainer._unlabelled = target
-        return trainer._discrepancy(Features(image, text, torch.tensor(5.0)), labels)
+        features = Features(image, text, torch.tensor(5.0))
+        step = Step(trainer.clip, image, labels, features, domain, target)
+        return trainer.terms["craft_mmd"](step)
 
     samples = (image, target, text) if domains == "unlabelled" else (image, target.detach(), text)
     assert torch.autograd.gradcheck(value, samples)

@@ -1,25 +1,36 @@
 """Two domains in training (train_u, groups): MMD in every structure, samplers, the group evaluator, selection by it."""
 
+import functools
 import json
+import operator
 import os.path as osp
 import random
 import types
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_craft_mmd import released_mmd
 from tiny_run import CLASSES, STRUCTURES, TinyNoise, make_cfg, make_trainer
+from yacs.config import CfgNode
 
+import trainers
+from dassl.config import get_cfg_default, merge_from_dict, rules
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.data.samplers import build_sampler
 from dassl.evaluation import GroupClassification, build_evaluator
 from dassl.utils import UserError
 from datasets.base import labelled_like
+from train import read_config
+from trainers.craft.discrepancy import DomainDiscrepancy
 from trainers.craft.mmd import group_mmd2, mmd2, relative
+from trainers.views import encode_training_images_once
 
+ROOT = Path(__file__).resolve().parent.parent
 CRAFT = [f"Craft{name}" for name in STRUCTURES]
 OFF = ("TRAINER.CRAFT.LAMBDA_STATIC", 0.0, "TRAINER.CRAFT.LAMBDA_STOCHASTIC", 0.0)
 MMD = ("TRAINER.CRAFT.LAMBDA_MMD", 2.0, "TRAINER.CRAFT.MMD.DOMAINS")
@@ -82,27 +93,89 @@ def test_every_structure_trains_with_mmd_and_its_term_is_that_of_the_features(
     tmp_path, name, domains, monkeypatch
 ):
     trainer = trainer_of(tmp_path, name, *OFF, *MMD, domains, "OPTIM.MAX_EPOCH", 1)
-    seen, plain = [], type(trainer)._discrepancy
+    seen, plain = [], DomainDiscrepancy.forward
 
-    def watched(self, features, labels):
-        value = plain(self, features, labels)
+    def watched(self, step):
+        value, features, clip = plain(self, step), step.features, trainer.clip
         own = relative(features.image, features.text, features.scale)
         if domains == "unlabelled":
-            with self.autocast():
-                whole = self.features(self._unlabelled)  # everything anew, texts included
+            whole = clip.features(step.unlabelled)  # everything anew, texts included
             slow = mmd2(own, relative(whole.image, whole.text, whole.scale))
         else:
-            slow = group_mmd2(own, labels, self._domains)
+            slow = group_mmd2(own, step.labels, step.domains)
         seen.append((value.item(), slow.item(), value.requires_grad))
         return value
 
-    monkeypatch.setattr(type(trainer), "_discrepancy", watched)
+    monkeypatch.setattr(DomainDiscrepancy, "forward", watched)
     before = learned(trainer)
     trainer.train()
     assert len(seen) == 2 and not equal(before, learned(trainer))
     for value, slow, teaches in seen:
         assert value == pytest.approx(slow, rel=1e-4, abs=1e-7) and teaches
     assert max(value for value, _, _ in seen) > 1e-6
+
+
+def preset(name):
+    """The pairs KEY, VALUE of a file of configs/craft."""
+    words = []
+    for _, tree in read_config(str(ROOT / f"configs/craft/{name}.yaml")):
+        cfg = get_cfg_default()
+        trainers.extend_cfg(cfg)
+        merge_from_dict(cfg, tree)
+        for key, _ in rules.leaves(CfgNode(tree)):
+            words += [key, functools.reduce(operator.getitem, key.split("."), cfg)]
+    return words
+
+
+def test_the_preset_of_the_released_ood_trainer_is_its_loss(tmp_path, monkeypatch):
+    """Baseline and MMD on class logits, weight 1; the alignment terms are not in that loss."""
+    more = ("DATALOADER.TRAIN_X.BATCH_SIZE", 6, "OPTIM.MAX_EPOCH", 1)
+    trainer = trainer_of(tmp_path, "CraftMaPLe", *preset("released_ood"), *more)
+    seen, plain = [], DomainDiscrepancy.forward
+
+    def watched(self, step):
+        value = plain(self, step)
+        target = trainer.clip.logits(step.unlabelled)
+        seen.append((value.item(), released_mmd(step.features.logits(), target)))
+        return value
+
+    monkeypatch.setattr(DomainDiscrepancy, "forward", watched)
+    summaries, step = [], trainer.forward_backward
+    monkeypatch.setattr(
+        trainer,
+        "forward_backward",
+        lambda *batches: summaries.append(step(*batches)) or summaries[-1],
+    )
+    trainer.train()
+    assert len(seen) == len(summaries) == 2
+    for (value, slow), summary in zip(seen, summaries, strict=True):
+        assert value == pytest.approx(slow, rel=1e-3) and value > 0.1
+        assert set(summary) == {"loss", "acc", "cross_entropy", "craft_mmd"}
+        assert summary["loss"] == pytest.approx(summary["cross_entropy"] + value, rel=1e-5)
+
+
+def test_the_released_presets_hold_the_authors_settings():
+    released = dict(zip(preset("released")[::2], preset("released")[1::2], strict=True))
+    craft = {key.removeprefix("TRAINER.CRAFT."): value for key, value in released.items()}
+    assert craft == {
+        "LAMBDA_STATIC": 1,
+        "LAMBDA_STOCHASTIC": 1,
+        "ANCHORS_PER_CLASS": 1,
+        "TEXT_SAMPLES": "template",
+        "STOCHASTIC_TARGETS": "index",
+        "STOCHASTIC_DIRECTIONS": "image_to_text",
+        "MMD.SPACE": "logits",
+        "MMD.NORMALISE": "minmax",
+        "MMD.ESTIMATOR": "biased",
+        "MMD.BANDWIDTH": "variances",
+        "MMD.VARIANCES": [10, 15, 20, 50],
+        "MMD.KERNELS": "sum",
+    }
+    for name, epochs in (("released_large", 20), ("released_ood", 2)):
+        words = preset(name)
+        settings = dict(zip(words[::2], words[1::2], strict=True))
+        assert settings["DATALOADER.TRAIN_X.BATCH_SIZE"] == 128
+        assert settings["OPTIM.LR"] == 0.01 and settings["OPTIM.MAX_EPOCH"] == epochs
 
 
 @pytest.mark.parametrize("name", CRAFT)
@@ -157,7 +230,7 @@ def test_cached_views_and_fixed_transforms_serve_the_target_too(tmp_path):
     slow = trainer_of(tmp_path / "1", "CraftCoOp", *MMD, "unlabelled", *options)
     items = slow.dm.dataset.train_u
     exact = torch.cat([found for found, _ in slow.encoded_images(items, slow.dm.tfm_train)])
-    slow.encode_training_images_once()
+    encode_training_images_once(slow)
     assert torch.allclose(slow.train_loader_u.dataset.views[0], exact, atol=1e-6)
 
 
@@ -180,7 +253,7 @@ def test_a_space_that_cannot_teach_is_said_once(tmp_path, capsys):
     trainer.train()
     assert (
         capsys.readouterr().out.count(
-            "craft_mmd cannot teach this method anything with TRAINER.CRAFT.MMD.SPACE 'feature'"
+            "craft_mmd has no gradient for this method with TRAINER.CRAFT.MMD.SPACE 'feature'"
         )
         == 1
     )
@@ -203,7 +276,7 @@ def test_a_space_that_cannot_teach_is_said_once(tmp_path, capsys):
         ),
         (
             (*MMD, "group", "TRAINER.CRAFT.MMD.SPACE", "pixel"),
-            r"TRAINER.CRAFT.MMD.SPACE is 'pixel': choose one of anchor, feature, probability",
+            r"TRAINER.CRAFT.MMD.SPACE is 'pixel': choose one of anchor, feature, probability, logits",
         ),
         (
             (*MMD, "group", "TRAINER.CRAFT.MMD.ESTIMATOR", "best"),
@@ -211,7 +284,7 @@ def test_a_space_that_cannot_teach_is_said_once(tmp_path, capsys):
         ),
         (
             (*MMD, "group", "TRAINER.CRAFT.MMD.BANDWIDTH", "mean"),
-            r"TRAINER.CRAFT.MMD.BANDWIDTH is 'mean': choose one of median, fixed",
+            r"TRAINER.CRAFT.MMD.BANDWIDTH is 'mean': choose one of median, fixed, variances",
         ),
         (
             (*MMD, "group", "TRAINER.CRAFT.MMD.SIGMAS", []),
@@ -239,7 +312,8 @@ def test_a_space_that_cannot_teach_is_said_once(tmp_path, capsys):
                 "DATALOADER.TRAIN_X.BATCH_SIZE",
                 11,
             ),
-            r"a batch of DATALOADER.TRAIN_X has 1 image\(s\), but MMD with the unbiased estimator needs 2: change BATCH_SIZE, set DATALOADER.TRAIN_X.DROP_LAST True",
+            r"a batch of DATALOADER.TRAIN_X has 1 image\(s\), but MMD with the unbiased estimator needs 2: "
+            "change BATCH_SIZE, set DATALOADER.TRAIN_X.DROP_LAST True",
         ),
         (
             (

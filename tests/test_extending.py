@@ -13,13 +13,60 @@ from PIL import Image
 
 import train
 import trainers
+import trainers.terms
 from dassl.config import cfg_to_dict
+from dassl.engine import run_settings
+from dassl.evaluation import Classification
 from dassl.utils import read_json
 from tools import export, figures, plans, predict, protocols, report, results
+from trainers.backbone import load_backbone
 
 ROOT = Path(__file__).resolve().parent.parent
-BLOCKS = re.findall(r"```(python|yaml)\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.S)
-STRUCTURE, CONFIG, CRAFTED, CRAFT_CONFIG, DATA, PROTOCOL = (text for _, text in BLOCKS)
+PAGE = (ROOT / "docs/extending.md").read_text()
+# {title of a section: its blocks of code}
+SECTIONS = {
+    section.partition("\n")[0]: re.findall(r"```(?:python|yaml)\n(.*?)```", section, re.S)
+    for section in PAGE.split("\n## ")[1:]
+}
+STRUCTURE, CONFIG = SECTIONS["A structure"]
+(CRAFTED,) = SECTIONS["A structure with CRAFT"]
+(TERM,) = SECTIONS["A loss term"]
+(DATA,) = SECTIONS["A data set"]
+(METRIC,) = SECTIONS["A metric"]
+(PROTOCOL,) = SECTIONS["A protocol"]
+
+# What the page says is refused: one vector for each class.
+PER_CLASS = """
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from dassl.engine import TRAINER_REGISTRY
+from trainers.backbone import unit
+from trainers.base import PromptTrainer
+from trainers.model import PromptedCLIP
+
+
+def extend_cfg(cfg):
+    cfg.TRAINER.BIAS = CfgNode({"PREC": "fp32"})
+
+
+class BiasModel(PromptedCLIP):
+    def build_prompts(self):
+        self.frozen = self.backbone.encode_texts(self.class_texts())
+        prompts = nn.Module()
+        prompts.bias = nn.Parameter(torch.zeros_like(self.frozen))
+        return prompts
+
+    def text_features(self):
+        return unit(self.frozen + self.prompts.bias)
+
+
+@TRAINER_REGISTRY.register()
+class Bias(PromptTrainer):
+    structure = BiasModel
+    options = "BIAS"
+"""
 
 
 def module(name: str, code: str) -> types.ModuleType:
@@ -30,36 +77,50 @@ def module(name: str, code: str) -> types.ModuleType:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def extended():
-    """The files that the page asks for, in this process only."""
+def extended(tmp_path_factory):
+    """The files that the page asks for, in a folder that the packages search, too."""
+    folder = tmp_path_factory.mktemp("more")
+    (folder / "terms").mkdir()
+    (folder / "offset.py").write_text(f"{STRUCTURE}\n\n{CRAFTED}")
+    (folder / "bias.py").write_text(PER_CLASS)
+    (folder / "terms/confidence.py").write_text(TERM)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainers, "MODULES", (*trainers.MODULES, module("trainers.bias", STRUCTURE)))
-        module("crafted", CRAFTED)
-        module("datasets.pond", DATA)
+        patch.setattr(trainers, "__path__", [*trainers.__path__, str(folder)])
+        terms = [*trainers.terms.__path__, str(folder / "terms")]
+        patch.setattr(trainers.terms, "__path__", terms)
+        patch.setattr(trainers, "MODULES", trainers.modules())
+        module("datasets.sets.pond", DATA)
+        module("dassl.evaluation.metrics.brier_score", METRIC)
         yield
+
+
+def make_pond(folder: Path, *names: str) -> Path:
+    """Pictures of these animals, and the configs beside links to the shared ones."""
+    split = {part: [] for part in ("train", "val", "test")}
+    for part, rows in split.items():
+        for label, name in enumerate(names):
+            for i in range(3):
+                path = folder / f"data/pond/images/{name}/{part}{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (80, 70), (50 * label, 40 * i, 90)).save(path)
+                rows.append([f"{name}/{path.name}", label, name])
+    (folder / "data/pond/split_zhou_Pond.json").write_text(json.dumps(split))
+    (folder / "configs/trainers/Offset").mkdir(parents=True)
+    (folder / "configs/trainers/Offset/openmoji.yaml").write_text(CONFIG)
+    (folder / "configs/base").symlink_to(ROOT / "configs/base")
+    (folder / "pond.yaml").write_text("DATASET:\n  NAME: Pond\n")
+    return folder
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A pond of three animals, and the two configs beside links to the shared ones."""
-    split = {part: [] for part in ("train", "val", "test")}
-    for part, rows in split.items():
-        for label, name in enumerate(("frog", "newt", "pike")):
-            for i in range(3):
-                path = tmp_path / f"data/pond/images/{name}/{part}{i}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.new("RGB", (80, 70), (80 * label, 40 * i, 90)).save(path)
-                rows.append([f"{name}/{path.name}", label, name])
-    (tmp_path / "data/pond/split_zhou_Pond.json").write_text(json.dumps(split))
-    for place, text in (
-        ("configs/trainers/Bias", CONFIG),
-        ("configs/trainers/CraftBias", CRAFT_CONFIG),
-    ):
-        (tmp_path / place).mkdir(parents=True)
-        (tmp_path / place / "openmoji.yaml").write_text(text)
-    (tmp_path / "configs/base").symlink_to(ROOT / "configs/base")
-    (tmp_path / "pond.yaml").write_text("DATASET:\n  NAME: Pond\n")
-    return tmp_path
+    return make_pond(tmp_path, "frog", "newt", "pike")
+
+
+@pytest.fixture
+def five(tmp_path):
+    """Three base classes and two new ones."""
+    return make_pond(tmp_path, "frog", "newt", "pike", "heron", "dragonfly")
 
 
 def arguments(folder: Path, trainer: str, *more: str, out: str = "out"):
@@ -76,7 +137,7 @@ def arguments(folder: Path, trainer: str, *more: str, out: str = "out"):
             "--dataset-config-file",
             str(folder / "pond.yaml"),
             "--config-file",
-            str(folder / f"configs/trainers/{trainer}/openmoji.yaml"),
+            str(folder / "configs/trainers/Offset/openmoji.yaml"),
             *more,
             "DATASET.NUM_SHOTS",
             "2",
@@ -84,21 +145,74 @@ def arguments(folder: Path, trainer: str, *more: str, out: str = "out"):
     )
 
 
-@pytest.mark.parametrize("trainer", ["Bias", "CraftBias"])
-def test_the_structure_of_the_page_trains_on_the_data_set_of_the_page(folder, trainer):
-    args = arguments(folder, trainer)
-    assert cfg_to_dict(train.setup_cfg(args))["TRAINER"]["BIAS"] == {"PREC": "fp32"}
+TEST = ("--eval-only", "--load-epoch", "1", "--model-dir")
+
+
+@pytest.mark.parametrize("trainer", ["Offset", "CraftOffset"])
+def test_the_structure_of_the_page_learns_base_classes_and_is_tested_on_new_ones(
+    five, trainer, capsys
+):
+    base, new = (("DATASET.SUBSAMPLE_CLASSES", part) for part in ("base", "new"))
+    args = arguments(five, trainer, *base)
+    assert cfg_to_dict(train.setup_cfg(args))["TRAINER"]["OFFSET"] == {"PREC": "fp32"}
     assert train.main(args) == 0
-    results = read_json(str(folder / "out/results.json"))
-    assert (
-        results["complete"]
-        and results["trainer"] == trainer
-        and results["metrics"]["test"]["total"] == 9
-    )
-    log = (folder / "out/log.txt").read_text()
-    assert ("craft_static" in log) == (trainer == "CraftBias") and (
-        folder / "out/prompt_learner/model.pth.tar-2"
-    ).is_file()
+    results = read_json(str(five / "out/results.json"))
+    assert results["complete"] and results["trainer"] == trainer
+    assert results["metrics"]["test"]["total"] == 9 and len(results["classnames"]) == 3
+    log = (five / "out/log.txt").read_text()
+    assert ("craft_static" in log) == ("craft_stochastic" in log) == (trainer == "CraftOffset")
+    state = torch.load(five / "out/prompt_learner/model.pth.tar-2", weights_only=True)["state_dict"]
+    assert list(state) == ["offset"] and state["offset"].abs().sum() > 0
+    test = ("--eval-only", "--model-dir", str(five / "out"), "--load-epoch", "2", *new)
+    assert train.main(arguments(five, trainer, *test, out="new")) == 0
+    results = read_json(str(five / "new/results.json"))
+    assert results["metrics"]["test"]["total"] == 6 and len(results["classnames"]) == 2
+    picture = str(five / "data/pond/images/frog/test0.png")
+    assert predict.main(["--model-dir", str(five / "out"), picture, "--classes", "a,b,c,d"]) == 0
+    assert len(capsys.readouterr().out.splitlines()[-5:]) == 5
+
+
+def test_the_model_of_the_page_works_without_its_trainer(five):
+    cfg = train.setup_cfg(arguments(five, "Offset"))
+    kind = sys.modules["trainers.offset"].OffsetModel
+    backbone = load_backbone(cfg.MODEL.BACKBONE.NAME)
+    model = kind(backbone, ["green_frog", "newt"], cfg.TRAINER.OFFSET)
+    size = backbone.input_resolution
+    images = torch.randn(3, 3, size, size)
+    texts = backbone.encode_texts(["a photo of a green frog.", "a photo of a newt."])
+    expected = backbone.scale * backbone.encode_images(images) @ texts.t()
+    assert torch.allclose(model(images), expected, atol=1e-4)
+    assert [name for name, _ in model.named_parameters()] == ["prompts.offset"]
+
+
+@pytest.mark.parametrize("trainer", ["Offset", "CraftOffset", "CoOp"])
+def test_the_term_of_the_page_joins_any_structure(five, trainer):
+    more = ("TRAINER.TERMS", "('Confidence',)", "OPTIM.MAX_EPOCH", "1", "TRAINER.COOP.PREC", "fp32")
+    args = arguments(five, trainer, *more)
+    assert train.main(args) == 0
+    assert "confidence" in (five / "out/log.txt").read_text()
+    # Its options count, for runs with it only.
+    settings = {
+        words: run_settings(train.setup_cfg(arguments(five, trainer, *words)))
+        for words in ((), more[:2], ("TRAINER.CONFIDENCE.WEIGHT", "2.0"))
+    }
+    plain, with_term, unused = settings.values()
+    assert plain == unused and not any("CONFIDENCE" in key for key in plain)
+    assert with_term == plain | {
+        "TRAINER.TERMS": ("Confidence",),
+        "TRAINER.CONFIDENCE.WEIGHT": 0.1,
+    }
+    weight = (*more, "TRAINER.CONFIDENCE.WEIGHT", "0")
+    assert train.main(arguments(five, trainer, *weight, out="without")) == 0
+    assert "confidence " not in (five / "without/log.txt").read_text().rpartition("Learnable")[2]
+
+
+def test_an_unknown_term_names_those_that_there_are(five, capsys):
+    assert train.main(arguments(five, "Offset", "TRAINER.TERMS", "('Confidense',)")) == 2
+    error = capsys.readouterr().err
+    assert "TRAINER.TERMS has the unknown term 'Confidense': choose of" in error
+    for name in ("Confidence", "StaticAlignment", "StochasticAlignment", "DomainDiscrepancy"):
+        assert name in error
 
 
 def rename(folder: Path, *names: str) -> None:
@@ -118,9 +232,6 @@ def rename(folder: Path, *names: str) -> None:
 def train_bias(folder: Path) -> None:
     """For an epoch on frog, newt and pike."""
     assert train.main(arguments(folder, "Bias", "OPTIM.MAX_EPOCH", "1")) == 0
-
-
-TEST = ("--eval-only", "--load-epoch", "1", "--model-dir")
 
 
 def test_what_it_learned_per_class_is_refused_for_other_classes(folder, capsys):
@@ -189,6 +300,38 @@ def test_tools_refuse_other_classes_too(folder, capsys, monkeypatch):
         and "choose a data set with the classes of that run, not Pond" in error
     )
     assert not (folder / "o.safetensors").exists() and not list(folder.glob("out/features*"))
+
+
+@pytest.mark.parametrize(("classes", "names"), [("base", ["frog", "newt"]), ("new", ["pike"])])
+def test_base_and_new_classes_of_the_data_set_of_the_page(folder, classes, names):
+    """Three classes: two of them are base classes, one is new."""
+    (folder / "none.yaml").write_text(f"BASE: {ROOT}/configs/base/openmoji.yaml\n")
+    args = arguments(folder, "ZeroshotCLIP", "--eval-only", "DATASET.SUBSAMPLE_CLASSES", classes)
+    args.config_file = [str(folder / "none.yaml")]
+    assert train.main(args) == 0
+    results = read_json(str(folder / "out/results.json"))
+    assert results["classnames"] == names and results["metrics"]["test"]["total"] == 3 * len(names)
+
+
+def test_the_metric_of_the_page_is_what_its_definition_says(folder, capsys, monkeypatch):
+    seen = []
+    process = Classification.process
+    monkeypatch.setattr(
+        Classification,
+        "process",
+        lambda self, scores, labels: seen.append((scores, labels)) or process(self, scores, labels),
+    )
+    args = arguments(folder, "Bias", "OPTIM.MAX_EPOCH", "1", "TEST.METRICS", "('brier_score',)")
+    assert train.main(args) == 0
+    distances = [
+        (probability - (column == label)) ** 2
+        for scores, labels in seen
+        for row, label in zip(scores.softmax(1).tolist(), labels.tolist(), strict=True)
+        for column, probability in enumerate(row)
+    ]
+    value = read_json(str(folder / "out/results.json"))["metrics"]["test"]["brier_score"]
+    assert value == pytest.approx(sum(distances) / 9, rel=1e-5)
+    assert f"* brier_score: {value:.1f}" in capsys.readouterr().out
 
 
 # A protocol

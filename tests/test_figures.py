@@ -3,7 +3,6 @@
 import os
 import shutil
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -65,10 +64,8 @@ def test_features_are_the_models_own_and_are_kept(runs, monkeypatch):
     for name in ("CoOp", "CraftCoCoOp", "MaPLe"):
         found = figures.features(runs[name], "")
         trainer = figures.trained.load(str(runs[name]))
-        images = torch.stack(
-            [trainer.dm.tfm_test(figures.read_image(path)) for path in found.paths]
-        )
-        assert torch.allclose(figures.logits(found), trainer.model_inference(images), atol=1e-3)
+        images = torch.stack([trainer.transform(figures.read_image(path)) for path in found.paths])
+        assert torch.allclose(found.logits(), trainer.clip.logits(images), atol=1e-3)
     monkeypatch.setattr(figures.trained, "load", lambda *_: pytest.fail("computed again"))
     figures.features(runs["CoOp"], "")
     checkpoint = runs["CoOp"] / "prompt_learner/model.pth.tar-1"
@@ -107,7 +104,7 @@ def test_features_of_other_classes_are_computed_again(runs, monkeypatch):
 def test_features_that_are_no_numbers_are_refused_and_not_kept(runs, monkeypatch):
     (runs["MaPLe"] / "features-TwoDomains.safetensors").unlink(missing_ok=True)
     trainer = figures.trained.load(str(runs["MaPLe"]))
-    monkeypatch.setattr(trainer, "encode_class_texts", lambda: torch.full((4, 32), torch.nan))
+    monkeypatch.setattr(trainer.clip, "encode_class_texts", lambda: torch.full((4, 32), torch.nan))
     monkeypatch.setattr(figures.trained, "load", lambda *_: trainer)
     with pytest.raises(UserError, match="scores are NaN or infinite"):
         figures.features(runs["MaPLe"], "")
@@ -118,7 +115,7 @@ def test_channel_importance_against_a_loop():
     torch.manual_seed(0)
     image, labels = torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 1])
     for text in (torch.randn(2, 3), torch.randn(5, 2, 3)):
-        found = SimpleNamespace(image=image, text=text, labels=labels, scale=torch.tensor([7.0]))
+        found = figures.RunFeatures(image, text, torch.tensor([7.0]), labels, [], [], "")
         for d in range(3):
             slow = (
                 sum(
@@ -127,20 +124,15 @@ def test_channel_importance_against_a_loop():
                 )
                 / 5
             )
-            assert figures.channel_importance(found)[d] == pytest.approx(slow.item(), rel=1e-5)
+            assert found.channel_importance()[d] == pytest.approx(slow.item(), rel=1e-5)
 
 
 def test_classes_that_are_confused_most_are_chosen():
     labels = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
     wrong = {2: 3, 4: 3, 5: 3, 6: 2}  # 2 and 3 are confused, once 1 with 3
     logits = torch.eye(4)[[wrong.get(i, int(label)) for i, label in enumerate(labels)]]
-    found = SimpleNamespace(
-        image=logits,
-        text=torch.eye(4),
-        labels=labels,
-        scale=torch.tensor([1.0]),
-        classnames=list("abcd"),
-    )
+    one = torch.tensor([1.0])
+    found = figures.RunFeatures(logits, torch.eye(4), one, labels, [], list("abcd"), "")
     assert figures.choose_classes(found, 2) == [2, 3] and figures.choose_classes(found, 3) == [
         1,
         2,

@@ -11,11 +11,14 @@ from tiny_run import CLASSES, STRUCTURES, TinyNoise, make_trainer
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UserError
 from tools.export import contents
+from tools.trained import Trained
+from trainers import base
 from trainers.backbone import Backbone
-from trainers.base import Features, PromptTrainer
 from trainers.craft.losses import static_alignment, stochastic_alignment
 from trainers.promptsrc import epoch_weights
+from trainers.step import Features, Step
 from trainers.templates import SEVEN, SIXTY
+from trainers.views import encode_training_images_once
 
 LEARNERS = tuple(STRUCTURES)
 OFF = ("TRAINER.CRAFT.LAMBDA_STATIC", 0.0, "TRAINER.CRAFT.LAMBDA_STOCHASTIC", 0.0)
@@ -73,7 +76,7 @@ def published_case(name, trainer, folder, *options):
 def test_agrees_with_the_published_one(tmp_path, name, trainer):
     trainer, parameters, expected = published_case(name, trainer, tmp_path)
     case = expected["case"]
-    logits = trainer.features(images(case["batch"], case["clip"]["image"])).logits()
+    logits = trainer.clip.features(images(case["batch"], case["clip"]["image"])).logits()
     loss = F.cross_entropy(logits, torch.arange(case["batch"]) % logits.shape[1])
     loss.backward()
     assert torch.allclose(logits, torch.tensor(expected["logits"]), rtol=1e-4, atol=1e-4)
@@ -86,7 +89,7 @@ def test_promptsrcs_training_terms_agree_with_the_published_ones(tmp_path):
     case = expected["case"]
     pictures, labels = images(case["batch"], case["clip"]["image"]), torch.arange(case["batch"])
     terms, published = (
-        trainer.loss_terms(trainer.features(pictures), pictures, labels),
+        loss_terms(trainer, pictures, labels),
         expected["promptsrc_terms"],
     )
     for ours, theirs in {
@@ -127,7 +130,7 @@ def test_craft_on_maple_agrees_with_the_authors_release(tmp_path):
     )
     trainer.anchors.features, trainer.anchors.labels = anchors, torch.arange(len(anchors))
     pictures = images(len(labels), case["clip"]["image"])
-    terms = trainer.loss_terms(trainer.features(pictures), pictures, labels)
+    terms = loss_terms(trainer, pictures, labels)
     for ours, theirs in {
         "cross_entropy": "cross_entropy_text",
         "craft_static": "static_image_anchor_loss",
@@ -136,6 +139,10 @@ def test_craft_on_maple_agrees_with_the_authors_release(tmp_path):
         assert terms[ours].item() == pytest.approx(expected[theirs], rel=1e-4), ours
     sum(terms.values()).backward()
     check_gradients(expected["gradients"], parameters.items())
+
+
+def loss_terms(trainer, pictures, labels):
+    return trainer.loss_terms(Step(trainer.clip, pictures, labels, trainer.clip.features(pictures)))
 
 
 def trained(folder, name, *options):
@@ -174,8 +181,8 @@ def test_crafts_terms_are_the_specified_ones_on_every_structure(tmp_path, name):
     trainer = make_trainer(tmp_path, "Craft" + name)
     batch = next(iter(trainer.train_loader_x))
     pictures, labels = batch["img"], batch["label"]
-    features = trainer.features(pictures)
-    terms = trainer.loss_terms(features, pictures, labels)
+    features = trainer.clip.features(pictures)
+    terms = trainer.loss_terms(Step(trainer.clip, pictures, labels, features))
     text = torch.stack(
         [
             (features.text[i] if features.text.dim() == 3 else features.text)[label]
@@ -268,7 +275,7 @@ def test_more_than_four_contexts_start_from_noise_whatever_the_words(tmp_path, n
         trainer = make_trainer(tmp_path, name, f"{node}.{key}", number, f"{node}.CTX_INIT", words)
         said = f"CTX_INIT 'a photo of a' is not used: {number} context vectors"
         assert (said in capsys.readouterr().out) == (number == 5 and words != "")
-        texts[number, words] = trainer.text_features()
+        texts[number, words] = trainer.clip.text_features()
     assert torch.equal(texts[5, "a photo of a"], texts[5, ""])
     assert not torch.allclose(texts[4, "a photo of a"], texts[4, ""], atol=1e-3)
 
@@ -280,8 +287,8 @@ def test_vpt_without_words_has_the_published_class_texts(tmp_path, capsys):
     )
     said = "TRAINER.VPT.CTX_INIT is empty: the class texts begin with 'a photo of a', as published"
     assert capsys.readouterr().out.count(said) == 1
-    assert torch.equal(empty.text_features(), given.text_features())
-    assert not torch.allclose(other.text_features(), given.text_features(), atol=1e-3)
+    assert torch.equal(empty.clip.text_features(), given.clip.text_features())
+    assert not torch.allclose(other.clip.text_features(), given.clip.text_features(), atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["IVLP", "PromptSRC", "CraftIVLP", "CraftPromptSRC"])
@@ -290,17 +297,19 @@ def test_a_visual_depth_of_zero_prompts_the_texts_only(tmp_path, name, monkeypat
     options = (f"{node}.PROMPT_DEPTH_VISION", 0, "INPUT.TRANSFORMS", ("normalize",))
     trainer = make_trainer(tmp_path, name, *options)
     assert not [key for key, _ in trainer.model.named_parameters() if "image" in key]
-    assert trainer.deep_text_prompts()
+    assert trainer.clip.deep_text_prompts()
     pictures = images(3, TINY["image"])
-    assert torch.equal(trainer.image_features(pictures), trainer.backbone.encode_images(pictures))
-    tensors, about = contents(trainer)
+    assert torch.equal(
+        trainer.clip.image_features(pictures), trainer.backbone.encode_images(pictures)
+    )
+    tensors, about = contents(Trained(trainer.cfg, trainer.clip, trainer.dm.tfm_test))
     assert about["image_tower_needs_prompts"] == "false"
     assert not any(key.startswith("visual_prompts") for key in tensors)
     before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
     trainer.train()
     assert next(iter(trainer.train_loader_x))["img"].dim() == 2
     assert not same(before, trainer.model.state_dict())
-    monkeypatch.setattr(PromptTrainer, "encode_training_images_once", lambda self: None)
+    monkeypatch.setattr(base, "encode_training_images_once", lambda trainer: None)
     slow = trained(tmp_path / "slow", name, *options)
     for key, value in trainer.model.state_dict().items():
         assert torch.allclose(value, slow.model.state_dict()[key], atol=1e-5), key
@@ -352,15 +361,18 @@ def test_cocoop_evaluates_many_images_at_once_within_its_budget(tmp_path):
     trainer = make_trainer(tmp_path, "CoCoOp")
     pictures = images(7, TINY["image"])
     together = trainer.model_inference(pictures)
-    trainer.images_at_once = lambda: 2
+    trainer.clip.images_at_once = lambda: 2
     assert torch.allclose(trainer.model_inference(pictures), together, atol=1e-5)
     one_by_one = torch.cat([trainer.model_inference(picture[None]) for picture in pictures])
     assert torch.allclose(one_by_one, together, atol=1e-5)
-    del trainer.images_at_once
+    del trainer.clip.images_at_once
     numbers = (
         trainer.model.names.shape[0] * trainer.model.names.shape[1] * 4 * TINY["text_width"] * 4
     )
-    assert trainer.images_at_once() == trainer.cfg.TRAINER.COCOOP.EVAL_MEMORY_MB * 2**20 // numbers
+    assert (
+        trainer.clip.images_at_once()
+        == trainer.cfg.TRAINER.COCOOP.EVAL_MEMORY_MB * 2**20 // numbers
+    )
 
 
 @pytest.mark.parametrize("name", ["VPT", "PromptSRC"])
@@ -387,7 +399,7 @@ def test_images_that_stay_the_same_are_encoded_once(tmp_path, name, monkeypatch)
     )
     trainer.train()
     assert sum(calls) == len(trainer.dm.dataset.train_x)
-    monkeypatch.setattr(PromptTrainer, "encode_training_images_once", lambda self: None)
+    monkeypatch.setattr(base, "encode_training_images_once", lambda trainer: None)
     slow = trained(tmp_path / "b", name, *fixed)
     for key, value in trainer.model.state_dict().items():
         assert torch.allclose(value, slow.model.state_dict()[key], atol=1e-5), key
@@ -428,7 +440,7 @@ def test_checkpointing_keeps_less(tmp_path):
         with torch.autograd.graph.saved_tensors_hooks(
             lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x
         ):
-            trainer.text_features()
+            trainer.clip.text_features()
         kept[on] = sum(sizes)
     assert kept[True] < kept[False] / 3
 
@@ -441,7 +453,7 @@ def test_compiled_blocks_give_the_same_features(tmp_path):
     )
     compiled.model.load_state_dict(plain.model.state_dict())
     pictures = images(2, TINY["image"])
-    one, other = plain.features(pictures), compiled.features(pictures)
+    one, other = plain.clip.features(pictures), compiled.clip.features(pictures)
     assert torch.allclose(one.logits(), other.logits(), atol=1e-4)
     gradients = [
         torch.autograd.grad(f.logits().sum(), t.model.prompt_learner.ctx)[0]
@@ -456,7 +468,7 @@ def test_the_ensemble_is_the_mean_of_unit_features(tmp_path):
         trainer.backbone.encode_texts([template.format(name) for name in trainer.classnames])
         for template in (*SEVEN, "a picture of a {}.")
     )
-    assert torch.allclose(trainer.text_features(), F.normalize(slow, dim=1), atol=1e-6)
+    assert torch.allclose(trainer.clip.text_features(), F.normalize(slow, dim=1), atol=1e-6)
     assert len(set(SIXTY)) == 60 and len(set(SEVEN)) == 7
 
 
@@ -465,7 +477,7 @@ def test_mixed_precision_on_a_cpu_is_close(tmp_path, name):
     exact = make_trainer(tmp_path, name)
     mixed = make_trainer(tmp_path, name, f"TRAINER.{STRUCTURES[name]}.PREC", "amp")
     pictures = images(3, TINY["image"])
-    one, other = exact.features(pictures), mixed.features(pictures)
+    one, other = exact.clip.features(pictures), mixed.clip.features(pictures)
     assert isinstance(other, Features) and other.image.dtype == torch.float32
     assert torch.allclose(one.logits(), other.logits(), atol=0.25)
 
@@ -547,7 +559,7 @@ def test_mixed_precision_on_a_cpu_is_close(tmp_path, name):
 )
 def test_wrong_options(tmp_path, name, key, value, message):
     with pytest.raises(UserError, match=message) as caught:
-        make_trainer(tmp_path, name, key, value).encode_training_images_once()
+        encode_training_images_once(make_trainer(tmp_path, name, key, value))
     assert "\n" not in str(caught.value)
 
 
@@ -581,7 +593,7 @@ def test_ivlp_without_visual_prompts_runs_on_a_resnet(tmp_path, resnet_file):
         "TRAINER.IVLP.PROMPT_DEPTH_VISION",
         0,
     )
-    assert trainer.features(images(2, 32)).logits().shape == (2, len(CLASSES))
+    assert trainer.clip.features(images(2, 32)).logits().shape == (2, len(CLASSES))
 
 
 @pytest.mark.parametrize("name", ["CoOp", "CraftCoOp", "CoCoOp", "CraftCoCoOp"])

@@ -19,7 +19,7 @@ from dassl.utils import read_json, write_json
 from tools import export, interpret, predict, trained
 from trainers import backbone
 from trainers.backbone import SimpleTokenizer
-from trainers.base import PromptTrainer
+from trainers.model import PromptedCLIP
 from trainers.prompts import Context
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -223,7 +223,7 @@ def test_what_is_learned_per_class_is_found_without_a_trace(name, runs):
         torch.get_rng_state(),
         dict(trainer.model.state_dict() if trainer.get_model_names() else {}),
     )
-    assert trainer.learned_per_class() == (["ctx"] if name == "CSC" else [])
+    assert trainer.clip.learned_per_class() == (["ctx"] if name == "CSC" else [])
     assert vars(trainer) == before and torch.equal(torch.get_rng_state(), random)
     assert all(
         torch.equal(value, trainer.model.state_dict()[key]) for key, value in numbers.items()
@@ -249,9 +249,9 @@ def test_scores_that_are_no_numbers_end_it(runs, changed, home, tmp_path, capsys
     file, picture = tmp_path / "found.json", str(home / "pictures")
     with monkeypatch.context() as patch:
         patch.setattr(
-            PromptTrainer,
-            "model_inference",
-            lambda self, images: torch.full((len(images), 4), torch.nan),
+            PromptedCLIP,
+            "logits",
+            lambda self, images, text: torch.full((len(images), 4), torch.nan),
         )
         assert predict.main(["--model-dir", runs["VPT"].folder, picture, "--json", str(file)]) == 2
     said = capsys.readouterr()
@@ -263,7 +263,7 @@ def test_scores_that_are_no_numbers_end_it(runs, changed, home, tmp_path, capsys
     )
     with monkeypatch.context() as patch:
         patch.setattr(
-            PromptTrainer, "encode_class_texts", lambda self: torch.full((4, 32), torch.inf)
+            PromptedCLIP, "encode_class_texts", lambda self: torch.full((4, 32), torch.inf)
         )
         assert (
             export.main(["--model-dir", runs["VPT"].folder, str(tmp_path / "x.safetensors")]) == 2
@@ -293,7 +293,7 @@ def test_the_activation_of_the_run_is_used_and_told(changed, runs, home, tmp_pat
     assert (predicted(folder, home)[0] - predicted(runs["VPT"].folder, home)[0]).abs().max() > 1e-5
     about = exported(folder, tmp_path / "out.safetensors")[1]
     assert about["activation"] == "gelu" and about["use"] == export.PROMPTED + export.PLAIN
-    assert trained.load(runs["VPT"].folder).backbone.activation == "quick_gelu"
+    assert trained.load(runs["VPT"].folder).clip.backbone.activation == "quick_gelu"
 
 
 def test_runs_from_before_the_key_are_used_as_they_were(changed, monkeypatch):
@@ -305,7 +305,7 @@ def test_runs_from_before_the_key_are_used_as_they_were(changed, monkeypatch):
         results["config"]["MODEL"]["BACKBONE"].pop("ACTIVATION")
         results["config"]["MODEL"]["BACKBONE"] |= {"ACTIVATION": activation} if activation else {}
         write_json(results, f"{folder}/results.json")
-        assert trained.load(folder).backbone.activation == "quick_gelu"
+        assert trained.load(folder).clip.backbone.activation == "quick_gelu"
 
 
 def test_words_that_clip_never_learned_are_told_on_stderr(runs, home, tmp_path, capsys):
@@ -376,7 +376,7 @@ def test_unreadable_images_are_named_and_skipped(runs, home, tmp_path, capsys):
 
 def test_a_template_from_the_configuration(changed):
     assert (
-        trained.load(changed("ZeroshotCLIP", {"DATASET.TEMPLATE": "my {}."})).class_texts()[0]
+        trained.load(changed("ZeroshotCLIP", {"DATASET.TEMPLATE": "my {}."})).clip.class_texts()[0]
         == "my tabby cat."
     )
 
@@ -679,7 +679,7 @@ def test_exported_is_what_the_run_learned(name, runs, home, tmp_path, capsys):
         "instance_norm": False,
     }
     assert torch.equal(tensors["scale"], trainer.backbone.scale)
-    text = trainer.encode_class_texts()
+    text = trainer.clip.encode_class_texts()
     assert (
         ("text_features" in tensors) == (name != "CoCoOp") == (not about["text_depends_on_image"])
     )
@@ -705,7 +705,9 @@ def test_exported_is_what_the_run_learned(name, runs, home, tmp_path, capsys):
         images, *((tensors[layers[0]], [tensors[key] for key in layers[1:]]) if layers else ())
     )
     assert torch.allclose(
-        features / features.norm(dim=1, keepdim=True), trainer.image_features(images), atol=1e-6
+        features / features.norm(dim=1, keepdim=True),
+        trainer.clip.image_features(images),
+        atol=1e-6,
     )
     assert "out.safetensors: " + about["method"] in capsys.readouterr().out
 
@@ -714,11 +716,14 @@ def test_exported_prompts_load_into_a_new_trainer(runs, home, tmp_path):
     for name in VISUAL[:4]:
         tensors, about = exported(runs[name].folder, tmp_path / "out.safetensors")
         trainer = trained.load(runs[name].folder)
-        trainer.model.load_state_dict(
-            {key: torch.zeros_like(value) for key, value in trainer.model.state_dict().items()}
+        prompts = trainer.clip.prompts
+        prompts.load_state_dict(
+            {key: torch.zeros_like(value) for key, value in prompts.state_dict().items()}
         )
-        trainer.model.load_state_dict({key: tensors[key] for key in about["prompts"]})
-        assert torch.allclose(trainer.encode_class_texts(), tensors["text_features"], atol=1e-6)
+        prompts.load_state_dict({key: tensors[key] for key in about["prompts"]})
+        assert torch.allclose(
+            trainer.clip.encode_class_texts(), tensors["text_features"], atol=1e-6
+        )
 
 
 def test_export_of_any_classes_and_an_earlier_epoch(runs, tmp_path):
@@ -729,7 +734,7 @@ def test_export_of_any_classes_and_an_earlier_epoch(runs, tmp_path):
         "golden retriever,red,saxophone",
     )
     assert about["classnames"] == NAMES[1:] and torch.allclose(
-        tensors["text_features"], runs["new"].trainer.encode_class_texts(), atol=1e-6
+        tensors["text_features"], runs["new"].trainer.clip.encode_class_texts(), atol=1e-6
     )
     earlier, _ = exported(runs["CoOp"].folder, tmp_path / "out.safetensors", "--load-epoch", "1")
     assert not torch.equal(earlier["ctx"], tensors["ctx"])

@@ -1,11 +1,16 @@
 """The paper's pictures from finished runs, as PNG and PDF: `python -m tools.figures KIND RUN ... [options]`.
 
-    tsne        RUN RUN [--classes 2]          t-SNE of the test features of some classes, baseline beside CRAFT (Figure 4)
-    ablation    OUTPUT                         bars of the ablation per data set (Figure 2), from scripts/ablation.sh
-    channels    RUN RUN ... --target DATASET   distribution of each channel's importance on a shifted data set over the source (Figure 3)
-    predictions RUN RUN [--images 4]           class probabilities of single test images with and without CRAFT (Figure 5)
+    tsne RUN RUN [--classes 2]
+        t-SNE of the test features of some classes, baseline beside CRAFT (Figure 4)
+    ablation OUTPUT
+        bars of the ablation per data set (Figure 2), from scripts/ablation.sh
+    channels RUN RUN ... --target DATASET
+        distribution of each channel's importance on a shifted data set over the source (Figure 3)
+    predictions RUN RUN [--images 4]
+        class probabilities of single test images with and without CRAFT (Figure 5)
 
-RUN is the folder of a finished run. Features of its test images are computed once and kept there (features-<data set>.safetensors).
+RUN is the folder of a finished run. Features of its test images are computed once and kept there
+(features-<data set>.safetensors).
 """
 
 import argparse
@@ -15,23 +20,29 @@ import json
 import math
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from tqdm import tqdm
 
 from dassl.data.data_manager import build_data_loader
-from dassl.data.datasets import build_dataset
+from dassl.data.datasets import DatasetBase, build_dataset
 from dassl.evaluation import check_scores
 from dassl.utils import UserError, read_image
 from tools import inputs, plots, trained
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS, collect
 from trainers.cache import describe
+from trainers.step import Features
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLOURS = ("#3b6fb6", "#d1495b", "#2e9e7a", "#e2a03f", "#7b5ea7", "#5a5a5a", "#a3563f", "#3aa7c9")
 MARKERS = "osD^vP*X"
@@ -40,13 +51,15 @@ MARKERS = "osD^vP*X"
 def run_name(run: Path) -> str:
     """The trainer, and whether it learned with MMD."""
     _, cfg = trained.read(str(run))
-    return cfg.TRAINER.NAME + (
-        " + MMD" if cfg.TRAINER.NAME.startswith("Craft") and cfg.TRAINER.CRAFT.LAMBDA_MMD else ""
-    )
+    with_mmd = "CRAFT" in trained.nodes(cfg) and cfg.TRAINER.CRAFT.LAMBDA_MMD
+    return cfg.TRAINER.NAME + (" + MMD" if with_mmd else "")
 
 
-def data_of(run: Path, root: str, name: str = ""):
-    """The data set that a run tested, or another of its name with all classes of that; test images without few-shot draw."""
+def data_of(run: Path, root: str, name: str = "") -> DatasetBase:
+    """The data set that a run tested, or the one called `name` with all classes of it.
+
+    Its test images are without few-shot draw.
+    """
     _, cfg = trained.read(str(run))
     cfg.DATASET.ROOT = root or cfg.DATASET.ROOT
     cfg.DATASET.NUM_SHOTS, cfg.DATASET.TARGET, cfg.DATASET.INDICES = -1, "", ""
@@ -54,8 +67,29 @@ def data_of(run: Path, root: str, name: str = ""):
     return build_dataset(cfg)
 
 
-def features(run: Path, root: str, name: str = "") -> SimpleNamespace:
-    """Unit-norm features of a run's model: image (N, D) and text (C, D) or (N, C, D), labels (N,), scale, paths, classnames.
+@dataclass
+class RunFeatures(Features):
+    """Unit-norm features of a run's test images (N, D) and class texts (C, D) or (N, C, D).
+
+    labels (N,); paths of the images; classnames in label order; name of the run in a picture.
+    """
+
+    labels: Tensor
+    paths: list[str]
+    classnames: list[str]
+    name: str
+
+    def text_of_label(self) -> Tensor:
+        """(N, D), the text feature of each image's own class."""
+        return self.text_of(self.labels)
+
+    def channel_importance(self) -> Tensor:
+        """(D,): mean absolute contribution of each embedding channel to the true-class logit."""
+        return (self.scale * self.image * self.text_of_label()).abs().mean(0)
+
+
+def features(run: Path, root: str, name: str = "") -> RunFeatures:
+    """The features of a run's model on its test images, or on those of the data set `name`.
 
     Read from the run's folder if they are there, of this model and of the same images and classes.
     Raises UserError as `trained.load` and the data set do, and for features that are not finite.
@@ -63,81 +97,69 @@ def features(run: Path, root: str, name: str = "") -> SimpleNamespace:
     data = data_of(run, root, name)
     paths, names = [item.impath for item in data.test], list(data.classnames)
     file = run / f"features-{type(data).__name__}.safetensors"
+    origin = _origin(run, data, names)
     try:
-        found = load_file(file) if file.is_file() else {}
+        tensors = load_file(file) if file.is_file() else {}
     except (SafetensorError, OSError):  # damaged, or not to be read: computed anew
-        found = {}
-    labels = torch.tensor([item.label for item in data.test])
-    results, cfg = trained.read(str(run))
-    images = describe(data.test, cfg.DATASET.ROOT, "")["images"]
-    of = [images, names, results.get("config_hash"), trained.model_checksum(str(run), results)]
-    of = hashlib.sha256(json.dumps(of).encode()).digest()
-    of = torch.frombuffer(bytearray(of), dtype=torch.uint8)
-    if "of" not in found or not torch.equal(found["of"], of):
-        instead = f"choose a data set with the classes of that run, not {type(data).__name__}"
-        trainer = trained.load(str(run), names, None, "", instead)
-        loader = build_data_loader(
-            trainer.cfg,
-            "SequentialSampler",
-            data.test,
-            trainer.cfg.DATALOADER.TEST.BATCH_SIZE,
-            tfm=trainer.dm.tfm_test,
-            is_train=False,
-        )
-        images, texts = [], []
-        with torch.no_grad(), trainer.class_texts_once():
-            for batch in tqdm(
-                loader, desc=f"features of {run_name(run)} on {type(data).__name__}", mininterval=1
-            ):
-                some = trainer.features(batch["img"].to(trainer.device))
-                images.append(some.image.float().cpu())
-                texts.append(some.text.float().cpu())
-        text = torch.cat(texts) if texts[0].dim() == 3 else texts[0]
-        scale = some.scale.reshape(1).float().cpu()
-        found = {
-            "image": torch.cat(images),
-            "text": text.contiguous(),
-            "scale": scale,
-            "labels": labels,
-        }
-        found["of"] = of
-        for part in ("image", "text"):
-            check_scores(found[part])
+        tensors = {}
+    if "of" not in tensors or not torch.equal(tensors["of"], origin):
+        tensors = _compute(run, data, names) | {"of": origin}
         try:
-            inputs.write(file, lambda part: save_file(found, part), "--out")
+            inputs.write(file, lambda part: save_file(tensors, part), "--out")
         except (InputError, SafetensorError):
             sys.stderr.write(
                 f"note: '{run}' cannot be written to: its features are computed anew next time\n"
             )
-    return SimpleNamespace(
-        **found,
+    return RunFeatures(
+        image=tensors["image"],
+        text=tensors["text"],
+        scale=tensors["scale"],
+        labels=tensors["labels"],
         paths=paths,
         classnames=[name.replace("_", " ") for name in names],
         name=run_name(run),
     )
 
 
-def text_of_label(found: SimpleNamespace) -> torch.Tensor:
-    """(N, D), the text feature of each image's own class."""
-    return (
-        found.text[found.labels]
-        if found.text.dim() == 2
-        else found.text[torch.arange(len(found.labels)), found.labels]
+def _origin(run: Path, data: DatasetBase, names: list[str]) -> Tensor:
+    """A checksum (32,) of what decides features: images, classes, configuration and model."""
+    results, cfg = trained.read(str(run))
+    images = describe(data.test, cfg.DATASET.ROOT, "")["images"]
+    checksum = trained.model_checksum(str(run), results)
+    content = json.dumps([images, names, results.get("config_hash"), checksum])
+    return torch.frombuffer(bytearray(hashlib.sha256(content.encode()).digest()), dtype=torch.uint8)
+
+
+@torch.no_grad()
+def _compute(run: Path, data: DatasetBase, names: list[str]) -> dict[str, Tensor]:
+    """The tensors of `RunFeatures`, of the run's model on the test images of `data`."""
+    kind = type(data).__name__
+    instead = f"choose a data set with the classes of that run, not {kind}"
+    model = trained.load(str(run), names, None, "", instead)
+    loader = build_data_loader(
+        model.cfg,
+        "SequentialSampler",
+        data.test,
+        model.cfg.DATALOADER.TEST.BATCH_SIZE,
+        tfm=model.transform,
+        is_train=False,
     )
-
-
-def logits(found: SimpleNamespace) -> torch.Tensor:
-    """(N, C)."""
-    return found.scale * (
-        found.image @ found.text.t()
-        if found.text.dim() == 2
-        else torch.einsum("nd,ncd->nc", found.image, found.text)
-    )
-
-
-def channel_importance(found: SimpleNamespace) -> torch.Tensor:
-    """(D,): mean absolute contribution of each embedding channel to the true-class logit."""
-    return (found.scale * found.image * text_of_label(found)).abs().mean(0)
+    clip, class_texts = model.clip, model.clip.encode_class_texts()
+    images, texts = [], []
+    for batch in tqdm(loader, desc=f"features of {run_name(run)} on {kind}", mininterval=1):
+        of_batch = clip.features(batch["img"].to(clip.device), class_texts)
+        images.append(of_batch.image.float().cpu())
+        texts.append(of_batch.text.float().cpu())
+    text = torch.cat(texts) if texts[0].dim() == 3 else texts[0]
+    tensors = {
+        "image": torch.cat(images),
+        "text": text.contiguous(),
+        "scale": clip.backbone.scale.reshape(1).float().cpu(),
+        "labels": torch.tensor([item.label for item in data.test]),
+    }
+    for part in ("image", "text"):
+        check_scores(tensors[part])
+    return tensors
 
 
 def pyplot():
@@ -173,53 +195,26 @@ def save(figure, out: Path) -> None:
 
 
 def tsne(args: argparse.Namespace) -> None:
-    from sklearn.manifold import TSNE
-
+    """t-SNE of the test features of some classes, one picture for each run."""
     runs = [features(run, args.root, args.target) for run in args.runs]
-    if len(runs) > 1 and all(torch.equal(found.image, runs[0].image) for found in runs[1:]):
+    if len(runs) > 1 and all(torch.equal(run.image, runs[0].image) for run in runs[1:]):
         sys.stderr.write(
-            "note: the image features of all runs are the same, since these methods learn nothing about images: take VPT, MaPLe or PromptSRC\n"
+            "note: the image features of all runs are the same, since these methods learn nothing "
+            "about images: take VPT, MaPLe or PromptSRC\n"
         )
-    counts = torch.bincount(runs[0].labels, minlength=len(runs[0].classnames))
-    if unknown := [name for name in args.names or () if name not in runs[0].classnames]:
-        raise UserError(
-            f"unknown class '{unknown[0]}' in --names: {', '.join(runs[0].classnames[:8])} and so on are known"
-        )
+    classnames = runs[0].classnames
+    if unknown := [name for name in args.names or () if name not in classnames]:
+        known = ", ".join(classnames[:8])
+        raise UserError(f"unknown class '{unknown[0]}' in --names: {known} and so on are known")
     chosen = (
-        [runs[0].classnames.index(name) for name in args.names]
+        [classnames.index(name) for name in args.names]
         if args.names
         else choose_classes(runs[0], args.classes)
     )
     plt = pyplot()
     figure, axes = plt.subplots(1, len(runs), figsize=(4.2 * len(runs), 4.4), squeeze=False)
-    for axis, found in zip(axes[0], runs, strict=True):
-        rows = torch.isin(found.labels, torch.tensor(chosen))
-        if int(rows.sum()) < 4:
-            raise UserError(
-                f"the classes chosen have {int(rows.sum())} test images, too few for t-SNE: choose others with --names or more with --classes"
-            )
-        points = TSNE(
-            2,
-            perplexity=min(30, (int(rows.sum()) - 1) / 3),
-            init="pca",
-            random_state=0,
-            metric="cosine",
-        ).fit_transform(found.image[rows].numpy())
-        for number, label in enumerate(chosen):
-            own = points[(found.labels[rows] == label).numpy()]
-            axis.scatter(
-                *own.T,
-                s=26,
-                color=COLOURS[number % len(COLOURS)],
-                marker=MARKERS[number % len(MARKERS)],
-                alpha=0.8,
-                linewidths=0,
-                label=f"{found.classnames[label]} ({int(counts[label])})",
-            )
-        right = (logits(found).argmax(1) == found.labels)[rows].float().mean().item()
-        axis.set_title(f"{found.name}: {100 * right:.0f}% of these right")
-        axis.set_xticks([])
-        axis.set_yticks([])
+    for axis, run in zip(axes[0], runs, strict=True):
+        scatter(axis, run, chosen)
     figure.legend(
         *axes[0][0].get_legend_handles_labels(),
         loc="outside lower center",
@@ -228,12 +223,43 @@ def tsne(args: argparse.Namespace) -> None:
     save(figure, args.out)
 
 
-def choose_classes(found: SimpleNamespace, number: int) -> list[int]:
-    """The pair of classes that the first run confuses most, then what it confuses with them most."""
-    classes = len(found.classnames)
-    confusion = torch.zeros(classes, classes).index_put_(
-        (found.labels, logits(found).argmax(1)), torch.ones(len(found.labels)), accumulate=True
-    )
+def scatter(axis: "Axes", run: RunFeatures, chosen: list[int]) -> None:
+    """Points of the test images of the chosen labels. UserError if they are too few."""
+    from sklearn.manifold import TSNE
+
+    rows = torch.isin(run.labels, torch.tensor(chosen))
+    if int(rows.sum()) < 4:
+        raise UserError(
+            f"the classes chosen have {int(rows.sum())} test images, too few for t-SNE: choose "
+            "others with --names or more with --classes"
+        )
+    perplexity = min(30, (int(rows.sum()) - 1) / 3)
+    embedding = TSNE(2, perplexity=perplexity, init="pca", random_state=0, metric="cosine")
+    points = embedding.fit_transform(run.image[rows].numpy())
+    counts = torch.bincount(run.labels, minlength=len(run.classnames))
+    for number, label in enumerate(chosen):
+        of_class = points[(run.labels[rows] == label).numpy()]
+        axis.scatter(
+            of_class[:, 0],
+            of_class[:, 1],
+            s=26,
+            color=COLOURS[number % len(COLOURS)],
+            marker=MARKERS[number % len(MARKERS)],
+            alpha=0.8,
+            linewidths=0,
+            label=f"{run.classnames[label]} ({int(counts[label])})",
+        )
+    right = (run.logits().argmax(1) == run.labels)[rows].float().mean().item()
+    axis.set_title(f"{run.name}: {100 * right:.0f}% of these right")
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
+def choose_classes(run: RunFeatures, number: int) -> list[int]:
+    """The pair of classes that the run confuses most, then what it confuses with them most."""
+    classes, counts = len(run.classnames), torch.ones(len(run.labels))
+    confusion = torch.zeros(classes, classes)
+    confusion.index_put_((run.labels, run.logits().argmax(1)), counts, accumulate=True)
     both = (confusion + confusion.t()).fill_diagonal_(-1)
     chosen = [int(both.max(1).values.argmax())]
     while len(chosen) < min(number, classes):
@@ -247,7 +273,8 @@ def ablation(args: argparse.Namespace) -> None:
     rows, problems = collect(PROTOCOLS["ablation"], args.runs)
     if not rows:
         raise UserError(
-            f"no results.json of ablation runs below {', '.join(map(str, args.runs))}: run scripts/ablation.sh first"
+            f"no results.json of ablation runs below {', '.join(map(str, args.runs))}: run "
+            "scripts/ablation.sh first"
         )
     for problem in problems:
         sys.stderr.write(f"note: {problem}\n")
@@ -257,31 +284,15 @@ def ablation(args: argparse.Namespace) -> None:
 
 
 def channels(args: argparse.Namespace) -> None:
+    """Distribution of the importance of each channel on --target over that on the source."""
     if not args.target:
         raise UserError(
-            "channels compares a shifted data set with the source: give its registered name with --target"
+            "channels compares a shifted data set with the source: give its registered name with "
+            "--target"
         )
+    ratios = [channel_ratio(run, args.root, args.target) for run in args.runs]
     plt = pyplot()
     figure, axis = plt.subplots(figsize=(6.4, 3.8))
-    ratios = []
-    for run in args.runs:
-        source, target = features(run, args.root), features(run, args.root, args.target)
-        if source.classnames != target.classnames:
-            raise UserError(
-                f"{args.target} has other classes than what '{run}' tested, but importance is that of the true class's logit: choose "
-                "a target with the same"
-            )
-        oracle = (
-            " (oracle: labelled target)"
-            if trained.read(str(run))[1].DATASET.TARGET_LABELLED
-            else ""
-        )
-        ratios.append(
-            (
-                source.name + oracle,
-                (channel_importance(target) / channel_importance(source)).numpy(),
-            )
-        )
     low, high = np.percentile(np.concatenate([ratio for _, ratio in ratios]), [0.5, 99.5])
     edges = np.linspace(min(low, 0.9), max(high, 1.1), 26)
     for number, (name, ratio) in enumerate(ratios):
@@ -301,14 +312,29 @@ def channels(args: argparse.Namespace) -> None:
     save(figure, args.out)
 
 
+def channel_ratio(run: Path, root: str, target_name: str) -> tuple[str, np.ndarray]:
+    """(the run in words, ratio (D,) of channel importance on the target over the source).
+
+    Raises UserError if the two data sets have other classes.
+    """
+    source, target = features(run, root), features(run, root, target_name)
+    if source.classnames != target.classnames:
+        raise UserError(
+            f"{target_name} has other classes than what '{run}' tested, but importance is that of "
+            "the true class's logit: choose a target with the same"
+        )
+    labelled = trained.read(str(run))[1].DATASET.TARGET_LABELLED
+    name = source.name + (" (oracle: labelled target)" if labelled else "")
+    return name, (target.channel_importance() / source.channel_importance()).numpy()
+
+
 def predictions(args: argparse.Namespace) -> None:
+    """Class probabilities of the images on which the runs differ most."""
     runs = [features(run, args.root, args.target) for run in args.runs]
-    probabilities = [logits(found).softmax(1) for found in runs]
-    right = [p.argmax(1) == found.labels for p, found in zip(probabilities, runs, strict=True)]
-    own = torch.stack([p[torch.arange(len(p)), runs[0].labels] for p in probabilities])
-    # Images on which the runs differ most, as many of them to the last run's favour as to its disadvantage.
-    change = own[-1] - own[0]
-    order = change.argsort(descending=True).tolist()
+    probabilities = [run.logits().softmax(1) for run in runs]
+    of_true = torch.stack([p[torch.arange(len(p)), runs[0].labels] for p in probabilities])
+    # As many images to the last run's favour as to its disadvantage.
+    order = (of_true[-1] - of_true[0]).argsort(descending=True).tolist()
     picks = order[: math.ceil(args.images / 2)] + order[len(order) - args.images // 2 :]
     plt = pyplot()
     figure, axes = plt.subplots(
@@ -322,27 +348,30 @@ def predictions(args: argparse.Namespace) -> None:
         line[0].imshow(read_image(runs[0].paths[index]))
         line[0].set_title(runs[0].classnames[runs[0].labels[index]], fontsize=10)
         line[0].axis("off")
-        for axis, found, p, hit in zip(line[1:], runs, probabilities, right, strict=True):
-            top = p[index].topk(min(4, p.shape[1]))
-            names = [found.classnames[i] for i in top.indices]
-            bars = axis.barh(
-                range(len(names))[::-1],
-                top.values,
-                color=[COLOURS[2] if i == found.labels[index] else "#b9b9b9" for i in top.indices],
-            )
-            axis.bar_label(
-                bars, [f"{value:.2f}" for value in top.values.tolist()], padding=2, fontsize=8
-            )
-            axis.set_yticks(range(len(names))[::-1], names, fontsize=9)
-            axis.set_xlim(0, 1.15)
-            axis.set_xticks([])
-            axis.spines["bottom"].set_visible(False)
-            axis.set_title(f"{found.name}: {'right' if hit[index] else 'wrong'}", fontsize=10)
+        for axis, run, rows in zip(line[1:], runs, probabilities, strict=True):
+            bars(axis, run, rows[index], int(run.labels[index]))
     figure.suptitle(
-        f"largest changes of the true class's probability, {math.ceil(args.images / 2)} up and {args.images // 2} down; green: the true class",
+        f"largest changes of the true class's probability, {math.ceil(args.images / 2)} up and "
+        f"{args.images // 2} down; green: the true class",
         fontsize=9,
     )
     save(figure, args.out)
+
+
+def bars(axis: "Axes", run: RunFeatures, row: Tensor, label: int) -> None:
+    """The four most probable classes of an image: probabilities (C,) and its true label."""
+    top = row.topk(min(4, len(row)))
+    names = [run.classnames[i] for i in top.indices]
+    heights = range(len(names))[::-1]
+    colours = [COLOURS[2] if i == label else "#b9b9b9" for i in top.indices]
+    drawn = axis.barh(heights, top.values, color=colours)
+    axis.bar_label(drawn, [f"{value:.2f}" for value in top.values.tolist()], padding=2, fontsize=8)
+    axis.set_yticks(heights, names, fontsize=9)
+    axis.set_xlim(0, 1.15)
+    axis.set_xticks([])
+    axis.spines["bottom"].set_visible(False)
+    verdict = "right" if int(row.argmax()) == label else "wrong"
+    axis.set_title(f"{run.name}: {verdict}", fontsize=10)
 
 
 KINDS = {function.__name__: function for function in (tsne, ablation, channels, predictions)}

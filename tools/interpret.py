@@ -1,7 +1,8 @@
 """The words that learned contexts are nearest to: `python -m tools.interpret --model-dir DIR`.
 
-For each context vector of the first text layer, the tokens of CLIP's vocabulary whose embeddings are nearest by Euclidean distance,
-as in CoOp's interpret_prompt.py (Zhou et al., IJCV 2022, arXiv 2109.01134). A token that only begins a word ends in "-".
+For each context vector of the first text layer, the tokens of CLIP's vocabulary whose embeddings
+are nearest by Euclidean distance, as in CoOp's interpret_prompt.py (Zhou et al., IJCV 2022, arXiv
+2109.01134). A token that only begins a word ends in "-".
 """
 
 import argparse
@@ -17,8 +18,8 @@ from tqdm import tqdm
 from dassl.utils import UserError, write_json
 from dassl.utils.logger import progress_bar
 from tools import inputs, trained
+from tools.trained import Trained
 from trainers.backbone import SimpleTokenizer
-from trainers.base import PromptTrainer
 from trainers.prompts import Context
 
 
@@ -30,47 +31,50 @@ def word(tokenizer: SimpleTokenizer, token: int) -> str:
 
 
 def nearest(vectors: Tensor, vocabulary: Tensor, top: int) -> tuple[Tensor, Tensor]:
-    """Distances (N, top), ascending, and tokens (N, top) of the rows of `vocabulary` (V, W) nearest to each of `vectors` (N, W)."""
-    # By differences: the faster way, through matrix products, is off by more than some neighbours differ.
+    """Distances (N, top), ascending, and tokens (N, top) of the nearest rows of a vocabulary.
+
+    vectors (N, W), vocabulary (V, W).
+    """
+    # By differences: matrix products are faster, but off by more than some neighbours differ.
     distances = torch.cdist(
         vectors.float(), vocabulary.float(), compute_mode="donot_use_mm_for_euclid_dist"
     )
-    return tuple(distances.topk(min(top, len(vocabulary)), largest=False))
+    values, tokens = distances.topk(min(top, len(vocabulary)), largest=False)
+    return values, tokens
 
 
 @torch.no_grad()
-def contexts(
-    trainer: PromptTrainer, top: int
-) -> Iterator[tuple[str | None, list[list[tuple[str, float]]]]]:
-    """(class name, or None for the context that all classes share; for each vector its nearest words and distances).
+def contexts(run: Trained, top: int) -> Iterator[tuple[str | None, list[list[tuple[str, float]]]]]:
+    """(class name, nearest words): for each vector its nearest words and their distances.
 
-    Raises UserError for a method that learns no text context.
+    The class name is None for the context that all classes share. Raises UserError for a method
+    that learns no text context.
     """
-    modules = trainer.model.modules() if trainer.get_model_names() else ()
+    clip = run.clip
+    modules = () if clip.prompts is None else clip.prompts.modules()
     context = next((module.ctx for module in modules if isinstance(module, Context)), None)
     if context is None:
         raise UserError(
-            f"{trainer.cfg.TRAINER.NAME} learns no text context, so there are no words to compare: give --model-dir a run of another method"
+            f"{run.cfg.TRAINER.NAME} learns no text context, so there are no words to compare: give "
+            "--model-dir a run of another method"
         )
-    tokenizer, vocabulary = SimpleTokenizer(), trainer.backbone.text.token_embedding_weight
+    tokenizer, vocabulary = SimpleTokenizer(), clip.backbone.text.token_embedding_weight
     vocabulary = vocabulary[: len(tokenizer.decoder)]
-    owners = trainer.classnames if context.dim() == 3 else [None]
+    owners = clip.classnames if context.dim() == 3 else [None]
+    per_owner = context.view(len(owners), *context.shape[-2:])
     with progress_bar(len(owners), "contexts") as bar:
-        for name, vectors in zip(
-            owners, context.view(len(owners), *context.shape[-2:]), strict=True
-        ):
-            distances, tokens = (found.tolist() for found in nearest(vectors, vocabulary, top))
-            yield (
-                name,
-                [
-                    [
-                        (word(tokenizer, token), distance)
-                        for token, distance in zip(*row, strict=True)
-                    ]
-                    for row in zip(tokens, distances, strict=True)
-                ],
-            )
+        for name, vectors in zip(owners, per_owner, strict=True):
+            rows = zip(*nearest(vectors, vocabulary, top), strict=True)
+            yield name, [_words(tokenizer, tokens, distances) for distances, tokens in rows]
             bar.update()
+
+
+def _words(
+    tokenizer: SimpleTokenizer, tokens: Tensor, distances: Tensor
+) -> list[tuple[str, float]]:
+    """Tokens (top,) as text, each with its distance."""
+    pairs = zip(tokens.tolist(), distances.tolist(), strict=True)
+    return [(word(tokenizer, token), distance) for token, distance in pairs]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -78,33 +82,25 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--top is {args.top}: set it to 1 or more")
     if args.json:
         inputs.check_name(Path(args.json), "--json")
-    trainer = trained.load_from(args)
-    found = []
-    for name, vectors in contexts(trainer, args.top):
+    model = trained.load_from(args)
+    results = []
+    for name, vectors in contexts(model, args.top):
         lines = [] if name is None else [f"{name}:"]
         lines += [
             f"{number:3}  " + "  ".join(f"{text} ({distance:.4f})" for text, distance in row)
             for number, row in enumerate(vectors, 1)
         ]
         tqdm.write("\n".join(lines))
-        found.append(
-            {
-                "class": name,
-                "vectors": [
-                    [{"word": text, "distance": distance} for text, distance in row]
-                    for row in vectors
-                ],
-            }
-        )
-    if deep := len(trainer.deep_text_prompts()):
+        rows = [[{"word": text, "distance": value} for text, value in row] for row in vectors]
+        results.append({"class": name, "vectors": rows})
+    if deep := len(model.clip.deep_text_prompts()):
         sys.stderr.write(
-            f"note: the prompts of {deep} deeper layer(s) are not shown: what they replace is the output of a layer, not a word\n"
+            f"note: the prompts of {deep} deeper layer(s) are not shown: what they replace is the "
+            "output of a layer, not a word\n"
         )
     if args.json:
-        write_json(
-            {"model_dir": args.model_dir, "trainer": trainer.cfg.TRAINER.NAME, "contexts": found},
-            args.json,
-        )
+        name = model.cfg.TRAINER.NAME
+        write_json({"model_dir": args.model_dir, "trainer": name, "contexts": results}, args.json)
     return 0
 
 

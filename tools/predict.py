@@ -1,7 +1,7 @@
-"""What a finished run sees in pictures: `python -m tools.predict --model-dir DIR picture.jpg folder ...`.
+"""What a finished run sees in pictures: `python -m tools.predict --model-dir DIR a.jpg folder ...`.
 
-Prints the most probable classes of every image, those of the training or any that --classes names. Ends with 1 if an image
-could not be read.
+Prints the most probable classes of every image, those of the training or any that --classes names.
+Ends with 1 if an image could not be read.
 """
 
 import argparse
@@ -23,28 +23,31 @@ from dassl.utils import UserError, write_json
 from dassl.utils.logger import progress_bar
 from datasets.files import list_images, say_left_out
 from tools import inputs, trained
-from trainers.base import PromptTrainer
+from tools.trained import Trained
 
 AT_ONCE = 64  # images, or fewer if the run tested with smaller batches
 
 
 class Pictures(DatasetWrapper):
-    """Images (3, R, R), transformed as the run's test images are; where one cannot be read, a text that says so."""
+    """Images (3, R, R), transformed as the run's test images; for an unreadable one a text why."""
 
-    def __getitem__(self, index: int) -> Tensor | str:
+    def __getitem__(self, index: int) -> Tensor | str:  # type: ignore[override]
         try:
             return super().__getitem__(index)["img"]
         except UserError as error:
             return str(error).rpartition(": ")[0]  # the remedy is for images of a data set
 
     @staticmethod
-    def say(text: str) -> None:
+    def say(text: str) -> None:  # type: ignore[override] # it stands for print
         tqdm.write(text, file=sys.stderr)
 
 
 def find_images(paths: Sequence[str]) -> list[str]:
-    """Files as given, and the images of folders and their subfolders. Raises UserError for what is not there and empty folders."""
-    found = []
+    """Files as given, and the images of folders and their subfolders.
+
+    Raises UserError for a file that does not exist, and for a folder without images.
+    """
+    images = []
     for path in paths:
         left_out: Counter = Counter()
         inside = (
@@ -52,38 +55,38 @@ def find_images(paths: Sequence[str]) -> list[str]:
             if osp.isdir(path)
             else [path]
         )
-        if said := say_left_out(path, left_out):
-            sys.stderr.write(f"note: {said}\n")
+        if note := say_left_out(path, left_out):
+            sys.stderr.write(f"note: {note}\n")
         if not inside:
             raise UserError(f"folder '{path}' holds no images: correct the path")
         if inside == [path] and not osp.isfile(path):
             raise UserError(f"image '{path}' does not exist: correct the path")
-        found += inside
-    return found
+        images += inside
+    return images
 
 
 @torch.no_grad()
-def predictions(trainer: PromptTrainer, paths: Sequence[str]) -> Iterator[tuple[str, Tensor | str]]:
+def predictions(run: Trained, paths: Sequence[str]) -> Iterator[tuple[str, Tensor | str]]:
     """(path, probabilities (C,) on the CPU, or why there are none) of each image, in order.
 
     Shows a progress bar. Raises UserError for scores that are not finite.
     """
-    size = min(AT_ONCE, trainer.cfg.DATALOADER.TEST.BATCH_SIZE)
+    size = min(AT_ONCE, run.cfg.DATALOADER.TEST.BATCH_SIZE)
     batches = -(-len(paths) // size)
-    pictures = Pictures(trainer.cfg, [Datum(impath=path) for path in paths], trainer.dm.tfm_test)
-    workers = min(trainer.cfg.DATALOADER.NUM_WORKERS, batches - 1)
+    pictures = Pictures(run.cfg, [Datum(impath=path) for path in paths], run.transform)
+    workers = min(run.cfg.DATALOADER.NUM_WORKERS, batches - 1)
     loader = Loader(pictures, size, num_workers=workers, collate_fn=list)
-    left = iter(paths)
-    with trainer.class_texts_once(), progress_bar(len(paths), "images") as bar:
+    remaining, texts = iter(paths), run.clip.encode_class_texts()
+    with progress_bar(len(paths), "images") as bar:
         for batch in loader:
             good = [item for item in batch if isinstance(item, Tensor)]
-            rows = iter(())
+            rows: Iterator[Tensor] = iter(())
             if good:
-                scores = trainer.model_inference(torch.stack(good).to(trainer.device))
+                scores = run.clip.logits(torch.stack(good).to(run.clip.device), texts)
                 check_scores(scores)
                 rows = iter(scores.softmax(1).cpu())
             for item in batch:
-                yield next(left), item if isinstance(item, str) else next(rows)
+                yield next(remaining), item if isinstance(item, str) else next(rows)
             bar.update(len(batch))
 
 
@@ -93,43 +96,44 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         inputs.check_name(Path(args.json), "--json")
     paths = find_images(args.images)
-    trainer = trained.load_from(args)
-    names = trainer.classnames
+    model = trained.load_from(args)
+    names = model.clip.classnames
     if len(names) < 2:
         raise UserError(
-            f"'{names[0]}' is the only class, and would have probability 1 for every image: give two or more with --classes"
+            f"'{names[0]}' is the only class, and would have probability 1 for every image: give "
+            "two or more with --classes"
         )
-    found, skipped = [], {}
-    for path, row in predictions(trainer, paths):
+    results, skipped = [], {}
+    for path, row in predictions(model, paths):
         if isinstance(row, str):
             skipped[path] = row
             tqdm.write(f"skipped: {row}", file=sys.stderr)
             continue
-        values, labels = row.topk(min(args.top, len(names)))
-        top = [
-            {"class": names[label], "probability": value}
-            for value, label in zip(values.tolist(), labels.tolist(), strict=True)
-        ]
-        found.append({"image": path, "top": top})
-        tqdm.write(
-            "\n".join(
-                [escaped(path), *(f"  {one['probability']:7.2%}  {one['class']}" for one in top)]
-            )
-        )
+        top = most_probable(row, names, args.top)
+        results.append({"image": path, "top": top})
+        lines = [f"  {one['probability']:7.2%}  {one['class']}" for one in top]
+        tqdm.write("\n".join([escaped(path), *lines]))
     if args.json:
-        write_json(
-            {
-                "model_dir": args.model_dir,
-                "trainer": trainer.cfg.TRAINER.NAME,
-                "classnames": names,
-                "images": found,
-                "skipped": skipped,
-            },
-            args.json,
-        )
+        content = {
+            "model_dir": args.model_dir,
+            "trainer": model.cfg.TRAINER.NAME,
+            "classnames": names,
+            "images": results,
+            "skipped": skipped,
+        }
+        write_json(content, args.json)
     if skipped:
         sys.stderr.write(f"{len(skipped)} of {len(paths)} image(s) could not be read\n")
     return 1 if skipped else 0
+
+
+def most_probable(row: Tensor, names: Sequence[str], number: int) -> list[dict]:
+    """The `number` most probable classes of probabilities (C,), the first one first."""
+    values, labels = row.topk(min(number, len(names)))
+    return [
+        {"class": names[label], "probability": value}
+        for value, label in zip(values.tolist(), labels.tolist(), strict=True)
+    ]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,6 +1,6 @@
-"""A trainer from what a finished run left in its folder, results.json and checkpoints; the data set need not be there.
+"""A model from what a finished run left in its folder: results.json and checkpoints.
 
-Shared by tools.predict, tools.export, tools.interpret and tools.figures.
+The data set need not be there. Shared by tools.predict, tools.export, tools.interpret and tools.figures.
 """
 
 import argparse
@@ -10,14 +10,14 @@ import io
 import os.path as osp
 import sys
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
+from dataclasses import dataclass
 
 import torch
 from yacs.config import CfgNode
 
 import datasets
 import trainers
-from dassl import files
+from dassl import distributed, files
 from dassl.config import get_cfg_default, merge_from_dict
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.transforms import build_transform
@@ -27,8 +27,23 @@ from dassl.printable import CONTROL
 from dassl.utils import UserError, read_json
 from datasets.files import is_utf8, read_lines, stripped, text_for_clip
 from tools import inputs
-from trainers.backbone import as_read, same_as_read
-from trainers.base import PromptTrainer, class_names_of
+from trainers.backbone import Backbone, as_read, same_as_read
+from trainers.base import PromptTrainer, make_backbone, warn_of_same_tokens
+from trainers.checkpoints import class_names_of, load_prompts
+from trainers.model import PromptedCLIP
+
+
+@dataclass
+class Trained:
+    """The model of a finished run, and how the run read its images.
+
+    cfg: the run's configuration, with what this machine needs. transform: of its test images, from
+    a picture to (3, R, R).
+    """
+
+    cfg: CfgNode
+    clip: PromptedCLIP
+    transform: Callable | None
 
 
 def add_arguments(parser: argparse.ArgumentParser, classes: bool = True) -> None:
@@ -63,23 +78,24 @@ def add_arguments(parser: argparse.ArgumentParser, classes: bool = True) -> None
         )
 
 
-def load_from(args: argparse.Namespace) -> PromptTrainer:
+def load_from(args: argparse.Namespace) -> Trained:
     """`load` with the arguments of a command line."""
     return load(args.model_dir, class_names(args), args.load_epoch, args.weights)
 
 
 def class_names(args: argparse.Namespace) -> list[str] | None:
-    """What --classes or --classes-file says, None without them.
+    """The names of --classes or --classes-file, None without them.
 
-    Raises UserError for no or blank names, names that are the same text for CLIP, or an unreadable file.
+    Raises UserError for no or blank names, names that are the same text for CLIP, or an unreadable
+    file.
     """
     given, path = getattr(args, "classes", None), getattr(args, "classes_file", None)
-    if given is None and path is None:
-        return None
     if path is not None:
         names = read_lines(path, "give a text file with one class name a line", "--classes-file ")
-    else:
+    elif given is not None:
         names = [stripped(name) for name in given.split(",")]
+    else:
+        return None
     where = "--classes" if path is None else f"--classes-file '{path}'"
     if not any(names):
         raise UserError(f"{where} holds no class name: give one or more")
@@ -93,7 +109,8 @@ def class_names(args: argparse.Namespace) -> list[str] | None:
         raise UserError(f"{where} names '{twice}' twice: give every class once")
     if same := same_as_read(names):
         raise UserError(
-            f"{where} names '{same[0][0]}' and '{same[0][1]}', which are the same text for CLIP: give every class once"
+            f"{where} names '{same[0][0]}' and '{same[0][1]}', which are the same text for CLIP: "
+            "give every class once"
         )
     return names
 
@@ -109,69 +126,119 @@ def load(
     load_epoch: int | None = None,
     weights: str = "",
     instead: str = "leave out --classes and --classes-file",
-) -> PromptTrainer:
-    """The trainer of the run in `model_dir`, in evaluation mode, with its learned parameters, for its own class names or `classes`.
+) -> Trained:
+    """The model of the run in `model_dir` with its learned parameters, in evaluation mode.
 
-    Without `load_epoch` it holds the model that the run tested; that of an evaluation (--eval-only) is in the folder it
-    names. `weights` replaces MODEL.BACKBONE.NAME. What is said on the way goes to stderr. Raises UserError for
-    a folder without complete results, for `classes` that what was learned per class does not fit
-    (`instead` is the remedy), or for CLIP weights or a checkpoint that do not fit.
+    It is for the run's class names, or for `classes`. Without `load_epoch` it is the model that the
+    run tested; that of an evaluation (--eval-only) is in the folder it names. `weights` replaces
+    MODEL.BACKBONE.NAME. Messages go to stderr. Raises UserError for a folder without complete
+    results, for `classes` that what was learned per class does not fit (`instead` is the remedy),
+    or for CLIP weights or a checkpoint that do not fit.
     """
     path, (results, cfg) = osp.join(model_dir, "results.json"), read(model_dir)
     if not results["complete"] and load_epoch is None:
         raise UserError(
-            f"the run in '{model_dir}' is not finished: run its command again, or choose a checkpoint with --load-epoch"
+            f"the run in '{model_dir}' is not finished: run its command again, or choose a "
+            "checkpoint with --load-epoch"
         )
     kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
-    if not issubclass(kind, PromptTrainer):
+    if not isinstance(kind, type) or not issubclass(kind, PromptTrainer):
         raise UserError(
-            f"'{path}' is of the trainer {cfg.TRAINER.NAME}, which learns no prompts: give --model-dir a run of a prompt learner"
+            f"'{path}' is of the trainer {cfg.TRAINER.NAME}, which learns no prompts: give "
+            "--model-dir a run of a prompt learner"
         )
-    own = results.get("classnames")
-    if classes is None and not own:
+    names = results.get("classnames")
+    chosen = names if classes is None else classes
+    if not chosen:
         raise UserError(
-            f"'{path}' lacks 'classnames' (an older version wrote it): give --classes, or test the run again with train.py --eval-only"
+            f"'{path}' lacks 'classnames' (an older version wrote it): give --classes, or test the "
+            "run again with train.py --eval-only"
         )
     cfg.MODEL.BACKBONE.NAME = weights or cfg.MODEL.BACKBONE.NAME
     with contextlib.redirect_stdout(sys.stderr):
         _for_use(cfg, kind.options)
-        with contextlib.redirect_stdout(io.StringIO()) as said:  # what a log of training tells
-            trainer = _without_data(kind, list(classes or own))(cfg)
-        for line in said.getvalue().splitlines():
+        clip = _build(kind, cfg, list(chosen))
+        _warn_of_other_weights(results, cfg.MODEL.BACKBONE.NAME)
+        if classes is not None:
+            _check_classes(clip, classes, names, model_dir, instead)
+        if clip.prompts is not None:
+            folder, epoch = _checkpoint(model_dir, results, load_epoch)
+            load_prompts(clip, folder, kind.model_name, epoch)
+    return Trained(cfg, clip.eval(), build_transform(cfg, is_train=False))
+
+
+def _build(kind: type[PromptTrainer], cfg: CfgNode, classnames: list[str]) -> PromptedCLIP:
+    """The model of the trainer `kind` as it starts; of its messages only warnings are printed."""
+    messages = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(messages):
+            clip = kind.make_clip(
+                cfg,
+                _backbone(cfg, kind.precision_of(cfg)),
+                classnames,
+                lambda: kind.templates_of(cfg, DATASET_REGISTRY.get(cfg.DATASET.NAME)),
+            )
+            if clip.prompts is not None:
+                warn_of_same_tokens(classnames)
+    finally:
+        for line in messages.getvalue().splitlines():
             if line.startswith("Warning: "):
                 sys.stderr.write(f"{line}\n")
-        trainer.backbone.say = functools.partial(print, file=sys.stderr)
-        here, there = (
-            _hash(results["config"], cfg.MODEL.BACKBONE.NAME),
-            of_settings(results.get("config_hash") or ""),
+    clip.backbone.say = functools.partial(print, file=sys.stderr)
+    return clip
+
+
+def _backbone(cfg: CfgNode, precision: str) -> Backbone:
+    try:
+        return make_backbone(cfg, precision, distributed.own_device(cfg.USE_CUDA))
+    except UserError as error:
+        raise UserError(f"{error} (here with --weights, which takes the CLIP of the run)") from None
+
+
+def _warn_of_other_weights(results: dict, weights: str) -> None:
+    """Say if the CLIP `weights` is not the one that the run with these results learned with."""
+    here = _hash(results["config"], weights)
+    there = of_settings(results.get("config_hash") or "")
+    if here and there and here != there:
+        print(
+            f"note: '{weights}' seems to be another CLIP than the run's (the configuration's hash "
+            f"is {here} with it, not {there}): results may differ"
         )
-        if here and there and here != there:
-            print(
-                f"note: '{cfg.MODEL.BACKBONE.NAME}' seems to be another CLIP than the run's (the configuration's hash is {here} with it, not "
-                f"{there}): results may differ"
-            )
-        # What was learned per class is of no use for others. Their number alone does not tell.
-        given, known = (list(map(as_read, names or ())) for names in (classes, own))
-        other = given and known and given != known
-        if other and (names := ", ".join(f"'{name}'" for name in trainer.learned_per_class())):
-            raise UserError(
-                f"the run in '{model_dir}' learned {names} for each of its classes, which no other "
-                f"class can use: {instead}"
-            )
-        if trainer.get_model_names():
-            trainer.load_model(*_checkpoint(model_dir, results, load_epoch))
-        trainer.set_model_mode("eval")
-    return trainer
+
+
+def _check_classes(
+    clip: PromptedCLIP,
+    classes: Sequence[str],
+    names: Sequence[str] | None,
+    model_dir: str,
+    instead: str,
+) -> None:
+    """Raise UserError if the run learned something for each of its classes `names`.
+
+    Their number alone does not tell; names that are not known cannot be compared.
+    """
+    given, known = (list(map(as_read, listed or ())) for listed in (classes, names))
+    if not known or given == known:
+        return
+    if learned := ", ".join(f"'{name}'" for name in clip.learned_per_class()):
+        raise UserError(
+            f"the run in '{model_dir}' learned {learned} for each of its classes, which no other "
+            f"class can use: {instead}"
+        )
 
 
 def read(model_dir: str) -> tuple[dict, CfgNode]:
-    """What results.json says, and the configuration in it. Raises UserError if it is not there or not what a run writes."""
+    """The content of results.json, and the configuration in it.
+
+    Raises UserError if the file cannot be read, or is not what a run writes.
+    """
     path = osp.join(model_dir, "results.json")
     try:
         results = read_json(path)
     except OSError as error:
         raise UserError(
-            f"'{path}' cannot be read ({error.strerror}): give --model-dir the folder of a finished run"
+            f"'{path}' cannot be read ({error.strerror}): give --model-dir the folder of a finished "
+            "run"
         ) from None
     for key, kind in (("complete", bool), ("config", dict), ("epochs", int)):
         if not isinstance(results, dict) or not isinstance(results.get(key), kind):
@@ -196,10 +263,17 @@ def read(model_dir: str) -> tuple[dict, CfgNode]:
     return results, cfg
 
 
-def _hash(config: dict, weights: str) -> str | None:
-    """The hash of the run's settings, which covers the content of the CLIP file, as it would be with `weights`; None if the configuration is incomplete.
+def nodes(cfg: CfgNode) -> tuple[str, ...]:
+    """Groups of keys under cfg.TRAINER that the run's trainer reads."""
+    kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    return kind.config_nodes(cfg) if hasattr(kind, "config_nodes") else ()
 
-    Of the stored configuration alone: options that came later are not in the run's hash.
+
+def _hash(config: dict, weights: str) -> str | None:
+    """The hash of the run's settings with the CLIP `weights`, whose content it covers.
+
+    None if the configuration is incomplete. Only the stored configuration counts: options that came
+    later are not in the run's hash.
     """
     stored = CfgNode(config)
     try:
@@ -214,7 +288,8 @@ def _checkpoint(model_dir: str, results: dict, load_epoch: int | None) -> tuple[
     loaded = results.get("loaded")
     if loaded and not loaded["model_dir"]:
         raise UserError(
-            f"the run in '{model_dir}' tested a model that had not been trained: give --model-dir the folder of a training run"
+            f"the run in '{model_dir}' tested a model that had not been trained: give --model-dir "
+            "the folder of a training run"
         )
     if loaded:
         folder, epoch = osp.normpath(osp.join(model_dir, loaded["model_dir"])), loaded["epoch"]
@@ -242,52 +317,8 @@ def _for_use(cfg: CfgNode, options: str) -> None:
     cfg.EVAL_ONLY, cfg.VERBOSE, cfg.OUTPUT_DIR, cfg.MODEL.INIT_WEIGHTS = True, False, "", ""
     cfg.TEST.EVALUATOR = "Classification"  # others look into the data set
     cfg.TRAINER.COMPILE = False  # takes longer than some images
-    if (
-        options
-        and cfg.TRAINER[options].PREC == "fp16"
-        and not (cfg.USE_CUDA and torch.cuda.is_available())
-    ):
+    half = bool(options) and cfg.TRAINER[options].get("PREC") == "fp16"
+    if half and not (cfg.USE_CUDA and torch.cuda.is_available()):
         print("note: the run used fp16, which needs a CUDA device: using fp32")
         cfg.TRAINER[options].PREC = "fp32"
     cfg.freeze()
-
-
-class _Classes:
-    """Stands for a data set: class names, and what its Python class says, which only some methods ask for; no images."""
-
-    train_x = train_u = val = test = ()
-
-    def __init__(self, cfg: CfgNode, classnames: list[str]):
-        self.classnames, self._name = classnames, cfg.DATASET.NAME
-        if cfg.DATASET.TEMPLATE:
-            self.templates = (cfg.DATASET.TEMPLATE,)
-
-    def __getattr__(self, name: str):
-        return getattr(DATASET_REGISTRY.get(self._name), name)
-
-
-def _without_data(kind: type[PromptTrainer], classnames: list[str]) -> type[PromptTrainer]:
-    """The trainer `kind` for these classes, with no images to load."""
-
-    class Trained(kind):
-        def build_data_loader(self) -> None:
-            self.train_loader_x = self.train_loader_u = self.val_loader = self.test_loader = None
-            self.num_classes, self.num_source_domains, self.lab2cname = (
-                len(classnames),
-                0,
-                dict(enumerate(classnames)),
-            )
-            self.dm = SimpleNamespace(
-                dataset=_Classes(self.cfg, classnames),
-                tfm_test=build_transform(self.cfg, is_train=False),
-            )
-
-        def build_backbone(self) -> None:
-            try:
-                super().build_backbone()
-            except UserError as error:
-                raise UserError(
-                    f"{error} (here with --weights, which takes the CLIP of the run)"
-                ) from None
-
-    return Trained

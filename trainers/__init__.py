@@ -1,33 +1,77 @@
-"""Importing this registers all trainers. Each module adds its own options through its `extend_cfg`."""
+"""Importing this package registers all trainers and loss terms.
 
-from trainers import cocoop, coop, craft, ivlp, maple, promptsrc, vpt, zsclip
+Every module of the package is imported, so that a new structure or loss term is one new file. A
+module adds its options through its `extend_cfg`.
+"""
+
+import pkgutil
+from importlib import import_module
+from types import ModuleType
+
+from yacs.config import CfgNode
+
+from dassl.config import get_cfg_default
 from trainers.backbone import ACTIVATION_CHOICES
 from trainers.options import rules
 
-MODULES = (zsclip, coop, cocoop, vpt, ivlp, maple, promptsrc, craft)
+
+def modules() -> tuple[ModuleType, ...]:
+    """All modules of this package and its subpackages, imported."""
+    names = [module.name for module in pkgutil.walk_packages(__path__, f"{__name__}.")]
+    return tuple(map(import_module, names))
 
 
-def extend_cfg(cfg) -> None:
-    """Add to Dassl's defaults the nodes of all trainers and options of them all."""
+MODULES = modules()
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Add to Dassl's defaults the nodes of all trainers and loss terms, and options of them all."""
     rules.declare(
         cfg,
         "MODEL.BACKBONE",
         {
-            # Of the CLIP: quick_gelu (OpenAI's), gelu (most of open_clip's), auto (OpenAI's are known).
-            "ACTIVATION": rules.key("auto", rules.one_of(*ACTIVATION_CHOICES)),
+            "ACTIVATION": rules.key(
+                "auto",
+                rules.one_of(*ACTIVATION_CHOICES),
+                "Activation of the CLIP: quick_gelu for OpenAI's, gelu for most of open_clip's; auto "
+                "knows OpenAI's and refuses others.",
+                as_before=("quick_gelu", "auto"),
+            ),
         },
     )
+    names = rules.several(rules.text(empty=False), "give a list of loss terms, such as ('Mine',)")
     rules.declare(
         cfg,
         "TRAINER",
         {
-            # recompute the text tower in the backward pass: less memory for many classes, a third slower
-            "TEXT_CHECKPOINTING": False,
-            "COMPILE": False,  # torch.compile the blocks of both towers
-            # text-side methods: augmented views per training image, encoded once and cached on disk; 0 = fresh ones
-            "CACHED_VIEWS": rules.key(0, rules.whole(0)),
+            "TERMS": rules.key(
+                (),
+                names,
+                "Loss terms of trainers/terms/ that are added to the method's own.",
+                as_before=((), []),
+            ),
+            "TEXT_CHECKPOINTING": rules.key(
+                False,
+                help="True recomputes the text tower in the backward pass: less memory for many "
+                "classes, a third slower.",
+                affects="result",
+            ),
+            "COMPILE": rules.key(
+                False,
+                help="True compiles the blocks of both towers with `torch.compile`.",
+                affects="result",
+            ),
+            "CACHED_VIEWS": rules.key(
+                0,
+                rules.whole(0),
+                "Methods without visual prompts: augmented views per training image, encoded once and "
+                "cached on disk; 0: a fresh view at every step.",
+            ),
         },
     )
     for module in MODULES:
         if hasattr(module, "extend_cfg"):
             module.extend_cfg(cfg)
+
+
+extend_cfg(get_cfg_default())  # hashes of stored configurations need the declarations

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +58,8 @@ class Backbone(nn.Module):
     warnings).
     """
 
+    scale: Tensor
+
     def __init__(
         self, weights: Mapping[str, Tensor], precision: str = "fp32", activation: str = "quick_gelu"
     ):
@@ -70,7 +73,9 @@ class Backbone(nn.Module):
             digest.update(activation.encode())
         for name in sorted(visual):
             digest.update(name.encode())
-            digest.update(visual[name].cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
+            digest.update(
+                visual[name].cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data
+            )
         self.fingerprint = digest.hexdigest()
         visual = {
             name: value.float() if value.is_floating_point() else value
@@ -80,8 +85,8 @@ class Backbone(nn.Module):
         self.text = TextEncoder({name: weights[name].float() for name in text}, activation)
         if "proj" in visual:
             self.image = ImageEncoder(visual, activation)
-        else:  # a ResNet has neither activation
-            self.image = _resnet(visual, self.text.embed_dim)
+        else:  # a ResNet has neither activation; it refuses prompts, else it is the same to callers
+            self.image = cast(ImageEncoder, _resnet(visual, self.text.embed_dim))
         self.register_buffer("scale", weights["logit_scale"].float().exp())
         self.input_resolution = self.image.input_resolution
         self.embed_dim, self.context_length = self.text.embed_dim, self.text.context_length

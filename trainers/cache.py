@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor
+from yacs.config import CfgNode
 
 from trainers.errors import UserError
 from trainers.files import read_tensors, temporary, unreadable
@@ -49,6 +50,21 @@ def describe(items: Sequence, root: str, transform: object, **what) -> dict:
             ]
         )
     return {"version": VERSION, "images": images, "transform": plain_repr(transform), **what}
+
+
+def reading_options(cfg: CfgNode) -> dict:
+    """What decides about the pixels of a file, as far as it is not the default.
+
+    Upstream's configuration has no such keys.
+    """
+    spec, options = cfg.INPUT, dict[str, object]()
+    if spec.get("DRAFT", False):
+        options["draft"] = list(spec.SIZE)
+    if (transparency := spec.get("TRANSPARENCY", "drop")) != "drop":
+        options["transparency"] = transparency
+    if spec.get("UPRIGHT", False):
+        options["upright"] = True
+    return options
 
 
 def plain_repr(transform: object) -> str:

@@ -9,9 +9,11 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import PRECISIONS, Backbone, unit
-from trainers.base import Features, PromptTrainer
-from trainers.options import rules
+from trainers.base import PromptTrainer
+from trainers.model import PromptedCLIP
+from trainers.options import PRECISION_HELP, rules
 from trainers.prompts import Context, count_context
+from trainers.step import Features
 
 REDUCTION = 16  # of the meta network's hidden layer, as published
 
@@ -22,11 +24,17 @@ def extend_cfg(cfg: CfgNode) -> None:
         cfg,
         "TRAINER.COCOOP",
         {
-            "N_CTX": rules.key(16, rules.whole(1)),  # context vectors
-            "CTX_INIT": "",  # words to start from; their number then is the number of context vectors
-            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
-            # of a layer's largest tensor in evaluation, which decides how many images run at once
-            "EVAL_MEMORY_MB": rules.key(256, rules.whole(1)),
+            "N_CTX": rules.key(16, rules.whole(1), "Number of context vectors."),
+            "CTX_INIT": rules.key(
+                "", help="Words to start from; their number then is the number of context vectors."
+            ),
+            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS), PRECISION_HELP),
+            "EVAL_MEMORY_MB": rules.key(
+                256,
+                rules.whole(1),
+                "Size of a layer's largest tensor in evaluation, which decides how many images run at once.",
+                affects="result",
+            ),
         },
     )
 
@@ -45,45 +53,51 @@ class ConditionalContext(Context):
             )
         )
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(  # type: ignore[override]
+        self, image: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Prompts (C, L, W), end-of-text positions (C,), one prefix per image feature (B, D): (B, P, W)."""
         return self.names, self.eot, self.prefix(self.ctx + self.meta_net(image).unsqueeze(1))
 
 
-@TRAINER_REGISTRY.register()
-class CoCoOp(PromptTrainer):
-    """Learns a context and how to shift it by the image: every image has class texts of its own."""
+class CoCoOpModel(PromptedCLIP):
+    """Learns a context and how to shift it by the image: every image has its own class texts."""
 
-    options = "COCOOP"
+    prompts: ConditionalContext
 
     def build_prompts(self) -> ConditionalContext:
-        options = self.cfg.TRAINER.COCOOP
+        options = self.options
         return ConditionalContext(self.backbone, self.classnames, options.N_CTX, options.CTX_INIT)
 
-    def features(self, images: Tensor) -> Features:
+    def features(self, images: Tensor, text: Tensor | None = None) -> Features:
+        """As the parent's; `text` is None, since class texts depend on the image."""
         with self.autocast():
             image = self.image_features(images)
             at_once = len(image) if torch.is_grad_enabled() else self.images_at_once()
-            text = torch.cat(
-                [unit(self.backbone.text(*self.model(some))) for some in image.split(at_once)]
-            )
-            return Features(image, text, self.backbone.scale)
+            parts = (self.backbone.text(*self.prompts(some)) for some in image.split(at_once))
+            texts = torch.cat([unit(part) for part in parts])
+            return Features(image, texts, self.backbone.scale)
 
     def more_features(self, images: Tensor, features: Features) -> Features:
         return self.features(images)
 
     def images_at_once(self) -> int:
-        """As many as keep the hidden layer of the MLP, the widest tensor, within the budget; at least one."""
-        model, tower = self.model, self.backbone.text
-        numbers = model.names.shape[0] * model.names.shape[1] * 4 * tower.width
-        return max(
-            1,
-            int(
-                self.cfg.TRAINER.COCOOP.EVAL_MEMORY_MB
-                * 2**20
-                / (numbers * model.ctx.element_size())
-            ),
-        )
+        """As many images as keep the widest tensor within the budget; at least one.
+
+        That is the hidden layer of the text tower's MLP.
+        """
+        prompts, width = self.prompts, self.backbone.text.width
+        numbers = prompts.names.shape[0] * prompts.names.shape[1] * 4 * width
+        budget = self.options.EVAL_MEMORY_MB * 2**20
+        return max(1, int(budget / (numbers * prompts.ctx.element_size())))
 
     def encode_class_texts(self) -> None:
         """None: they depend on the image."""
+
+
+@TRAINER_REGISTRY.register()
+class CoCoOp(PromptTrainer):
+    """Trains a `CoCoOpModel`."""
+
+    structure = CoCoOpModel
+    options = "COCOOP"

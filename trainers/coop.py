@@ -9,7 +9,8 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import PRECISIONS, Backbone, count_tokens, unit
 from trainers.base import PromptTrainer
-from trainers.options import rules
+from trainers.model import PromptedCLIP
+from trainers.options import PRECISION_HELP, rules
 from trainers.prompts import Context, count_context
 
 POSITIONS = ("end", "middle", "front")
@@ -21,21 +22,28 @@ def extend_cfg(cfg: CfgNode) -> None:
         cfg,
         "TRAINER.COOP",
         {
-            "N_CTX": rules.key(16, rules.whole(1)),  # context vectors
-            "CSC": False,  # contexts of its own for every class
-            "CTX_INIT": "",  # words to start from; their number then is the number of context vectors
-            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
-            "CLASS_TOKEN_POSITION": rules.key("end", rules.one_of(*POSITIONS)),
+            "N_CTX": rules.key(16, rules.whole(1), "Number of context vectors."),
+            "CSC": rules.key(False, help="True learns a context for every class."),
+            "CTX_INIT": rules.key(
+                "", help="Words to start from; their number then is the number of context vectors."
+            ),
+            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS), PRECISION_HELP),
+            "CLASS_TOKEN_POSITION": rules.key(
+                "end", rules.one_of(*POSITIONS), "Place of the class name in the context."
+            ),
         },
     )
 
 
 class PromptLearner(Context):
-    """A context with the class name at its end, in its middle or in front; without `position` "end" or with contexts per class,
-    only the leading vectors that all classes share are in the prefix.
+    """A context with the class name at its end, in its middle or in front.
 
-    The words `init`, if any, set the number of vectors.
+    The words `init`, if any, set the number of vectors. The prefix that all classes share, which
+    runs once, is the whole context with `position` "end", else the vectors in front of the name;
+    with contexts per class it is the start token alone.
     """
+
+    order: Tensor
 
     def __init__(
         self,
@@ -48,45 +56,44 @@ class PromptLearner(Context):
     ):
         n_ctx = count_context(n_ctx, init)
         super().__init__(backbone, classnames, n_ctx, init, per_class)
-        before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
-        self.shared = (
-            0 if per_class else before
-        )  # leading context vectors that are the same for every class
-        own, before = n_ctx - self.shared, before - self.shared
-        # Order of [own context, words behind it, class name, end] that puts the name behind the first `before` of them.
-        fixed, orders = own + len(self.rest), []
-        before = fixed if position == "end" else before
-        for name in classnames:
-            order, length = list(range(fixed + self.names.shape[1])), count_tokens(name)
-            orders.append(
-                order[:before]
-                + order[fixed : fixed + length]
-                + order[before:fixed]
-                + order[fixed + length :]
-            )
-        self.register_buffer(
-            "order", torch.tensor(orders, device=self.names.device), persistent=False
-        )
+        in_front = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
+        # leading context vectors that are the same for every class
+        self.shared = 0 if per_class else in_front
+        # Positions behind the prefix are [varied context, words behind it, class name, end]:
+        # `order` puts the name behind the first `before` of them.
+        varied = n_ctx - self.shared
+        fixed = varied + len(self.rest)
+        before = fixed if position == "end" else in_front - self.shared
+        length = fixed + self.names.shape[1]
+        orders = [_name_behind(before, fixed, count_tokens(name), length) for name in classnames]
+        order = torch.tensor(orders, device=self.names.device)
+        self.register_buffer("order", order, persistent=False)
 
     def forward(self) -> tuple[Tensor, Tensor, Tensor]:
-        shared, own = self.ctx[..., : self.shared, :], self.ctx[..., self.shared :, :]
-        if not own.shape[-2]:
+        shared, varied = self.ctx[..., : self.shared, :], self.ctx[..., self.shared :, :]
+        if not varied.shape[-2]:
             return super().forward()
         prefix = torch.cat([self.start.to(self.ctx.dtype), shared]) if self.shared else self.start
         names = self.names.to(self.ctx.dtype)
         words = self.rest.to(self.ctx.dtype).expand(len(names), -1, -1)
-        rest = torch.cat([own.expand(len(names), -1, -1), words, names], 1)
+        rest = torch.cat([varied.expand(len(names), -1, -1), words, names], 1)
         return rest.take_along_dim(self.order[:, :, None], 1), self.eot, prefix
 
 
-@TRAINER_REGISTRY.register()
-class CoOp(PromptTrainer):
+def _name_behind(before: int, fixed: int, tokens: int, length: int) -> list[int]:
+    """Positions 0..`length` in a new order: the `tokens` of a name from `fixed` come at `before`."""
+    positions = list(range(length))
+    name = positions[fixed : fixed + tokens]
+    return positions[:before] + name + positions[before:fixed] + positions[fixed + tokens :]
+
+
+class CoOpModel(PromptedCLIP):
     """Learns the context of the class texts; the image features are those of frozen CLIP."""
 
-    options = "COOP"
+    prompts: PromptLearner
 
     def build_prompts(self) -> PromptLearner:
-        options = self.cfg.TRAINER.COOP
+        options = self.options
         return PromptLearner(
             self.backbone,
             self.classnames,
@@ -97,4 +104,12 @@ class CoOp(PromptTrainer):
         )
 
     def text_features(self) -> Tensor:
-        return unit(self.backbone.text(*self.model()))
+        return unit(self.backbone.text(*self.prompts()))
+
+
+@TRAINER_REGISTRY.register()
+class CoOp(PromptTrainer):
+    """Trains a `CoOpModel`."""
+
+    structure = CoOpModel
+    options = "COOP"

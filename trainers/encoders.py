@@ -1,13 +1,16 @@
 """CLIP's frozen text and image transformers, with prompts inserted at any layer; exact and fast.
 
-Nothing here learns: weights are buffers, so autograd builds a graph only through the prompts, and none without them.
-What is left out changes no result: the text tower is causal, hence positions behind the end-of-text token are not
-run, positions that all texts share run once instead of once per text, the last layer runs its query, projection and MLP
-only for the one token that becomes the feature, and texts of different length run apart where that saves more
-padding than it costs.
+Nothing here learns: weights are buffers, so autograd builds a graph only through the prompts, and
+none without them. Four savings change no result, since the text tower is causal:
+
+* positions behind the end-of-text token are not run;
+* positions that all texts share run once, instead of once per text;
+* the last layer runs its query, projection and MLP only for the token that becomes the feature;
+* texts of different length run apart where that saves more padding than another call costs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +19,10 @@ from torch.utils.checkpoint import checkpoint
 
 from trainers.errors import UserError
 
-# Text positions that one more call of the tower is worth: names of different length run apart where that saves more padding.
+# Text positions that one more call of the tower is worth.
 CALL_OVERHEAD = {"cpu": 100, "cuda": 10_000}
-HEAD_WIDTH = 64  # an OpenAI transformer has width // 64 heads; where 64 does not divide the width they are a little wider
+# An OpenAI transformer has width // 64 heads; if 64 does not divide the width, heads are wider.
+HEAD_WIDTH = 64
 KeyValue = tuple[Tensor, Tensor]
 
 
@@ -30,9 +34,9 @@ def sub_weights(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]
 
 
 def length_groups(lengths: Sequence[int], overhead: int) -> list[list[int]]:
-    """Indices of `lengths`, in groups to be padded and run apart: those that cost the fewest positions in all.
+    """Indices of `lengths`, in the groups that cost the fewest positions if each is padded alone.
 
-    A group costs its number times its longest length, plus `overhead` positions for being one more call.
+    A group costs its number times its longest length, plus `overhead` positions for its call.
     """
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     ends = [
@@ -54,7 +58,7 @@ def length_groups(lengths: Sequence[int], overhead: int) -> list[list[int]]:
 
 
 def common_prefix(tokens: Tensor) -> int:
-    """How many leading positions are the same in all rows of `tokens` (N, L); never the whole row."""
+    """Number of leading positions that are the same in all rows (N, L); never the whole row."""
     differ = (tokens != tokens[:1]).any(0).nonzero()
     return min(int(differ[0]) if len(differ) else tokens.shape[1], int(tokens.argmax(1).min()))
 
@@ -73,9 +77,17 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, 
 
 
 class Frozen(nn.Module):
-    """Holds its `parts` of the weights as buffers, each under its own name with `_` for `.`. KeyError if one is missing."""
+    """Holds its `parts` of the weights as buffers, named with `_` for `.`.
+
+    Raises KeyError if one is missing.
+    """
 
     parts: tuple[str, ...]
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """The buffers."""
 
     def __init__(self, weights: Mapping[str, Tensor]):
         super().__init__()
@@ -118,35 +130,39 @@ class Block(Frozen):
         before: KeyValue | None = None,
         only: Tensor | None = None,
     ) -> tuple[Tensor, KeyValue]:
-        """x (N, L, W) -> the same after the block, and its keys and values (N, heads, L, width / heads).
+        """x (N, L, W) after the block, and its keys and values, (N, heads, L, width / heads) each.
 
-        `mask` (bool, True = visible) or `causal` limit attention; `before` are keys and values of earlier positions, put
-        in front of x's own; with `only` (N,) the output is (N, 1, W), for that position of each row.
+        mask (bool, True = visible) or causal limit attention. before: keys and values of earlier
+        positions, put in front of those of x. With only (N,) the output is (N, 1, W), for that
+        position of each row.
         """
         width = x.shape[-1]
         h, weight, bias = self.norm(x, "ln_1"), self.attn_in_proj_weight, self.attn_in_proj_bias
         if only is None:
-            q, *kv = F.linear(h, weight, bias).chunk(3, -1)
+            q, k, v = F.linear(h, weight, bias).chunk(3, -1)
         else:
             rows = torch.arange(len(x), device=x.device)
-            kv = F.linear(h, weight[width:], bias[width:]).chunk(2, -1)
+            k, v = F.linear(h, weight[width:], bias[width:]).chunk(2, -1)
             q = F.linear(h[rows, only].unsqueeze(1), weight[:width], bias[:width])
             x = x[rows, only].unsqueeze(1)
-        q, k, v = (t.unflatten(-1, (width // HEAD_WIDTH, -1)).transpose(1, 2) for t in (q, *kv))
-        own = k, v
+        q, k, v = (t.unflatten(-1, (width // HEAD_WIDTH, -1)).transpose(1, 2) for t in (q, k, v))
+        keys_values = k, v
         if before is not None:
-            k, v = (torch.cat(pair, 2) for pair in zip(before, own, strict=True))
+            k, v = (torch.cat(pair, 2) for pair in zip(before, keys_values, strict=True))
         h = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         x = x + F.linear(
             h.transpose(1, 2).flatten(2), self.attn_out_proj_weight, self.attn_out_proj_bias
         )
         h = F.linear(self.norm(x, "ln_2"), self.mlp_c_fc_weight, self.mlp_c_fc_bias)
         h = self.activation(h)
-        return x + F.linear(h, self.mlp_c_proj_weight, self.mlp_c_proj_bias), own
+        return x + F.linear(h, self.mlp_c_proj_weight, self.mlp_c_proj_bias), keys_values
 
 
 class Encoder(Frozen):
-    """Parent of both transformers. Sizes: `width`, `layers`, `embed_dim`; `dtype` of the matrix weights."""
+    """Parent of both transformers.
+
+    Sizes: `width`, `layers`, `embed_dim`; `dtype` of the matrix weights.
+    """
 
     projection: str
 
@@ -154,8 +170,8 @@ class Encoder(Frozen):
         super().__init__(weights)
         blocks = sub_weights(weights, "transformer.resblocks.")
         self.layers = 1 + max(int(name.split(".")[0]) for name in blocks)
-        own = (sub_weights(blocks, f"{i}.") for i in range(self.layers))
-        self.blocks = nn.ModuleList(Block(weights, activation) for weights in own)
+        per_layer = (sub_weights(blocks, f"{i}.") for i in range(self.layers))
+        self.blocks = nn.ModuleList(Block(weights, activation) for weights in per_layer)
         self.width, self.embed_dim = getattr(self, self.projection).shape
 
     @property
@@ -177,12 +193,12 @@ class Encoder(Frozen):
             )
 
     def check_deep(self, deep: Sequence[Tensor], shallow: int) -> None:
-        """UserError unless the deep prompts fit the number of layers and the tokens they replace."""
+        """UserError unless deep prompts fit the number of layers and the tokens they replace."""
         self.check_depth(1 + len(deep))
         if any(len(prompt) > shallow for prompt in deep):
             raise UserError(
-                f"a deep prompt of {max(map(len, deep))} tokens cannot replace {shallow} tokens: use fewer prompts per layer, or, "
-                "with TEXT_SAMPLES template, a longer template"
+                f"a deep prompt of {max(map(len, deep))} tokens cannot replace {shallow} tokens: "
+                "use fewer prompts per layer, or, with TEXT_SAMPLES template, a longer template"
             )
 
 
@@ -203,8 +219,8 @@ class TextEncoder(Encoder):
         super().__init__(weights, activation)
         self.context_length = len(self.positional_embedding)
 
-    def run(self, block: Block, x: Tensor, **how) -> tuple[Tensor, KeyValue]:
-        """The block's output; with `checkpointing` what is between its ends is computed again in the backward pass."""
+    def run(self, block: nn.Module, x: Tensor, **how) -> tuple[Tensor, KeyValue]:
+        """The block's output; with `checkpointing` its inside is computed again in backward."""
         if self.checkpointing and torch.is_grad_enabled():
             return checkpoint(block, x, use_reentrant=False, preserve_rng_state=False, **how)
         return block(x, **how)
@@ -222,78 +238,85 @@ class TextEncoder(Encoder):
     ) -> Tensor:
         """Features (N, D), not normalised.
 
-        prompts: (N, L, W) embedded tokens; eot: (N,) position of the end-of-text token, counted from the start of the
-        whole sequence. prefix: (P, W) embedded positions that come before every prompt: they run once. It may be
-        (G, P, W), one prefix per image for example: then each of the G is combined with each of the N prompts and
-        the features are (G, N, D). deep: prompts (n, W), shared by all texts; the i-th replaces positions
-        1..n at the input of layer i + 1 (IVLP, MaPLe), all of them inside the prefix if there is one.
+        prompts: (N, L, W) embedded tokens. eot: (N,) position of the end-of-text token, counted
+        from the start of the whole sequence. prefix: (P, W) embedded positions that come before
+        every prompt: they run once. It may be (G, P, W), such as one prefix per image: then each of
+        the G is combined with each of the N prompts, and the features are (G, N, D). deep: prompts
+        (n, W), shared by all texts; the i-th replaces positions 1..n at the input of layer i + 1
+        (IVLP, MaPLe), all of them inside the prefix if a prefix is given.
         """
         lengths = (eot + 1 - (0 if prefix is None else prefix.shape[-2])).tolist()
         copies = len(prefix) if prefix is not None and prefix.dim() == 3 else 1
-        groups = length_groups(
-            lengths, max(1, CALL_OVERHEAD["cpu" if not prompts.is_cuda else "cuda"] // copies)
-        )
+        overhead = CALL_OVERHEAD["cuda" if prompts.is_cuda else "cpu"] // copies
+        groups = length_groups(lengths, max(1, overhead))
         if len(groups) == 1:
             return self.padded(prompts, eot, prefix, deep)
-        found = torch.cat(
-            [self.padded(prompts[group], eot[group], prefix, deep) for group in groups], -2
-        )
-        place = torch.empty(len(prompts), dtype=torch.long, device=found.device)
-        place[[index for group in groups for index in group]] = torch.arange(
-            len(prompts), device=found.device
-        )
-        return found.index_select(found.dim() - 2, place)
+        parts = [self.padded(prompts[group], eot[group], prefix, deep) for group in groups]
+        features = torch.cat(parts, -2)
+        order = torch.tensor([index for group in groups for index in group], device=eot.device)
+        return features.index_select(features.dim() - 2, order.argsort())
 
     def padded(
         self, prompts: Tensor, eot: Tensor, prefix: Tensor | None, deep: Sequence[Tensor]
     ) -> Tensor:
         """`forward`, all texts padded to the longest."""
-        grouped = prefix is not None and prefix.dim() == 3
-        start, length = (0 if prefix is None else prefix.shape[-2]), int(eot.max()) + 1
+        if prefix is None:
+            return self._alone(prompts, eot, deep)
+        if prefix.dim() == 2:
+            return self._behind(prompts, eot, prefix[None], deep)
+        return self._behind(prompts, eot, prefix, deep).unflatten(0, (-1, len(prompts)))
+
+    def _alone(self, prompts: Tensor, eot: Tensor, deep: Sequence[Tensor]) -> Tensor:
+        """`padded` without a prefix."""
         self.check_deep(
-            deep, (start or int(eot.min())) - 1
+            deep, int(eot.min()) - 1
         )  # neither the first token nor one that ends a text
+        length = int(eot.max()) + 1
+        x = prompts[:, :length].to(self.dtype) + self.positional_embedding.to(self.dtype)[:length]
+        for i, block in enumerate(self.blocks):
+            if 0 < i <= len(deep):
+                x = _replace(x, deep[i - 1], 1)
+            if i + 1 == self.layers:
+                x, _ = self.run(block, x, mask=_up_to(eot, length), only=eot)
+            else:
+                x, _ = self.run(block, x, causal=True)
+        return self.norm(x[:, 0], "ln_final") @ self.text_projection
+
+    def _behind(
+        self, prompts: Tensor, eot: Tensor, prefix: Tensor, deep: Sequence[Tensor]
+    ) -> Tensor:
+        """`padded` behind each prefix of (G, P, W): features (G * N, D)."""
+        groups, start, length = len(prefix), prefix.shape[1], int(eot.max()) + 1
+        self.check_deep(deep, start - 1)  # not the first token
         positions = self.positional_embedding.to(self.dtype)
         x = prompts[:, : length - start].to(self.dtype) + positions[start:length]
-        texts, own = x.shape[:2]
-        if prefix is not None:
-            prefix = prefix.to(self.dtype) + positions[:start]
-            prefix = prefix if grouped else prefix[None]
-            x = x.repeat(len(prefix), 1, 1)
-            eot = eot.repeat(len(prefix))
-        mask = (
-            torch.ones(own, start + own, dtype=torch.bool, device=x.device).tril(start)
-            if start
-            else None
-        )
-        reach = (torch.arange(length, device=x.device) <= eot[:, None])[:, None, None]
-        before = None
+        texts, tokens = x.shape[:2]
+        prefix = prefix.to(self.dtype) + positions[:start]
+        x, eot = x.repeat(groups, 1, 1), eot.repeat(groups)
+        mask = torch.ones(tokens, length, dtype=torch.bool, device=x.device).tril(start)
         for i, block in enumerate(self.blocks):
-            last = i + 1 == self.layers
             if 0 < i <= len(deep):
-                if start:
-                    prefix = _replace(prefix, deep[i - 1], 1)
-                else:
-                    x = _replace(x, deep[i - 1], 1)
-            if start:
-                # The last layer's own output at the prefix is wasted, but the prefix is short and this keeps one path.
-                prefix, before = self.run(block, prefix, causal=True)
-                before = tuple(
-                    t[:, None].expand(-1, texts, -1, -1, -1).flatten(0, 1) for t in before
-                )
-            if last:
-                x, _ = self.run(block, x, mask=reach, before=before, only=eot - start)
+                prefix = _replace(prefix, deep[i - 1], 1)
+            # The last layer's output at the prefix is wasted, but the prefix is short and this keeps
+            # one path.
+            prefix, (keys, values) = self.run(block, prefix, causal=True)
+            before = _for_each(keys, texts), _for_each(values, texts)
+            if i + 1 == self.layers:
+                reach, last = _up_to(eot, length), eot - start
+                x, _ = self.run(block, x, mask=reach, before=before, only=last)
             else:
-                x, _ = self.run(block, x, mask=mask, causal=not start, before=before)
-        features = self.norm(x[:, 0], "ln_final") @ self.text_projection
-        return features.unflatten(0, (-1, texts)) if grouped else features
+                x, _ = self.run(block, x, mask=mask, before=before)
+        return self.norm(x[:, 0], "ln_final") @ self.text_projection
 
     def check_texts(self, tokens: Tensor, deep: Sequence[Tensor]) -> None:
-        """UserError unless `encode_tokens` can take any of these token rows with these deep prompts."""
+        """UserError unless `encode_tokens` takes any of these token rows with these prompts."""
         self.check_deep(deep, max(common_prefix(tokens), int(tokens.argmax(1).min())) - 1)
 
     def encode_tokens(self, tokens: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
-        """Features (N, D) of token rows (N, L) that end, before padding, in the largest token id (end of text)."""
+        """Features (N, D) of token rows (N, L).
+
+        Each row ends, before padding, in the largest token id (end of text).
+        """
         shared, embedded = common_prefix(tokens), self.embed(tokens)
         if shared <= max(
             map(len, deep), default=0
@@ -329,8 +352,9 @@ class ImageEncoder(Encoder):
     ) -> Tensor:
         """Features (B, D), not normalised, of normalised images (B, 3, R, R).
 
-        prompts: (n, W) tokens appended to the patches, without position, before the first layer norm. deep: the i-th,
-        (m, W) with m <= n, replaces the last m tokens at the input of layer i + 1 (VPT, IVLP, MaPLe).
+        prompts: (n, W) tokens appended to the patches, without position, before the first layer
+        norm. deep: the i-th, (m, W) with m <= n, replaces the last m tokens at the input of layer
+        i + 1 (VPT, IVLP, MaPLe).
         """
         self.check_deep(deep, 0 if prompts is None else len(prompts))
         x = (
@@ -357,11 +381,14 @@ class ImageEncoder(Encoder):
 
 
 class ResNetEncoder(nn.Module):
-    """A ResNet image tower, run as it is, always in evaluation mode (its batch statistics are frozen too)."""
+    """A ResNet image tower, run as it is.
+
+    Always in evaluation mode: its batch statistics are frozen, too.
+    """
 
     def __init__(self, tower: nn.Module, embed_dim: int):
         super().__init__()
-        self.tower = tower.eval().requires_grad_(False)
+        self.tower: Any = tower.eval().requires_grad_(False)
         self.embed_dim, self.input_resolution = embed_dim, tower.input_resolution
 
     def train(self, mode: bool = True) -> "ResNetEncoder":
@@ -391,6 +418,16 @@ class ResNetEncoder(nn.Module):
         if prompts is not None or deep:
             self.check_depth(1 + len(deep))
         return self.tower(images.to(self.dtype))
+
+
+def _up_to(eot: Tensor, length: int) -> Tensor:
+    """(N, 1, 1, length), True for the positions up to the end of each text."""
+    return (torch.arange(length, device=eot.device) <= eot[:, None])[:, None, None]
+
+
+def _for_each(states: Tensor, texts: int) -> Tensor:
+    """Keys or values (G, heads, P, w) of prefixes, for each of `texts`: (G * texts, heads, P, w)."""
+    return states[:, None].expand(-1, texts, -1, -1, -1).flatten(0, 1)
 
 
 def _replace(x: Tensor, prompt: Tensor, at: int) -> Tensor:

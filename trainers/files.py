@@ -11,7 +11,7 @@ try:
     import dassl.files as files
     import dassl.utils.tensorfile as reader
 except ModuleNotFoundError:
-    files = reader = None
+    files = reader = None  # type: ignore[assignment]
 
 unreadable = getattr(dassl.utils, "unreadable", lambda what, error: None)
 

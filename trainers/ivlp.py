@@ -8,22 +8,28 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import PRECISIONS, unit
 from trainers.base import PromptTrainer
-from trainers.options import rules
+from trainers.model import PromptedCLIP
+from trainers.options import PRECISION_HELP, rules
 from trainers.prompts import Context, DeepPrompts, prompted_image, start_words
 
 
 def ivlp_options(contexts: int) -> dict:
     """The keys of IVLP's node, with `contexts` prompts per layer of each encoder."""
     return {
-        "N_CTX_VISION": rules.key(contexts, rules.whole(1)),  # visual prompts per layer
-        "N_CTX_TEXT": rules.key(contexts, rules.whole(1)),  # text prompts per layer
-        # The first layer's text prompts start from its first words; at random if it is empty or
-        # N_CTX_TEXT is over 4.
-        "CTX_INIT": "a photo of a",
-        "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
-        # layers with prompts; 1 = the first only, 0 = no visual prompts
-        "PROMPT_DEPTH_VISION": rules.key(9, rules.whole(0)),
-        "PROMPT_DEPTH_TEXT": rules.key(9, rules.whole(1)),
+        "N_CTX_VISION": rules.key(contexts, rules.whole(1), "Visual prompts per layer."),
+        "N_CTX_TEXT": rules.key(contexts, rules.whole(1), "Text prompts per layer."),
+        "CTX_INIT": rules.key(
+            "a photo of a",
+            help="Words whose first ones start the first layer's text prompts; these start at random if it is "
+            "empty or N_CTX_TEXT is over 4.",
+        ),
+        "PREC": rules.key("fp16", rules.one_of(*PRECISIONS), PRECISION_HELP),
+        "PROMPT_DEPTH_VISION": rules.key(
+            9, rules.whole(0), "Image layers with prompts; 1: the first only; 0: no visual prompts."
+        ),
+        "PROMPT_DEPTH_TEXT": rules.key(
+            9, rules.whole(1), "Text layers with prompts; 1: the first only."
+        ),
     }
 
 
@@ -32,42 +38,57 @@ def extend_cfg(cfg: CfgNode) -> None:
     rules.declare(cfg, "TRAINER.IVLP", ivlp_options(2))
 
 
-@TRAINER_REGISTRY.register()
-class IVLP(PromptTrainer):
+class IndependentPrompts(nn.Module):
+    """Under the published names; without `image_encoder` for a visual depth of 0."""
+
+    prompt_learner: Context
+    image_encoder: DeepPrompts
+    text_encoder: DeepPrompts
+
+
+class IVLPModel(PromptedCLIP):
     """Learns prompts at the first layers of both encoders, each on its own."""
 
-    options = "IVLP"
-    model_name = "VLPromptLearner"
+    prompts: IndependentPrompts
 
     @property
     def images_stay_frozen(self) -> bool:
-        own = type(self).image_features is IVLP.image_features
-        return own and self.cfg.TRAINER[self.options].PROMPT_DEPTH_VISION == 0
+        inherited = type(self).image_features is IVLPModel.image_features
+        return inherited and self.options.PROMPT_DEPTH_VISION == 0
 
-    def build_prompts(self) -> nn.Module:
-        options, backbone = self.cfg.TRAINER[self.options], self.backbone
+    def build_prompts(self) -> IndependentPrompts:
+        options, backbone = self.options, self.backbone
         contexts, depth = options.N_CTX_TEXT, options.PROMPT_DEPTH_VISION
         backbone.text.check_depth(options.PROMPT_DEPTH_TEXT)
         if depth:
             backbone.image.check_depth(depth)
-        model = nn.Module()
+        prompts = IndependentPrompts()
         words = start_words(contexts, options.CTX_INIT)
-        model.prompt_learner = Context(backbone, self.classnames, contexts, words)
+        prompts.prompt_learner = Context(backbone, self.classnames, contexts, words)
         if depth:
             width = backbone.image.width
-            model.image_encoder = DeepPrompts(options.N_CTX_VISION, width, depth, first=True)
-        model.text_encoder = DeepPrompts(
+            prompts.image_encoder = DeepPrompts(options.N_CTX_VISION, width, depth, first=True)
+        prompts.text_encoder = DeepPrompts(
             options.N_CTX_TEXT, backbone.text.width, options.PROMPT_DEPTH_TEXT, first=False
         )
-        return model
+        return prompts
 
     def deep_text_prompts(self) -> Sequence[Tensor]:
-        return self.model.text_encoder.deep
+        return self.prompts.text_encoder.deep
 
     def text_features(self) -> Tensor:
-        return unit(self.backbone.text(*self.model.prompt_learner(), self.deep_text_prompts()))
+        return unit(self.backbone.text(*self.prompts.prompt_learner(), self.deep_text_prompts()))
 
     def image_features(self, images: Tensor) -> Tensor:
-        if not self.cfg.TRAINER[self.options].PROMPT_DEPTH_VISION:
+        if not self.options.PROMPT_DEPTH_VISION:
             return super().image_features(images)
-        return unit(prompted_image(self.backbone, images, self.model.image_encoder))
+        return unit(prompted_image(self.backbone, images, self.prompts.image_encoder))
+
+
+@TRAINER_REGISTRY.register()
+class IVLP(PromptTrainer):
+    """Trains an `IVLPModel`."""
+
+    structure = IVLPModel
+    options = "IVLP"
+    model_name = "VLPromptLearner"

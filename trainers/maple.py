@@ -1,4 +1,7 @@
-"""MaPLe: deep text prompts, and visual prompts that are linear projections of them (Khattak et al., CVPR 2023, arXiv 2210.03117)."""
+"""MaPLe: deep text prompts, and visual prompts that are linear projections of them.
+
+Khattak et al., CVPR 2023, arXiv 2210.03117.
+"""
 
 from collections.abc import Sequence
 
@@ -8,7 +11,8 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import PRECISIONS, Backbone, unit
 from trainers.base import PromptTrainer
-from trainers.options import rules
+from trainers.model import PromptedCLIP
+from trainers.options import PRECISION_HELP, rules
 from trainers.prompts import Context, noise, start_words
 
 
@@ -18,18 +22,23 @@ def extend_cfg(cfg: CfgNode) -> None:
         cfg,
         "TRAINER.MAPLE",
         {
-            "N_CTX": rules.key(2, rules.whole(1)),  # prompts per layer
-            # The first layer's text prompts start from its first words; at random if it is empty or
-            # N_CTX is over 4.
-            "CTX_INIT": "a photo of a",
-            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
-            "PROMPT_DEPTH": rules.key(9, rules.whole(1)),  # layers with prompts; 1 = the first only
+            "N_CTX": rules.key(2, rules.whole(1), "Prompts per layer."),
+            "CTX_INIT": rules.key(
+                "a photo of a",
+                help="Words whose first ones start the first layer's text prompts; these start at random if it "
+                "is empty or N_CTX is over 4.",
+            ),
+            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS), PRECISION_HELP),
+            "PROMPT_DEPTH": rules.key(9, rules.whole(1), "Layers with prompts; 1: the first only."),
         },
     )
 
 
 class MultiModalPrompts(Context):
-    """Text prompts `ctx` and `compound_prompts_text`, (M, W) each, and the projections that turn them into visual prompts."""
+    """Text prompts `ctx` and `compound_prompts_text`, (M, W) each.
+
+    Projections turn them into visual prompts.
+    """
 
     def __init__(
         self, backbone: Backbone, classnames: Sequence[str], n_ctx: int, init: str, depth: int
@@ -50,29 +59,44 @@ class MultiModalPrompts(Context):
         return self.proj(self.ctx), [project(prompt) for project, prompt in pairs]
 
 
-@TRAINER_REGISTRY.register()
-class MaPLe(PromptTrainer):
+class CoupledPrompts(nn.Module):
+    """Under the published names."""
+
+    def __init__(self, prompt_learner: MultiModalPrompts):
+        super().__init__()
+        self.prompt_learner = prompt_learner
+
+
+class MaPLeModel(PromptedCLIP):
     """Learns coupled prompts at the first layers of both encoders."""
 
-    options = "MAPLE"
-    model_name = "MultiModalPromptLearner"
+    prompts: CoupledPrompts
 
-    def build_prompts(self) -> nn.Module:
-        options = self.cfg.TRAINER.MAPLE
+    def build_prompts(self) -> CoupledPrompts:
+        options = self.options
         for tower in (self.backbone.text, self.backbone.image):
             tower.check_depth(options.PROMPT_DEPTH)
-        model = nn.Module()
         words = start_words(options.N_CTX, options.CTX_INIT)
-        model.prompt_learner = MultiModalPrompts(
-            self.backbone, self.classnames, options.N_CTX, words, options.PROMPT_DEPTH
+        return CoupledPrompts(
+            MultiModalPrompts(
+                self.backbone, self.classnames, options.N_CTX, words, options.PROMPT_DEPTH
+            )
         )
-        return model
 
     def deep_text_prompts(self) -> Sequence[Tensor]:
-        return list(self.model.prompt_learner.compound_prompts_text)
+        return list(self.prompts.prompt_learner.compound_prompts_text)
 
     def text_features(self) -> Tensor:
-        return unit(self.backbone.text(*self.model.prompt_learner(), self.deep_text_prompts()))
+        return unit(self.backbone.text(*self.prompts.prompt_learner(), self.deep_text_prompts()))
 
     def image_features(self, images: Tensor) -> Tensor:
-        return unit(self.backbone.image(images, *self.model.prompt_learner.visual()))
+        return unit(self.backbone.image(images, *self.prompts.prompt_learner.visual()))
+
+
+@TRAINER_REGISTRY.register()
+class MaPLe(PromptTrainer):
+    """Trains a `MaPLeModel`."""
+
+    structure = MaPLeModel
+    options = "MAPLE"
+    model_name = "MultiModalPromptLearner"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 try:
     import dassl.distributed as several
 except ModuleNotFoundError:
-    several = None
+    several = None  # type: ignore[assignment]
 
 T = TypeVar("T")
 

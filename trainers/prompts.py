@@ -1,6 +1,7 @@
-"""Learnable prompts that several structures share: a text context at the first layer, and prompts at deeper layers."""
+"""Learnable prompts that structures share: a text context at the first layer, and deeper prompts."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +19,15 @@ def noise(*shape: int) -> Tensor:
 
 
 def count_context(n_ctx: int, init: str) -> int:
-    """Context vectors of CoOp and CoCoOp: as many as there are words in `init`, if any (as published), else `n_ctx`."""
+    """Number of context vectors of CoOp and CoCoOp.
+
+    As published, the number of words in `init`, if it has any, else `n_ctx`.
+    """
     words = len(init.replace("_", " ").split())
     if words and words != n_ctx:
         print(
-            f"CTX_INIT '{init}' sets the number of context vectors to {words}: N_CTX {n_ctx} is not used"
+            f"CTX_INIT '{init}' sets the number of context vectors to {words}: N_CTX {n_ctx} is "
+            "not used"
         )
     return words or n_ctx
 
@@ -42,11 +47,17 @@ def start_words(n_ctx: int, init: str) -> str:
 
 
 class Context(nn.Module):
-    """Context vectors `ctx`, (M, W) or with `per_class` (C, M, W), in front of the embedded class names.
+    """Context vectors `ctx` in front of the embedded class names.
 
-    Starts from the first M words of `init`, whose other words stay as they are between context and class name, or
-    from normal noise. Raises UserError for a class name that is too long to fit, or too few words in `init`.
+    `ctx` is (M, W), or (C, M, W) with `per_class`. It starts from the first M words of `init`, or
+    from normal noise without any; other words of `init` stay as they are, between context and class
+    name. Raises UserError for a class name that is too long to fit, or too few words in `init`.
     """
+
+    start: Tensor
+    rest: Tensor
+    names: Tensor
+    eot: Tensor
 
     def __init__(
         self,
@@ -60,8 +71,8 @@ class Context(nn.Module):
         text, words = backbone.text, init.replace("_", " ").split()
         if words and len(words) < n_ctx:
             raise UserError(
-                f"CTX_INIT '{init}' has {len(words)} word(s) for {n_ctx} context vectors: reduce N_CTX, or leave "
-                "CTX_INIT empty for a random start"
+                f"CTX_INIT '{init}' has {len(words)} word(s) for {n_ctx} context vectors: reduce "
+                "N_CTX, or leave CTX_INIT empty for a random start"
             )
         lead = " ".join(words or ["X"] * n_ctx)
         length = count_tokens(lead)
@@ -69,8 +80,8 @@ class Context(nn.Module):
             needed = length + count_tokens(name) + 3  # start of text, full stop, end of text
             if needed > text.context_length:
                 raise UserError(
-                    f"class name '{name}' with {length} context tokens takes {needed} positions but the text encoder "
-                    f"has {text.context_length}: shorten the name or the context"
+                    f"class name '{name}' with {length} context tokens takes {needed} positions "
+                    f"but the text encoder has {text.context_length}: shorten the name or the context"
                 )
         if words:
             backbone.tokenize([lead])  # warns of its words, which are read
@@ -91,7 +102,7 @@ class Context(nn.Module):
         self.register_buffer("eot", eot.to(tokens.device), persistent=False)
 
     def prefix(self, ctx: Tensor) -> Tensor:
-        """What stands before every class name: start of text, `ctx` (..., M, W), the fixed words."""
+        """Embedded positions before every class name: start of text, `ctx`, the fixed words."""
         fixed = (
             part.to(ctx.dtype).expand(*ctx.shape[:-2], -1, -1) for part in (self.start, self.rest)
         )
@@ -99,12 +110,12 @@ class Context(nn.Module):
         return torch.cat([start, ctx, rest], -2)
 
     def forward(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What TextEncoder takes: prompts (C, L, W), end-of-text positions (C,), common prefix (P, W)."""
+        """Prompts (C, L, W), end-of-text positions (C,), common prefix (P, W), for TextEncoder."""
         return self.names, self.eot, self.prefix(self.ctx)
 
 
 class DeepPrompts(nn.Module):
-    """Prompts (n, W) for the inputs of layers 2 to `depth`, and with `first` also `VPT`, (n, W), for that of layer 1.
+    """Prompts (n, W) for the inputs of layers 2 to `depth`, and with `first` `VPT` for layer 1.
 
     Their names are those of the published checkpoints: `transformer.resblocks.<layer>.VPT_shallow`.
     """
@@ -121,7 +132,8 @@ class DeepPrompts(nn.Module):
 
     @property
     def deep(self) -> list[Tensor]:
-        return [block.VPT_shallow for block in self.transformer.resblocks.values()]
+        blocks = cast(nn.ModuleDict, self.transformer.resblocks)
+        return [cast(Tensor, block.VPT_shallow) for block in blocks.values()]
 
 
 def prompted_image(backbone: Backbone, images: Tensor, prompts: DeepPrompts) -> Tensor:

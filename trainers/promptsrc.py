@@ -5,15 +5,16 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import Features, PromptTrainer
 from trainers.errors import UserError
-from trainers.ivlp import IVLP, ivlp_options
+from trainers.ivlp import IVLP, IVLPModel, ivlp_options
+from trainers.model import PromptedCLIP
 from trainers.options import rules
 from trainers.parallel import gather
+from trainers.step import Features, Step
 from trainers.templates import SIXTY
 
 
@@ -29,13 +30,26 @@ def extend_cfg(cfg: CfgNode) -> None:
         "TRAINER.PROMPTSRC",
         {
             **ivlp_options(4),
-            # of the L1 distance of text features to frozen CLIP's
-            "TEXT_LOSS_WEIGHT": rules.key(kind(25), rules.number(0)),
-            # of the L1 distance of image features to frozen CLIP's
-            "IMAGE_LOSS_WEIGHT": rules.key(kind(10), rules.number(0)),
-            # epoch whose prompts count most in the average over epochs
-            "GPA_MEAN": rules.key(kind(15), rules.number(-1e6, 1e6)),
-            "GPA_STD": rules.key(kind(1), rules.positive("set it to a positive number of epochs")),
+            "TEXT_LOSS_WEIGHT": rules.key(
+                kind(25),
+                rules.number(0),
+                "Weight of the L1 distance between text features and frozen CLIP's.",
+            ),
+            "IMAGE_LOSS_WEIGHT": rules.key(
+                kind(10),
+                rules.number(0),
+                "Weight of the L1 distance between image features and frozen CLIP's.",
+            ),
+            "GPA_MEAN": rules.key(
+                kind(15),
+                rules.number(-1e6, 1e6),
+                "Epoch whose prompts weigh most in the average over epochs.",
+            ),
+            "GPA_STD": rules.key(
+                kind(1),
+                rules.positive("set it to a positive number of epochs"),
+                "Standard deviation of these weights, in epochs.",
+            ),
         },
     )
 
@@ -49,37 +63,45 @@ def epoch_weights(epochs: int, mean: float, std: float) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-@TRAINER_REGISTRY.register()
-class PromptSRC(IVLP):
-    """IVLP with self-consistency terms; the final prompts are a Gaussian-weighted average over the epochs."""
-
-    options = "PROMPTSRC"
+class PromptSRCModel(IVLPModel):
+    """IVLP with self-consistency terms, which keep features and logits close to frozen CLIP's."""
 
     @cached_property
     def frozen_text(self) -> Tensor:
-        """(C, D); made when training asks for it, since 60 templates of every class take a while. As published not of unit vectors."""
+        """(C, D), the mean of 60 templates, as published not of unit vectors.
+
+        Made when training asks for it, since 60 templates of every class take a while.
+        """
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             return self.ensemble_features(SIXTY, at_length_1=False)
 
-    def build_prompts(self) -> nn.Module:
-        options = self.cfg.TRAINER.PROMPTSRC
-        self.gpa_weights = epoch_weights(self.max_epoch, options.GPA_MEAN, options.GPA_STD)
-        self.gpa: dict[str, Tensor] = {}
-        self.gpa_total = 1.0  # of the weights of the epochs that the average is over
-        return super().build_prompts()
-
-    def loss_terms(self, features: Features, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        options = self.cfg.TRAINER.PROMPTSRC
+    def loss_terms(self, step: Step) -> dict[str, Tensor]:
+        options, features = self.options, step.features
         with self.autocast():
-            image = gather(PromptTrainer.image_features(self, images))  # frozen CLIP's
+            image = gather(PromptedCLIP.image_features(self, step.images))  # frozen CLIP's
             frozen = Features(image, self.frozen_text, features.scale)
         log_p, log_q = features.logits().log_softmax(1), frozen.logits().log_softmax(1)
-        return super().loss_terms(features, images, labels) | {
+        return super().loss_terms(step) | {
             "scl_text": options.TEXT_LOSS_WEIGHT * F.l1_loss(features.text, frozen.text),
             "scl_image": options.IMAGE_LOSS_WEIGHT * F.l1_loss(features.image, frozen.image),
             # Over all B * C entries, as published, not over the batch as the divergence is defined.
             "scl_logits": F.kl_div(log_p, log_q, reduction="sum", log_target=True) / log_p.numel(),
         }
+
+
+@TRAINER_REGISTRY.register()
+class PromptSRC(IVLP):
+    """Trains a `PromptSRCModel`; the final prompts are a Gaussian-weighted average over the epochs."""
+
+    structure = PromptSRCModel
+    options = "PROMPTSRC"
+
+    def build_model(self) -> None:
+        options = self.cfg.TRAINER.PROMPTSRC
+        self.gpa_weights = epoch_weights(self.max_epoch, options.GPA_MEAN, options.GPA_STD)
+        self.gpa: dict[str, Tensor] = {}
+        self.gpa_total = 1.0  # of the weights of the epochs that the average is over
+        super().build_model()
 
     def after_epoch(self) -> None:
         """Adds the epoch's prompts to the average; after the last epoch the average is the model."""

@@ -1,23 +1,33 @@
-"""Frozen image features of a whole training set, for methods that learn nothing about images: encoded once, not at every step.
+"""Frozen image features of a whole training set, for methods that learn nothing about images.
 
-Exact where the training transform is the same every time. Otherwise `TRAINER.CACHED_VIEWS` K draws K augmented views
-of every image once and for all, and a step takes one of them at random.
+They are encoded once, not at every step. Exact where the training transform is the same every time.
+Otherwise `TRAINER.CACHED_VIEWS` K draws K augmented views of every image once and for all, and a
+step takes one of them at random.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
+from yacs.config import CfgNode
 
-from trainers.cache import TensorFile, rng_untouched
+from dassl.data.data_manager import DatasetWrapper, build_data_loader
+from dassl.data.transforms import build_transform
+from trainers.cache import TensorFile, plain_repr, rng_untouched
+from trainers.errors import UserError
 from trainers.parallel import from_main
+
+if TYPE_CHECKING:
+    from trainers.base import PromptTrainer
 
 FIXED = {"normalize", "center_crop", "instance_norm"}  # transforms that do the same every time
 
 
 class FeatureViews(Dataset):
-    """Items as of DatasetWrapper, with `img` one of the K cached features (D,) of the image instead of the image.
+    """Items as of DatasetWrapper, but `img` is one of K cached features (D,) of the image.
 
     views: (K, N, D). The choice follows torch's generator; nothing is drawn for K = 1.
     """
@@ -49,16 +59,15 @@ def encoded_views(
     folder: str | None,
     say: Callable[[str], None] = print,
 ) -> Tensor:
-    """Features (K, N, D) of `number` = K passes over `batches()`, which yields features (B, D) of all N images in order.
+    """Features (K, N, D) of `number` = K passes over `batches()`.
 
-    Drawn under `seed` and cached in `folder`; the global random states stay as they were.
+    batches() yields features (B, D) of all N images, in their order. Drawn under `seed` and cached in `folder`; the global random states stay as they were.
     """
     file, count = TensorFile(folder, [description, number, seed]), len(description["images"])
 
-    def find() -> tuple[Tensor, bool]:
-        if (
-            stored := file.read(lambda tensors: tensors["views"].shape[:2] == (number, count), say)
-        ) is not None:
+    def read_or_make() -> tuple[Tensor, bool]:
+        stored = file.read(lambda tensors: tensors["views"].shape[:2] == (number, count), say)
+        if stored is not None:
             return stored["views"], True
         torch.manual_seed(seed)
         views = torch.stack([torch.cat(list(batches())).cpu() for _ in range(number)])
@@ -66,8 +75,91 @@ def encoded_views(
         return views, False
 
     with rng_untouched():
-        views, hit = from_main(find)
-    say(
-        f"{number} view(s) of {count} training images are encoded once, for all steps {file.state(hit)}"
-    )
+        views, hit = from_main(read_or_make)
+    state = file.state(hit)
+    say(f"{number} view(s) of {count} training images are encoded once, for all steps {state}")
     return views
+
+
+def encode_training_images_once(trainer: "PromptTrainer") -> None:
+    """Let the trainer train on features, if it learns nothing about images.
+
+    Only if the features stay the same, or TRAINER.CACHED_VIEWS says how many views to draw. Raises
+    UserError for CACHED_VIEWS with a method that learns visual prompts.
+    """
+    cfg, frozen = trainer.cfg, trainer.clip.images_stay_frozen
+    number = 1 if _is_fixed(cfg) else cfg.TRAINER.CACHED_VIEWS
+    if cfg.TRAINER.CACHED_VIEWS and not frozen:
+        raise UserError(
+            f"TRAINER.CACHED_VIEWS is {cfg.TRAINER.CACHED_VIEWS} but {cfg.TRAINER.NAME} learns "
+            "visual prompts: set it to 0"
+        )
+    if not frozen or not number or not _reads_plain_images(trainer):
+        return
+    data, loaders = trainer.dm.dataset, cfg.DATALOADER
+    transform = trainer.transform_of(trainer.train_loader_x, is_train=True)
+    make = partial(_feature_loader, trainer, transform, number)
+    trainer.train_loader_x = make(data.train_x, loaders.TRAIN_X)
+    if trainer.trains_on_unlabelled:
+        spec = loaders.TRAIN_X if loaders.TRAIN_U.SAME_AS_X else loaders.TRAIN_U
+        trainer.train_loader_u = make(data.train_u, spec)
+
+
+def _is_fixed(cfg: CfgNode) -> bool:
+    """Whether the training transform draws nothing, so that one view of an image is all of them."""
+    return set(cfg.INPUT.TRANSFORMS) <= FIXED and not cfg.INPUT.NO_TRANSFORM
+
+
+def _reads_plain_images(trainer: "PromptTrainer") -> bool:
+    """Whether loaders give single images, transformed as the configuration says.
+
+    A trainer of another code may bring along its own data set class or transform.
+    """
+    cfg, loaders = trainer.cfg, (trainer.train_loader_x, trainer.train_loader_u)
+    if cfg.DATALOADER.K_TRANSFORMS != 1:
+        return False
+    kinds = {type(getattr(loader, "dataset", None)) for loader in loaders if loader is not None}
+    transform = trainer.transform_of(trainer.train_loader_x, is_train=True)
+    configured = build_transform(cfg, is_train=True)
+    return kinds <= {DatasetWrapper} and plain_repr(transform) == plain_repr(configured)
+
+
+def _feature_loader(
+    trainer: "PromptTrainer",
+    transform: Callable | None,
+    number: int,
+    items: Sequence,
+    spec: CfgNode,
+) -> DataLoader:
+    """A loader of `number` views of these images, encoded once.
+
+    spec: the configuration's node of the loader. Views are cached on disk if CACHED_VIEWS is set.
+    """
+    cfg = trainer.cfg
+
+    def batches() -> Iterable[Tensor]:
+        return (features for features, _ in trainer.encoded_images(items, transform))
+
+    description = trainer.describe_images(items, transform) | {
+        # what the random draws depend on
+        "workers": cfg.DATALOADER.NUM_WORKERS,
+        "batch": cfg.DATALOADER.TEST.BATCH_SIZE,
+    }
+    folder = trainer.cache_folder("views") if cfg.TRAINER.CACHED_VIEWS else None
+    views = encoded_views(number, batches, max(cfg.SEED, 0), description, folder)
+    return build_data_loader(
+        cfg,
+        spec.SAMPLER,
+        items,
+        spec.BATCH_SIZE,
+        spec.get("N_DOMAIN", 0),
+        spec.get("N_INS", 0),
+        # upstream's loader has no such argument
+        **({"drop_last": spec.DROP_LAST} if "DROP_LAST" in spec else {}),
+        dataset_wrapper=cast(type, partial(_wrap, views)),
+    )
+
+
+def _wrap(views: Tensor, cfg: CfgNode, items: Sequence, **_: object) -> FeatureViews:
+    """What `build_data_loader` calls in place of DatasetWrapper."""
+    return FeatureViews(items, views)

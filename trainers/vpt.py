@@ -6,7 +6,8 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import PRECISIONS, unit
 from trainers.base import PromptTrainer
-from trainers.options import rules
+from trainers.model import PromptedCLIP
+from trainers.options import PRECISION_HELP, rules
 from trainers.prompts import DeepPrompts, prompted_image
 
 PUBLISHED_WORDS = "a photo of a"
@@ -18,24 +19,34 @@ def extend_cfg(cfg: CfgNode) -> None:
         cfg,
         "TRAINER.VPT",
         {
-            "N_CTX_VISION": rules.key(2, rules.whole(1)),  # visual prompts per layer
-            "CTX_INIT": PUBLISHED_WORDS,  # words before the class name; empty: these
-            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
+            "N_CTX_VISION": rules.key(2, rules.whole(1), "Visual prompts per layer."),
+            "CTX_INIT": rules.key(
+                PUBLISHED_WORDS, help="Words before the class name; empty: those of the default."
+            ),
+            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS), PRECISION_HELP),
             "PROMPT_DEPTH_VISION": rules.key(
-                1, rules.whole(1)
-            ),  # layers with prompts; 1 = the first only
+                1, rules.whole(1), "Image layers with prompts; 1: the first only."
+            ),
         },
     )
 
 
-@TRAINER_REGISTRY.register()
-class VPT(PromptTrainer):
+class VisualPrompts(nn.Module):
+    """Under the published names."""
+
+    def __init__(self, image_encoder: DeepPrompts):
+        super().__init__()
+        self.image_encoder = image_encoder
+
+
+class VPTModel(PromptedCLIP):
     """Learns visual prompts; the class texts are those of frozen CLIP, encoded once."""
 
-    options = "VPT"
+    prompts: VisualPrompts
+    frozen_text: Tensor
 
-    def build_prompts(self) -> nn.Module:
-        options, tower = self.cfg.TRAINER.VPT, self.backbone.image
+    def build_prompts(self) -> VisualPrompts:
+        options, tower = self.options, self.backbone.image
         words = options.CTX_INIT.replace("_", " ").split()
         if not words:
             words = PUBLISHED_WORDS.split()
@@ -44,15 +55,11 @@ class VPT(PromptTrainer):
                 f"'{PUBLISHED_WORDS}', as published"
             )
         self.backbone.tokenize([" ".join(words)])  # warns of words that CLIP has never learned
-        self.frozen_text = self.backbone.encode_texts(
-            [" ".join([*words, f"{name}."]) for name in self.classnames]
-        )
+        texts = [" ".join([*words, f"{name}."]) for name in self.classnames]
+        self.register_buffer("frozen_text", self.backbone.encode_texts(texts), persistent=False)
         tower.check_depth(options.PROMPT_DEPTH_VISION)
-        model = nn.Module()
-        model.image_encoder = DeepPrompts(
-            options.N_CTX_VISION, tower.width, options.PROMPT_DEPTH_VISION, first=True
-        )
-        return model
+        depth = options.PROMPT_DEPTH_VISION
+        return VisualPrompts(DeepPrompts(options.N_CTX_VISION, tower.width, depth, first=True))
 
     def text_features(self) -> Tensor:
         return self.frozen_text
@@ -61,4 +68,12 @@ class VPT(PromptTrainer):
         return self.frozen_text[labels]
 
     def image_features(self, images: Tensor) -> Tensor:
-        return unit(prompted_image(self.backbone, images, self.model.image_encoder))
+        return unit(prompted_image(self.backbone, images, self.prompts.image_encoder))
+
+
+@TRAINER_REGISTRY.register()
+class VPT(PromptTrainer):
+    """Trains a `VPTModel`."""
+
+    structure = VPTModel
+    options = "VPT"

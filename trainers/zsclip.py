@@ -1,10 +1,16 @@
-"""Zero-shot CLIP: nothing learned, hand-written templates (Radford et al., ICML 2021, arXiv 2103.00020)."""
+"""Zero-shot CLIP: nothing learned, hand-written templates (Radford et al., ICML 2021).
 
-from torch import Tensor, nn
+arXiv 2103.00020.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import PromptTrainer
+from trainers.base import PromptTrainer, make_backbone
+from trainers.model import PromptedCLIP
 from trainers.options import rules
 from trainers.templates import EIGHTY, SEVEN
 
@@ -13,48 +19,67 @@ ENSEMBLES = {"seven": SEVEN, "eighty": EIGHTY}
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Add TRAINER.ZSCLIP2."""
-    # seven: CLIP's selection, as in CoOp; eighty: all of CLIP's notebook
     rules.declare(
-        cfg, "TRAINER.ZSCLIP2", {"TEMPLATES": rules.key("seven", rules.one_of(*ENSEMBLES))}
+        cfg,
+        "TRAINER.ZSCLIP2",
+        {
+            "TEMPLATES": rules.key(
+                "seven",
+                rules.one_of(*ENSEMBLES),
+                "Templates to average: seven is CLIP's selection, as in CoOp; eighty are all of CLIP's notebook.",
+            )
+        },
     )
 
 
-@TRAINER_REGISTRY.register()
-class ZeroshotCLIP(PromptTrainer):
-    """Compares images with the data set's first template, filled with each class name, in fp32."""
+class ZeroshotModel(PromptedCLIP):
+    """Compares images with the first template, filled with each class name."""
 
-    def build_model(self) -> None:
-        self.build_backbone()
-
-    def build_prompts(self) -> nn.Module:
-        raise NotImplementedError("ZeroshotCLIP learns nothing")
+    def build_prompts(self) -> None:
+        """None: nothing is learned."""
 
     def text_features(self) -> Tensor:
         return self.backbone.encode_texts(self.class_texts())
 
-    def train(self) -> None:
-        """There is nothing to train: tests instead, so that it can stand wherever a trainer can."""
+
+class EnsembleModel(ZeroshotModel):
+    """Compares images with the mean over an ensemble of templates and the data set's first one."""
+
+    def text_features(self) -> Tensor:
+        templates = ENSEMBLES[self.options.TEMPLATES]
+        further = [template for template in self.templates[:1] if template not in templates]
+        return self.ensemble_features((*templates, *further))
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP(PromptTrainer):
+    """Tests a `ZeroshotModel` in fp32."""
+
+    structure = ZeroshotModel
+
+    def build_model(self) -> None:
+        cfg, templates = self.cfg, self.templates_of(self.cfg, self.dm.dataset)
+        backbone = make_backbone(cfg, self.precision_of(cfg), self.device)
+        self.clip = self.make_clip(cfg, backbone, self.classnames, templates)
+
+    def train(self) -> None:  # type: ignore[override] # as the engine does
+        """Test, since there is nothing to train: so this trainer can stand wherever one can."""
         print(f"{type(self).__name__} learns nothing: testing it")
         self.test()
 
 
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP2(ZeroshotCLIP):
-    """Compares images with the mean over CLIP's seven best ImageNet templates (or all eighty) and the data set's own.
+    """Tests an `EnsembleModel` of CLIP's seven best ImageNet templates, or of all eighty.
 
-    As published, ImageNet's own template is not among the seven.
+    As published, ImageNet's template is not among the seven.
     """
 
-    @classmethod
-    def config_nodes(cls) -> tuple[str, ...]:
-        return ("ZSCLIP2",)
+    structure = EnsembleModel
+    options = "ZSCLIP2"
 
-    def text_features(self) -> Tensor:
-        templates = ENSEMBLES[self.cfg.TRAINER.ZSCLIP2.TEMPLATES]
-        own = (
-            (self.template,)
-            if getattr(self.dm.dataset, "own_template_in_ensemble", True)
-            and self.template not in templates
-            else ()
-        )
-        return self.ensemble_features((*templates, *own))
+    @classmethod
+    def templates_of(cls, cfg: CfgNode, data: object) -> Sequence[str]:
+        """None for ImageNet."""
+        joins = getattr(data, "own_template_in_ensemble", True)
+        return super().templates_of(cfg, data) if joins else ()

@@ -1,7 +1,7 @@
 """Values of a configuration that no trainer can work with."""
 
 from dassl.config import rules
-from dassl.evaluation import EVALUATOR_REGISTRY
+from dassl.evaluation import EVALUATOR_REGISTRY, METRICS
 from dassl.utils import UserError
 
 
@@ -27,7 +27,11 @@ def check_basics(cfg) -> None:
             f"INPUT.GB_K is {spec.GB_K}: set it to less than twice the picture's {min(spec.SIZE)} pixels (INPUT.SIZE)"
         )
     known = getattr(EVALUATOR_REGISTRY.get(test.EVALUATOR), "higher_is_better", None)
-    if (select_by := test.get("SELECT_BY", "")) and known is not None and select_by not in known:
+    if not (select_by := test.get("SELECT_BY", "")) or known is None:
+        return
+    further = test.get("METRICS", ())
+    known = (*known, *(name for name in further if METRICS.get(name).higher_is_better))
+    if select_by not in known:
         raise UserError(
             f"TEST.SELECT_BY is '{select_by}': with TEST.EVALUATOR {test.EVALUATOR} choose one of {', '.join(known)}"
         )

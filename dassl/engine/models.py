@@ -1,6 +1,7 @@
 """The models of a trainer, by name, with the optimiser and the schedule of each."""
 
 from collections import OrderedDict
+from typing import Any
 
 from torch import nn
 
@@ -10,8 +11,8 @@ from dassl.utils import tolist_if_not
 class Models:
     """Registered models: only these are saved, updated and put into train or eval mode."""
 
-    def __init__(self):
-        self._models: OrderedDict[str, nn.Module] = OrderedDict()
+    def __init__(self) -> None:
+        self._models: OrderedDict[str, Any] = OrderedDict()  # name -> nn.Module, or None
         self._optims: OrderedDict = OrderedDict()
         self._scheds: OrderedDict = OrderedDict()
 

@@ -1,5 +1,7 @@
 """The network of a trainer that defines none: a backbone with a linear classifier."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from dassl.modeling import build_backbone, build_head
@@ -10,11 +12,12 @@ class SimpleNet(nn.Module):
 
     def __init__(self, cfg, model_cfg, num_classes: int, **kwargs):
         super().__init__()
-        self.backbone = build_backbone(
+        backbone: Any = build_backbone(
             model_cfg.BACKBONE.NAME, pretrained=model_cfg.BACKBONE.PRETRAINED, **kwargs
         )
-        self._fdim = self.backbone.out_features
-        self.head = None
+        self.backbone = backbone
+        self._fdim: int = backbone.out_features
+        self.head: Any = None
         if model_cfg.HEAD.NAME and model_cfg.HEAD.HIDDEN_LAYERS:
             head = model_cfg.HEAD
             self.head = build_head(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter  # noqa: F401 - forks import it from here
 
 from dassl import distributed, program
@@ -247,7 +248,7 @@ class SimpleTrainer(TrainerBase):
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model("model", self.model, self.optim, self.sched)
 
-    def train(self) -> None:
+    def train(self) -> None:  # type: ignore[override] # as upstream: a trainer with a config knows both epochs
         self._training = True
         super().train(self.start_epoch, self.max_epoch)
 
@@ -353,7 +354,7 @@ class SimpleTrainer(TrainerBase):
         record.write(self, results, split)
         return results[select_by] if select_by else next(iter(results.values()))
 
-    def _rounds(self, loader: Iterable) -> Iterable:
+    def _rounds(self, loader: DataLoader) -> Iterable:
         """The batches of this process; made once for each loader, whose workers may live on."""
         if distributed.world_size() == 1:
             return loader
@@ -435,7 +436,9 @@ class TrainerXU(SimpleTrainer):
         pairs = zip(_forever(self.train_loader_x), _forever(self.train_loader_u), strict=False)
         self._run_batches(pairs, lengths[self.cfg.TRAIN.COUNT_ITER])
 
-    def parse_batch_train(self, batch_x: dict, batch_u: dict) -> tuple[Tensor, Tensor, Tensor]:
+    def parse_batch_train(  # type: ignore[override] # as upstream: two batches
+        self, batch_x: dict, batch_u: dict
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Labelled images, labels, unlabelled images, on the device."""
         return (
             batch_x["img"].to(self.device),

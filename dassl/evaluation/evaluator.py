@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import confusion_matrix, f1_score
 
 from dassl.distributed import is_main
+from dassl.evaluation.metrics import METRICS, Metric
 from dassl.utils import UserError
 
 
@@ -37,7 +38,7 @@ class EvaluatorBase:
 
 
 class Classification(EvaluatorBase):
-    """accuracy, error_rate and macro_f1 (over the classes present), in percent."""
+    """accuracy, error_rate and macro_f1 (over the classes present), in percent, and the metrics that TEST.METRICS names."""
 
     higher_is_better = ("accuracy", "macro_f1", "perclass_accuracy")
 
@@ -50,6 +51,9 @@ class Classification(EvaluatorBase):
         self._y_true: list[int] = []
         self._y_pred: list[int] = []
         self._correct = self._total = self._classes = 0
+        self._metrics: dict[str, Metric] = {
+            name: METRICS.get(name)() for name in self.cfg.TEST.get("METRICS", ())
+        }
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
         """mo: scores (B, classes); gt: labels (B,). UserError for scores that are not finite."""
@@ -60,6 +64,8 @@ class Classification(EvaluatorBase):
         self._total += len(true)
         self._y_true += true
         self._y_pred += pred
+        for metric in self._metrics.values():
+            metric.update(mo, gt)
 
     def evaluate(self) -> OrderedDict[str, float]:
         """Prints the result and returns it."""
@@ -80,6 +86,9 @@ class Classification(EvaluatorBase):
             f"* error: {results['error_rate']:.1f}%\n"
             f"* macro_f1: {f1:.1f}%"
         )
+        for name, metric in self._metrics.items():
+            results[name] = metric.value()
+            print(f"* {name}: {results[name]:.1f}")
         if self.cfg.TEST.PER_CLASS_RESULT:
             results["perclass_accuracy"] = self._per_class(true, pred)
         if self.cfg.TEST.COMPUTE_CMAT and is_main():

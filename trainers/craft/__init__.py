@@ -1,9 +1,12 @@
-"""CRAFT on each prompt structure: the list of registered trainers. Their checkpoints are those of the structures."""
+"""CRAFT on each published prompt structure: the list of registered trainers.
+
+Their checkpoints are those of the structures.
+"""
 
 from dassl.engine import TRAINER_REGISTRY
 from trainers.cocoop import CoCoOp
 from trainers.coop import CoOp
-from trainers.craft.plugin import Craft, extend_cfg
+from trainers.craft.plugin import Craft
 from trainers.ivlp import IVLP
 from trainers.maple import MaPLe
 from trainers.promptsrc import PromptSRC
@@ -17,7 +20,6 @@ __all__ = [
     "CraftMaPLe",
     "CraftPromptSRC",
     "CraftVPT",
-    "extend_cfg",
 ]
 
 

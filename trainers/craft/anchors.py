@@ -13,7 +13,13 @@ from trainers.parallel import from_main
 
 
 class Anchors(nn.Module):
-    """Unit-norm anchors `features` (A, D), float32, and the class index of each, `labels` (A,); in no checkpoint."""
+    """Unit-norm anchors `features` (A, D), float32, and the class index of each, `labels` (A,).
+
+    No checkpoint holds them.
+    """
+
+    features: Tensor
+    labels: Tensor
 
     def __init__(self, features: Tensor, labels: Tensor):
         super().__init__()
@@ -22,24 +28,24 @@ class Anchors(nn.Module):
 
 
 def cluster(features: Tensor, labels: Tensor, per_class: int, seed: int) -> Anchors:
-    """Unit-norm k-means centroids within each class of features (N, D) with labels (N,), in label order.
+    """Unit-norm k-means centroids of features (N, D) within each class of labels (N,).
 
-    A class with fewer distinct features than `per_class` gets as many anchors as it has distinct features. Draws from no
-    global random state.
+    In label order. A class with fewer distinct features than `per_class` gets one anchor for each
+    of them. Draws from no global random state.
     """
-    found, owners = [], []
+    centroids, centroid_labels = [], []
     rows = features.double().cpu().numpy()
     for label in labels.unique().tolist():
-        own = rows[(labels == label).cpu().numpy()]
-        k = min(per_class, len(np.unique(own, axis=0)))
-        centroids = (
-            own.mean(0, keepdims=True)
-            if k == 1
-            else KMeans(k, n_init=10, random_state=seed).fit(own).cluster_centers_
-        )
-        found.append(torch.from_numpy(centroids))
-        owners += [label] * k
-    return Anchors(F.normalize(torch.cat(found), dim=1).float(), torch.tensor(owners))
+        of_class = rows[(labels == label).cpu().numpy()]
+        k = min(per_class, len(np.unique(of_class, axis=0)))
+        if k == 1:
+            centres = of_class.mean(0, keepdims=True)
+        else:
+            centres = KMeans(k, n_init=10, random_state=seed).fit(of_class).cluster_centers_
+        centroids.append(torch.from_numpy(centres))
+        centroid_labels += [label] * k
+    unit_norm = F.normalize(torch.cat(centroids), dim=1)
+    return Anchors(unit_norm.float(), torch.tensor(centroid_labels))
 
 
 def image_anchors(
@@ -50,15 +56,15 @@ def image_anchors(
     folder: str | None,
     say: Callable[[str], None] = print,
 ) -> Anchors:
-    """Anchors from the cache file in `folder` that `description` determines, or made and written there.
+    """Anchors from the cache file in `folder` that `description` determines, built on a miss.
 
-    `batches()` yields features (B, D) and labels (B,) of the training images; it is called only on a miss. A damaged file is
-    replaced, a folder that cannot be written is done without, and both are said, as is what was found.
+    batches() yields features (B, D) and labels (B,) of the training images; it is called only on a
+    miss. Corrupt files are rebuilt, unwritable folders skipped; both are logged, as is a cache hit.
     """
     classes = {label for *_, label in description["images"]}
     file = TensorFile(folder, [description, per_class, seed])
 
-    def find() -> tuple[Tensor, Tensor, bool]:
+    def read_or_make() -> tuple[Tensor, Tensor, bool]:
         if (stored := file.read(lambda tensors: _whole(tensors, classes), say)) is not None:
             return stored["features"], stored["labels"], True
         features, labels = (torch.cat(parts) for parts in zip(*batches(), strict=True))
@@ -67,16 +73,17 @@ def image_anchors(
         return made.features, made.labels, False
 
     with rng_untouched():
-        features, labels, hit = from_main(find)
+        features, labels, hit = from_main(read_or_make)
         anchors = Anchors(features, labels)
     per_label = torch.bincount(anchors.labels)
     say(
-        f"CRAFT: {len(anchors.labels)} static image anchors of {len(classes)} classes from {len(description['images'])} images "
-        + file.state(hit)
+        f"CRAFT: {len(anchors.labels)} static image anchors of {len(classes)} classes from "
+        f"{len(description['images'])} images {file.state(hit)}"
     )
     if short := int(((per_label > 0) & (per_label < per_class)).sum()):
         say(
-            f"CRAFT: {short} classes have fewer than {per_class} different images and get one anchor for each"
+            f"CRAFT: {short} classes have fewer than {per_class} different images and get one "
+            "anchor for each"
         )
     return anchors
 

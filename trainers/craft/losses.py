@@ -1,7 +1,7 @@
 """CRAFT's alignment losses on features, labels and anchors (Sun et al., WACV 2025, arXiv 2407.15894).
 
-They know nothing of prompts or encoders. Features are unit-norm; `scale` is CLIP's inverse temperature; all arithmetic
-is in float32 (or double, if that is what comes in).
+The losses know nothing of prompts or encoders. Features are unit-norm; `scale` is CLIP's inverse
+temperature; all arithmetic is in float32, or in double for double input.
 """
 
 import torch
@@ -13,7 +13,7 @@ DIRECTIONS = ("both", "image_to_text")
 
 
 def single(x: Tensor) -> Tensor:
-    """In single precision, if it comes in half."""
+    """Half precision as single precision; any other as it is."""
     return x.float() if x.dtype in (torch.half, torch.bfloat16) else x
 
 
@@ -26,10 +26,11 @@ def similarity(a: Tensor, b: Tensor, scale: Tensor | float) -> Tensor:
 def static_alignment(
     text: Tensor, labels: Tensor, anchors: Tensor, anchor_labels: Tensor, scale: Tensor | float
 ) -> Tensor:
-    """L_static: minus the log of the total probability that a text gives to the image anchors of its class.
+    """L_static: minus the log of the probability that a text gives to the anchors of its class.
 
-    text (B, D) of samples with labels (B,); anchors (A, D) with class indices anchor_labels (A,). Every label has
-    at least one anchor. Mean over the batch; with one anchor per class this is plain cross entropy.
+    text (B, D) of samples with labels (B,); anchors (A, D) with class indices anchor_labels (A,).
+    Every label has at least one anchor; their probabilities are added. Mean over the batch; with
+    one anchor per class this is plain cross entropy.
     """
     log_probability = similarity(text, anchors, scale).log_softmax(1)
     others = labels[:, None] != anchor_labels
@@ -44,12 +45,13 @@ def stochastic_alignment(
     targets: str = "label",
     directions: str = "both",
 ) -> Tensor:
-    """L_stochastic: the samples of a batch, image (B, D) and text (B, D) with labels (B,), anchor each other.
+    """L_stochastic: the samples of a batch, image (B, D) and text (B, D), anchor each other.
 
-    targets "label": cross entropy to the uniform distribution over all samples of the same class; where their text
-    features coincide this has the gradient of one positive set. "index": only the sample itself is
-    positive (the authors' release). directions "both": mean of image-to-text and text-to-image.
-    A batch of a single class carries no signal and gives exactly 0, with zero gradients.
+    labels (B,). targets "label": cross entropy to the uniform distribution over all samples of the
+    same class; where their text features coincide this has the gradient of one positive set.
+    "index": only the sample itself is positive (the authors' release). directions "both": mean of
+    image-to-text and text-to-image. A batch of a single class carries no signal and gives exactly
+    0, with zero gradients.
     """
     logits = similarity(image, text, scale)
     if targets == "label":

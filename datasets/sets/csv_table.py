@@ -10,7 +10,7 @@ from contextlib import suppress
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import PARTS, Rows, Split, UserError, split_by_class
 from datasets.files import read_cells, read_lines, shown
-from datasets.imagefolder import OwnDataset, part_of
+from datasets.sets.imagefolder import OwnDataset, part_of
 
 COLUMNS = ("path", "label", "classname", "split", "domain", "group")
 SEPARATORS = ",;\t|"

@@ -52,6 +52,7 @@ from dassl.utils import (
 from datasets.files import is_utf8, shown
 from tools import configs
 from trainers.backbone import as_read
+from trainers.checkpoints import class_names_of
 from trainers.craft import Craft
 
 
@@ -290,7 +291,7 @@ def check_model(cfg, model_dir: str) -> None:
         and key not in _NOT_LEARNED
         and not key.endswith(".PREC")
         and "absent" not in (theirs, ours)
-        and (key != "MODEL.BACKBONE.NAME" or _comparable(theirs, ours))
+        and (key != "MODEL.BACKBONE.NAME" or _comparable(str(theirs), str(ours)))
     ]
     if different:
         raise UserError(
@@ -314,7 +315,10 @@ def changed_lists(data: object, cfg) -> list[str]:
     return [
         what
         for what in changes(data, here)
-        if what in data and what in here and not what.startswith("index file")
+        if isinstance(data, dict)
+        and what in data
+        and what in here
+        and not what.startswith("index file")
     ]
 
 
@@ -327,7 +331,7 @@ def warn_of_classes(trainer, model_dir: str) -> None:
     if hasattr(trainer, "check_classes") or not osp.isfile(path):
         return
     stored = read_json(path)
-    theirs = record.class_names(stored)
+    theirs = class_names_of(stored)
     ours = [trainer.lab2cname[label] for label in sorted(trainer.lab2cname)]
     if not theirs or list(map(as_read, theirs)) == list(map(as_read, ours)):
         return

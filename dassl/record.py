@@ -18,8 +18,8 @@ NAME = "results.json"
 
 # Key: the kind of its value. A record must have the required ones; the others may be absent or
 # null.
-REQUIRED = {"complete": bool, "metrics": dict, "config": dict}
-KINDS = {
+REQUIRED: dict[str, type | tuple[type, ...]] = {"complete": bool, "metrics": dict, "config": dict}
+KINDS: dict[str, type | tuple[type, ...]] = {
     **REQUIRED,
     "run": dict,
     "loaded": dict,
@@ -65,7 +65,7 @@ def _parsed(path: Path, time: int) -> dict:
 
 
 def _value(record: dict, key: str):
-    node = record
+    node: object = record
     for part in key.split("."):
         node = node.get(part) if isinstance(node, dict) else None
     return node
@@ -135,7 +135,7 @@ def is_training(record: dict) -> bool:
 def tested_epoch(record: dict) -> int | None:
     """The epoch of the model that the run tested last; None for the best one."""
     loaded = record.get("loaded")
-    if loaded is not None:
+    if loaded:
         return loaded.get("epoch")
     return None if record.get("deployed") == "best_val" else record.get("epochs")
 
@@ -147,13 +147,6 @@ def deployed(folder: Path) -> dict | None:
     """
     record = peek(folder / NAME)
     return {"epoch": tested_epoch(record)} if is_training(record) else None
-
-
-def class_names(record: object) -> list[str] | None:
-    """The class names in a record or checkpoint; None if it tells none."""
-    names = record.get("classnames") if isinstance(record, dict) else None
-    good = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
-    return names if good else None
 
 
 # Is it this run, and is it done
@@ -172,7 +165,8 @@ def is_done(record: dict, path: Path, wanted: str, loaded: dict | None, model_di
     """
     if not record.get("complete") or not is_of(record, wanted, loaded):
         return False
-    return not model_dir or same_model(record, str(path), model_dir, loaded["epoch"])
+    epoch = loaded["epoch"] if loaded else None
+    return not model_dir or same_model(record, str(path), model_dir, epoch)
 
 
 def model_in_words(loaded: object) -> str:

@@ -38,6 +38,7 @@ def main(
     the output (`| head`).
     """
     any_text_can_be_written()
+    bad_input: tuple[type[Exception], ...] = (InputError, *kinds)
     try:
         with (
             program.interruptible(),
@@ -47,7 +48,7 @@ def main(
             code = run(args)
             sys.stdout.flush()
         return code
-    except (InputError, *kinds) as error:
+    except bad_input as error:
         program.say(f"error: {harmless(str(error))}")
         return 2
     except KeyboardInterrupt:

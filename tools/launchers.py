@@ -27,6 +27,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from pathlib import Path
+from typing import Any, cast
 
 from tqdm import tqdm
 
@@ -79,7 +80,7 @@ class Job:
             *(word for file in files for word in ("--config-file", file)),
         ]
 
-    def arguments(self, root: str, output: str, epoch: int | None = None) -> list[str]:
+    def arguments(self, root: str, output: str, epoch: int | str | None = None) -> list[str]:
         """train.py's arguments.
 
         epoch: what a test loads, instead of the epoch that the training deployed.
@@ -540,7 +541,7 @@ def serve(address: str, device: str, root: str, output: str) -> None:
 @dataclass
 class Worker:
     device: str
-    job: object  # submitit's
+    job: Any  # submitit's
     process: int
     ready: bool = False
 
@@ -566,7 +567,7 @@ class Workers:
         self._server.listen()
         self._executor = submitit.LocalExecutor(f"{self._folder.name}/%j")
         self._executor.update_parameters(timeout_min=60 * 24 * 365, stderr_to_stdout=True)
-        self._starting: dict[str, tuple[str, object]] = {}  # submitit's id: device, submitit's job
+        self._starting: dict[str, tuple[str, Any]] = {}  # submitit's id: device, submitit's job
         self._workers: dict[connection.Connection, Worker] = {}
         self.busy: dict[connection.Connection, Job] = {}
 
@@ -614,16 +615,17 @@ class Workers:
 
         Raises InputError if a worker does not start.
         """
-        for source in connection.wait([self._server, *self._workers], timeout):
-            if source is self._server:
+        for ready in connection.wait([self._server, *self._workers], timeout):
+            if ready is self._server:
                 line = connection.Connection(self._server.accept()[0].detach())
                 with suppress(EOFError, OSError):  # gone already: seen below
                     name, process = line.recv()
                     self._workers[line] = Worker(*self._starting.pop(name), process)
                 continue
+            source = cast(connection.Connection, ready)
             worker = self._workers[source]
             try:
-                code = source.recv()
+                code: Any = source.recv()
             except (EOFError, OSError):
                 source.close()
                 del self._workers[source]
@@ -922,7 +924,8 @@ def watch(ids: dict[str, str], output: str, view: View) -> None:
 
     Ctrl-C cancels the jobs.
     """
-    waiting, missed, pause = dict(ids), Counter(), 1.0
+    waiting, pause = dict(ids), 1.0
+    missed: Counter[str] = Counter()
     try:
         while waiting:
             time.sleep(pause)

@@ -20,7 +20,7 @@ from tools.launchers import Job
 from tools.protocols import PROTOCOLS, Protocol
 
 # Axis: what its values are. A value may stand alone for a list of one.
-AXES = {
+AXES: dict[str, type | tuple[type, ...]] = {
     "datasets": str,
     "tests": str,
     "targets": str,
@@ -253,8 +253,13 @@ def _study(keys: dict, where: str) -> Study:
             protocol=protocol,
             name=name,
             trainers=_trainers(keys["trainers"], keys["config"], axes["craft"]),
-            **{key: axes[key] for key in ("datasets", "tests", "targets", "shots", "seeds")},
-            **{key: keys[key] for key in ("overrides", "train_overrides")},
+            datasets=axes["datasets"],
+            tests=axes["tests"],
+            targets=axes["targets"],
+            shots=axes["shots"],
+            seeds=axes["seeds"],
+            overrides=keys["overrides"],
+            train_overrides=keys["train_overrides"],
         )
     except InputError as error:
         text = str(error)

@@ -6,6 +6,7 @@ import math
 import re
 import statistics
 from pathlib import Path
+from typing import Any
 
 from tools import inputs
 from tools.protocols import Row
@@ -65,13 +66,13 @@ def _title(name: str) -> str:
 
 def colours(rows: list[Row]) -> dict[str, tuple | str]:
     """{label: colour}: one hue for a structure, from light (the baseline) to dark."""
-    from matplotlib import pyplot
+    from matplotlib import colormaps
 
     structures: dict[str, dict[str, bool]] = {}  # {structure: {label: whether it learns}}
     for row in rows:
         structures.setdefault(row.structure, {})[label(row, rows)] = row.learns
     shown: dict[str, tuple | str] = {}
-    hues = itertools.cycle(pyplot.get_cmap("tab10").colors)
+    hues = itertools.cycle(colormaps["tab10"](range(10))[:, :3])
     for members, hue in zip(structures.values(), hues, strict=False):
         for number, (name, learns) in enumerate(members.items()):
             # towards white, or below 0 towards black
@@ -204,7 +205,7 @@ def _curves(rows: list[Row], names: list[str], columns: list[str], shots: list[i
             }
             if row.dataset != name or not points:
                 continue
-            style = {
+            style: dict[str, Any] = {
                 "color": palette[label(row, rows)],
                 "marker": "o",
                 "markersize": 3,

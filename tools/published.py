@@ -128,17 +128,17 @@ def other_tests(protocol: Protocol, ours: list[Row]) -> dict[tuple[str, str], Ot
         known = least.setdefault(row.dataset, {}) if plain(row.dataset) in published_names() else {}
         for column, numbers in row.tested.items():
             known[column] = min(numbers | {known[column]} if column in known else numbers)
-    unfit = {}
-    for dataset, numbers in least.items():
-        if protocol.averaged and numbers:
-            whole, total = test_images()[plain(dataset)], sum(numbers.values())
-            if total != whole if len(numbers) > 1 else not whole / 4 <= total <= whole:
+    unfit: dict[tuple[str, str], OtherTest] = {}
+    for dataset, counts in least.items():
+        if protocol.averaged and counts:
+            whole, total = test_images()[plain(dataset)], sum(counts.values())
+            if total != whole if len(counts) > 1 else not whole / 4 <= total <= whole:
                 unfit |= {
                     (dataset, column): OtherTest(dataset, total, whole)
                     for column in COLUMNS.values()
                 }
             continue
-        for column, number in numbers.items():
+        for column, number in counts.items():
             name = dataset if column == "source" else column
             if plain(name) in published_names() and number != (whole := test_images()[plain(name)]):
                 unfit[dataset, column] = OtherTest(name, number, whole)

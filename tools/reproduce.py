@@ -42,7 +42,7 @@ def tool(name: str, *arguments: object) -> int:
 
 def figures(root: str, output: Path) -> list[Path]:
     """Pictures of the paper from the runs of seed 1, as far as the output folder has them."""
-    wanted = {
+    wanted: dict[str, tuple[list[Path], tuple[str, ...]]] = {
         kind: ([output / OOD / run / "seed1" for run in runs], more) for kind, runs, more in FIGURES
     }
     if (output / "ablation").is_dir():
@@ -63,9 +63,11 @@ def tables(output: Path) -> None:
     """Files of all tables that have runs."""
     for name, protocol in PROTOCOLS.items():
         if collect(protocol, [output])[0]:
-            command = [sys.executable, "-m", "tools.results", name, output]
+            command = [sys.executable, "-m", "tools.results", name, str(output)]
             subprocess.run(
-                [*command, "--out", output / "tables" / name], cwd=ROOT, stdout=subprocess.DEVNULL
+                [*command, "--out", str(output / "tables" / name)],
+                cwd=ROOT,
+                stdout=subprocess.DEVNULL,
             )
 
 
@@ -115,7 +117,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--output", type=os.path.expanduser, nargs="?", default=folder_of("OUTPUT", "output")
     )
-    args, args.more = parser.parse_known_args(arguments)
+    args, more = parser.parse_known_args(arguments)
+    args.more = more
     return inputs.main(run, args)
 
 

@@ -175,7 +175,8 @@ class Tables:
         )
 
     def baseline(self, row: Row) -> Row | None:
-        return self._by_key.get(baseline_key(self.protocol, row))
+        key = baseline_key(self.protocol, row)
+        return self._by_key.get(key) if key else None
 
     @functools.cached_property
     def _by_key(self) -> dict[tuple, Row]:
@@ -338,9 +339,11 @@ def as_json(content: Tables) -> str:
                 "cells": {},
             },
         )
-        cell = here["cells"][column] = None if value is None else {"mean": value.mean}
+        here["cells"][column] = None
         if value is None:
             continue
+        cell: dict[str, object] = {"mean": value.mean}
+        here["cells"][column] = cell
         if not row.published:
             cell |= {"standard_deviation": value.spread, "values": row.of(column)}
         if difference is not None:
@@ -349,9 +352,8 @@ def as_json(content: Tables) -> str:
                 "standard_error": difference.spread,
                 "seeds": difference.seeds,
             }
-    lines = ",\n ".join(
-        json.dumps(row, ensure_ascii=False) for row in rows.values()
-    )  # a line per row
+    # A line per row.
+    lines = ",\n ".join(json.dumps(row, ensure_ascii=False) for row in rows.values())
     head = json.dumps(
         {"protocol": content.protocol.name, "columns": content.columns, "notes": content.notes},
         ensure_ascii=False,

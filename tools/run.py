@@ -7,6 +7,7 @@ after the other. The command line of each is printed to stderr, ready to copy. S
 that fails, with its exit code.
 """
 
+import argparse
 import os
 import re
 import shlex
@@ -244,7 +245,7 @@ def main(arguments: list[str] | None = None) -> int:
     """0, the exit code of the train.py that failed, or 2 after one sentence on bad input."""
     words = sys.argv[1:] if arguments is None else arguments
 
-    def work(_) -> int:
+    def work(_: argparse.Namespace) -> int:
         name, *rest = words or [""]
         configs.check(name, PROTOCOLS, "protocol")
         part = rest.pop(0) if rest and rest[0] in PARTS else ""
@@ -260,7 +261,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
         return run(asked)
 
-    return inputs.main(work, None)
+    return inputs.main(work, argparse.Namespace())
 
 
 if __name__ == "__main__":

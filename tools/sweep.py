@@ -18,6 +18,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from yacs.config import CfgNode
+
 from dassl import record
 from dassl.identity import folders_below
 from tools import inputs, launchers
@@ -40,7 +42,7 @@ def _key(job: Job) -> tuple:
 
 def configurations(
     plan: Plan, root: str, output: str
-) -> tuple[dict[tuple, object], dict[str, str]]:
+) -> tuple[dict[tuple, CfgNode], dict[str, str]]:
     """({what jobs share: configuration}, {folder: hash}), as train.py makes them.
 
     Raises InputError naming the plan and an unknown name or key.
@@ -48,7 +50,7 @@ def configurations(
     from dassl.engine import run_hash
     from dassl.utils import UserError
 
-    cfgs: dict[tuple, object] = {}
+    cfgs: dict[tuple, CfgNode] = {}
     hashes: dict[str, str] = {}
     for job in plan.jobs:
         key = _key(job)
@@ -121,7 +123,7 @@ def known_hashes(plan: Plan, output: str) -> dict[str, str]:
     return cache["hashes"] if same else {}
 
 
-def _looked_at(plan: Plan, cfgs: dict[tuple, object]) -> set[str]:
+def _looked_at(plan: Plan, cfgs: dict[tuple, CfgNode]) -> set[str]:
     """Weights, and files and folders of data sets, present or not, that hashes follow from."""
     from dassl.engine import data_files
 
@@ -135,7 +137,9 @@ def _looked_at(plan: Plan, cfgs: dict[tuple, object]) -> set[str]:
     }
 
 
-def keep_hashes(plan: Plan, output: str, cfgs: dict[tuple, object], hashes: dict[str, str]) -> None:
+def keep_hashes(
+    plan: Plan, output: str, cfgs: dict[tuple, CfgNode], hashes: dict[str, str]
+) -> None:
     """For `known_hashes`; not being able to write costs only time."""
     from dassl.utils import UserError, write_json
 
@@ -185,7 +189,7 @@ def survey(plan: Plan, output: str, hashes: dict[str, str]) -> dict[str, tuple[s
 # Launching
 
 
-def check_data(jobs: Sequence[Job], cfgs: dict[tuple, object], root: str) -> None:
+def check_data(jobs: Sequence[Job], cfgs: dict[tuple, CfgNode], root: str) -> None:
     """Raise InputError if the data root, or the folder of a data set, is missing."""
     from dassl.data.datasets import DATASET_REGISTRY
 
@@ -255,7 +259,7 @@ class Sweep:
         self.states = survey(plan, output, self.hashes)
 
     @functools.cached_property
-    def _configured(self) -> tuple[dict[tuple, object], dict[str, str]]:
+    def _configured(self) -> tuple[dict[tuple, CfgNode], dict[str, str]]:
         """`configurations`, which takes torch."""
         cfgs, hashes = configurations(self.plan, self.root, self.output)
         keep_hashes(self.plan, self.output, cfgs, hashes)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from dassl.record import NAME, Description
 from tools import configs
@@ -163,7 +164,7 @@ class Protocol:
             named["tested"], _, source = both.partition(_FROM)
             named["source"] = source or self.home or named["tested"]
         trainer, preset = named["trainer"], configs.split(named["trainer"], named["config"])[1]
-        values = {
+        values: dict[str, Any] = {
             "protocol": self.name,
             "part": part,
             "tested": named.get("source", ""),
@@ -191,9 +192,11 @@ class Protocol:
         same = other is not None and (other.top, other.train) == (self.top, self.train)
         return same and self.takes(run)
 
-    def key(self, run: Description) -> tuple[str, ...]:
+    def key(self, run: Description) -> tuple[str, str, str, str]:
         """Of the row that a run belongs to: data set, trainer, config, shots."""
-        return tuple(text.format_map(labels(run, self.home)) for text in self.row)
+        known = labels(run, self.home)
+        dataset, trainer, config, shots = (text.format_map(known) for text in self.row)
+        return dataset, trainer, config, shots
 
 
 def labels(run: Description, home: str = "") -> dict[str, str]:

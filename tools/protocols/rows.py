@@ -222,7 +222,8 @@ class _Collected:
             row.values[column][run.seed] = value
             if isinstance(total, int):
                 row.tested[column].add(total)
-            self.texts[(*key, column)].setdefault(record.text_of(results), (path, results))
+            cell = (*key, column)
+            self.texts[cell].setdefault(record.text_of(results), (path, results))
             row.first.setdefault(column, results)
         loaded = results.get("loaded")
         if loaded is None or loaded.get("model_dir"):
@@ -307,9 +308,9 @@ def uneven(rows: Iterable[Row]) -> list[str]:
             for total in sorted(totals):
                 numbers[row.dataset, column].setdefault(total, row.name)
     sentences = []
-    for (dataset, column), totals in numbers.items():
-        if len(totals) > 1:
-            counts = ", ".join(f"{total:,} by {name}" for total, name in totals.items())
+    for (dataset, column), names in numbers.items():
+        if len(names) > 1:
+            counts = ", ".join(f"{total:,} by {name}" for total, name in names.items())
             sentences.append(
                 f"{dataset} ({column}) was tested on different numbers of images ({counts}): do "
                 "not compare them"

@@ -121,7 +121,7 @@ def _which_there_are(path: str) -> str:
 
 
 def reset_cfg(cfg, args: argparse.Namespace) -> None:
-    """Put the flags that were given into the configuration."""
+    """Merge the given flags into the configuration."""
     for flag, key in FLAGS.items():
         if getattr(args, flag) not in (None, "", []):
             merge_from_list(cfg, [key, getattr(args, flag)])
@@ -323,7 +323,7 @@ def changed_lists(data: object, cfg) -> list[str]:
 
 
 def warn_of_classes(trainer, model_dir: str) -> None:
-    """Say if a trainer of another code tests classes that the run in `model_dir` may not fit.
+    """Warn if a trainer of another code tests classes that may not fit the run in `model_dir`.
 
     Such a trainer does not compare class names itself, and does not tell what it learns per class.
     """

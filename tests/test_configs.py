@@ -13,9 +13,7 @@ from trainers.craft import Craft
 from trainers.zsclip import ZeroshotCLIP
 
 ROOT = Path(__file__).resolve().parent.parent
-STRUCTURES = [
-    name for name in configs.trainers() if configs.learns(name) and not configs.has_craft(name)
-]
+STRUCTURES = configs.structures()
 OPTIONS = {  # what the presets say, and no more
     "default": {"LAMBDA_STATIC": 0.5, "LAMBDA_STOCHASTIC": 0.5, "LAMBDA_MMD": 0.0},
     "mmd": {

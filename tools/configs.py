@@ -108,6 +108,11 @@ def trainers() -> tuple[str, ...]:
     return tuple(sorted({*folders, *crafted}))
 
 
+def structures() -> list[str]:
+    """Trainers that learn, without CRAFT."""
+    return [name for name in trainers() if learns(name) and not has_craft(name)]
+
+
 def names(trainer: str) -> list[str]:
     """Configs of a trainer."""
     known = set(stems(f"trainers/{trainer}"))

@@ -124,7 +124,7 @@ read = record.peek  # of marks, too
 
 
 def _unreadable(path: Path) -> str:
-    """Why the system does not let a file be read; "" if it does."""
+    """The system's reason why a file cannot be read; "" if it can."""
     try:
         with open(path, "rb") as file:
             file.read(1)
@@ -347,7 +347,7 @@ def _claim(folder: Path, slurm: str):
 
 
 def _redirect(path: Path) -> None:
-    """Errors to a file; what is printed is in the run's log.txt."""
+    """Send errors to a file, and drop what is printed: the run's log.txt has it."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     errors = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     for target, source in ((0, nowhere), (1, nowhere), (2, errors)):
@@ -362,7 +362,7 @@ def start(job: Job, root: str, output: str, slurm: str = ""):
 
 
 def stop(process, job: Job, output: str) -> None:
-    """End it as Ctrl-C does; with force, if it does not end."""
+    """End a job as Ctrl-C does; with force, if it does not end."""
     with suppress(ProcessLookupError):
         os.kill(process.pid, signal.SIGINT)
     process.join(GRACE_S)
@@ -416,7 +416,7 @@ class View:
         self.tick()
 
     def ended(self, folder: str, error: str = "") -> None:
-        """A job is over; `error` if it is so for want of success."""
+        """Tell that a job ended; `error` says why it failed, "" if it succeeded."""
         self.started(folder)  # if Slurm started and ended it between two looks
         job, seconds = self._todo.pop(folder), time.monotonic() - self._running.pop(folder)
         self._bar.n += 1  # a disabled bar does not count by itself
@@ -432,7 +432,7 @@ class View:
         self.tick()
 
     def left(self, ended: int = 0) -> str:
-        """A clause such as "1:23:45 left"; "" before there is anything to tell from.
+        """A clause such as "1:23:45 left"; "" while no job of the kind has ended.
 
         Estimated from jobs of the same trainer, trainings or tests, else from all such jobs.
         ended: number of jobs that ended a moment ago.
@@ -463,12 +463,12 @@ class View:
         )
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays above the bar."""
         tqdm.write(text, file=sys.stderr)
         sys.stderr.flush()
 
     def tick(self, output: str = "", note: str = "") -> None:
-        """Draw anew; with `output` read from the logs how far the jobs are."""
+        """Draw anew. output: where the jobs' logs are, which tell how far they are."""
         if not self.terminal:
             return
         failed = f"{self._failed} failed" if self._failed else ""
@@ -490,7 +490,7 @@ class View:
 
 
 def accuracy_of(folder: Path) -> str:
-    """What a finished run reached, in words; "" if that cannot be read."""
+    """The accuracy of a finished run, in words; "" if its record cannot be read."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         accuracy = record.read(folder / RESULTS)["metrics"]["test"]["accuracy"]
         return f"accuracy {accuracy:.1f}%"
@@ -498,7 +498,7 @@ def accuracy_of(folder: Path) -> str:
 
 
 def progress_of(folder: Path) -> str:
-    """How far the run is, by the last line of its log that says so."""
+    """How far a run is, from the last such line of its log."""
     if not files.is_file(folder / "log.txt"):
         return ""
     with suppress(OSError), open(folder / "log.txt", "rb") as file:
@@ -594,7 +594,7 @@ class Workers:
 
     @property
     def devices(self) -> list[str]:
-        """Of all workers, those that are still starting included."""
+        """Devices of all workers, including those that are still starting."""
         return [device for device, _ in self._starting.values()] + [
             worker.device for worker in self._workers.values()
         ]
@@ -833,7 +833,7 @@ class Task:
                 raise RuntimeError(error)
 
     def checkpoint(self):
-        """For submitit: how to go on."""
+        """How to go on after a time-out; submitit asks."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self)
@@ -966,7 +966,7 @@ def watch(ids: dict[str, str], output: str, view: View) -> None:
 
 
 def cancel(ids: dict[str, str], output: str) -> None:
-    """Take Slurm jobs {folder: id} back."""
+    """Cancel Slurm jobs {folder: id}."""
     if ids:
         subprocess.run(["scancel", *ids.values()], check=False)
     for folder in ids:
@@ -975,7 +975,7 @@ def cancel(ids: dict[str, str], output: str) -> None:
 
 
 def _slurm_end(number: str) -> str:
-    """What Slurm says of a job that is over."""
+    """Slurm's word on a job that is over, in a sentence."""
     with suppress(OSError, subprocess.TimeoutExpired):
         answer = subprocess.run(
             ["scontrol", "-o", "show", "job", number], capture_output=True, text=True, timeout=30

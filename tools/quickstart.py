@@ -27,11 +27,8 @@ Next: bash scripts/quickstart.sh MaPLe PromptSRC, or on your pictures: docs/usin
 
 def structures(names: list[str]) -> list[str]:
     """Raises InputError for a name that is no structure of the bundled benchmark."""
-    known = [
-        name for name in configs.trainers() if configs.learns(name) and not configs.has_craft(name)
-    ]
     for name in names:
-        configs.check(name, known, "structure")
+        configs.check(name, configs.structures(), "structure")
     return names or ["CoOp"]
 
 

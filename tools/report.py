@@ -94,7 +94,7 @@ def picture(path: Path, name: str) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """A complete run: the folder given, its results.json below, and what that holds."""
+    """A complete run. top: the folder that was given; path: its results.json, below."""
 
     top: Path
     path: Path
@@ -177,7 +177,7 @@ def configurations(protocol: Protocol, runs: dict[Path, Run]) -> str:
 
 
 def failures(folders: list[Path]) -> list[list[str]]:
-    """[folder, reason] of the jobs of sweeps that failed and were not run again since."""
+    """[folder, reason] of failed jobs of sweeps that nobody has run again since."""
     failed = []
     for top, path in run_files(folders, launchers.MARK):
         marked, folder = launchers.read(path), path.parent
@@ -197,7 +197,7 @@ def failures(folders: list[Path]) -> list[list[str]]:
 
 
 def facts(runs: list[dict]) -> str:
-    """Versions, devices, seeds, times."""
+    """A table of versions, devices, seeds and times."""
     lists: dict[str, set] = defaultdict(set)
     for run in runs:
         lists["device"].add(str(run.get("device", "?")))
@@ -252,7 +252,7 @@ def failed_part(failed: list[list[str]]) -> str:
 
 
 def figures_part(figures: list[Path]) -> str:
-    """The part of a page with pictures of the user's."""
+    """The part of a page with the pictures that the user gave."""
     pictures = [f"<h3>{html.escape(path.stem)}</h3>" + picture(path, path.stem) for path in figures]
     return "<h2 id=pictures>Pictures</h2>" + "".join(pictures)
 

@@ -166,7 +166,7 @@ class Tables:
         return self.rows + self.averages
 
     def gains(self, row: Row) -> dict[str, Number | None]:
-        """{column: gain}; {} for what has no baseline."""
+        """{column: gain}; {} for a row without a baseline."""
         baseline = self.baseline(row)
         return (
             {column: gain(row, baseline, column) for column in self.columns}
@@ -192,7 +192,7 @@ class Tables:
 
     @property
     def lines(self) -> list[list[str]]:
-        """Of the table of accuracies."""
+        """Lines of the table of accuracies."""
         lines = []
         for row in (*self.ours, *self.others):
             cells = {column: number(row, column) for column in self.columns}
@@ -216,7 +216,7 @@ class Tables:
 
     @property
     def gain_lines(self) -> list[list[str]]:
-        """Of the table of gains."""
+        """Lines of the table of gains."""
         several, lines = len({row.config for row in self.ours}) > 1, []
         for row in self.ours:
             if gains := self.gains(row):
@@ -235,7 +235,7 @@ class Tables:
         return lines
 
     def cells(self) -> Iterable[tuple[Row, str, Number | None, Number | None]]:
-        """(row, column, number, gain) of all, but for the empty ones of published rows."""
+        """(row, column, number, gain) of all cells except empty ones of published rows."""
         for row in (*self.ours, *self.others):
             gains = self.gains(row)
             for column in self.columns:
@@ -279,7 +279,7 @@ def tables(
 
 
 def as_text(content: Tables) -> str:
-    """Markdown."""
+    """The tables in Markdown."""
     text = markdown(content.head, content.lines)
     if content.gain_lines:
         text += f"\n\n{GAINS}:\n\n" + markdown(content.gain_head, content.gain_lines)

@@ -13,8 +13,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tools import configs, inputs
 from tools.configs import ROOT
@@ -106,7 +105,7 @@ def request(protocol: Protocol, part: str, words: list[str]) -> Request | None:
     if not config:
         config = configs.default(dataset, trainer, os.environ.get("BACKBONE", ""))
         sys.stderr.write(f"config of {trainer} for {dataset}: {config}\n")
-    if not protocol.variants:  # which say more of trainers
+    if not protocol.variants:  # an ablation's message says more of trainers
         configs.files(trainer, config)
     if len(options) % 2:
         raise InputError(
@@ -147,64 +146,58 @@ def datasets_of(protocol: Protocol, key: str) -> list[str]:
 # Jobs
 
 
-def studies(asked: Request) -> Iterator[Study]:
+def studies(asked: Request) -> list[Study]:
     """The studies that a script runs: one, or one for each variant of an ablation."""
     protocol = asked.protocol
     options = dict(zip(asked.options[::2], asked.options[1::2], strict=True))
-    targets, shots = datasets_of(protocol, "target"), shots_of(protocol)
     tests = datasets_of(protocol, "tests") or list(protocol.tests)
     if protocol.others:  # those of DATASET are among them anyway
         tests = [name for name in tests if name != asked.dataset]
-    if not protocol.variants:
-        trainers = [(asked.trainer, asked.config)]
-        yield Study(
-            protocol, [asked.dataset], trainers, shots, [asked.seed], tests, targets, options
-        )
-        return
-    variants = {
-        name: variant
-        for name, variant in protocol.variants.items()
-        if targets or variant.preset in ("", configs.DEFAULT)
-    }
-    for name, variant in variants.items():
-        trainer = configs.with_craft(asked.trainer) if variant.preset else asked.trainer
-        config = configs.joined(asked.config, variant.preset)
-        _check_variant(asked, trainer, config)
-        unlabelled = variant.preset not in ("", configs.DEFAULT)
-        train_options = {"DATASET.TARGET": configs.registered(targets[0])} if unlabelled else {}
-        yield Study(
-            protocol,
-            [asked.dataset],
-            [(trainer, config)],
-            shots,
-            [asked.seed],
-            overrides={**options, **variant.options},
-            train_overrides=train_options,
-            name=name,
-        )
+    study = Study(
+        protocol,
+        datasets=[asked.dataset],
+        trainers=[(asked.trainer, asked.config)],
+        shots=shots_of(protocol),
+        seeds=[asked.seed],
+        tests=tests,
+        targets=datasets_of(protocol, "target"),
+        overrides=options,
+    )
+    return _variants(asked, study) if protocol.variants else [study]
 
 
-def _check_variant(asked: Request, trainer: str, config: str) -> None:
-    """Raise InputError for a trainer or config that has no version with CRAFT."""
-    try:
-        configs.files(asked.trainer, asked.config)
-        configs.files(trainer, config)
-    except InputError as error:
-        structures = [
-            name
-            for name in configs.trainers()
-            if configs.learns(name) and not configs.has_craft(name)
-        ]
+def _variants(asked: Request, study: Study) -> list[Study]:
+    """A study for each variant. Those with a preset need unlabelled images, of a target."""
+    if asked.trainer not in (known := configs.structures()):
         raise InputError(
-            f"{asked.trainer} with the config {asked.config} has no variant with CRAFT ({error}): "
-            "give a structure without CRAFT "
-            f"({', '.join(structures)}) and a config of it"
-        ) from None
+            f"an ablation compares {asked.trainer} with its variants with CRAFT, which it has not: "
+            f"give a structure without CRAFT ({', '.join(known)}) and a config of it"
+        )
+    configs.files(asked.trainer, asked.config)
+    studies = []
+    for name, variant in asked.protocol.variants.items():
+        trainer = configs.with_craft(asked.trainer) if variant.preset else asked.trainer
+        unlabelled = {}
+        if variant.preset not in ("", configs.DEFAULT):
+            if not study.targets:
+                continue
+            unlabelled = {"DATASET.TARGET": configs.registered(study.targets[0])}
+        studies.append(
+            replace(
+                study,
+                name=name,
+                trainers=[(trainer, configs.joined(asked.config, variant.preset))],
+                targets=[],
+                overrides={**study.overrides, **variant.options},
+                train_overrides=unlabelled,
+            )
+        )
+    return studies
 
 
 def jobs_of(asked: Request) -> list[Job]:
     """The jobs of the part that was asked for; without a part, all."""
-    jobs = [job for study in list(studies(asked)) for job in study.jobs()]
+    jobs = [job for study in studies(asked) for job in study.jobs()]
     if not asked.part:
         return jobs if asked.protocol.variants else [job for job in jobs if job.run.part == "train"]
     jobs = [job for job in jobs if job.run.part == asked.part]

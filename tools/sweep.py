@@ -36,7 +36,7 @@ STATES = ("done", "running", "queued", "failed", "missing")
 
 
 def _key(job: Job) -> tuple:
-    """What a job's configuration depends on, but for its seed."""
+    """What decides on a job's configuration, except for the seed."""
     return job.dataset, job.trainer, job.config, job.options
 
 
@@ -96,7 +96,7 @@ def _stat(path: str) -> list[int]:
 
 
 def _fingerprint(plan: Plan) -> str:
-    """Of all that hashes follow from but for weights and data: jobs, code and config files.
+    """A checksum of all that decides on hashes except weights and data: jobs, code, configs.
 
     Computing the hashes again takes seconds, since it needs torch.
     """
@@ -106,7 +106,8 @@ def _fingerprint(plan: Plan) -> str:
         for path in (ROOT / top).rglob("*")
         if path.suffix in (".py", ".yaml")
     )
-    state = [(path, _stat(path)) for path in (*files, str(ROOT / "train.py"))]
+    files += [str(ROOT / name) for name in ("train.py", "tools/configs.py")]
+    state = [(path, _stat(path)) for path in files]
     return hashlib.sha256(repr((plan.jobs, state)).encode()).hexdigest()
 
 
@@ -124,7 +125,7 @@ def known_hashes(plan: Plan, output: str) -> dict[str, str]:
 
 
 def _looked_at(plan: Plan, cfgs: dict[tuple, CfgNode]) -> set[str]:
-    """Weights, and files and folders of data sets, present or not, that hashes follow from."""
+    """Weights, and files and folders of data sets, present or not, that decide on hashes."""
     from dassl.engine import data_files
 
     paths: set[str] = set()
@@ -140,7 +141,7 @@ def _looked_at(plan: Plan, cfgs: dict[tuple, CfgNode]) -> set[str]:
 def keep_hashes(
     plan: Plan, output: str, cfgs: dict[tuple, CfgNode], hashes: dict[str, str]
 ) -> None:
-    """For `known_hashes`; not being able to write costs only time."""
+    """Write what `known_hashes` reads; a failure costs only time."""
     from dassl.utils import UserError, write_json
 
     files = {path: _stat(path) for path in _looked_at(plan, cfgs)}
@@ -260,7 +261,7 @@ class Sweep:
 
     @functools.cached_property
     def _configured(self) -> tuple[dict[tuple, CfgNode], dict[str, str]]:
-        """`configurations`, which takes torch."""
+        """`configurations`; computing them takes torch."""
         cfgs, hashes = configurations(self.plan, self.root, self.output)
         keep_hashes(self.plan, self.output, cfgs, hashes)
         return cfgs, hashes
@@ -352,7 +353,7 @@ class Sweep:
         return closing(launchers.View(self.plan.jobs, todo, self.output))
 
     def _finish(self) -> int:
-        """Tell what is not done, and how to get the tables."""
+        """Print what is not done and how to get the tables; 1 if something is not done, else 0."""
         self.states = survey(self.plan, self.output, self.hashes)
         missing = {folder: state for folder, state in self.states.items() if state[0] != "done"}
         for folder, (state, note) in missing.items():

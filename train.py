@@ -1,4 +1,4 @@
-"""One run: a configuration in; checkpoints, log.txt and results.json out. `python train.py --help` lists the flags."""
+"""One run: a configuration in; checkpoints, log.txt and results.json out. See --help."""
 
 from dassl import program
 from tools.command_line import FLAGS, parse_args
@@ -52,7 +52,7 @@ from dassl.utils import (
 from datasets.files import is_utf8, shown
 from tools import configs
 from trainers.backbone import as_read
-from trainers.base import class_names_of
+from trainers.checkpoints import class_names_of
 from trainers.craft import Craft
 
 
@@ -64,20 +64,23 @@ def _parsed(path: str, time: int):
 
 
 def read_config(path: str) -> list[tuple[str, dict]]:
-    """[(file, tree)] of a YAML file, preceded by those of the file that its key BASE names (relative to it).
+    """[(file, tree)] of a YAML file, preceded by those of the file that its key BASE names.
+
+    BASE is relative to the file.
 
     Raises UserError for a missing or malformed file, or files that include each other.
     """
-    found: list[tuple[str, dict]] = []
+    files_and_trees: list[tuple[str, dict]] = []
     while path:
-        if any(path == seen for seen, _ in found):
+        if any(path == seen for seen, _ in files_and_trees):
             raise UserError(f"config file '{path}' includes itself through BASE: break the circle")
-        named = f", the BASE of '{found[0][0]}'," if found else ""
+        named = f", the BASE of '{files_and_trees[0][0]}'," if files_and_trees else ""
         try:
             tree = _parsed(path, os.stat(path).st_mtime_ns)
         except OSError as error:
             raise UserError(
-                f"config file '{path}'{named} cannot be read ({error.strerror}): {_which_there_are(path)}"
+                f"config file '{path}'{named} cannot be read ({error.strerror}): "
+                f"{_which_there_are(path)}"
             ) from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(
@@ -90,15 +93,16 @@ def read_config(path: str) -> list[tuple[str, dict]]:
         if not isinstance(base, str):
             shown = base.text if isinstance(base, strict_yaml.Scalar) else "no text"
             raise UserError(
-                f"BASE (in '{path}') is {shown}: name the config file to start from, relative to this one"
+                f"BASE (in '{path}') is {shown}: name the config file to start from, relative to "
+                "this one"
             )
-        found.insert(0, (path, tree))
+        files_and_trees.insert(0, (path, tree))
         path = osp.normpath(osp.join(osp.dirname(path), osp.expanduser(base))) if base else ""
-    return found
+    return files_and_trees
 
 
 def _which_there_are(path: str) -> str:
-    """What to do about a config file that is not there: the names in its folder or, if that is missing, those beside it."""
+    """The remedy for a missing config file: the names in its folder, or those beside it."""
     folder, wanted = (path, "") if osp.isdir(path) else osp.split(path)
     if not osp.isdir(folder or "."):
         folder, wanted = osp.split(folder)
@@ -112,11 +116,12 @@ def _which_there_are(path: str) -> str:
     )
     if not names:
         return "correct the path"
-    return f"{did_you_mean(osp.splitext(wanted)[0], names)}in '{folder or '.'}' there are {', '.join(names)}"
+    hint = did_you_mean(osp.splitext(wanted)[0], names)
+    return f"{hint}in '{folder or '.'}' there are {', '.join(names)}"
 
 
 def reset_cfg(cfg, args: argparse.Namespace) -> None:
-    """Put the flags that were given into the configuration."""
+    """Merge the given flags into the configuration."""
     for flag, key in FLAGS.items():
         if getattr(args, flag) not in (None, "", []):
             merge_from_list(cfg, [key, getattr(args, flag)])
@@ -129,7 +134,7 @@ def extend_cfg(cfg) -> None:
 
 
 def setup_cfg(args: argparse.Namespace):
-    """Frozen configuration: defaults < data set config < trainer configs, in order < flags < KEY VALUE pairs."""
+    """Frozen configuration: defaults < data set config < trainer configs < flags < KEY VALUE."""
     for word in (args.dataset_config_file, *args.config_file, args.model_dir):
         if CONTROL.search(word):
             raise UserError(f"the path {word!r} has control characters: rename the file or folder")
@@ -147,7 +152,8 @@ def setup_cfg(args: argparse.Namespace):
     asked_for_cuda |= "USE_CUDA" in args.opts[::2]
     if asked_for_cuda and cfg.USE_CUDA and not torch.cuda.is_available():
         raise UserError(
-            "USE_CUDA is True but torch finds no CUDA device: set USE_CUDA False to run on the CPU, or install a "
+            "USE_CUDA is True but torch finds no CUDA device: set USE_CUDA False to run on the "
+            "CPU, or install a "
             "torch build and driver for your GPU"
         )
     for key, value, hint in (
@@ -166,7 +172,10 @@ def setup_cfg(args: argparse.Namespace):
 
 
 def loaded_from(args: argparse.Namespace, cfg) -> dict | None:
-    """What results.json says of a run that tests another's model: its folder, seen from OUTPUT_DIR, and epoch; None if it trains."""
+    """The model that a run tests, for its record: folder, seen from OUTPUT_DIR, and epoch.
+
+    None if the run trains.
+    """
     if not (args.model_dir or cfg.EVAL_ONLY):
         return None
     return {
@@ -204,7 +213,7 @@ def described(args: argparse.Namespace, trainer) -> dict:
 
 
 def is_done(cfg, args: argparse.Namespace) -> bool:
-    """Whether OUTPUT_DIR holds complete results of exactly this run and of the model to be loaded."""
+    """Whether OUTPUT_DIR holds complete results of this run and of the model to be loaded."""
     path, loaded = Path(cfg.OUTPUT_DIR, record.NAME), loaded_from(args, cfg)
     try:
         return record.is_done(record.read(path), path, run_hash(cfg), loaded, args.model_dir)
@@ -213,13 +222,14 @@ def is_done(cfg, args: argparse.Namespace) -> bool:
 
 
 def check_output(cfg, args: argparse.Namespace) -> None:
-    """Raise UserError if OUTPUT_DIR already holds another run's results, which this run would overwrite.
+    """Raise UserError if OUTPUT_DIR already holds another run's results: they would be lost.
 
     Also if its name is not UTF-8.
     """
     if not is_utf8(cfg.OUTPUT_DIR):  # TensorBoard could not write there
         raise UserError(
-            f"OUTPUT_DIR is '{shown(cfg.OUTPUT_DIR)}', which is not UTF-8: choose another --output-dir"
+            f"OUTPUT_DIR is '{shown(cfg.OUTPUT_DIR)}', which is not UTF-8: choose another "
+            "--output-dir"
         )
     path = osp.join(cfg.OUTPUT_DIR, "results.json")
     if files.is_special(path):
@@ -232,7 +242,8 @@ def check_output(cfg, args: argparse.Namespace) -> None:
     stored = stored if isinstance(stored, dict) else {}
     if different := record.difference(stored, cfg, run_hash(cfg), loaded_from(args, cfg)):
         raise UserError(
-            f"'{path}' holds results of another run ({different}): move that folder away, or choose another --output-dir"
+            f"'{path}' holds results of another run ({different}): move that folder away, or "
+            "choose another --output-dir"
         )
 
 
@@ -246,28 +257,32 @@ _NOT_LEARNED = (
 
 
 def _comparable(*weights: str) -> bool:
-    """Whether all are files that are there, or all names of OpenAI's CLIPs; one that has moved cannot be compared."""
+    """Whether all are existing files, or all names of OpenAI's CLIPs: others have no content."""
     return all(map(osp.isfile, weights)) or not any(osp.splitext(name)[1] for name in weights)
 
 
 def check_model(cfg, model_dir: str) -> None:
-    """Raise UserError if a run in `model_dir` learned with another trainer, CLIP or settings of these than `cfg` has, which its prompts
-    might fit nevertheless. A folder without results.json, as other codes leave it, is taken as it is."""
+    """Raise UserError if the model in `model_dir` was trained with other options than `cfg`.
+
+    Of trainer, CLIP or method: wrong prompts can load without a shape error. A folder without
+    results.json, as other codes leave it, is taken as it is.
+    """
     path = osp.join(model_dir, "results.json")
     if not osp.isfile(path):
         return
-    found = read_json(path)
+    stored_run = read_json(path)
     try:
-        different, stored = differences(found["config"], cfg), CfgNode(found["config"])
+        different, stored = differences(stored_run["config"], cfg), CfgNode(stored_run["config"])
         weights = stored.MODEL.BACKBONE.NAME
-        replaced = osp.isfile(weights) and of_settings(found["config_hash"]) != settings_hash(
+        replaced = osp.isfile(weights) and of_settings(stored_run["config_hash"]) != settings_hash(
             stored
         )
     except (AttributeError, KeyError, TypeError):
         return  # of an older version
     if replaced:
         raise UserError(
-            f"the model in '{model_dir}' was trained with another content of '{weights}': restore that file"
+            f"the model in '{model_dir}' was trained with another content of '{weights}': restore "
+            "that file"
         )
     different = [
         (key, theirs, ours)
@@ -276,42 +291,47 @@ def check_model(cfg, model_dir: str) -> None:
         and key not in _NOT_LEARNED
         and not key.endswith(".PREC")
         and "absent" not in (theirs, ours)
-        and (key != "MODEL.BACKBONE.NAME" or _comparable(theirs, ours))
+        and (key != "MODEL.BACKBONE.NAME" or _comparable(str(theirs), str(ours)))
     ]
     if different:
         raise UserError(
-            f"the model in '{model_dir}' was trained with other settings ({in_words(different)}): give the test those of the training"
+            f"the model in '{model_dir}' was trained with other settings ({in_words(different)}): "
+            "give the test those of the training"
         )
     if (stored.DATASET.NAME, stored.DATASET.get("FOLDER", "")) == (
         cfg.DATASET.NAME,
         cfg.DATASET.get("FOLDER", ""),
     ):
-        for what in changed_lists(found.get("data"), cfg):
+        for what in changed_lists(stored_run.get("data"), cfg):
             sys.stdout.write(
-                f"Warning: the {what} changed since the model in '{model_dir}' was trained: images that it learned may be tested now\n"
+                f"Warning: the {what} changed since the model in '{model_dir}' was trained: images "
+                "that it learned may be tested now\n"
             )
 
 
 def changed_lists(data: object, cfg) -> list[str]:
-    """What a training, with this `data` in its results.json, and a test of `cfg` both read of a data set, and is no longer the same."""
+    """Files of the data set, "data" of a training's record, that a test of `cfg` finds changed."""
     here = data_hashes(cfg)
     return [
         what
         for what in changes(data, here)
-        if what in data and what in here and not what.startswith("index file")
+        if isinstance(data, dict)
+        and what in data
+        and what in here
+        and not what.startswith("index file")
     ]
 
 
 def warn_of_classes(trainer, model_dir: str) -> None:
-    """Say if a trainer of another code tests classes that the run in `model_dir` may not fit.
+    """Warn if a trainer of another code tests classes that may not fit the run in `model_dir`.
 
     Such a trainer does not compare class names itself, and does not tell what it learns per class.
     """
     path = osp.join(model_dir, "results.json")
     if hasattr(trainer, "check_classes") or not osp.isfile(path):
         return
-    found = read_json(path)
-    theirs = class_names_of(found)
+    stored = read_json(path)
+    theirs = class_names_of(stored)
     ours = [trainer.lab2cname[label] for label in sorted(trainer.lab2cname)]
     if not theirs or list(map(as_read, theirs)) == list(map(as_read, ours)):
         return
@@ -319,15 +339,17 @@ def warn_of_classes(trainer, model_dir: str) -> None:
         for name, value in trainer._models[model].named_parameters():
             if value.requires_grad and value.dim() and len(value) == len(theirs):
                 sys.stdout.write(
-                    f"Warning: the model in '{model_dir}' was trained on other classes, and '{name}' has "
-                    f"{len(theirs)} rows, as many: if they are the classes, the result means nothing\n"
+                    f"Warning: the model in '{model_dir}' was trained on other classes, and "
+                    f"'{name}' has "
+                    f"{len(theirs)} rows, as many: if they are the classes, the result means "
+                    "nothing\n"
                 )
                 return
 
 
 def check_processes(cfg, args: argparse.Namespace) -> None:
-    """Raise UserError if the processes of this run do not have the same settings; paths may differ."""
-    own = {
+    """Raise UserError if the processes of this run differ in their settings, paths aside."""
+    settings = {
         **run_settings(cfg),
         "EVAL_ONLY": cfg.EVAL_ONLY,
         "USE_CUDA": cfg.USE_CUDA,
@@ -336,7 +358,7 @@ def check_processes(cfg, args: argparse.Namespace) -> None:
         "--no-train": args.no_train,
         "--skip-done": args.skip_done,
     }
-    first, *others = distributed.gather_objects(own)
+    first, *others = distributed.gather_objects(settings)
     for number, other in enumerate(others, 1):
         for key in sorted(first.keys() | other.keys()):
             here, there = first.get(key), other.get(key)
@@ -349,7 +371,7 @@ def check_processes(cfg, args: argparse.Namespace) -> None:
 
 @contextmanager
 def output_folder(folder: str) -> Iterator[None]:
-    """Hold OUTPUT_DIR, made if missing, for this run. Raises UserError if another run is at work there."""
+    """Hold OUTPUT_DIR, made if missing, for this run. Raises UserError if another run has it."""
     if not distributed.is_main():  # the first process holds it for all
         yield
         return

@@ -148,7 +148,7 @@ def remove_abandoned(folder: str, name: str = "") -> None:
                 os.unlink(path)
 
 
-def is_file(path: str) -> bool:
+def is_file(path: str | os.PathLike[str]) -> bool:
     """Whether it is a file of bytes: reading a pipe would wait for ever."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)

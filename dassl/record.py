@@ -1,8 +1,8 @@
 """The record of a run, results.json: read, validated, compared. The engine writes it.
 
-A record tells which run it is under "run" (see `Description`), which model it tested under "loaded" and
-"deployed", and what it reached under "metrics". Records of older versions have no "run". Nothing here imports
-torch, except the comparison of two configurations.
+A record tells which run it is under "run" (see `Description`), which model it tested under "loaded"
+and "deployed", and what it reached under "metrics". Records of older versions have no "run".
+Nothing here imports torch, except the comparison of two configurations.
 """
 
 import functools
@@ -16,9 +16,10 @@ from dassl.identity import changes, same_run
 
 NAME = "results.json"
 
-# Key: the kind of its value. A record must have the required ones; the others may be absent or null.
-REQUIRED = {"complete": bool, "metrics": dict, "config": dict}
-KINDS = {
+# Key: the kind of its value. A record must have the required ones; the others may be absent or
+# null.
+REQUIRED: dict[str, type | tuple[type, ...]] = {"complete": bool, "metrics": dict, "config": dict}
+KINDS: dict[str, type | tuple[type, ...]] = {
     **REQUIRED,
     "run": dict,
     "loaded": dict,
@@ -43,7 +44,7 @@ KINDS = {
 
 
 def read(path: Path) -> dict:
-    """What a results.json holds, validated. Raises OSError, or ValueError for what no run writes."""
+    """What a results.json holds. Raises OSError, or ValueError for what no run writes."""
     return _parsed(path, path.stat().st_mtime_ns)
 
 
@@ -64,7 +65,7 @@ def _parsed(path: Path, time: int) -> dict:
 
 
 def _value(record: dict, key: str):
-    node = record
+    node: object = record
     for part in key.split("."):
         node = node.get(part) if isinstance(node, dict) else None
     return node
@@ -86,11 +87,12 @@ def peek(path: Path) -> dict:
 class Description:
     """Which run it is, in the words of scripts, plans and folders.
 
-    protocol: its name, "" for a run of none. study: the folder above the protocol's, e.g. the variant of an ablation.
-    part: train for a run in a training's place, test for a further test of its model. source, tested, target: data
-    sets trained on, tested, and whose images were learned from without labels (files in configs/datasets). subset:
-    classes tested (all, base, new). structure: the trainer without CRAFT. craft: the preset of CRAFT's options, ""
-    without CRAFT. learns: False for zero-shot CLIP. config: name of the config. shots: a number or "all".
+    protocol: its name, "" for a run of none. study: the folder above the protocol's, e.g. the
+    variant of an ablation. part: train for a run in a training's place, test for a further test of
+    its model. source, tested, target: data sets trained on, tested, and whose images were learned
+    from without labels (files in configs/datasets). subset: classes tested (all, base, new).
+    structure: the trainer without CRAFT. craft: the preset of CRAFT's options, "" without CRAFT.
+    learns: False for zero-shot CLIP. config: name of the config. shots: a number or "all".
     """
 
     protocol: str = ""
@@ -110,7 +112,7 @@ class Description:
 
 
 def description(record: dict) -> Description | None:
-    """Which run a record is of, by its own words; None for records that tell no protocol. Raises ValueError."""
+    """Which run a record is of; None for records that tell no protocol. Raises ValueError."""
     stored = record.get("run") or {}
     if not stored.get("protocol"):
         return None
@@ -131,9 +133,9 @@ def is_training(record: dict) -> bool:
 
 
 def tested_epoch(record: dict) -> int | None:
-    """The epoch of the model that the run tested last; None for the best one, which has no number."""
+    """The epoch of the model that the run tested last; None for the best one."""
     loaded = record.get("loaded")
-    if loaded is not None:
+    if loaded:
         return loaded.get("epoch")
     return None if record.get("deployed") == "best_val" else record.get("epochs")
 
@@ -147,29 +149,24 @@ def deployed(folder: Path) -> dict | None:
     return {"epoch": tested_epoch(record)} if is_training(record) else None
 
 
-def class_names(record: object) -> list[str] | None:
-    """The class names in a record or checkpoint; None if it tells none."""
-    names = record.get("classnames") if isinstance(record, dict) else None
-    good = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
-    return names if good else None
-
-
 # Is it this run, and is it done
 
 
 def is_of(record: dict, wanted: str, loaded: dict | None) -> bool:
-    """Whether the record is of the run with the hash `wanted` that tests the model `loaded` (None: it trains)."""
+    """Whether a record is of the run with the hash `wanted` that tests `loaded` (None: trains)."""
     return same_run(record.get("config_hash"), wanted) and record.get("loaded") == loaded
 
 
 def is_done(record: dict, path: Path, wanted: str, loaded: dict | None, model_dir: str) -> bool:
-    """Whether the record at `path` is complete, of this run (see `is_of`), and of the model now in `model_dir`.
+    """Whether the record at `path` is complete, of this run, and of the model now in `model_dir`.
 
-    model_dir: "" for a run without another's model. Raises OSError for a checkpoint that cannot be read.
+    model_dir: "" for a run without another's model. Raises OSError for a checkpoint that cannot be
+    read.
     """
     if not record.get("complete") or not is_of(record, wanted, loaded):
         return False
-    return not model_dir or same_model(record, str(path), model_dir, loaded["epoch"])
+    epoch = loaded["epoch"] if loaded else None
+    return not model_dir or same_model(record, str(path), model_dir, epoch)
 
 
 def model_in_words(loaded: object) -> str:
@@ -181,8 +178,9 @@ def model_in_words(loaded: object) -> str:
 
 
 def difference(record: dict, cfg, wanted: str, loaded: dict | None) -> str:
-    """How the run of `record` differs from that of `cfg`, with hash `wanted`, which tests the model `loaded`.
+    """How the run of `record` differs from the run of `cfg`.
 
+    wanted: the hash of the latter. loaded: the model that it tests, None if it trains.
     Returns a clause, "" if they do not differ.
     """
     if not same_run(record.get("config_hash"), wanted):
@@ -211,10 +209,11 @@ def flat(tree: dict, prefix: str = "") -> dict:
 
 
 def settings(config: dict) -> dict[str, tuple]:
-    """{KEY: (what counts, what the configuration says)} of what the seeds of one cell are to have in common.
+    """{KEY: (what counts, what the configuration says)} of what seeds of one cell have in common.
 
-    That is what a run depends on, as train.py decides it, but for the seed; where that cannot be told, every key
-    that a hash covers. Import `trainers` first: a trainer's class says which options it reads.
+    That is what a run depends on, as train.py decides it, but for the seed; where that cannot be
+    told, every key that a hash covers. Import `trainers` first: a trainer's class says which
+    options it reads.
     """
     # Most tables need no comparison, and these take torch.
     from dassl.config import counts
@@ -234,7 +233,7 @@ def comparable(record: dict) -> str:
 
 
 def data_of(record: dict) -> dict[str, str]:
-    """{what: SHA-256} of the files of the data set as the run read them; {} in records of older versions.
+    """{what: SHA-256} of the data set's files as the run read them; {} in old records.
 
     Without the index file of few-shot picks: each seed has its own.
     """
@@ -249,7 +248,7 @@ def text_of(record: dict) -> str:
 
 
 def kinds(records: Iterable[tuple[Path, dict]]) -> list[tuple[Path, dict]]:
-    """The first (path, record) of each configuration and, where known, of each content of the data files."""
+    """The first (path, record) of each configuration and content of the data files, if known."""
     firsts: dict[tuple[str, str], tuple[Path, dict]] = {}
     for path, record in records:
         data = json.dumps(data_of(record), sort_keys=True)

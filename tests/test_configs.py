@@ -1,4 +1,4 @@
-"""tools.configs: names of configs -> files, presets of CRAFT, defaults, and what names tell of trainers."""
+"""tools.configs: names of configs -> files, presets of CRAFT, defaults, trainers by their names."""
 
 from pathlib import Path
 
@@ -13,9 +13,7 @@ from trainers.craft import Craft
 from trainers.zsclip import ZeroshotCLIP
 
 ROOT = Path(__file__).resolve().parent.parent
-STRUCTURES = [
-    name for name in configs.trainers() if configs.learns(name) and not configs.has_craft(name)
-]
+STRUCTURES = configs.structures()
 OPTIONS = {  # what the presets say, and no more
     "default": {"LAMBDA_STATIC": 0.5, "LAMBDA_STOCHASTIC": 0.5, "LAMBDA_MMD": 0.0},
     "mmd": {
@@ -112,7 +110,8 @@ def test_files_names_and_presets():
         (
             "CoOp",
             "vit_b61",
-            "unknown config of CoOp 'vit_b61': did you mean 'vit_b16'? known ones are openmoji, rn101, ",
+            "unknown config of CoOp 'vit_b61': did you mean 'vit_b16'? known ones are openmoji, "
+            "rn101, ",
         ),
         ("CoOp", "openmoji_mmd", "unknown config of CoOp 'openmoji_mmd': did you mean 'openmoji'?"),
         (

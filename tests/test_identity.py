@@ -1,4 +1,4 @@
-"""A run on other lists of images is another run: what data sets say decides them, its hashes, and who looks at these."""
+"""A run on other lists of images is another run: its data sets decide, by hashes."""
 
 import json
 import os
@@ -247,7 +247,8 @@ def arguments(home, *more):
     (home / "data.yaml").write_text("DATASET:\n  NAME: Miniature\n")
     weights = make_cfg(home, "CoOp").MODEL.BACKBONE.NAME
     (home / "trainer.yaml").write_text(
-        f"OPTIM:\n  NAME: sgd\n  MAX_EPOCH: 1\nINPUT:\n  SIZE: (32, 32)\n  TRANSFORMS: ['normalize']\nMODEL:\n  BACKBONE:\n    NAME: '{weights}'\n"
+        "OPTIM:\n  NAME: sgd\n  MAX_EPOCH: 1\nINPUT:\n  SIZE: (32, 32)\n  TRANSFORMS: "
+        f"['normalize']\nMODEL:\n  BACKBONE:\n    NAME: '{weights}'\n"
         "DATALOADER:\n  NUM_WORKERS: 0\nTRAINER:\n  COOP:\n    N_CTX: 2\n    PREC: fp32\n"
     )
     return [
@@ -297,13 +298,16 @@ def test_done_and_refused_by_the_content_of_the_split(mini, capsys):
     code, _, err = run()
     assert (
         code == 2
-        and f"'{results}' holds results of another run (the split file 'split_zhou_Miniature.json' changed since): move"
+        and (
+            f"'{results}' holds results of another run (the split file "
+            "'split_zhou_Miniature.json' changed since): move"
+        )
         in err
     )
     code, _, err = run("OPTIM.LR", "0.5")
     assert (
-        "another run (OPTIM.LR is 0.0003 there and 0.5 here; the split file 'split_zhou_Miniature.json' changed since): move"
-        in err
+        "another run (OPTIM.LR is 0.0003 there and 0.5 here; the split file "
+        "'split_zhou_Miniature.json' changed since): move" in err
     )
     # A model that learned from other lists is tested, with a word.
     test = [
@@ -315,7 +319,10 @@ def test_done_and_refused_by_the_content_of_the_split(mini, capsys):
         "--output-dir",
         str(mini / "tested"),
     ]
-    said = f"Warning: the split file 'split_zhou_Miniature.json' changed since the model in '{mini / 'out'}' was trained: images that it learned may be tested"
+    said = (
+        "Warning: the split file 'split_zhou_Miniature.json' changed since the model in "
+        f"'{mini / 'out'}' was trained: images that it learned may be tested"
+    )
     assert (
         train.main(train.parse_args(arguments(mini, *test))) == 0
         and said in capsys.readouterr().out
@@ -331,7 +338,10 @@ def test_done_and_refused_by_the_content_of_the_split(mini, capsys):
     code, _, err = run()
     assert (
         code == 2
-        and "model.pth.tar-1' is of a run with another configuration (the split file 'split_zhou_Miniature.json' changed since): choose"
+        and (
+            "model.pth.tar-1' is of a run with another configuration (the split file "
+            "'split_zhou_Miniature.json' changed since): choose"
+        )
         in err
     )
     # Results of an older version say nothing about it.

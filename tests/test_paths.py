@@ -1,4 +1,4 @@
-"""`~` is the home folder wherever a path is asked for: in flags of the programs and in the scripts."""
+"""`~` is the home folder in every path: in flags of the programs and in the scripts."""
 
 import ast
 from pathlib import Path

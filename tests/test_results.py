@@ -70,7 +70,8 @@ def averages_of(folder):
 
 def test_numbers(runs, capsys):
     text, rows = table(capsys, runs)
-    # H per seed: 2*80*60/140 = 68.5714, 2*82*64/146 = 71.8904, 2*84*62/146 = 71.3425; mean 70.6014, deviation 1.7786
+    # H per seed: 2*80*60/140 = 68.5714, 2*82*64/146 = 71.8904, 2*84*62/146 = 71.3425; mean 70.6014,
+    # deviation 1.7786
     assert rows["openmoji", "CoOp"][4:] == [
         "82.00 ± 2.00",
         "62.00 ± 2.00",
@@ -384,7 +385,8 @@ def test_seeds_that_differ_in_what_counts_are_two_configurations(tmp_path, capsy
     )
     (key,) = changes
     assert (
-        f"note: CoOp/openmoji on openmoji (base) mixes 2 configurations, e.g. '{first}' and '{second}' ({key.replace('__', '.')}): "
+        f"note: CoOp/openmoji on openmoji (base) mixes 2 configurations, e.g. '{first}' and "
+        f"'{second}' ({key.replace('__', '.')}): "
         "do not trust its mean\n"
     ) in report(capsys, "base2new", tmp_path)[0]
 
@@ -432,7 +434,7 @@ def test_a_gain_between_other_options_of_the_structure_is_named(tmp_path, capsys
 
 
 def on_data(tmp_path, data, trainer="CoOp", seed=1, **changes):
-    """A run that found the data set's files with these contents; None: of an older version, which did not look."""
+    """A run that read the data set's files with these contents; None: of an older version."""
     path = write(
         tmp_path,
         "train_base",
@@ -482,7 +484,10 @@ def test_tables_of_equal_seeds_need_no_torch(tmp_path):
             write(
                 tmp_path, "train_base", "openmoji", trainer, seed, 80.0, config=whole(trainer, seed)
             )
-    code = f"import sys; from tools import results; results.main(['base2new', {str(tmp_path)!r}]); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from tools import results; results.main(['base2new', "
+        f"{str(tmp_path)!r}]); sys.exit('torch' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -517,7 +522,8 @@ def test_logs_are_read_as_the_coop_world_does(tmp_path, capsys):
         folder = tmp_path / "run" / f"seed{seed}"
         folder.mkdir(parents=True)
         (folder / "log.txt").write_text(
-            f"=> result\n* accuracy: 10.0%\nFinish training\n=> result\n* total: 8\n* accuracy: {value}%\n"
+            "=> result\n* accuracy: 10.0%\nFinish training\n=> result\n* total: 8\n* accuracy: "
+            f"{value}%\n"
         )
     assert parse_test_res.main([str(tmp_path / "run")]) == 0
     assert "* accuracy: 82.00% +- 2.00%" in capsys.readouterr().out  # numpy.std of 80 and 84
@@ -532,7 +538,8 @@ def test_logs_are_read_as_the_coop_world_does(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert "over 2 run(s)" in out and err.splitlines() == [
         f"note: '{tmp_path / 'run/seed3/log.txt'}' does not count: it does not exist",
-        f"note: '{tmp_path / 'run/seed4/log.txt'}' does not count: it holds no '* accuracy' after training; for test runs give --test-log",
+        f"note: '{tmp_path / 'run/seed4/log.txt'}' does not count: it holds no '* accuracy' after "
+        "training; for test runs give --test-log",
     ]
     shutil.rmtree(tmp_path / "run/seed3")
     shutil.rmtree(tmp_path / "run/seed4")
@@ -640,7 +647,10 @@ def test_published_numbers_do_not_stand_beside_another_test_set(tmp_path, capsys
         ran_on(tmp_path, "test_new", dataset, new)
     text, lines = published()
     assert {line[0] for line in lines} == {"eurosat"}
-    said = "published numbers do not stand beside dtd: our runs tested {} images, and the published test set has 1,692"
+    said = (
+        "published numbers do not stand beside dtd: our runs tested {} images, and the "
+        "published test set has 1,692"
+    )
     assert f"note: {said.format(94)}\n" in text and text.count("do not stand beside") == 1
     for base, new, beside in (
         (864, 828, True),
@@ -695,8 +705,8 @@ def test_published_averages_do_not_stand_beside_an_average_with_a_miniature(tmp_
     text, lines = report(capsys, "base2new", tmp_path)
     assert {line[0] for line in lines if "(published)" in line[1]} == set(sets) - {"sun397"}
     assert (
-        "published numbers do not stand beside sun397: our runs tested 80 images, and the published test set has 19,850\n"
-        in text
+        "published numbers do not stand beside sun397: our runs tested 80 images, and the "
+        "published test set has 19,850\n" in text
     )
 
 
@@ -706,7 +716,8 @@ def test_runs_on_different_numbers_of_images_are_named(tmp_path, capsys):
     ran_on(tmp_path, "test_new", "own", 50)
     text, _ = report(capsys, "base2new", tmp_path)
     assert (
-        "note: own (base) was tested on different numbers of images (50 by CoOp/openmoji, 60 by CraftCoOp/openmoji): do not compare them\n"
+        "note: own (base) was tested on different numbers of images (50 by CoOp/openmoji, 60 by "
+        "CraftCoOp/openmoji): do not compare them\n"
     ) in text
     assert "own (new)" not in text
 
@@ -784,7 +795,8 @@ def test_seeds_that_differ_between_columns_are_told(runs, capsys):
         "base 1, 2, 3; new, H 1, 3",
         "base 3; new, H 2",
     ]
-    # H of the average is of the seeds that it has: base (81 + 87 + 87 + 93) / 4, new (60 + 62 + 66 + 68) / 4
+    # H of the average is of the seeds that it has: base (81 + 87 + 87 + 93) / 4, new (60 + 62 + 66
+    # + 68) / 4
     h = next(line[6] for line in lines if line[0] == "average of 2" and line[1] == "CraftCoOp")
     assert float(h.split(" ± ")[0]) == pytest.approx(2 * 87 * 64 / (87 + 64), abs=0.005)
 
@@ -797,8 +809,8 @@ def test_tests_of_other_epochs_than_the_trained_model_s_are_named(tmp_path, caps
         path = write(tmp_path, part, "openmoji", "CoOp", 1, 80.0)
         path.write_text(json.dumps(json.loads(path.read_text()) | more))
     assert (
-        "CoOp/openmoji on openmoji, seed 1, mixes tests of the model's epochs 2 and 50: do not compare"
-        in report(capsys, "base2new", tmp_path)[0]
+        "CoOp/openmoji on openmoji, seed 1, mixes tests of the model's epochs 2 and 50: do not "
+        "compare" in report(capsys, "base2new", tmp_path)[0]
     )
 
 
@@ -925,8 +937,8 @@ def test_where_the_folder_lies_does_not_matter_and_nothing_is_counted_twice(tmp_
     text, lines = report(capsys, "base2new", top, tmp_path / "more")
     assert lines[2][4] == "85.00 ± 7.07"
     assert (
-        f"note: '{other}' is left out: seed 2 of CoOp/openmoji on openmoji (base) is in another folder, too; give one of them\n"
-        in text
+        f"note: '{other}' is left out: seed 2 of CoOp/openmoji on openmoji (base) is in another "
+        "folder, too; give one of them\n" in text
     )
 
 
@@ -962,7 +974,10 @@ def test_places_that_cannot_be_written_to(runs, capsys, tmp_path):
 
 
 def test_nobody_reads_on(runs):
-    command = f"{sys.executable} -c 'import sys; from tools import results; sys.exit(results.main(sys.argv[1:]))' base2new {runs}"
+    command = (
+        f"{sys.executable} -c 'import sys; from tools import results; "
+        f"sys.exit(results.main(sys.argv[1:]))' base2new {runs}"
+    )
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command} | true"],
         capture_output=True,
@@ -1004,8 +1019,8 @@ def test_a_gain_between_other_settings_is_named(tmp_path, capsys):
         )
     text, _ = report(capsys, "base2new", tmp_path)
     assert (
-        "note: the gain of CraftCoOp/openmoji on openmoji is not CRAFT's alone: OPTIM.MAX_EPOCH is 1, that of the baseline 50\n"
-        in text
+        "note: the gain of CraftCoOp/openmoji on openmoji is not CRAFT's alone: OPTIM.MAX_EPOCH is "
+        "1, that of the baseline 50\n" in text
     )
 
 
@@ -1015,8 +1030,8 @@ def test_a_row_without_an_average_and_a_seed_in_the_wrong_folder_are_named(runs,
     path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": 1}))
     text, _ = table(capsys, runs)
     assert (
-        "note: VPT/openmoji has no average: it is on third only, other rows are on openmoji, other, too\n"
-        in text
+        "note: VPT/openmoji has no average: it is on third only, other rows are on openmoji, "
+        "other, too\n" in text
     )
     assert f"note: '{path}' is of seed 1, not of the one that its folder says" in text
 

@@ -1,4 +1,4 @@
-"""The bash scripts: they parse, explain themselves, and keep CoOp's folder layout from any folder."""
+"""The bash scripts: they parse, explain themselves, and keep CoOp's folders from anywhere."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tools import inputs, plans, run
+from tools.protocols import PROTOCOLS
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted((ROOT / "scripts").glob("*.sh")) + [ROOT / ".ci/run"]
@@ -69,8 +70,85 @@ def test_an_unknown_shifted_data_set_stops_before_the_first_run(name, variable, 
     )
     assert done.returncode == 2 and not list(tmp_path.iterdir())
     assert done.stderr.startswith(
-        f"error: {variable}: unknown data set 'openmoji_lin': did you mean 'openmoji_line'? known ones are caltech101, "
+        f"error: {variable}: unknown data set 'openmoji_lin': did you mean 'openmoji_line'? known "
+        "ones are caltech101, "
     )
+
+
+def folders(protocol, part, *words):
+    """Of the jobs of a script."""
+    asked = run.request(PROTOCOLS[protocol], part, list(words))
+    return [job.folder for job in run.jobs_of(asked)]
+
+
+def test_jobs_of_the_scripts(monkeypatch):
+    for variable in ("SHOTS", "TARGET", "TARGETS", "SHIFTED", "UNLABELLED"):
+        monkeypatch.delenv(variable, raising=False)
+    cell = ("openmoji", "CraftCoOp", "openmoji", "1")
+    place = "CraftCoOp/openmoji/seed1"
+    assert folders("base2new", "train", *cell) == [f"base2new/train_base/openmoji/shots_16/{place}"]
+    own = [f"base2new/test_new/openmoji/shots_16/{place}"]
+    assert folders("base2new", "test", *cell) == own
+    monkeypatch.setenv("TARGET", "openmoji")
+    assert folders("base2new", "test", *cell) == own
+    monkeypatch.setenv("TARGET", "openmoji_line")
+    other = "openmoji_line_from_openmoji/shots_16"
+    assert folders("base2new", "test", *cell) == [
+        f"base2new/test_{subset}/{other}/{place}" for subset in ("base", "new")
+    ]
+    pair = f"openmoji_to_openmoji_line/shots_16/{place}"
+    assert folders("ood", "train", *cell) == [f"ood/train/{pair}"]
+    assert folders("ood", "test", *cell) == [f"ood/test_openmoji_line/{pair}"]
+    assert len(folders("xd", "test", *cell)) == 14
+    monkeypatch.setenv("TARGETS", "dtd openmoji")
+    assert folders("xd", "test", *cell) == [
+        f"evaluation/CraftCoOp/openmoji_16shots/{name}_from_openmoji/seed1"
+        for name in ("dtd", "openmoji")
+    ]
+    assert folders("few_shot", "", *cell) == [
+        f"openmoji/CraftCoOp/openmoji_{shots}shots/seed1" for shots in (1, 2, 4, 8, 16)
+    ]
+    assert folders("group", "train", *cell) == [f"group/openmoji/shots_all/{place}"]
+    variants = folders("ablation", "", "openmoji", "CoOp", "openmoji", "1")
+    assert [folder.split("/")[1] for folder in variants[::2]] == [
+        "baseline", "static", "stochastic", "both"
+    ]  # fmt: skip
+
+
+def test_the_config_may_be_left_out(monkeypatch, capsys):
+    monkeypatch.delenv("BACKBONE", raising=False)
+    assert (
+        "/CraftMaPLe/vit_b16_c2_ep5_batch4_2ctx/seed2"
+        in (folders("base2new", "train", "oxford_pets", "CraftMaPLe", "2", "OPTIM.LR", "1")[0])
+    )
+    said = "config of CraftMaPLe for oxford_pets: vit_b16_c2_ep5_batch4_2ctx\n"
+    assert capsys.readouterr().err == said
+    monkeypatch.setenv("BACKBONE", "rn50")
+    assert "/CoOp/rn50_ctxv1/" in folders("base2new", "train", "openmoji", "CoOp", "1")[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("openmojy", "CoOp", "openmoji", "1"),
+            "unknown data set 'openmojy': did you mean 'openmoji'",
+        ),
+        (
+            ("openmoji", "Coop", "openmoji", "1"),
+            "unknown trainer 'Coop': did you mean 'CoOp'? known ones",
+        ),
+        (
+            ("openmoji", "CoOp", "openmojy", "1"),
+            "unknown config of CoOp 'openmojy': did you mean 'openmoji'",
+        ),
+        (("openmoji", "CraftCoOp", "openmoji_mdm", "1"), "did you mean 'openmoji_mmd'"),
+        (("openmoji", "CoOp", "openmoji", "one"), "SEED is 'one': write a whole number"),
+    ],
+)
+def test_a_wrong_name_lists_what_exists_and_the_nearest(words, message, capsys):
+    assert run.main(["base2new", "train", *words]) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -94,9 +172,9 @@ def env(tmp_path):
 def test_shots_are_numbers_from_one_or_all(name, shots, env, tmp_path):
     done = bash(ROOT / "scripts" / name, "openmoji", "CoOp", "openmoji", 1, **env, SHOTS=shots)
     assert done.returncode == 2 and not list(tmp_path.iterdir())
-    assert (
-        done.stderr
-        == f"error: SHOTS is '{shots.split(' ')[-1] or ' ' if name == 'few_shot.sh' else shots}': write a number from 1, or all\n"
+    assert done.stderr == (
+        "error: SHOTS is "
+        f"'{shots.split(' ')[-1] or ' ' if name == 'few_shot.sh' else shots}': write a number from 1, or all\n"
     )
 
 
@@ -138,9 +216,11 @@ def test_an_ablation_takes_a_structure_without_craft(trainer, config, env, tmp_p
     done = bash(ROOT / "scripts/ablation.sh", "openmoji", trainer, config, 1, **env)
     assert done.returncode == 2 and not list(tmp_path.iterdir())
     assert done.stderr.startswith(
-        f"error: {trainer} with the config {config} has no variant with CRAFT ("
+        "error: unknown config of CoOp 'none': "
+        if trainer == "CoOp"
+        else f"error: an ablation compares {trainer} with its variants with CRAFT, which it has "
+        "not: give a structure without CRAFT (CoCoOp, CoOp, "
     )
-    assert "give a structure without CRAFT (CoCoOp, CoOp," in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -153,9 +233,9 @@ def test_only_a_finished_training_is_tested(text, env, tmp_path):
     path.write_text(text)
     done = bash(ROOT / "scripts/base2new_test.sh", "openmoji", "CoOp", "openmoji", 1, **env)
     assert done.returncode == 2
-    assert (
-        done.stderr
-        == f"error: '{path.parent}' holds no finished run: train it first with scripts/base2new_train.sh openmoji CoOp openmoji 1\n"
+    assert done.stderr == (
+        f"error: '{path.parent}' holds no finished run: train it first with "
+        "scripts/base2new_train.sh openmoji CoOp openmoji 1\n"
     )
 
 

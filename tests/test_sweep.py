@@ -1,4 +1,7 @@
-"""tools.sweep: plans expand to the right jobs, what is done is known, and launches survive whatever kills them. Runs are real, on a tiny random CLIP."""
+"""tools.sweep: plans expand to the right jobs, and launches survive whatever kills them.
+
+Runs are real, on a tiny random CLIP.
+"""
 
 import contextlib
 import fcntl
@@ -104,7 +107,7 @@ def listed(tiny: Path, plan: Path, output: Path) -> dict[str, tuple[str, str]]:
 
 
 def pretend(tiny: Path, plan: Path, output: Path, **change) -> sweep.Plan:
-    """results.json of every job, as if all had run; `change` takes the place of some of its content."""
+    """results.json of every job, as if all had run; `change` replaces some of its content."""
     read = sweep.read_plan(str(plan))
     found, hashes = sweep.configurations(read, str(tiny / "data"), str(output))
     from dassl.config import cfg_to_dict
@@ -133,7 +136,8 @@ def pretend(tiny: Path, plan: Path, output: Path, **change) -> sweep.Plan:
 # Plans
 
 
-# What each shipped plan expands to, counted by hand: (jobs, of them trainings). Structures x with and without CRAFT x data sets x seeds ...
+# What each shipped plan expands to, counted by hand: (jobs, of them trainings). Structures x with
+# and without CRAFT x data sets x seeds ...
 COUNTS = {
     "base2new": (2 * (11 + 6 * 2 * 11 * 3), 6 * 2 * 11 * 3),
     "xd": (15 * (1 + 6 * 2 * 3), 6 * 2 * 3),
@@ -185,7 +189,8 @@ def test_the_collectors_of_tools_results_know_every_folder(path):
             if (described := PROTOCOLS[name].described(f"/output/{job.folder}/results.json"))
         )
         assert (run.seed, run.trainer, run.config) == (job.seed, job.trainer, job.config)
-        # What the folder tells is what the record will, but for a study that is no part of the protocol.
+        # What the folder tells is what the record will, but for a study that is no part of the
+        # protocol.
         told = {
             field: getattr(job.run, field)
             for field in ("part", "source", "tested", "structure", "craft", "learns", "shots")
@@ -417,8 +422,8 @@ def test_bad_files_and_arguments(tiny, tmp_path, capsys, monkeypatch):
         plan, "--root", tmp_path / "empty", "--output", tmp_path / "out", "--launch", "local"
     )
     assert (
-        f"folder '{tmp_path / 'empty/noise'}' of data set ImageFolder does not exist: correct DATASET.FOLDER or --root"
-        in text
+        f"folder '{tmp_path / 'empty/noise'}' of data set ImageFolder does not exist: correct "
+        "DATASET.FOLDER or --root" in text
     )
     (tmp_path / "file").write_text("")
     assert (
@@ -616,7 +621,8 @@ def test_listing_a_thousand_finished_runs(tiny, tmp_path, capsys, monkeypatch):
         assert done.stdout.endswith("1000 jobs: 1000 done\n"), done.stderr
     with capsys.disabled():
         print(
-            f"\n[sweep] listing 1000 finished runs: {seconds[0]:.2f} s the first time, then {seconds[1]:.2f} s"
+            f"\n[sweep] listing 1000 finished runs: {seconds[0]:.2f} s the first time, then "
+            f"{seconds[1]:.2f} s"
         )
     assert seconds[1] < 5
     start = time.perf_counter()
@@ -707,8 +713,8 @@ def test_a_folder_that_takes_no_files_fails_its_job_only(tiny, tmp_path, capsys,
     assert sweep.main(arguments(tiny, plan, tmp_path, "--launch", "local", "--jobs", 1)) == 1
     said = capsys.readouterr()
     assert (
-        f"failed: {first}: '{tmp_path / first}' cannot be written to (File exists): free space, or choose another --output"
-        in said.err
+        f"failed: {first}: '{tmp_path / first}' cannot be written to (File exists): free space, or "
+        "choose another --output" in said.err
     )
     assert f"failed: {first_test}: not run" in said.err and said.out.endswith(
         "4 jobs: 2 done, 2 missing\n"
@@ -773,7 +779,7 @@ def test_killed_jobs_are_tried_again_then_failed_and_launching_again_completes_w
     seen: dict = {}
 
     def kill() -> None:
-        """The job, once it has a checkpoint; then, in its second attempt, the worker that runs it."""
+        """Kill the job once it has a checkpoint; then, in its second attempt, its worker."""
         first = wait_for(
             lambda: {
                 pid
@@ -831,7 +837,8 @@ def test_killed_jobs_are_tried_again_then_failed_and_launching_again_completes_w
         "tools.sweep",
         *arguments(tiny, plan, output, "--launch", "local", "--jobs", 2),
     ]
-    # A shell starts background commands, and so perhaps these tests, with Ctrl-C ignored; a child would inherit that.
+    # A shell starts background commands, and so perhaps these tests, with Ctrl-C ignored; a child
+    # would inherit that.
     sweeping = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -912,7 +919,8 @@ def test_killed_jobs_are_tried_again_then_failed_and_launching_again_completes_w
     each = (times["ended"][-1] - times["started"][0]) / count
     with capsys.disabled():
         print(
-            f"\n[sweep] {count} jobs: {times['started'][0] - start:.1f} s to start; then {each:.2f} s a job, which alone takes {alone:.2f} s"
+            f"\n[sweep] {count} jobs: {times['started'][0] - start:.1f} s to start; then "
+            f"{each:.2f} s a job, which alone takes {alone:.2f} s"
         )
     # Forked runs are the same runs.
     for job in sweep.read_plan(str(plan)).jobs[-4:]:
@@ -993,7 +1001,8 @@ def cluster(monkeypatch):
         f"SlurmctldPidFile={top}/slurmctld.pid\nSlurmdPidFile={top}/slurmd.pid\nProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\n"
         "SelectType=select/cons_tres\nSelectTypeParameters=CR_CPU\nSwitchType=switch/none\nMpiDefault=none\nReturnToService=2\nKillWait=2\n"
         "SchedulerParameters=sched_interval=1,batch_sched_delay=0\n"
-        f"NodeName={name} NodeAddr=127.0.0.1 CPUs=2 RealMemory=500 State=UNKNOWN\nPartitionName=tiny Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n"
+        f"NodeName={name} NodeAddr=127.0.0.1 CPUs=2 RealMemory=500 "
+        "State=UNKNOWN\nPartitionName=tiny Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n"
     )
     monkeypatch.setenv("SLURM_CONF", str(top / "slurm.conf"))
     commands = [

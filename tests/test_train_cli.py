@@ -26,8 +26,10 @@ def files(tmp_path):
         "DATASET:\n  NAME: TinyNoise\nOPTIM:\n  LR: 0.5\nDATALOADER:\n  NUM_WORKERS: 0\n"
     )
     (tmp_path / "trainer.yaml").write_text(
-        f"OPTIM:\n  NAME: sgd\n  LR: 0.1\n  MAX_EPOCH: 2\nINPUT:\n  SIZE: (32, 32)\n  TRANSFORMS: ['normalize']\n"
-        f"MODEL:\n  BACKBONE:\n    NAME: '{cfg.MODEL.BACKBONE.NAME}'\nTRAINER:\n  COOP:\n    N_CTX: 4\n    PREC: fp32\n"
+        "OPTIM:\n  NAME: sgd\n  LR: 0.1\n  MAX_EPOCH: 2\nINPUT:\n  SIZE: (32, 32)\n  TRANSFORMS: "
+        "['normalize']\n"
+        f"MODEL:\n  BACKBONE:\n    NAME: '{cfg.MODEL.BACKBONE.NAME}'\nTRAINER:\n  COOP:\n    "
+        "N_CTX: 4\n    PREC: fp32\n"
     )
     (tmp_path / "craft.yaml").write_text(
         "BASE: trainer.yaml\nTRAINER:\n  CRAFT:\n    LAMBDA_STATIC: 0.25\n"
@@ -36,7 +38,11 @@ def files(tmp_path):
 
 
 def arguments(
-    folder: Path, *more: str, config: str = "trainer.yaml", trainer: str = "CoOp"
+    folder: Path,
+    *more: str,
+    config: str = "trainer.yaml",
+    trainer: str = "CoOp",
+    out: str = "out",
 ) -> list[str]:
     return [
         "--root",
@@ -46,7 +52,7 @@ def arguments(
         "--trainer",
         trainer,
         "--output-dir",
-        str(folder / "out"),
+        str(folder / out),
         "--dataset-config-file",
         str(folder / "data.yaml"),
         "--config-file",
@@ -131,7 +137,8 @@ BROKEN = {
     ),
     "key twice": (
         ["--config-file", "twice.yaml"],
-        "config file 'twice.yaml' is not valid YAML: 'LR' is given twice, in lines 2 and 3: take one out",
+        "config file 'twice.yaml' is not valid YAML: 'LR' is given twice, in lines 2 and 3: take "
+        "one out",
     ),
     "missing config": (
         ["--config-file", "none.yaml"],
@@ -149,7 +156,8 @@ BROKEN = {
     ),
     "untrained": (
         ["--eval-only"],
-        "--eval-only would test CoOp without what it learns: name the folder of a training run with --model-dir",
+        "--eval-only would test CoOp without what it learns: name the folder of a training run "
+        "with --model-dir",
     ),
     "no checkpoint": (
         ["--eval-only", "--model-dir", "none", "--load-epoch", "3"],
@@ -171,6 +179,42 @@ def test_mistakes_end_in_one_sentence_and_exit_code_2(files, capsys, case, monke
     assert len(
         [line for line in lines if line.startswith("error")]
     ) == 1 and "Traceback" not in "".join(lines)
+
+
+def test_a_record_tells_what_the_run_is_for(files):
+    """The structure and CRAFT as the trainer's class says; names from the command line."""
+    (files / "craft").mkdir()
+    (files / "craft/mine.yaml").write_text("TRAINER:\n  CRAFT:\n    LAMBDA_STATIC: 0.25\n")
+    described = ("--protocol", "ablation", "--study", "own", "OPTIM.MAX_EPOCH", "1")
+    preset = ("--config-file", str(files / "craft/mine.yaml"))
+    args = train.parse_args(arguments(files, *preset, *described, trainer="CraftCoOp"))
+    assert train.main(args) == 0
+    stored = json.loads((files / "out/results.json").read_text())
+    assert stored["run"] == {
+        "protocol": "ablation",
+        "study": "own",
+        "part": "train",
+        "source": "data",
+        "tested": "data",
+        "target": "",
+        "subset": "all",
+        "trainer": "CraftCoOp",
+        "structure": "CoOp",
+        "craft": "mine",
+        "learns": True,
+        "config": "trainer_mine",
+        "shots": "all",
+        "seed": 1,
+    }
+    assert "run" not in stored["config"]  # no hash depends on it
+    more = ("--source", "other", "--eval-only")
+    assert (
+        train.main(train.parse_args(arguments(files, *more, trainer="ZeroshotCLIP", out="z"))) == 0
+    )
+    run = json.loads((files / "z/results.json").read_text())["run"]
+    assert (run["part"], run["source"], run["tested"]) == ("test", "other", "data")
+    assert (run["protocol"], run["structure"], run["craft"]) == ("", "ZeroshotCLIP", "")
+    assert run["learns"] is False and run["config"] == "trainer"
 
 
 def test_what_learns_nothing_is_tested_without_a_model(files):
@@ -251,14 +295,18 @@ def test_a_base_that_is_not_there_names_the_file_that_asks_for_it(files):
     with pytest.raises(UserError) as caught:
         config(files, config="bad.yaml")
     assert (
-        f"config file '{files / 'trainers.yaml'}', the BASE of '{files / 'bad.yaml'}', cannot be read (No such file or directory): "
+        f"config file '{files / 'trainers.yaml'}', the BASE of '{files / 'bad.yaml'}', cannot be "
+        "read (No such file or directory): "
         f"did you mean 'trainer'? in '{files}' there are bad, craft, data, trainer"
     ) == str(caught.value)
     for text in ("5", "[a]", "null"):
         (files / "bad.yaml").write_text(f"BASE: {text}\n")
         with pytest.raises(
             UserError,
-            match=r"BASE \(in '.*bad.yaml'\) is (5|no text|null): name the config file to start from",
+            match=(
+                r"BASE \(in '.*bad.yaml'\) is (5|no text|null): name the config file to "
+                r"start from"
+            ),
         ):
             config(files, config="bad.yaml")
 
@@ -408,8 +456,8 @@ def test_what_was_tested_is_part_of_a_finished_evaluation(files, capsys):
     }
     said = refused(files, capsys, *flags, "--load-epoch", "2", "--output-dir", str(files / "new"))
     assert (
-        "new/results.json' holds results of another run (a test of epoch 1 of '../out' there, a test of epoch 2 of '../out' here)"
-        in said
+        "new/results.json' holds results of another run (a test of epoch 1 of '../out' there, a "
+        "test of epoch 2 of '../out' here)" in said
     )
     assert "move that folder away, or choose another --output-dir" in said
     # Nor does an evaluation take the place of the training.
@@ -422,15 +470,16 @@ def test_results_of_another_configuration_stay_and_the_difference_is_shown(files
     assert train.main(train.parse_args(arguments(files))) == 0
     said = refused(files, capsys, "OPTIM.LR", "0.3", "TRAINER.COOP.CSC", "True")
     assert said.startswith(
-        f"error: '{files / 'out/results.json'}' holds results of another run (OPTIM.LR is 0.1 there and 0.3 here; "
+        f"error: '{files / 'out/results.json'}' holds results of another run (OPTIM.LR is 0.1 "
+        "there and 0.3 here; "
         "TRAINER.COOP.CSC is False there and True here): move that folder"
     )
     # Without results, the checkpoint tells.
     (files / "out/results.json").unlink()
     assert train.main(train.parse_args(arguments(files, "OPTIM.LR", "0.3"))) == 2
     assert (
-        "is of a run with another configuration (OPTIM.LR is 0.1 there and 0.3 here): choose another"
-        in capsys.readouterr().err
+        "is of a run with another configuration (OPTIM.LR is 0.1 there and 0.3 here): choose "
+        "another" in capsys.readouterr().err
     )
     for text in ("{", "[]", ""):
         (files / "out/results.json").write_text(text)
@@ -454,8 +503,8 @@ def test_a_model_is_tested_with_what_it_was_trained_with(files, capsys):
     ]
     said = refused(files, capsys, *flags, "TRAINER.COOP.CLASS_TOKEN_POSITION", "middle")
     assert (
-        f"the model in '{files / 'out'}' was trained with other settings (TRAINER.COOP.CLASS_TOKEN_POSITION is end there and middle here): give"
-        in said
+        f"the model in '{files / 'out'}' was trained with other settings "
+        "(TRAINER.COOP.CLASS_TOKEN_POSITION is end there and middle here): give" in said
     )
     assert "(TRAINER.NAME is CoOp there and CraftCoOp here)" in refused(
         files, capsys, *flags, trainer="CraftCoOp"
@@ -508,9 +557,9 @@ def test_a_full_disk_is_one_sentence(files, capsys, monkeypatch):
     monkeypatch.setattr(logger, "_LogFile", lambda path, kind=logger._LogFile: kind("/dev/full"))
     assert train.main(train.parse_args(arguments(files))) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert (
-        line
-        == "error: cannot write the log '/dev/full' (No space left on device): free space or choose another OUTPUT_DIR"
+    assert line == (
+        "error: cannot write the log '/dev/full' (No space left on device): free "
+        "space or choose another OUTPUT_DIR"
     )
 
 

@@ -22,8 +22,22 @@ FLAGS = {
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line of train.py. Exits with code 2 after a mistake in it, with 0 after --help."""
+    """The command line of train.py. Exits: code 2 after a mistake in it, 0 after --help."""
     parser = argparse.ArgumentParser(prog="train.py", description=DESCRIPTION)
+    _add_settings(parser)
+    _add_model(parser)
+    _add_description(parser)
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs, which win over everything else"
+    )
+    args = parser.parse_args(arguments)
+    # "--" is needed before KEY VALUE pairs that follow a flag of several values.
+    args.opts = [word for word in args.opts if word != "--"]
+    return args
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """Flags for config keys and config files."""
     parser.add_argument("--root", help="folder of the data sets (DATASET.ROOT)")
     parser.add_argument("--output-dir", help="where checkpoints, log.txt and results.json go")
     parser.add_argument(
@@ -39,7 +53,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         type=osp.expanduser,
         action="append",
         default=[],
-        help="trainer config; may be repeated, merged in order",
+        help="trainer config; may be repeated, e.g. a baseline's, then one of configs/craft",
     )
     parser.add_argument(
         "--dataset-config-file", type=osp.expanduser, default="", help="data set config"
@@ -52,6 +66,10 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--eval-only", action="store_true", default=None, help="test only (EVAL_ONLY)"
     )
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    """Flags for the model to load, and for what the run does."""
     parser.add_argument(
         "--model-dir", type=osp.expanduser, default="", help="load the model of this run's folder"
     )
@@ -62,28 +80,21 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="do nothing if the output folder holds this very run, complete",
     )
-    record = parser.add_argument_group(
+
+
+def _add_description(parser: argparse.ArgumentParser) -> None:
+    """Flags for what the record tells of the run: see `dassl.record.Description`."""
+    group = parser.add_argument_group(
         "what the run is for",
-        "told in results.json, where tools.results reads it; no result depends on it",
+        "results.json repeats it, and tables read it; no result depends on it",
     )
-    record.add_argument("--protocol", default="", help="e.g. base2new")
-    record.add_argument(
+    group.add_argument("--protocol", default="", help="e.g. base2new")
+    group.add_argument(
         "--study", default="", help="folder above the protocol's, e.g. an ablation's variant"
     )
-    record.add_argument(
-        "--source",
-        default="",
-        help="of a further test: the data set that was trained on, a file of configs/datasets",
+    group.add_argument(
+        "--source", default="", help="of a further test: data set trained on, in configs/datasets"
     )
-    record.add_argument(
-        "--target",
-        default="",
-        help="the data set whose unlabelled images are learned from, a file of configs/datasets",
+    group.add_argument(
+        "--target", default="", help="data set of unlabelled images, in configs/datasets"
     )
-    parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs, which win over everything else"
-    )
-    args = parser.parse_args(arguments)
-    # "--" is needed before KEY VALUE pairs that follow a flag of several values.
-    args.opts = [word for word in args.opts if word != "--"]
-    return args

@@ -1,8 +1,11 @@
-"""Config files by name: (trainer, config) of a script or plan -> the files that train.py merges. Nothing here imports torch.
+"""Config files by name: trainer and config of a script or plan -> the files to merge.
 
-A config of a structure is a file of configs/trainers/<structure>. The same name, given for the structure with CRAFT,
-is that file and configs/craft/default.yaml; with "_<preset>" behind it, e.g. "openmoji_mmd", that file and
-configs/craft/<preset>.yaml. A Craft trainer may have files of its own, too.
+Nothing here imports torch.
+
+A config of a structure is a file of configs/trainers/<structure>. The same name, given for the
+structure with CRAFT, is that file and configs/craft/default.yaml; with "_<preset>" behind it, e.g.
+"openmoji_mmd", that file and configs/craft/<preset>.yaml. A Craft trainer may have files of its
+own, too.
 """
 
 import difflib
@@ -17,8 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
 DEFAULT = "default"  # the preset that leaves a config its name
 
-# What names tell of trainers, where a record does not: of plans, scripts and records of older versions.
-# tests/test_configs.py compares it with the classes.
+# What names tell of trainers, where a record does not: of plans, scripts and records of older
+# versions. tests/test_configs.py compares it with the classes.
 _CRAFT, _FROZEN = "Craft", "ZeroshotCLIP"
 
 
@@ -60,7 +63,7 @@ def split(trainer: str, config: str) -> tuple[str, str]:
     """(config of the structure, preset) of a name; the preset is "" without CRAFT."""
     if not has_craft(trainer):
         return config, ""
-    for preset in presets():
+    for preset in sorted(presets(), key=len, reverse=True):  # a name may end as another does
         if preset != DEFAULT and config.endswith(f"_{preset}"):
             return config.removesuffix(f"_{preset}"), preset
     return config, DEFAULT
@@ -103,6 +106,11 @@ def trainers() -> tuple[str, ...]:
     folders = [path.name for path in (CONFIGS / "trainers").iterdir() if path.is_dir()]
     crafted = [with_craft(name) for name in folders if learns(name) and not has_craft(name)]
     return tuple(sorted({*folders, *crafted}))
+
+
+def structures() -> list[str]:
+    """Trainers that learn, without CRAFT."""
+    return [name for name in trainers() if learns(name) and not has_craft(name)]
 
 
 def names(trainer: str) -> list[str]:
@@ -168,7 +176,7 @@ def _tree(path: str) -> dict:
 
 
 def backbone_of(file: str) -> str:
-    """The file of configs/base that a config starts from, through BASE; "" if it starts from none."""
+    """The file of configs/base that a config starts from, through BASE; "" without one."""
     base = _tree(file).get("BASE")
     if not base:
         return ""
@@ -179,9 +187,11 @@ def backbone_of(file: str) -> str:
 
 
 def default(dataset: str, trainer: str, backbone: str = "") -> str:
-    """The config of a trainer for a data set where none is named; for Craft trainers with the preset "default".
+    """The config of a trainer for a data set where none is named.
 
-    Raises InputError if the trainer has none for the backbone, or several of which configs/defaults.yaml names none.
+    For a Craft trainer it is that of its structure, with the preset "default".
+    Raises InputError if the trainer has none for the backbone, or several of which
+    configs/defaults.yaml names none.
     """
     check(trainer, trainers(), "trainer")
     tree = _tree("configs/defaults.yaml")
@@ -200,5 +210,6 @@ def default(dataset: str, trainer: str, backbone: str = "") -> str:
     if len(candidates) == 1:
         return candidates[0]
     raise InputError(
-        f"{trainer} has {len(candidates) or 'no'} configs for {backbone}: name one of {', '.join(configs)}"
+        f"{trainer} has {len(candidates) or 'no'} configs for {backbone}: name one of "
+        f"{', '.join(configs)}"
     )

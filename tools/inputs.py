@@ -1,4 +1,4 @@
-"""What all command-line tools do about bad input: one sentence, exit code 2. Nothing here imports torch."""
+"""What command-line tools do about bad input: one sentence, exit code 2. No torch here."""
 
 import argparse
 import os
@@ -32,8 +32,13 @@ def main(
     *kinds: type[Exception],
     interrupted: str = "interrupted",
 ) -> int:
-    """run(args); 2 after the sentence of an InputError or one of `kinds`; 130 after Ctrl-C; 141 if nobody reads on (`| head`)."""
+    """run(args), or the exit code of what went wrong.
+
+    2 after the sentence of an InputError or one of `kinds`; 130 after Ctrl-C; 141 if nobody reads
+    the output (`| head`).
+    """
     any_text_can_be_written()
+    bad_input: tuple[type[Exception], ...] = (InputError, *kinds)
     try:
         with (
             program.interruptible(),
@@ -43,7 +48,7 @@ def main(
             code = run(args)
             sys.stdout.flush()
         return code
-    except (InputError, *kinds) as error:
+    except bad_input as error:
         program.say(f"error: {harmless(str(error))}")
         return 2
     except KeyboardInterrupt:
@@ -56,7 +61,11 @@ def main(
 
 
 def write(path: Path, save: Callable[[Path], None] | str, option: str) -> None:
-    """save(temporary neighbour of `path`, of the same suffix), or text, then rename it to `path`; folders are made. Raises InputError naming `option`."""
+    """Write `path` as a whole, or not at all; missing folders are made.
+
+    save: a text, or a function that writes the file whose path it gets, of the same suffix. Raises
+    InputError naming `option`.
+    """
     check_name(path, option)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +85,10 @@ def write(path: Path, save: Callable[[Path], None] | str, option: str) -> None:
 
 
 def check_name(path: Path, option: str, suffixes: tuple[str, ...] = ()) -> None:
-    """Raise InputError for what cannot be the name of a file to write, of one of the suffixes if any are given."""
+    """Raise InputError if `path` cannot be a file to write.
+
+    suffixes: the file's name has to end in one of them, if any are given.
+    """
     if not path.name or os.path.isdir(path):
         raise InputError(f"{option} is '{path}', a folder: give the name of a file")
     if files.is_special(str(path)):

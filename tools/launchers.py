@@ -1,8 +1,10 @@
 """Jobs of a sweep and what runs them: processes on this machine, or Slurm, both through submitit.
 
-A job is a run of train.py in a folder of its own. It runs in a forked process: torch is imported once per worker, not once per job, and
-whatever happens to a job (kill -9, out of memory, a segmentation fault) happens to it alone. While it runs it holds a lock on the file
-sweep.json in its folder, which the system lets go of however the process ends; what is left of that file tells why a job failed.
+A job is a run of train.py in a folder of its own. It runs in a forked process: torch is imported
+once per worker, not once per job, and whatever happens to a job (kill -9, out of memory, a
+segmentation fault) happens to it alone. While it runs it holds a lock on the file sweep.json in its
+folder, which the system lets go of however the process ends; what is left of that file tells why a
+job failed.
 """
 
 import ctypes
@@ -25,6 +27,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from pathlib import Path
+from typing import Any, cast
 
 from tqdm import tqdm
 
@@ -49,9 +52,12 @@ FORK = multiprocessing.get_context("fork")
 
 @dataclass(frozen=True)
 class Job:
-    """A run of train.py. `folder` and `trained`, the folder of the run whose model it tests, are below the output folder.
+    """A run of train.py. Folders are below the output folder.
 
-    options: KEY, VALUE, ... test: whether nothing is trained. run: what the record is to tell of it.
+    trained: the folder of the run whose model is tested.
+
+    options: KEY, VALUE, ... test: whether nothing is trained. run: what the record is to tell of
+    it.
     """
 
     folder: str
@@ -65,7 +71,7 @@ class Job:
     run: Description = field(default=Description(), compare=False)
 
     def settings(self, root: str, output: str) -> list[str]:
-        """The part of train.py's arguments that decides on the configuration, without the options."""
+        """Those of train.py's arguments that decide on the configuration, without the options."""
         files = configs.files(self.trainer, self.config)
         return [
             *("--root", root, "--seed", str(self.seed), "--trainer", self.trainer, "--skip-done"),
@@ -74,8 +80,10 @@ class Job:
             *(word for file in files for word in ("--config-file", file)),
         ]
 
-    def arguments(self, root: str, output: str, epoch: int | None = None) -> list[str]:
-        """train.py's arguments; with `epoch` a test loads that one instead of the epoch that the training deployed.
+    def arguments(self, root: str, output: str, epoch: int | str | None = None) -> list[str]:
+        """train.py's arguments.
+
+        epoch: what a test loads, instead of the epoch that the training deployed.
 
         Raises InputError if the run whose model it tests is not complete.
         """
@@ -104,7 +112,7 @@ class Job:
         return [word for flag, value in known.items() if value for word in (flag, value)]
 
     def loads(self, output: str) -> dict | None:
-        """ "loaded" of the job's record; None if the job trains, or its model is not trained yet."""
+        """What the record has under "loaded"; None for a training, or a model not yet trained."""
         if not self.trained:
             return {"model_dir": "", "epoch": None} if self.test else None
         deployed = record.deployed(Path(output, self.trained))
@@ -116,7 +124,7 @@ read = record.peek  # of marks, too
 
 
 def _unreadable(path: Path) -> str:
-    """Why the system does not let a file be read; "" if it does."""
+    """The system's reason why a file cannot be read; "" if it can."""
     try:
         with open(path, "rb") as file:
             file.read(1)
@@ -137,8 +145,9 @@ def state_of(
 ) -> tuple[str, str]:
     """(done, running, queued, failed, missing or other; a note).
 
-    wanted: the hash of the job's configuration. live: asks Slurm for its jobs. A job is done when its results are
-    complete, match this configuration and model, and are newer than the model: as train.py --skip-done has it.
+    wanted: the hash of the job's configuration. live: asks Slurm for its jobs. A job is done when
+    its results are complete, match this configuration and model, and are newer than the model: as
+    train.py --skip-done has it.
     """
     path = Path(output, job.folder, RESULTS)
     results, loads = read(path), job.loads(output)
@@ -192,7 +201,10 @@ def locked(path: Path) -> bool:
 
 
 def mark(folder: Path, state: str, **more) -> None:
-    """Write the mark. Not whole or not at all, as that would take another file than the locked one: who cannot read it ignores it."""
+    """Write the mark in place: an atomic rename would replace the locked file.
+
+    Readers ignore a half-written mark.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARK).write_text(
         json.dumps(
@@ -210,14 +222,14 @@ def why(code: int, folder: Path) -> str:
     """Why a job ended with this exit code, in a sentence; a negative code is a signal's."""
     if refusal := _refusal(folder):
         return refusal
-    said = ""
+    reason = ""
     with suppress(OSError):
         lines = [
             line.strip()
             for line in (folder / ERRORS).read_text(errors="replace").splitlines()
             if line.strip()
         ]
-        said = next(
+        reason = next(
             (line for line in reversed(lines) if line.startswith("error: ")),
             lines[-1] if lines else "",
         ).removeprefix("error: ")
@@ -227,18 +239,21 @@ def why(code: int, folder: Path) -> str:
         return "killed (signal 9): out of memory, or somebody's kill -9"
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        return f"killed by {name}" + (f": {said}" if said else "")
-    return said or f"exit code {code}, and nothing said: see log.txt"
+        return f"killed by {name}" + (f": {reason}" if reason else "")
+    return reason or f"exit code {code}, and nothing said: see log.txt"
 
 
 def _refusal(folder: Path) -> str:
-    """Why nothing can be written to the folder, where a job could not leave a word either; "" if it can."""
+    """Why nothing can be written to a job's folder, not even a reason; "" if it can."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder) as file:
             file.write(bytes(8192))
     except OSError as error:
-        return f"'{folder}' cannot be written to ({error.strerror}): free space, or choose another --output"
+        return (
+            f"'{folder}' cannot be written to ({error.strerror}): free space, or choose another "
+            "--output"
+        )
     return ""
 
 
@@ -246,7 +261,10 @@ def _refusal(folder: Path) -> str:
 
 
 def _run(job: Job, root: str, output: str, slurm: str) -> None:
-    """In a forked process: train.py's main under the folder's lock, with errors in a file. Ends the process."""
+    """In a forked process: train.py's main under the folder's lock, then the process ends.
+
+    Errors go to a file.
+    """
     os.setsid()  # it hears of Ctrl-C once, from its worker, and its data loaders can be found
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -281,7 +299,10 @@ def _run(job: Job, root: str, output: str, slurm: str) -> None:
 
 
 def _train(arguments: list[str]) -> int:
-    """train.py's exit code; in another process if CUDA was asked before this one was forked, since it does not work in here then."""
+    """train.py's exit code.
+
+    Where CUDA was asked before this process was forked, it does not work here: then of a new one.
+    """
     import torch
 
     if getattr(torch.cuda, "_is_in_bad_fork", bool)():
@@ -298,13 +319,13 @@ def _train(arguments: list[str]) -> int:
 
 
 def _die_with_parent() -> None:
-    """A killed worker must not leave its job behind (Linux; elsewhere the job goes on to its end)."""
+    """A killed worker takes its job with it (Linux; elsewhere the job goes on to its end)."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _claim(folder: Path, slurm: str):
-    """The job's mark, locked until this process ends; None if another process has it, or a train.py of its own."""
+    """The job's mark, locked until this process ends; None if another process runs the job."""
     folder.mkdir(parents=True, exist_ok=True)
     if files.is_locked(str(folder)):
         return None
@@ -326,7 +347,7 @@ def _claim(folder: Path, slurm: str):
 
 
 def _redirect(path: Path) -> None:
-    """Errors to a file; what is printed is in the run's log.txt."""
+    """Send errors to a file, and drop what is printed: the run's log.txt has it."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     errors = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     for target, source in ((0, nowhere), (1, nowhere), (2, errors)):
@@ -341,7 +362,7 @@ def start(job: Job, root: str, output: str, slurm: str = ""):
 
 
 def stop(process, job: Job, output: str) -> None:
-    """End it as Ctrl-C does; with force, if it does not end."""
+    """End a job as Ctrl-C does; with force, if it does not end."""
     with suppress(ProcessLookupError):
         os.kill(process.pid, signal.SIGINT)
     process.join(GRACE_S)
@@ -352,7 +373,7 @@ def stop(process, job: Job, output: str) -> None:
 
 
 def finish(process) -> None:
-    """Wait for the end of a job that has ended, and of the data loaders that a killed one leaves behind."""
+    """Wait for a job that has ended; kill the data loaders that a killed job leaves behind."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.join()
@@ -362,7 +383,9 @@ def finish(process) -> None:
 
 
 class View:
-    """A line for each job that ended, with its accuracy; on a terminal also a bar and a line for each that runs.
+    """What is seen of a sweep: a line for each job that ended, with its accuracy.
+
+    On a terminal also a bar, and a line for each job that runs.
 
     output: the folder that the jobs' folders are below, "" if accuracies are not shown.
     """
@@ -393,7 +416,7 @@ class View:
         self.tick()
 
     def ended(self, folder: str, error: str = "") -> None:
-        """A job is over; `error` if it is so for want of success."""
+        """Tell that a job ended; `error` says why it failed, "" if it succeeded."""
         self.started(folder)  # if Slurm started and ended it between two looks
         job, seconds = self._todo.pop(folder), time.monotonic() - self._running.pop(folder)
         self._bar.n += 1  # a disabled bar does not count by itself
@@ -409,7 +432,11 @@ class View:
         self.tick()
 
     def left(self, ended: int = 0) -> str:
-        """ "1:23:45 left", by what jobs of the same trainer took, training or test, else all such; "" before there are any. `ended`: a moment ago."""
+        """A clause such as "1:23:45 left"; "" while no job of the kind has ended.
+
+        Estimated from jobs of the same trainer, trainings or tests, else from all such jobs.
+        ended: number of jobs that ended a moment ago.
+        """
         took = dict(self._took)
         for test in (False, True):
             took[test, ""] = [
@@ -436,12 +463,12 @@ class View:
         )
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays above the bar."""
         tqdm.write(text, file=sys.stderr)
         sys.stderr.flush()
 
     def tick(self, output: str = "", note: str = "") -> None:
-        """Draw anew; with `output` read from the logs how far the jobs are."""
+        """Draw anew. output: where the jobs' logs are, which tell how far they are."""
         if not self.terminal:
             return
         failed = f"{self._failed} failed" if self._failed else ""
@@ -463,7 +490,7 @@ class View:
 
 
 def accuracy_of(folder: Path) -> str:
-    """What a finished run reached, in words; "" if that cannot be read."""
+    """The accuracy of a finished run, in words; "" if its record cannot be read."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         accuracy = record.read(folder / RESULTS)["metrics"]["test"]["accuracy"]
         return f"accuracy {accuracy:.1f}%"
@@ -471,15 +498,15 @@ def accuracy_of(folder: Path) -> str:
 
 
 def progress_of(folder: Path) -> str:
-    """How far the run is, by the last line of its log that says so."""
+    """How far a run is, from the last such line of its log."""
     if not files.is_file(folder / "log.txt"):
         return ""
     with suppress(OSError), open(folder / "log.txt", "rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 2000))
-        found = re.findall(
+        steps = re.findall(
             r"^(\w+ \[\d+/\d+\]).*?eta (\S+)", file.read().decode(errors="replace"), re.MULTILINE
         )
-        return f"{found[-1][0]}, {found[-1][1]} left" if found else ""
+        return f"{steps[-1][0]}, {steps[-1][1]} left" if steps else ""
     return ""
 
 
@@ -487,7 +514,10 @@ def progress_of(folder: Path) -> str:
 
 
 def serve(address: str, device: str, root: str, output: str) -> None:
-    """A worker: runs the jobs that come in through the socket, one at a time, each in a fork, until the other side hangs up."""
+    """A worker: runs jobs that come in through the socket, one at a time, each in a fork.
+
+    It ends when the other side hangs up.
+    """
     os.environ["CUDA_VISIBLE_DEVICES"] = device  # CUDA itself starts in the forks only
     with connection.Client(address, "AF_UNIX") as line:
         line.send((os.environ["SUBMITIT_LOCAL_JOB_ID"], os.getpid()))
@@ -511,13 +541,13 @@ def serve(address: str, device: str, root: str, output: str) -> None:
 @dataclass
 class Worker:
     device: str
-    job: object  # submitit's
+    job: Any  # submitit's
     process: int
     ready: bool = False
 
 
 class Workers:
-    """Workers for devices (values of CUDA_VISIBLE_DEVICES), started through submitit's local executor."""
+    """Workers for devices (values of CUDA_VISIBLE_DEVICES), by submitit's local executor."""
 
     def __init__(self, threads: int, root: str, output: str):
         import submitit
@@ -537,7 +567,7 @@ class Workers:
         self._server.listen()
         self._executor = submitit.LocalExecutor(f"{self._folder.name}/%j")
         self._executor.update_parameters(timeout_min=60 * 24 * 365, stderr_to_stdout=True)
-        self._starting: dict[str, tuple[str, object]] = {}  # submitit's id: device, submitit's job
+        self._starting: dict[str, tuple[str, Any]] = {}  # submitit's id: device, submitit's job
         self._workers: dict[connection.Connection, Worker] = {}
         self.busy: dict[connection.Connection, Job] = {}
 
@@ -548,7 +578,8 @@ class Workers:
             for number in (signal.SIGINT, signal.SIGHUP)
         }
         try:
-            # NVML: to ask whether there is a GPU, as importing clip does, must not start CUDA, which would not work in forks then.
+            # NVML: to ask whether there is a GPU, as importing clip does, must not start CUDA,
+            # which would not work in forks then.
             with _environment(
                 OMP_NUM_THREADS=self._threads,
                 MKL_NUM_THREADS=self._threads,
@@ -563,7 +594,7 @@ class Workers:
 
     @property
     def devices(self) -> list[str]:
-        """Of all workers, those that are still starting included."""
+        """Devices of all workers, including those that are still starting."""
         return [device for device, _ in self._starting.values()] + [
             worker.device for worker in self._workers.values()
         ]
@@ -580,17 +611,21 @@ class Workers:
             line.send(job)
 
     def ended(self, timeout: float) -> Iterator[tuple[Job, int]]:
-        """Jobs that ended within `timeout` seconds, each with its exit code, LOST if its worker is gone. Raises InputError if a worker does not start."""
-        for source in connection.wait([self._server, *self._workers], timeout):
-            if source is self._server:
+        """(job, exit code) of jobs that ended within `timeout` seconds; LOST for a lost worker.
+
+        Raises InputError if a worker does not start.
+        """
+        for ready in connection.wait([self._server, *self._workers], timeout):
+            if ready is self._server:
                 line = connection.Connection(self._server.accept()[0].detach())
                 with suppress(EOFError, OSError):  # gone already: seen below
                     name, process = line.recv()
                     self._workers[line] = Worker(*self._starting.pop(name), process)
                 continue
+            source = cast(connection.Connection, ready)
             worker = self._workers[source]
             try:
-                code = source.recv()
+                code: Any = source.recv()
             except (EOFError, OSError):
                 source.close()
                 del self._workers[source]
@@ -626,7 +661,10 @@ class Workers:
 
 
 def _tidy() -> None:
-    """Remove what sweeps that were killed with -9 have left: nobody holds the lock in it any more. Folders of other users stay."""
+    """Remove folders of sweeps that were killed with -9: nobody holds the lock in them.
+
+    Folders of other users stay.
+    """
     for folder in Path(tempfile.gettempdir()).glob(f"{TEMPORARY}-*"):
         with suppress(OSError), open(folder / "lock", "rb+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -642,14 +680,15 @@ def _no_start(job) -> InputError:
     deadline = time.monotonic() + 5
     while not job.done() and time.monotonic() < deadline:  # what went wrong is written last
         time.sleep(0.02)
-    said = (
+    lines = (
         job.paths.stdout.read_text(errors="replace").split("\n")
         if job.paths.stdout.exists()
         else []
     )
-    said = [line.strip() for line in said if line.strip()]
+    lines = [line.strip() for line in lines if line.strip()]
     return InputError(
-        f"a worker did not start ({said[-1] if said else 'it said nothing'}): see that `python train.py --help` works"
+        f"a worker did not start ({lines[-1] if lines else 'it said nothing'}): see that `python "
+        "train.py --help` works"
     )
 
 
@@ -677,49 +716,70 @@ def run_local(
     retries: int,
     view: View,
 ) -> None:
-    """Run the jobs, a test after its training, as many at a time as there are devices; what fails is marked in its folder.
+    """Run the jobs, a test after its training, one on each device at a time.
 
-    submitit's local executor starts what it is given at once, so what comes next is chosen here: the first job of the list that can run.
+    A job that fails is marked in its folder.
     """
-    waiting = list(jobs)
-    attempts: Counter[str] = Counter()
-    not_before: dict[str, float] = {}
     with ExitStack() as stack:
         workers = Workers(threads, root, output)
         stack.callback(workers.close)
-        while waiting or workers.busy:
-            wanted = min(len(devices), len(waiting) + len(workers.busy)) - len(workers.devices)
-            for device in list((Counter(devices) - Counter(workers.devices)).elements())[
-                : max(0, wanted)
-            ]:
-                workers.start(device)
-            unfinished = {job.folder for job in (*waiting, *workers.busy.values())}
-            ready = [
-                job
-                for job in waiting
-                if job.trained not in unfinished
-                and not_before.get(job.folder, 0) < time.monotonic()
-            ]
-            for job, line in zip(ready, workers.idle, strict=False):
-                waiting.remove(job)
-                workers.run(line, job)
-                view.started(job.folder)
+        queue = _Queue(jobs, output, retries, view)
+        while queue.waiting or workers.busy:
+            queue.hand_out(workers, devices)
             for job, code in workers.ended(1.0):
-                if code == BUSY:
-                    not_before[job.folder] = time.monotonic() + BUSY_S
-                    waiting.append(job)
-                    continue
-                attempts[job.folder] += 1
-                error = failure(job, output, code, attempts[job.folder])
-                if error and may_retry(code, attempts[job.folder], retries):
-                    view.say(f"trying again: {job.folder}: {error}")
-                    waiting.insert(0, job)
-                    continue
-                view.ended(job.folder, error)
-                for other in [other for other in waiting if error and other.trained == job.folder]:
-                    waiting.remove(other)
-                    view.ended(other.folder, "not run, since its training failed")
+                queue.take_back(job, code)
             view.tick(output)
+
+
+class _Queue:
+    """Jobs that wait for a worker.
+
+    submitit's local executor starts what it is given at once, so what comes next is chosen here:
+    the first job of the list that can run.
+    """
+
+    def __init__(self, jobs: Sequence[Job], output: str, retries: int, view: View):
+        self.waiting = list(jobs)
+        self._output, self._retries, self._view = output, retries, view
+        self._attempts: Counter[str] = Counter()
+        self._not_before: dict[str, float] = {}  # {folder of a job that another process runs: time}
+
+    def hand_out(self, workers: Workers, devices: Sequence[str]) -> None:
+        """Start workers for devices without one, and give jobs to the idle workers."""
+        wanted = min(len(devices), len(self.waiting) + len(workers.busy)) - len(workers.devices)
+        free = list((Counter(devices) - Counter(workers.devices)).elements())
+        for device in free[: max(0, wanted)]:
+            workers.start(device)
+        unfinished = {job.folder for job in (*self.waiting, *workers.busy.values())}
+        now = time.monotonic()
+        ready = [
+            job
+            for job in self.waiting
+            if job.trained not in unfinished and self._not_before.get(job.folder, 0) < now
+        ]
+        for job, line in zip(ready, workers.idle, strict=False):
+            self.waiting.remove(job)
+            workers.run(line, job)
+            self._view.started(job.folder)
+
+    def take_back(self, job: Job, code: int) -> None:
+        """A job ended with this exit code: it succeeded, waits for another attempt, or failed."""
+        if code == BUSY:
+            self._not_before[job.folder] = time.monotonic() + BUSY_S
+            self.waiting.append(job)
+            return
+        self._attempts[job.folder] += 1
+        attempts = self._attempts[job.folder]
+        error = failure(job, self._output, code, attempts)
+        if error and may_retry(code, attempts, self._retries):
+            self._view.say(f"trying again: {job.folder}: {error}")
+            self.waiting.insert(0, job)
+            return
+        self._view.ended(job.folder, error)
+        tests = [other for other in self.waiting if error and other.trained == job.folder]
+        for test in tests:
+            self.waiting.remove(test)
+            self._view.ended(test.folder, "not run, since its training failed")
 
 
 def failure(job: Job, output: str, code: int, attempts: int) -> str:
@@ -742,13 +802,16 @@ def may_retry(code: int, attempts: int, retries: int) -> bool:
 
 
 class Task:
-    """What a Slurm job does: run a job, again if it fails. After a time-out or preemption Slurm starts it once more, and the run goes on."""
+    """What a Slurm job does: run a job, again if it fails.
+
+    After a time-out or preemption Slurm starts it once more, and the run goes on.
+    """
 
     def __init__(self, job: Job, root: str, output: str, retries: int):
         self.job, self.root, self.output, self.retries = job, root, output, retries
 
     def __call__(self) -> None:
-        """Raises RuntimeError with the reason of the last failure: then Slurm does not start what depends on it."""
+        """Raises RuntimeError with the last reason: then Slurm starts no job that depends on it."""
         os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK", "1"))
         attempts = 0
         while True:
@@ -770,21 +833,22 @@ class Task:
                 raise RuntimeError(error)
 
     def checkpoint(self):
-        """For submitit: how to go on."""
+        """How to go on after a time-out; submitit asks."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self)
 
 
 def slurm_executor(folder: Path, options: dict):
-    """submitit's executor. Raises InputError where there is no Slurm, and for an option that it does not know."""
+    """submitit's executor. Raises InputError without Slurm, or for an unknown option."""
     import submitit
 
     try:
         executor = submitit.SlurmExecutor(folder / "%j")
     except RuntimeError:
         raise InputError(
-            "there is no Slurm here (no srun on the PATH): use --launch local, or log in to the cluster"
+            "there is no Slurm here (no srun on the PATH): use --launch local, or log in to the "
+            "cluster"
         ) from None
     more = {
         "kill-on-invalid-dep": "yes",
@@ -795,17 +859,17 @@ def slurm_executor(folder: Path, options: dict):
             **{"time": 1440, "job_name": "sweep", **options, "additional_parameters": more}
         )
     except (ValueError, TypeError) as error:
-        said = re.sub(
+        reason = re.sub(
             r" - (\w+) \(default: [^)]*\)", r" \1", " ".join(str(error).split())
         )  # submitit lists all that it knows
-        raise InputError(f"slurm options {options}: {said}") from None
+        raise InputError(f"slurm options {options}: {reason}") from None
     return executor
 
 
 def slurm_jobs() -> dict[str, str] | None:
     """{id: state} of this user's Slurm jobs that wait or run; None if Slurm does not answer."""
     try:
-        found = subprocess.run(
+        done = subprocess.run(
             ["squeue", "-h", "-u", str(os.getuid()), "-o", "%i %T"],
             capture_output=True,
             text=True,
@@ -813,15 +877,15 @@ def slurm_jobs() -> dict[str, str] | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return (
-        dict(line.split() for line in found.stdout.splitlines()) if found.returncode == 0 else None
-    )
+    return dict(line.split() for line in done.stdout.splitlines()) if done.returncode == 0 else None
 
 
 def submit(
     executor, jobs: Sequence[Job], queued: dict[str, str], root: str, output: str, retries: int
 ) -> dict[str, str]:
-    """Give Slurm the jobs, a test to start after its training, which may be among `queued`. Returns {folder: Slurm's id}.
+    """Submit the jobs, a test to start after its training, which may be among `queued`.
+
+    Returns {folder: Slurm's id}.
 
     Raises InputError if Slurm refuses a job; those before it are taken back.
     """
@@ -843,19 +907,25 @@ def submit(
         cancel(ids, output)
         if isinstance(error, OSError):
             raise InputError(
-                f"'{error.filename}' cannot be written ({error.strerror}): free space, or choose another --output"
+                f"'{error.filename}' cannot be written ({error.strerror}): free space, or choose "
+                "another --output"
             ) from None
         if isinstance(error, Exception):
             raise InputError(
-                f"Slurm refuses a job ({str(error).strip().splitlines()[-1]}): correct the plan's slurm options"
+                f"Slurm refuses a job ({str(error).strip().splitlines()[-1]}): correct the plan's "
+                "slurm options"
             ) from None
         raise
     return ids
 
 
 def watch(ids: dict[str, str], output: str, view: View) -> None:
-    """Wait for the end of Slurm jobs {folder: id}; what ended without success is marked in its folder. Ctrl-C cancels them."""
-    waiting, missed, pause = dict(ids), Counter(), 1.0
+    """Wait for the end of Slurm jobs {folder: id}; those that fail are marked in their folders.
+
+    Ctrl-C cancels the jobs.
+    """
+    waiting, pause = dict(ids), 1.0
+    missed: Counter[str] = Counter()
     try:
         while waiting:
             time.sleep(pause)
@@ -870,22 +940,22 @@ def watch(ids: dict[str, str], output: str, view: View) -> None:
                 (folder, number) for folder, number in waiting.items() if number not in alive
             ]:
                 missed[folder] += 1
-                left, complete = (
+                marked, complete = (
                     read(Path(output, folder, MARK)),
                     read(Path(output, folder, RESULTS)).get("complete"),
                 )
-                if left and left.get("state") != "failed" or not left and not complete:
+                if marked and marked.get("state") != "failed" or not marked and not complete:
                     if missed[folder] < 3:  # a file system over a network takes a while
                         continue
-                    never = left.get("state") == "queued"
-                    left = {
+                    never = marked.get("state") == "queued"
+                    marked = {
                         "error": "not run, since its training failed"
                         if never
                         else _slurm_end(number)
                     }
-                    mark(Path(output, folder), "missing" if never else "failed", **left)
+                    mark(Path(output, folder), "missing" if never else "failed", **marked)
                 del waiting[folder]
-                view.ended(folder, left.get("error", ""))
+                view.ended(folder, marked.get("error", ""))
             for folder, number in waiting.items():
                 if alive.get(number) == "RUNNING":
                     view.started(folder)
@@ -896,7 +966,7 @@ def watch(ids: dict[str, str], output: str, view: View) -> None:
 
 
 def cancel(ids: dict[str, str], output: str) -> None:
-    """Take Slurm jobs {folder: id} back."""
+    """Cancel Slurm jobs {folder: id}."""
     if ids:
         subprocess.run(["scancel", *ids.values()], check=False)
     for folder in ids:
@@ -905,11 +975,11 @@ def cancel(ids: dict[str, str], output: str) -> None:
 
 
 def _slurm_end(number: str) -> str:
-    """What Slurm says of a job that is over."""
+    """Slurm's word on a job that is over, in a sentence."""
     with suppress(OSError, subprocess.TimeoutExpired):
-        found = subprocess.run(
+        answer = subprocess.run(
             ["scontrol", "-o", "show", "job", number], capture_output=True, text=True, timeout=30
         ).stdout
-        if state := re.search(r"JobState=(\S+)", found):
+        if state := re.search(r"JobState=(\S+)", answer):
             return f"Slurm job {number} ended: {state[1]}"
     return f"Slurm job {number} ended without a word"

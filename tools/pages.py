@@ -25,7 +25,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tools import inputs
+from tools import configs, inputs
 from tools.inputs import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -166,7 +166,7 @@ def averages(rows: Sequence[dict], datasets: Sequence[str]) -> list[dict]:
         cells["H"]["mean"] = statistics.harmonic_mean(
             cells[column]["mean"] for column in ("base", "new")
         )
-        if (baseline := made.get(trainer.removeprefix("Craft"))) and trainer.startswith("Craft"):
+        if configs.has_craft(trainer) and (baseline := made.get(configs.structure_of(trainer))):
             for column, cell in cells.items():
                 cell["gain"] = _gain(cell, baseline["cells"][column])
         made[trainer] = row | {"dataset": f"average of {len(datasets)}", "cells": cells}

@@ -1,8 +1,9 @@
-"""Mean accuracy from the log files of CoOp-style runs, for those used to it: `python -m tools.parse_test_res DIRECTORY`.
+"""Mean accuracy from the log files of CoOp-style runs: `python -m tools.parse_test_res DIRECTORY`.
 
-DIRECTORY holds one folder per seed with a log.txt (with --multi-exp: one folder per experiment, each with seeds). The spread is
-CoOp's: the standard deviation of the runs themselves (divided by n), while `tools.results`, which reads results.json and tells
-more, estimates that of all seeds (divided by n - 1).
+DIRECTORY holds one folder per seed with a log.txt (with --multi-exp: one folder per experiment,
+each with seeds). The spread is CoOp's: the standard deviation of the runs themselves (divided by
+n), while `tools.results`, which reads results.json and tells more, estimates that of all seeds
+(divided by n - 1).
 """
 
 import argparse
@@ -18,21 +19,22 @@ from tools.inputs import InputError
 
 def read_log(path: Path, keyword: str, mark: str) -> float | None:
     """The last `* keyword: x%` after the line `mark`; None if the log has none."""
-    found, seen = None, False
+    value, seen = None, False
     if not files.is_file(path):
         return None
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise InputError(
-            f"'{path}' cannot be read ({error.strerror}): correct its rights, or look after the disk"
+            f"'{path}' cannot be read ({error.strerror}): correct its rights, or look after the "
+            "disk"
         ) from None
     for line in text.splitlines():
         seen |= line.strip() == mark
         match = re.match(rf"\* {re.escape(keyword)}: ([-.\deE+]+)%", line.strip())
         if match and seen:
-            found = float(match[1])
-    return found
+            value = float(match[1])
+    return value
 
 
 def summarise(folder: Path, args: argparse.Namespace) -> float | None:
@@ -53,20 +55,23 @@ def summarise(folder: Path, args: argparse.Namespace) -> float | None:
             continue
         values.append(value)
         sys.stdout.write(f"file: {log}. {args.keyword}: {value:.2f}%\n")
-    lacking = f"'* {args.keyword}'{'' if args.test_log else ' after training; for test runs give --test-log'}"
+    remedy = "" if args.test_log else " after training; for test runs give --test-log"
+    lacking = f"'* {args.keyword}'{remedy}"
     if not values:
         sys.stderr.write(f"error: no log.txt below '{folder}' holds {lacking}\n")
         return None
     for log in without:
         sys.stderr.write(
-            f"note: '{log}' does not count: it {f'holds no {lacking}' if log.is_file() else 'does not exist'}\n"
+            f"note: '{log}' does not count: it "
+            f"{f'holds no {lacking}' if log.is_file() else 'does not exist'}\n"
         )
     spread = statistics.pstdev(values)
     if args.ci95:
         spread *= 1.96 / len(values) ** 0.5
     mean = statistics.mean(values)
     sys.stdout.write(
-        f"===\nSummary of '{folder}' over {len(values)} run(s)\n* {args.keyword}: {mean:.2f}% +- {spread:.2f}%\n===\n"
+        f"===\nSummary of '{folder}' over {len(values)} run(s)\n* {args.keyword}: {mean:.2f}% +- "
+        f"{spread:.2f}%\n===\n"
     )
     return mean
 

@@ -1,6 +1,7 @@
-"""Plans: axes (data sets, trainers, shots, seeds) of a protocol -> jobs, i.e. runs of train.py in CoOp's folders.
+"""Plans: axes (data sets, trainers, shots, seeds) of a protocol -> jobs, i.e. runs of train.py.
 
-A plan of configs/sweeps is a list of studies. A script asks for one study. docs/sweeps.md describes plans.
+A plan of configs/sweeps is a list of studies. A script asks for one study. docs/sweeps.md describes
+plans.
 """
 
 import itertools
@@ -19,7 +20,7 @@ from tools.launchers import Job
 from tools.protocols import PROTOCOLS, Protocol
 
 # Axis: what its values are. A value may stand alone for a list of one.
-AXES = {
+AXES: dict[str, type | tuple[type, ...]] = {
     "datasets": str,
     "tests": str,
     "targets": str,
@@ -71,8 +72,9 @@ class Plan:
 class Study:
     """The product of its axes, all of one protocol.
 
-    trainers: (trainer, config) pairs. target: "" for protocols without unlabelled images. overrides: config keys of
-    all runs; train_overrides: of trainings only. name: the folder above the protocol's; an ablation's variant.
+    trainers: (trainer, config) pairs. target: "" for protocols without unlabelled images.
+    overrides: config keys of all runs; train_overrides: of trainings only. name: the folder above
+    the protocol's; an ablation's variant.
     """
 
     protocol: Protocol
@@ -125,7 +127,7 @@ class Study:
 
 
 def _job(protocol: Protocol, run: Description, overrides: dict, trained: str = "") -> Job:
-    """A run, with options as for the command line; `trained` is the folder of the training whose model it tests."""
+    """A run, with options as on the command line. trained: folder of the model's training."""
     settings = {
         **overrides,
         "DATASET.NUM_SHOTS": -1 if run.shots == "all" else run.shots,
@@ -151,14 +153,15 @@ def _job(protocol: Protocol, run: Description, overrides: dict, trained: str = "
 def read_plan(path: str, pairs: Sequence[str] = (), **changes) -> Plan:
     """A plan, expanded.
 
-    pairs: KEY VALUE ... for every run, or slurm.OPTION VALUE. changes: keys at the top, instead of the plan's.
-    Raises InputError naming the file and what is wrong.
+    pairs: KEY VALUE ... for every run, or slurm.OPTION VALUE. changes: keys at the top, instead of
+    the plan's. Raises InputError naming the file and what is wrong.
     """
     tree = {**_tree(path), **changes}
     where = f"plan '{path}'"
     if len(pairs) % 2:
         raise InputError(
-            f"the options {' '.join(pairs)} are not KEY VALUE pairs: '{pairs[-1]}' lacks its partner"
+            f"the options {' '.join(pairs)} are not KEY VALUE pairs: '{pairs[-1]}' lacks its "
+            "partner"
         )
     slurm = _mapping(tree.pop("slurm", {}), f"{where}: slurm")
     options = {}
@@ -179,7 +182,8 @@ def read_plan(path: str, pairs: Sequence[str] = (), **changes) -> Plan:
         for job in study.jobs():
             if jobs.setdefault(job.folder, job) != job:
                 raise InputError(
-                    f"{here}: two jobs with different options would write to the same folder '{job.folder}': give one of their studies a name"
+                    f"{here}: two jobs with different options would write to the same folder "
+                    f"'{job.folder}': give one of their studies a name"
                 )
     return Plan(path, list(jobs.values()), slurm, list(protocols))
 
@@ -190,7 +194,8 @@ def _tree(path: str) -> dict:
         tree = strict_yaml.load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
-            f"{where} cannot be read ({error.strerror}): give a file such as configs/sweeps/openmoji.yaml"
+            f"{where} cannot be read ({error.strerror}): give a file such as "
+            "configs/sweeps/openmoji.yaml"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
@@ -209,7 +214,7 @@ def _yaml_value(key: str, text: str):
 
 
 def _merged(tree: dict, keys: dict, options: dict, where: str, here: str) -> dict:
-    """The keys of a study over those of the whole plan; overrides of both, and options of the command line."""
+    """The keys of a study over those of the plan; overrides of both, then options."""
     keys = _mapping(keys, here)
     merged = {**DEFAULTS, **tree, **keys}
     for key in ("overrides", "train_overrides"):
@@ -248,8 +253,13 @@ def _study(keys: dict, where: str) -> Study:
             protocol=protocol,
             name=name,
             trainers=_trainers(keys["trainers"], keys["config"], axes["craft"]),
-            **{key: axes[key] for key in ("datasets", "tests", "targets", "shots", "seeds")},
-            **{key: keys[key] for key in ("overrides", "train_overrides")},
+            datasets=axes["datasets"],
+            tests=axes["tests"],
+            targets=axes["targets"],
+            shots=axes["shots"],
+            seeds=axes["seeds"],
+            overrides=keys["overrides"],
+            train_overrides=keys["train_overrides"],
         )
     except InputError as error:
         text = str(error)
@@ -296,7 +306,8 @@ def _name(value, protocol: Protocol) -> str:
 def _check_datasets(protocol: Protocol, axes: dict[str, list]) -> None:
     if bool(axes["targets"]) != protocol.has("target"):
         raise InputError(
-            f"{protocol.name} has no targets: write the data sets whose training images are the unlabelled ones"
+            f"{protocol.name} has no targets: write the data sets whose training images are the "
+            "unlabelled ones"
             if protocol.has("target")
             else f"targets are for protocol {_with_targets()}, not {protocol.name}: take them out"
         )
@@ -308,7 +319,8 @@ def _check_datasets(protocol: Protocol, axes: dict[str, list]) -> None:
         configs.dataset_file(dataset)
     if both := set(axes["datasets"]) & {*axes["tests"], *axes["targets"]}:
         raise InputError(
-            f"'{min(both)}' is both trained on and in tests or targets: train.py tests it after training, so take it out there"
+            f"'{min(both)}' is both trained on and in tests or targets: train.py tests it after "
+            "training, so take it out there"
         )
 
 
@@ -317,11 +329,15 @@ def _with_targets() -> str:
 
 
 def _trainers(value, config: str, craft: list) -> list[tuple[str, str]]:
-    """(trainer, config) for each structure, config and value of `craft`: False, True (with CRAFT) or a preset."""
+    """(trainer, config) for each structure, config and value of `craft`.
+
+    A value is False (without CRAFT), True (with it), or a preset.
+    """
     if isinstance(value, (str, list)):
         if not config:
             raise InputError(
-                "the study has no config: write 'config: NAME', or trainers as 'TRAINER: CONFIG' pairs"
+                "the study has no config: write 'config: NAME', or trainers as 'TRAINER: CONFIG' "
+                "pairs"
             )
         value = {str(name): config for name in ([value] if isinstance(value, str) else value)}
     pairs = []

@@ -6,6 +6,7 @@ import math
 import re
 import statistics
 from pathlib import Path
+from typing import Any
 
 from tools import inputs
 from tools.protocols import Row
@@ -15,7 +16,10 @@ MANY = 60  # bars on one axis, beyond which they cannot be told apart
 
 
 def plot(rows: list[Row], columns: list[str], path: Path) -> None:
-    """A picture of the rows, an axis per data set; small dots are seeds. Raises InputError if it cannot be written."""
+    """Draw the rows, an axis per data set; small dots are seeds.
+
+    Raises InputError if the picture cannot be written.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -45,11 +49,14 @@ def plot(rows: list[Row], columns: list[str], path: Path) -> None:
 
 
 def label(row: Row, rows: list[Row]) -> str:
-    """The trainer, with its config if there are several, and its shots if one data set has several."""
+    """The trainer, with its config if rows have several, and shots if one data set has several."""
     mixed = len({(other.dataset, other.shots) for other in rows}) > len(
         {other.dataset for other in rows}
     )
-    more = [row.config] * (len({row.config for row in rows}) > 1) + [f"{row.shots} shots"] * mixed
+    several = len({other.config for other in rows}) > 1
+    more = [row.config] if several else []
+    if mixed:
+        more.append(f"{row.shots} shots")
     return f"{row.trainer} ({', '.join(more)})" if more else row.trainer
 
 
@@ -58,14 +65,15 @@ def _title(name: str) -> str:
 
 
 def colours(rows: list[Row]) -> dict[str, tuple | str]:
-    """{label: colour}: what is built on one structure has one hue, from light (the baseline) to dark."""
-    from matplotlib import pyplot
+    """{label: colour}: one hue for a structure, from light (the baseline) to dark."""
+    from matplotlib import colormaps
 
     structures: dict[str, dict[str, bool]] = {}  # {structure: {label: whether it learns}}
     for row in rows:
         structures.setdefault(row.structure, {})[label(row, rows)] = row.learns
     shown: dict[str, tuple | str] = {}
-    for members, hue in zip(structures.values(), itertools.cycle(pyplot.get_cmap("tab10").colors)):
+    hues = itertools.cycle(colormaps["tab10"](range(10))[:, :3])
+    for members, hue in zip(structures.values(), hues, strict=False):
         for number, (name, learns) in enumerate(members.items()):
             # towards white, or below 0 towards black
             shade = 0.55 - 0.85 * number / max(len(members) - 1, 1)
@@ -139,7 +147,7 @@ def _bars(rows: list[Row], names: list[str], columns: list[str], most: int):
 
 
 def _points(rows: list[Row], names: list[str], columns: list[str], most: int):
-    """An axis per data set and column; structures beside each other, each row's mean and standard deviation."""
+    """An axis per data set and column; each row's mean and standard deviation."""
     from matplotlib.lines import Line2D
 
     palette = colours(rows)
@@ -197,7 +205,7 @@ def _curves(rows: list[Row], names: list[str], columns: list[str], shots: list[i
             }
             if row.dataset != name or not points:
                 continue
-            style = {
+            style: dict[str, Any] = {
                 "color": palette[label(row, rows)],
                 "marker": "o",
                 "markersize": 3,

@@ -1,6 +1,9 @@
-"""Numbers of papers, to stand beside ours: docs/results/published.csv (task, method, dataset, metric, value, source, status).
+"""Numbers of papers, to stand beside ours: docs/results/published.csv.
 
-Status "read": taken from the source itself; "unverified": from another paper's table or from memory of it.
+Columns: task, method, dataset, metric, value, source, status.
+
+Status "read": taken from the source itself; "unverified": from another paper's table or from memory
+of it.
 """
 
 import csv
@@ -31,8 +34,8 @@ NOTES = {"read": "as read in its source", "unverified": "not verified against it
 
 def plain(name: str) -> str:
     """A data set's name as it is written in configs or in tables, in one spelling."""
-    found = re.sub(r"[-_ ]", "", name).lower()
-    return ALIASES.get(found, found)
+    spelling = re.sub(r"[-_ ]", "", name).lower()
+    return ALIASES.get(spelling, spelling)
 
 
 @functools.cache
@@ -47,7 +50,7 @@ def is_average(dataset: str) -> bool:
 
 @functools.cache
 def averaged(task: str) -> frozenset[str]:
-    """Plain names of what a task's published averages are over: all its data sets, but for the source."""
+    """Plain names of the data sets that a task's published averages are over."""
     return frozenset(
         plain(entry["dataset"])
         for entry in entries()
@@ -58,7 +61,7 @@ def averaged(task: str) -> frozenset[str]:
 def _place(
     protocol: Protocol, entry: dict[str, str], ours: list[Row], columns: list[str]
 ) -> tuple[str | None, str | None]:
-    """(data set, column) where an entry belongs beside rows of ours; None where no row of ours fits."""
+    """(data set, column) of an entry beside rows of ours; None where no row of ours fits."""
     name, wanted = plain(entry["dataset"]), averaged(protocol.published)
 
     def same(names: frozenset[str]) -> bool:
@@ -96,11 +99,11 @@ def test_images() -> dict[str, int]:
     from datasets.base import CoOpDataset
 
     known = [
-        found
-        for _, found in DATASET_REGISTRY
-        if isinstance(found, type) and issubclass(found, CoOpDataset)
+        kind
+        for _, kind in DATASET_REGISTRY
+        if isinstance(kind, type) and issubclass(kind, CoOpDataset)
     ]
-    return {plain(found.config_name()): found.images[2] for found in known if found.images[2]}
+    return {plain(kind.config_name()): kind.images[2] for kind in known if kind.images[2]}
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,9 @@ class OtherTest:
 
 
 def other_tests(protocol: Protocol, ours: list[Row]) -> dict[tuple[str, str], OtherTest]:
-    """{(data set, column): test} of what cannot stand beside published numbers: a miniature, a part, another split.
+    """{(data set, column): test} of tests that cannot stand beside published numbers.
+
+    These are of a miniature, of a part of the pictures, or of another split.
 
     Base and new classes count together. Where only one half was tested, a quarter of all images is
     enough, since the published halves have 37% to 63%.
@@ -123,32 +128,32 @@ def other_tests(protocol: Protocol, ours: list[Row]) -> dict[tuple[str, str], Ot
         known = least.setdefault(row.dataset, {}) if plain(row.dataset) in published_names() else {}
         for column, numbers in row.tested.items():
             known[column] = min(numbers | {known[column]} if column in known else numbers)
-    found = {}
-    for dataset, numbers in least.items():
-        if protocol.averaged and numbers:
-            whole, total = test_images()[plain(dataset)], sum(numbers.values())
-            if total != whole if len(numbers) > 1 else not whole / 4 <= total <= whole:
-                found |= {
+    unfit: dict[tuple[str, str], OtherTest] = {}
+    for dataset, counts in least.items():
+        if protocol.averaged and counts:
+            whole, total = test_images()[plain(dataset)], sum(counts.values())
+            if total != whole if len(counts) > 1 else not whole / 4 <= total <= whole:
+                unfit |= {
                     (dataset, column): OtherTest(dataset, total, whole)
                     for column in COLUMNS.values()
                 }
             continue
-        for column, number in numbers.items():
+        for column, number in counts.items():
             name = dataset if column == "source" else column
             if plain(name) in published_names() and number != (whole := test_images()[plain(name)]):
-                found[dataset, column] = OtherTest(name, number, whole)
-    return found
+                unfit[dataset, column] = OtherTest(name, number, whole)
+    return unfit
 
 
 def rows(protocol: Protocol, ours: list[Row], columns: list[str]) -> tuple[list[Row], list[str]]:
-    """Rows of published methods for the data sets, averages and columns of `ours`, and a footnote for each source.
+    """Rows of published methods beside `ours`, and a footnote for each source.
 
-    Empty for protocols without a published task. Cells of other tests (`other_tests`) are left out; a sentence
-    says so.
+    Empty for protocols without a published task. Cells of other tests (`other_tests`) are left out;
+    a sentence says so.
     """
     if not protocol.published:
         return [], []
-    found: dict[tuple[str, str], Row] = {}
+    methods: dict[tuple[str, str], Row] = {}
     notes: dict[tuple[str, str], int] = {}
     other = other_tests(protocol, [row for row in ours if not row.members])
     left_out: set[OtherTest] = set()
@@ -166,7 +171,7 @@ def rows(protocol: Protocol, ours: list[Row], columns: list[str]) -> tuple[list[
             left_out |= {other[place] for place in unfit}
             continue
         number = notes.setdefault((entry["source"], entry["status"]), len(notes) + 1)
-        row = found.setdefault(
+        row = methods.setdefault(
             (dataset, entry["method"]),
             Row(dataset, f"{entry['method']} (published)", "", "16", published=True),
         )
@@ -176,11 +181,12 @@ def rows(protocol: Protocol, ours: list[Row], columns: list[str]) -> tuple[list[
                 f"[{number}]"  # published rows carry footnote numbers in the config column
             )
     sentences = [
-        f"published numbers do not stand beside {test.name}: our runs tested {test.images:,} images, "
+        f"published numbers do not stand beside {test.name}: our runs tested {test.images:,} "
+        "images, "
         f"and the published test set has {test.whole:,}"
         for test in sorted(left_out, key=lambda test: test.name)
     ]
-    return list(found.values()), sentences + [
+    return list(methods.values()), sentences + [
         f"[{number}] {source}: {NOTES.get(status, status)}"
         for (source, status), number in notes.items()
     ]

@@ -1,6 +1,7 @@
 """The quick start: `python -m tools.quickstart [STRUCTURE ...]`, by scripts/quickstart.sh.
 
-Prepares the bundled benchmark, runs configs/sweeps/quickstart.yaml with one thread a process, and shows the table.
+Prepares the bundled benchmark, runs configs/sweeps/quickstart.yaml with one thread a process, and
+shows the table.
 """
 
 import argparse
@@ -16,20 +17,18 @@ from tools.run import folder_of, shots_of
 
 PLAN = "configs/sweeps/quickstart.yaml"
 MEANING = """
-base: accuracy on the classes that were learned, in percent. new: on classes that no training saw. H: the harmonic mean.
-openmoji_line_from_openmoji: the same models on line drawings. ± is the standard deviation over seeds; a gain within its
-standard error is none. The table is in {output}/base2new.md, the picture in {output}/base2new.png.
+base: accuracy on the classes that were learned, in percent. new: on classes that no training saw.
+H: the harmonic mean of both. openmoji_line_from_openmoji: the same models on line drawings.
+± is the standard deviation over seeds; a gain within its standard error is none.
+The table is in {output}/base2new.md, the picture in {output}/base2new.png.
 Next: bash scripts/quickstart.sh MaPLe PromptSRC, or on your pictures: docs/using.md
 """
 
 
 def structures(names: list[str]) -> list[str]:
     """Raises InputError for a name that is no structure of the bundled benchmark."""
-    known = [
-        name for name in configs.trainers() if configs.learns(name) and not configs.has_craft(name)
-    ]
     for name in names:
-        configs.check(name, known, "structure")
+        configs.check(name, configs.structures(), "structure")
     return names or ["CoOp"]
 
 

@@ -1,7 +1,8 @@
-"""One page with everything that was run: `python -m tools.report OUTPUT ... [--out page.html] [--figures PNG ...]`.
+"""One page with everything that was run: `python -m tools.report OUTPUT ... [--out page.html]`.
 
-For each protocol with finished runs below the folders: table, gains over the baselines, picture; then the jobs of sweeps that failed, pictures
-given with --figures, the configurations, versions, seeds and how long it took. The file needs nothing else, neither network nor other files.
+For each protocol with finished runs below the folders: table, gains over the baselines, picture;
+then the jobs of sweeps that failed, pictures given with --figures, the configurations, versions,
+seeds and how long it took. The file needs nothing else, neither network nor other files.
 """
 
 import argparse
@@ -26,14 +27,20 @@ from tools.protocols import PROTOCOLS, Protocol
 from tools.protocols.rows import run_files, run_of
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c; background: #fff; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.4rem; border-bottom: 1px solid #ddd; } h3 { font-size: 1rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; margin: .8rem 0; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem;
+  color: #1c1c1c; background: #fff; }
+h1 { font-size: 1.6rem; } h3 { font-size: 1rem; }
+h2 { font-size: 1.25rem; margin-top: 2.4rem; border-bottom: 1px solid #ddd; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums;
+  margin: .8rem 0; }
 th, td { padding: .2rem .7rem; text-align: right; white-space: nowrap; } .text { text-align: left; }
-th { border-bottom: 2px solid #444; } tr.new td { border-top: 1px solid #bbb; } tr:hover td { background: #f3f6fa; }
+th { border-bottom: 2px solid #444; }
+tr.new td { border-top: 1px solid #bbb; } tr:hover td { background: #f3f6fa; }
 .up { color: #14743c; font-weight: 600; } .down { color: #a4262c; font-weight: 600; }
 details .inside { margin-left: 1.2rem; } img { max-width: 100%; }
-.note { color: #555; font-size: 13px; } pre { font-size: 12px; background: #f6f6f6; padding: .8rem; overflow-x: auto; }
+.note { color: #555; font-size: 13px; }
+pre { font-size: 12px; background: #f6f6f6; padding: .8rem; overflow-x: auto; }
 """
 
 
@@ -81,12 +88,13 @@ def table(head: list[str], lines: list[list[str]], gain: bool = False) -> str:
 
 
 def picture(path: Path, name: str) -> str:
-    return f'<p><img alt="{html.escape(name)}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"></p>'
+    image = base64.b64encode(path.read_bytes()).decode()
+    return f'<p><img alt="{html.escape(name)}" src="data:image/png;base64,{image}"></p>'
 
 
 @dataclass(frozen=True)
 class Run:
-    """A complete run: the folder given, its results.json below, and what that holds."""
+    """A complete run. top: the folder that was given; path: its results.json, below."""
 
     top: Path
     path: Path
@@ -95,19 +103,19 @@ class Run:
 
 def runs_of(folders: list[Path]) -> dict[Path, Run]:
     """{resolved folder of the run: run}."""
-    found = {}
+    runs = {}
     for top, path in run_files(folders):
         try:
             results = record.read(path)
         except (OSError, ValueError, RecursionError):
             continue  # `collect` names it
         if results["complete"]:
-            found[path.resolve().parent] = Run(top, path, results)
-    return found
+            runs[path.resolve().parent] = Run(top, path, results)
+    return runs
 
 
 def shown(run: Run) -> dict:
-    """{KEY: value} of what a run's results depend on, without the seed, as the configuration writes it."""
+    """{KEY: value} of what a run's results depend on, as the configuration writes it."""
     return {
         key: value
         for key, (_, value) in record.settings(run.results["config"]).items()
@@ -128,7 +136,7 @@ def nested(flat: dict) -> dict:
 
 
 def configuration(run: Run, runs: dict[Path, Run]) -> str:
-    """The configuration of a run as YAML; of a test, what differs from the training of its model."""
+    """The configuration of a run as YAML; of a test, what differs from its model's training."""
     values, loaded, remark = shown(run), run.results.get("loaded") or {}, ""
     trained = (run.path.parent / loaded.get("model_dir", "")).resolve()
     if loaded.get("model_dir") and trained in runs:
@@ -144,7 +152,7 @@ def configuration(run: Run, runs: dict[Path, Run]) -> str:
 
 
 def configurations(protocol: Protocol, runs: dict[Path, Run]) -> str:
-    """Each different configuration of the protocol's runs, with the folders and seeds that have it."""
+    """Each configuration of the protocol's runs, with the folders and seeds that have it."""
     import trainers  # noqa: F401 - says which options a trainer reads
 
     seeds: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -169,27 +177,27 @@ def configurations(protocol: Protocol, runs: dict[Path, Run]) -> str:
 
 
 def failures(folders: list[Path]) -> list[list[str]]:
-    """[folder, reason] of the jobs of sweeps that failed and were not run again since."""
-    found = []
+    """[folder, reason] of failed jobs of sweeps that nobody has run again since."""
+    failed = []
     for top, path in run_files(folders, launchers.MARK):
-        left, folder = launchers.read(path), path.parent
+        marked, folder = launchers.read(path), path.parent
         if launchers.read(folder / launchers.RESULTS).get("complete") is True or launchers.locked(
             path
         ):
             continue
         if (
-            left.get("state") == "failed"
-            or left.get("state") == "running"
-            and not left.get("slurm")
+            marked.get("state") == "failed"
+            or marked.get("state") == "running"
+            and not marked.get("slurm")
         ):
-            found.append(
-                [folder.relative_to(top).as_posix(), str(left.get("error") or launchers.NO_WORD)]
+            failed.append(
+                [folder.relative_to(top).as_posix(), str(marked.get("error") or launchers.NO_WORD)]
             )
-    return found
+    return failed
 
 
 def facts(runs: list[dict]) -> str:
-    """Versions, devices, seeds, times."""
+    """A table of versions, devices, seeds and times."""
     lists: dict[str, set] = defaultdict(set)
     for run in runs:
         lists["device"].add(str(run.get("device", "?")))
@@ -203,7 +211,8 @@ def facts(runs: list[dict]) -> str:
         ["time of all runs together", f"{hours:.1f} h"],
         [
             "first started, last finished",
-            f"{min(started, default='?')}, {max((run.get('finished') or '' for run in runs), default='?')}",
+            f"{min(started, default='?')}, "
+            f"{max((run.get('finished') or '' for run in runs), default='?')}",
         ],
         *[
             [name, ", ".join(map(str, sorted(values, key=str)))]
@@ -213,69 +222,85 @@ def facts(runs: list[dict]) -> str:
     return table(["", ""], rows)
 
 
+NOTE_ON_GAINS = (
+    "<h3>Gain of CRAFT over its baseline</h3><p class=note>Paired over seeds, mean ± standard "
+    "error; coloured where the 95% interval (Student's t) leaves out 0, which of 20 comparisons "
+    "without any effect one does.</p>"
+)
+
+
+def part(protocol: Protocol, content: results.Tables) -> str:
+    """The part of a page on one protocol: picture, gains, accuracies, notes."""
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = Path(folder) / "plot.png"
+        plots.plot(content.rows, content.columns, drawn)
+        texts = [f"<h2 id={protocol.name}>{protocol.title}</h2>" + picture(drawn, protocol.title)]
+    if content.gain_lines:
+        gains = table(content.gain_head, content.gain_lines, gain=True)
+        texts.append(f"{NOTE_ON_GAINS}{gains}<h3>Accuracies</h3>")
+    texts.append(table(content.head, content.lines))
+    texts += [f"<p class=note>{html.escape(note)}</p>" for note in content.notes]
+    return "\n".join(texts)
+
+
+def failed_part(failed: list[list[str]]) -> str:
+    """The part of a page on jobs that failed."""
+    return (
+        f"<h2 id=failed>Failed jobs</h2><p class=note>{len(failed):,} jobs of sweeps ended without "
+        "results; nothing of them is in the tables.</p>" + table(["folder", "reason"], failed)
+    )
+
+
+def figures_part(figures: list[Path]) -> str:
+    """The part of a page with the pictures that the user gave."""
+    pictures = [f"<h3>{html.escape(path.stem)}</h3>" + picture(path, path.stem) for path in figures]
+    return "<h2 id=pictures>Pictures</h2>" + "".join(pictures)
+
+
+def last_part(protocols: list[Protocol], runs: dict[Path, Run]) -> str:
+    """The part of a page on how everything was run."""
+    details = [
+        f"<details><summary>{protocol.title}</summary><div class=inside>"
+        f"{configurations(protocol, runs)}</div></details>"
+        for protocol in protocols
+    ]
+    return (
+        f"<h2 id=how>How it was run</h2>{facts([run.results for run in runs.values()])}"
+        "<h3>Configurations</h3><p class=note>By folder; of tests, what differs from the training "
+        "of the model.</p>" + "\n".join(details)
+    )
+
+
 def page(folders: list[Path], figures: list[Path]) -> str:
     """The whole page. Raises InputError if there is nothing to show."""
-    parts, how, titles, runs = [], [], [], runs_of(folders)
-    for name, protocol in PROTOCOLS.items():
-        found = results.tables(protocol, folders)
-        if not found.rows:
-            continue
-        titles.append(name)
-        with tempfile.TemporaryDirectory() as folder:
-            drawn = Path(folder) / "plot.png"
-            plots.plot(found.rows, found.columns, drawn)
-            parts.append(f"<h2 id={name}>{protocol.title}</h2>" + picture(drawn, protocol.title))
-        if found.gain_lines:
-            parts.append(
-                "<h3>Gain of CRAFT over its baseline</h3><p class=note>Paired over seeds, mean ± standard error; coloured where the 95% "
-                "interval (Student's t) leaves out 0, which of 20 comparisons without any effect one does.</p>"
-                + table(found.gain_head, found.gain_lines, gain=True)
-                + "<h3>Accuracies</h3>"
-            )
-        parts.append(table(found.head, found.lines))
-        parts += [f"<p class=note>{html.escape(note)}</p>" for note in found.notes]
-        how.append(
-            f"<details><summary>{protocol.title}</summary><div class=inside>{configurations(protocol, runs)}</div></details>"
-        )
-    failed = failures(folders)
-    if not parts and not failed:
+    runs, failed = runs_of(folders), failures(folders)
+    contents = {
+        protocol: content
+        for protocol in PROTOCOLS.values()
+        if (content := results.tables(protocol, folders)).rows
+    }
+    if not contents and not failed:
         raise InputError(
-            f"{', '.join(map(str, folders))} holds no finished runs of any protocol: run one of scripts/ first"
+            f"{', '.join(map(str, folders))} holds no finished runs of any protocol: run one of "
+            "scripts/ first"
         )
+    parts = {protocol.name: part(protocol, content) for protocol, content in contents.items()}
+    titles = {protocol.name: protocol.title for protocol in contents}
     if failed:
-        parts.append(
-            f"<h2 id=failed>Failed jobs</h2><p class=note>{len(failed):,} jobs of sweeps ended without results; nothing of them is in the "
-            "tables.</p>" + table(["folder", "reason"], failed)
-        )
+        parts["failed"], titles["failed"] = failed_part(failed), "Failed jobs"
     if figures:
-        parts.append(
-            "<h2 id=pictures>Pictures</h2>"
-            + "".join(
-                f"<h3>{html.escape(path.stem)}</h3>" + picture(path, path.stem) for path in figures
-            )
-        )
-    made = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    shown = (
-        [(name, PROTOCOLS[name].title) for name in titles]
-        + [("failed", "Failed jobs")] * bool(failed)
-        + [("pictures", "Pictures")] * bool(figures)
-        + [("how", "How it was run")]
-    )
-    links = " · ".join(f"<a href='#{name}'>{title}</a>" for name, title in shown)
-    head = (
-        f"<p class=note>Accuracies in percent, mean ± standard deviation over seeds; dots are seeds. {len(runs):,} runs, made into a page {made}.</p>"
-        f"<p>{links}</p>"
-    )
-    last = (
-        f"<h2 id=how>How it was run</h2>{facts([run.results for run in runs.values()])}<h3>Configurations</h3>"
-        "<p class=note>By folder; of tests, what differs from the training of the model.</p>"
-        + "\n".join(how)
-    )
+        parts["pictures"], titles["pictures"] = figures_part(figures), "Pictures"
+    parts["how"], titles["how"] = last_part(list(contents), runs), "How it was run"
+    now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    links = " · ".join(f"<a href='#{name}'>{title}</a>" for name, title in titles.items())
     return (
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>CRAFT: results</title>"
-        f"<style>{STYLE}</style><h1>CRAFT: what was run</h1>{head}"
-        + "\n".join(parts)
-        + f"{last}</html>\n"
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport "
+        "content='width=device-width'><title>CRAFT: results</title>"
+        f"<style>{STYLE}</style><h1>CRAFT: what was run</h1>"
+        "<p class=note>Accuracies in percent, mean ± standard deviation over seeds; dots are "
+        f"seeds. {len(runs):,} runs, made into a page {now}.</p><p>{links}</p>"
+        + "\n".join(parts.values())
+        + "</html>\n"
     )
 
 

@@ -1,9 +1,11 @@
-"""A table of the paper, or the whole bundled study: `python -m tools.reproduce TABLE [options of tools.sweep, KEY VALUE ...]`.
+"""A table of the paper, or the bundled study: `python -m tools.reproduce TABLE [options ...]`.
 
-TABLE is a plan of configs/sweeps: openmoji (the bundled study, on a laptop), openmoji_ablation, or base2new, xd, few_shot,
-ablation, ood, groups (with the data sets under DATA). Everything that is missing is run; then tables, pictures and the
-report page are made. Environment: DATA (default data), OUTPUT (default output). Stop it at any time: the same command
-goes on.
+Options are those of tools.sweep, and KEY VALUE pairs.
+
+TABLE is a plan of configs/sweeps: openmoji (the bundled study, on a laptop), openmoji_ablation, or
+base2new, xd, few_shot, ablation, ood, groups (with the data sets under DATA). Everything that is
+missing is run; then tables, pictures and the report page are made. Environment: DATA (default
+data), OUTPUT (default output). Stop it at any time: the same command goes on.
 """
 
 import argparse
@@ -40,7 +42,7 @@ def tool(name: str, *arguments: object) -> int:
 
 def figures(root: str, output: Path) -> list[Path]:
     """Pictures of the paper from the runs of seed 1, as far as the output folder has them."""
-    wanted = {
+    wanted: dict[str, tuple[list[Path], tuple[str, ...]]] = {
         kind: ([output / OOD / run / "seed1" for run in runs], more) for kind, runs, more in FIGURES
     }
     if (output / "ablation").is_dir():
@@ -61,9 +63,11 @@ def tables(output: Path) -> None:
     """Files of all tables that have runs."""
     for name, protocol in PROTOCOLS.items():
         if collect(protocol, [output])[0]:
-            command = [sys.executable, "-m", "tools.results", name, output]
+            command = [sys.executable, "-m", "tools.results", name, str(output)]
             subprocess.run(
-                [*command, "--out", output / "tables" / name], cwd=ROOT, stdout=subprocess.DEVNULL
+                [*command, "--out", str(output / "tables" / name)],
+                cwd=ROOT,
+                stdout=subprocess.DEVNULL,
             )
 
 
@@ -72,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
     plans = configs.stems("sweeps")
     if args.table not in plans:
         sys.stderr.write(
-            f"usage: reproduce.sh TABLE [options of tools.sweep, KEY VALUE ...]; there are {' '.join(plans)}\n"
+            "usage: reproduce.sh TABLE [options of tools.sweep, KEY VALUE ...]; there are "
+            f"{' '.join(plans)}\n"
         )
         return 2
     for flag, folder in (("--root", args.root), ("--output", args.output)):
@@ -112,7 +117,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--output", type=os.path.expanduser, nargs="?", default=folder_of("OUTPUT", "output")
     )
-    args, args.more = parser.parse_known_args(arguments)
+    args, more = parser.parse_known_args(arguments)
+    args.more = more
     return inputs.main(run, args)
 
 

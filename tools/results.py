@@ -1,9 +1,10 @@
-"""Tables from finished runs: `python -m tools.results PROTOCOL FOLDER ... [--shots N] [--out NAME] [--plot PICTURE]`.
+"""Tables from finished runs: `python -m tools.results PROTOCOL FOLDER ... [options]`.
 
-PROTOCOL is base2new, xd (cross-dataset), dg (domain generalisation), ood, group, few_shot or ablation. Reads every results.json of the
-protocol's runs below the folders and prints mean ± standard deviation over seeds in percent, the gain of CRAFT over its baseline,
-paired over seeds, and what to know about both; --out NAME writes the same as NAME.md and NAME.tex, numbers as NAME.csv (a line per cell) and
-NAME.json, and NAME_runs.csv with a line for every results.json behind them.
+PROTOCOL is base2new, xd (cross-dataset), dg (domain generalisation), ood, group, few_shot or
+ablation. Reads every results.json of the protocol's runs below the folders and prints mean ±
+standard deviation over seeds in percent, the gain of CRAFT over its baseline, paired over seeds,
+and what to know about both; --out NAME writes the same as NAME.md and NAME.tex, numbers as NAME.csv
+(a line per cell) and NAME.json, and NAME_runs.csv with a line for every results.json behind them.
 """
 
 import argparse
@@ -27,7 +28,10 @@ MISSING = "–"
 
 @dataclass(frozen=True)
 class Number:
-    """A mean over seeds; `spread` is a sample standard deviation, or for a gain its standard error, None for one seed."""
+    """A mean over seeds.
+
+    spread: the sample standard deviation, of a gain the standard error; None for one seed.
+    """
 
     mean: float
     spread: float | None
@@ -39,7 +43,7 @@ class Number:
 
 
 def number(row: Row, column: str) -> Number | None:
-    """A cell of the table; None if it is empty. H of averages is, as in papers, that of the averaged base and new."""
+    """A cell of the table; None if it is empty. H of averages is H of the averaged base and new."""
     values = row.of(column)
     if not values:
         return None
@@ -58,8 +62,10 @@ def _mean(row: Row, column: str, seeds: Iterable[int]) -> float:
 
 
 def gain(row: Row, baseline: Row | None, column: str) -> Number | None:
-    """Of a row over its baseline, paired over seeds: the difference of their means over the seeds that both have, and the standard error of the
-    pairs' differences; None without pairs, and for averages over different data sets."""
+    """Paired gain over the baseline on common seeds: difference of means and its standard error.
+
+    None if no seed is shared, and for averages over different data sets.
+    """
     if baseline is None or baseline.members != row.members:
         return None
     ours, theirs = row.of(column), baseline.of(column)
@@ -79,9 +85,9 @@ def gain(row: Row, baseline: Row | None, column: str) -> Number | None:
 def by_column(numbers: dict[str, Number | None], text: Callable[[tuple[int, ...]], str]) -> str:
     """text(seeds) of all cells; where they differ, "base 1, 2; new 1"."""
     groups: dict[tuple[int, ...], list[str]] = {}
-    for column, found in numbers.items():
-        if found is not None:
-            groups.setdefault(found.seeds, []).append(column)
+    for column, cell in numbers.items():
+        if cell is not None:
+            groups.setdefault(cell.seeds, []).append(column)
     if len(groups) < 2:
         return "".join(map(text, groups)) or text(())
     return "; ".join(f"{', '.join(columns)} {text(seeds)}" for seeds, columns in groups.items())
@@ -146,7 +152,7 @@ def comma_separated(head: list[str], rows: list[list[str]]) -> str:
 
 @dataclass
 class Tables:
-    """What a protocol's runs come to: rows of data sets, then of averages; published ones; and sentences on what to know about them."""
+    """What a protocol's runs come to: rows, averages, published rows, and notes on them."""
 
     protocol: Protocol
     rows: list[Row]
@@ -160,7 +166,7 @@ class Tables:
         return self.rows + self.averages
 
     def gains(self, row: Row) -> dict[str, Number | None]:
-        """{column: gain}; {} for what has no baseline."""
+        """{column: gain}; {} for a row without a baseline."""
         baseline = self.baseline(row)
         return (
             {column: gain(row, baseline, column) for column in self.columns}
@@ -169,7 +175,8 @@ class Tables:
         )
 
     def baseline(self, row: Row) -> Row | None:
-        return self._by_key.get(baseline_key(self.protocol, row))
+        key = baseline_key(self.protocol, row)
+        return self._by_key.get(key) if key else None
 
     @functools.cached_property
     def _by_key(self) -> dict[tuple, Row]:
@@ -185,11 +192,11 @@ class Tables:
 
     @property
     def lines(self) -> list[list[str]]:
-        """Of the table of accuracies."""
+        """Lines of the table of accuracies."""
         lines = []
         for row in (*self.ours, *self.others):
             cells = {column: number(row, column) for column in self.columns}
-            texts = [MISSING if found is None else found.text() for found in cells.values()]
+            texts = [MISSING if one is None else one.text() for one in cells.values()]
             seeds = "" if row.published else by_column(cells, seeds_text)
             lines.append(
                 [
@@ -209,12 +216,12 @@ class Tables:
 
     @property
     def gain_lines(self) -> list[list[str]]:
-        """Of the table of gains."""
+        """Lines of the table of gains."""
         several, lines = len({row.config for row in self.ours}) > 1, []
         for row in self.ours:
-            if found := self.gains(row):
+            if gains := self.gains(row):
                 texts = [
-                    MISSING if one is None else one.text(signed=True) for one in found.values()
+                    MISSING if one is None else one.text(signed=True) for one in gains.values()
                 ]
                 lines.append(
                     [
@@ -222,19 +229,19 @@ class Tables:
                         f"{row.trainer} {row.config}" if several else row.trainer,
                         *([row.shots] if self._shots else []),
                         *texts,
-                        by_column(found, lambda seeds: str(len(seeds))),
+                        by_column(gains, lambda seeds: str(len(seeds))),
                     ]
                 )
         return lines
 
     def cells(self) -> Iterable[tuple[Row, str, Number | None, Number | None]]:
-        """(row, column, number, gain) of all, but for the empty ones of published rows."""
+        """(row, column, number, gain) of all cells except empty ones of published rows."""
         for row in (*self.ours, *self.others):
-            found = self.gains(row)
+            gains = self.gains(row)
             for column in self.columns:
                 value = number(row, column)
                 if value is not None or not row.published:
-                    yield row, column, value, found.get(column)
+                    yield row, column, value, gains.get(column)
 
 
 GAINS = "Gain of CRAFT over its baseline, paired over seeds (mean ± standard error)"
@@ -243,103 +250,83 @@ GAINS = "Gain of CRAFT over its baseline, paired over seeds (mean ± standard er
 def tables(
     protocol: Protocol, folders: list[Path], shots: str | None = None, beside: bool = True
 ) -> Tables:
-    """Of all finished runs of the protocol below the folders; published numbers on the same data sets with `beside`. Raises InputError as `collect`."""
+    """The tables of all finished runs of a protocol below the folders.
+
+    beside: whether published numbers on the same data sets stand beside them. Raises InputError as
+    `collect`.
+    """
     rows, notes = collect(protocol, folders, shots)
     columns = protocol.columns(list(dict.fromkeys(column for row in rows for column in row.values)))
     average, more = averages(protocol, rows, columns)
     others, footnotes = published.rows(protocol, rows + average, columns) if beside else ([], [])
-    found = Tables(protocol, rows, average, others, columns, [])
+    content = Tables(protocol, rows, average, others, columns, [])
     for row in rows:
-        if (baseline := found.baseline(row)) and (different := unlike(row, baseline)):
+        if (baseline := content.baseline(row)) and (different := unlike(row, baseline)):
             notes.append(
-                f"the gain of {row.name} on {row.dataset} is not CRAFT's alone: {'; '.join(different)}"
+                f"the gain of {row.name} on {row.dataset} is not CRAFT's alone: "
+                f"{'; '.join(different)}"
             )
-    found.notes += notes + more + footnotes
-    if any(number(row, column) is None for row in found.ours for column in columns):
-        found.notes.insert(0, f"cells with {MISSING} have no finished run")
-    if any(MISSING in line for line in found.gain_lines):
-        found.notes.insert(
+    content.notes += notes + more + footnotes
+    if any(number(row, column) is None for row in content.ours for column in columns):
+        content.notes.insert(0, f"cells with {MISSING} have no finished run")
+    if any(MISSING in line for line in content.gain_lines):
+        content.notes.insert(
             1,
             f"gains with {MISSING} have no pair of runs"
             + (" on the same data sets" if average else ""),
         )
-    return found
+    return content
 
 
-def as_text(found: Tables) -> str:
-    """Markdown."""
-    text = markdown(found.head, found.lines)
-    if found.gain_lines:
-        text += f"\n\n{GAINS}:\n\n" + markdown(found.gain_head, found.gain_lines)
+def as_text(content: Tables) -> str:
+    """The tables in Markdown."""
+    text = markdown(content.head, content.lines)
+    if content.gain_lines:
+        text += f"\n\n{GAINS}:\n\n" + markdown(content.gain_head, content.gain_lines)
     return text
 
 
-def as_latex(found: Tables) -> str:
-    parts = [latex(found.head, found.lines)]
-    if found.gain_lines:
-        parts += [f"% {GAINS}", latex(found.gain_head, found.gain_lines)]
+def as_latex(content: Tables) -> str:
+    parts = [latex(content.head, content.lines)]
+    if content.gain_lines:
+        parts += [f"% {GAINS}", latex(content.gain_head, content.gain_lines)]
     return "\n\n".join(
-        [*parts, *(rf"{{\footnotesize {escaped(note)}\par}}" for note in found.notes)]
+        [*parts, *(rf"{{\footnotesize {escaped(note)}\par}}" for note in content.notes)]
     )
 
 
-def as_csv(found: Tables) -> str:
-    """A line per cell; those that are missing have no mean."""
+CSV_HEAD = [
+    *("data set", "trainer", "config", "shots", "column", "mean", "standard deviation", "seeds"),
+    *("gain", "gain standard error", "gain seeds", "source"),
+]
+
+
+def as_csv(content: Tables) -> str:
+    """A line per cell; a missing cell has no mean."""
 
     def shown(value: Number | None) -> list[str]:
-        return (
-            ["", "", ""]
-            if value is None
-            else [
-                f"{value.mean:.4f}",
-                "" if value.spread is None else f"{value.spread:.4f}",
-                seeds_text(value.seeds),
-            ]
-        )
+        if value is None:
+            return ["", "", ""]
+        spread = "" if value.spread is None else f"{value.spread:.4f}"
+        return [f"{value.mean:.4f}", spread, seeds_text(value.seeds)]
 
     lines = []
-    for row, column, value, difference in found.cells():
+    for row, column, value, difference in content.cells():
         mean, deviation, seeds = shown(value)
-        source = "; ".join(
-            note for note in found.notes if row.published and note.partition(" ")[0] in row.config
-        )
-        lines.append(
-            [
-                row.dataset,
-                row.trainer,
-                row.config,
-                row.shots,
-                column,
-                mean,
-                deviation,
-                "" if row.published else seeds,
-                *shown(difference),
-                source,
-            ]
-        )
-    return comma_separated(
-        [
-            "data set",
-            "trainer",
-            "config",
-            "shots",
-            "column",
-            "mean",
-            "standard deviation",
-            "seeds",
-            "gain",
-            "gain standard error",
-            "gain seeds",
-            "source",
-        ],
-        lines,
-    )
+        notes = [note for note in content.notes if note.partition(" ")[0] in row.config]
+        source = "; ".join(notes) if row.published else ""
+        cell = [column, mean, deviation, "" if row.published else seeds]
+        lines.append([*row.key, *cell, *shown(difference), source])
+    return comma_separated(CSV_HEAD, lines)
 
 
-def as_json(found: Tables) -> str:
-    """{protocol, columns, notes, rows: [{dataset, trainer, config, shots, published, average_of, cells: {column: {mean, values, gain ...}}}]}."""
+def as_json(content: Tables) -> str:
+    """{protocol, columns, notes, rows: [{dataset, trainer, config, shots, published, cells}]}.
+
+    cells: {column: {mean, values, gain ...}}. A row of averages has average_of, too.
+    """
     rows: dict[int, dict] = {}
-    for row, column, value, difference in found.cells():
+    for row, column, value, difference in content.cells():
         here = rows.setdefault(
             id(row),
             {
@@ -352,9 +339,11 @@ def as_json(found: Tables) -> str:
                 "cells": {},
             },
         )
-        cell = here["cells"][column] = None if value is None else {"mean": value.mean}
+        here["cells"][column] = None
         if value is None:
             continue
+        cell: dict[str, object] = {"mean": value.mean}
+        here["cells"][column] = cell
         if not row.published:
             cell |= {"standard_deviation": value.spread, "values": row.of(column)}
         if difference is not None:
@@ -363,11 +352,10 @@ def as_json(found: Tables) -> str:
                 "standard_error": difference.spread,
                 "seeds": difference.seeds,
             }
-    lines = ",\n ".join(
-        json.dumps(row, ensure_ascii=False) for row in rows.values()
-    )  # a line per row
+    # A line per row.
+    lines = ",\n ".join(json.dumps(row, ensure_ascii=False) for row in rows.values())
     head = json.dumps(
-        {"protocol": found.protocol.name, "columns": found.columns, "notes": found.notes},
+        {"protocol": content.protocol.name, "columns": content.columns, "notes": content.notes},
         ensure_ascii=False,
     )
     return f'{head[:-1]},\n "rows": [{lines}]}}'
@@ -381,40 +369,41 @@ def report(args: argparse.Namespace) -> int:
         )
     if args.plot:
         inputs.check_name(args.plot, "--plot", plots.KINDS)
-    found = tables(protocol, args.folders, args.shots, not args.ours)
-    notes = "".join(f"note: {note}\n" for note in found.notes)
-    if not found.rows:
+    content = tables(protocol, args.folders, args.shots, not args.ours)
+    notes = "".join(f"note: {note}\n" for note in content.notes)
+    if not content.rows:
         if args.shots and (others := collect(protocol, args.folders)[0]):
             known = {
                 shots for row in others for shots in ([row.shots] if row.shots else row.values)
             }
             raise InputError(
-                f"no {protocol.name} run has --shots {args.shots}: there are {', '.join(sorted(known))}"
+                f"no {protocol.name} run has --shots {args.shots}: there are "
+                f"{', '.join(sorted(known))}"
             )
         raise InputError(
-            f"no results.json of {protocol.name} runs below {', '.join(map(str, args.folders))}: run {protocol.command('train')} first"
-            + f"\n{notes}".rstrip("\n")
+            f"no results.json of {protocol.name} runs below {', '.join(map(str, args.folders))}: "
+            f"run {protocol.command('train')} first" + f"\n{notes}".rstrip("\n")
         )
-    text = as_text(found)
+    text = as_text(content)
     sys.stdout.write(f"{text}\n{notes}")
     if args.out:
-        runs = [run for row in found.rows for run in row.runs]
+        runs = [run for row in content.rows for run in row.runs]
         proof = comma_separated(
             list(runs[0]), [[str(value) for value in run.values()] for run in runs]
         )
-        remarks = "".join(f"\n- {note}" for note in found.notes)
-        for suffix, content in (
-            (".md", f"{text}\n{remarks}"),
-            ("_runs.csv", proof),
-            (".csv", as_csv(found)),
-            (".tex", as_latex(found)),
-            (".json", as_json(found)),
-        ):
-            inputs.write(
-                args.out.with_name(args.out.name + suffix), content.rstrip("\n") + "\n", "--out"
-            )
+        remarks = "".join(f"\n- {note}" for note in content.notes)
+        files = {
+            ".md": f"{text}\n{remarks}",
+            "_runs.csv": proof,
+            ".csv": as_csv(content),
+            ".tex": as_latex(content),
+            ".json": as_json(content),
+        }
+        for suffix, body in files.items():
+            path = args.out.with_name(args.out.name + suffix)
+            inputs.write(path, body.rstrip("\n") + "\n", "--out")
     if args.plot:
-        plots.plot(found.rows, found.columns, args.plot)
+        plots.plot(content.rows, content.columns, args.plot)
         sys.stdout.write(f"picture: {args.plot}\n")
     return 0
 

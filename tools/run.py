@@ -1,16 +1,19 @@
-"""The scripts of the protocols: `python -m tools.run PROTOCOL [train|test] DATASET TRAINER [CFG] SEED [KEY VALUE ...]`.
+"""The scripts of the protocols: `python -m tools.run PROTOCOL [train|test] ARGUMENTS`.
 
-Turns arguments and environment into jobs, as a plan of tools.sweep does, and runs one train.py after the other. The
-command line of each is printed to stderr, ready to copy. Stops after the first that fails, with its exit code.
+Arguments are DATASET TRAINER [CFG] SEED [KEY VALUE ...].
+
+Turns arguments and environment into jobs, as a plan of tools.sweep does, and runs one train.py
+after the other. The command line of each is printed to stderr, ready to copy. Stops after the first
+that fails, with its exit code.
 """
 
+import argparse
 import os
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tools import configs, inputs
 from tools.configs import ROOT
@@ -38,7 +41,8 @@ class Request:
     @property
     def command(self) -> str:
         """The script's command line for trainings, as a remedy."""
-        return f"{self.protocol.command('train')} {self.dataset} {self.trainer} {self.config} {self.seed}"
+        script = self.protocol.command("train")
+        return f"{script} {self.dataset} {self.trainer} {self.config} {self.seed}"
 
     @property
     def root(self) -> str:
@@ -56,7 +60,7 @@ def folder_of(variable: str, default: str) -> str:
 
 
 def absolute(folder: str) -> str:
-    """A folder is relative to where the caller of a script is (HERE); ~ is the home folder, also in quotes."""
+    """A folder relative to where the caller of a script is (HERE); ~ is the home folder."""
     if folder == "~" or folder.startswith("~/"):
         return os.environ["HOME"] + folder[1:]
     return os.path.join(os.environ.get("HERE") or os.getcwd(), folder)
@@ -71,19 +75,24 @@ def usage(protocol: Protocol, part: str) -> str:
     several = ", several in one go" if " " in protocol.shots else ""
     lines = [
         f"usage: {command} DATASET TRAINER CFG SEED [KEY VALUE ...]",
-        "  DATASET   a file of configs/datasets, e.g. openmoji      TRAINER  e.g. CoOp, CraftCoOp, ZeroshotCLIP",
-        "  CFG       a file of configs/trainers/TRAINER, for Craft trainers also with _mmd or another preset of configs/craft",
-        "            behind it; may be left out: then the one of configs/defaults.yaml for BACKBONE",
+        "  DATASET   a file of configs/datasets, e.g. openmoji      TRAINER  e.g. CoOp, CraftCoOp, "
+        "ZeroshotCLIP",
+        "  CFG       a file of configs/trainers/TRAINER, for Craft trainers also with _mmd or "
+        "another preset of configs/craft",
+        "            behind it; may be left out: then the one of configs/defaults.yaml for "
+        "BACKBONE",
         "  SEED      e.g. 1",
-        f"environment: DATA (data sets, default data), SHOTS (a number or all, default {protocol.shots}{several}),",
-        "  OUTPUT (default output), LOADEP (epoch to test, default the last), BACKBONE (a file of configs/base)",
+        "environment: DATA (data sets, default data), SHOTS (a number or all, default "
+        f"{protocol.shots}{several}),",
+        "  OUTPUT (default output), LOADEP (epoch to test, default the last), BACKBONE (a file of "
+        "configs/base)",
         *(f"  {variable.name} ({variable.help})" for variable in protocol.variables),
     ]
     return "\n".join(lines)
 
 
 def request(protocol: Protocol, part: str, words: list[str]) -> Request | None:
-    """From the arguments; None if there are too few. Raises InputError for arguments that no run may have."""
+    """From the arguments; None if there are too few. Raises InputError for bad ones."""
     without_config = len(words) > 2 and INTEGER.fullmatch(words[2])
     if len(words) < 4 and not without_config:
         return None
@@ -96,16 +105,18 @@ def request(protocol: Protocol, part: str, words: list[str]) -> Request | None:
     if not config:
         config = configs.default(dataset, trainer, os.environ.get("BACKBONE", ""))
         sys.stderr.write(f"config of {trainer} for {dataset}: {config}\n")
-    if not protocol.variants:  # which say more of trainers
+    if not protocol.variants:  # an ablation's message says more of trainers
         configs.files(trainer, config)
     if len(options) % 2:
         raise InputError(
-            f"the options {' '.join(options)} are not KEY VALUE pairs: '{options[-1]}' lacks its partner"
+            f"the options {' '.join(options)} are not KEY VALUE pairs: '{options[-1]}' lacks its "
+            "partner"
         )
     for key in options[::2]:
         if key in TAKEN:
             raise InputError(
-                f"{key} cannot be given as an option: it follows from the script, its arguments and environment"
+                f"{key} cannot be given as an option: it follows from the script, its arguments "
+                "and environment"
             )
     return Request(protocol, part, dataset, trainer, config, int(seed), options)
 
@@ -135,63 +146,58 @@ def datasets_of(protocol: Protocol, key: str) -> list[str]:
 # Jobs
 
 
-def studies(asked: Request) -> Iterator[Study]:
+def studies(asked: Request) -> list[Study]:
     """The studies that a script runs: one, or one for each variant of an ablation."""
     protocol = asked.protocol
     options = dict(zip(asked.options[::2], asked.options[1::2], strict=True))
-    targets, shots = datasets_of(protocol, "target"), shots_of(protocol)
     tests = datasets_of(protocol, "tests") or list(protocol.tests)
     if protocol.others:  # those of DATASET are among them anyway
         tests = [name for name in tests if name != asked.dataset]
-    if not protocol.variants:
-        trainers = [(asked.trainer, asked.config)]
-        yield Study(
-            protocol, [asked.dataset], trainers, shots, [asked.seed], tests, targets, options
-        )
-        return
-    variants = {
-        name: variant
-        for name, variant in protocol.variants.items()
-        if targets or variant.preset in ("", configs.DEFAULT)
-    }
-    for name, variant in variants.items():
-        trainer = configs.with_craft(asked.trainer) if variant.preset else asked.trainer
-        config = configs.joined(asked.config, variant.preset)
-        _check_variant(asked, trainer, config)
-        unlabelled = variant.preset not in ("", configs.DEFAULT)
-        train_options = {"DATASET.TARGET": configs.registered(targets[0])} if unlabelled else {}
-        yield Study(
-            protocol,
-            [asked.dataset],
-            [(trainer, config)],
-            shots,
-            [asked.seed],
-            overrides={**options, **variant.options},
-            train_overrides=train_options,
-            name=name,
-        )
+    study = Study(
+        protocol,
+        datasets=[asked.dataset],
+        trainers=[(asked.trainer, asked.config)],
+        shots=shots_of(protocol),
+        seeds=[asked.seed],
+        tests=tests,
+        targets=datasets_of(protocol, "target"),
+        overrides=options,
+    )
+    return _variants(asked, study) if protocol.variants else [study]
 
 
-def _check_variant(asked: Request, trainer: str, config: str) -> None:
-    """Raise InputError for a trainer or config that has no version with CRAFT."""
-    try:
-        configs.files(asked.trainer, asked.config)
-        configs.files(trainer, config)
-    except InputError as error:
-        structures = [
-            name
-            for name in configs.trainers()
-            if configs.learns(name) and not configs.has_craft(name)
-        ]
+def _variants(asked: Request, study: Study) -> list[Study]:
+    """A study for each variant. Those with a preset need unlabelled images, of a target."""
+    if asked.trainer not in (known := configs.structures()):
         raise InputError(
-            f"{asked.trainer} with the config {asked.config} has no variant with CRAFT ({error}): give a structure without CRAFT "
-            f"({', '.join(structures)}) and a config of it"
-        ) from None
+            f"an ablation compares {asked.trainer} with its variants with CRAFT, which it has not: "
+            f"give a structure without CRAFT ({', '.join(known)}) and a config of it"
+        )
+    configs.files(asked.trainer, asked.config)
+    studies = []
+    for name, variant in asked.protocol.variants.items():
+        trainer = configs.with_craft(asked.trainer) if variant.preset else asked.trainer
+        unlabelled = {}
+        if variant.preset not in ("", configs.DEFAULT):
+            if not study.targets:
+                continue
+            unlabelled = {"DATASET.TARGET": configs.registered(study.targets[0])}
+        studies.append(
+            replace(
+                study,
+                name=name,
+                trainers=[(trainer, configs.joined(asked.config, variant.preset))],
+                targets=[],
+                overrides={**study.overrides, **variant.options},
+                train_overrides=unlabelled,
+            )
+        )
+    return studies
 
 
 def jobs_of(asked: Request) -> list[Job]:
     """The jobs of the part that was asked for; without a part, all."""
-    jobs = [job for study in list(studies(asked)) for job in study.jobs()]
+    jobs = [job for study in studies(asked) for job in study.jobs()]
     if not asked.part:
         return jobs if asked.protocol.variants else [job for job in jobs if job.run.part == "train"]
     jobs = [job for job in jobs if job.run.part == asked.part]
@@ -220,7 +226,7 @@ def run(asked: Request) -> int:
 
 
 def wait(process: subprocess.Popen) -> int:
-    """The exit code of train.py. Ctrl-C reaches train.py, too, which may take a while to end in good order."""
+    """The exit code of train.py, which hears Ctrl-C, too, and takes a while to end."""
     while True:
         try:
             return process.wait()
@@ -229,10 +235,10 @@ def wait(process: subprocess.Popen) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The scripts' exit code: 0, that of the train.py that failed, or 2 after one sentence about bad input."""
+    """0, the exit code of the train.py that failed, or 2 after one sentence on bad input."""
     words = sys.argv[1:] if arguments is None else arguments
 
-    def work(_) -> int:
+    def work(_: argparse.Namespace) -> int:
         name, *rest = words or [""]
         configs.check(name, PROTOCOLS, "protocol")
         part = rest.pop(0) if rest and rest[0] in PARTS else ""
@@ -248,7 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
         return run(asked)
 
-    return inputs.main(work, None)
+    return inputs.main(work, argparse.Namespace())
 
 
 if __name__ == "__main__":

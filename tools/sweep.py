@@ -1,8 +1,8 @@
-"""Many runs from one plan: `python -m tools.sweep PLAN.yaml [--list | --launch local|slurm] [KEY VALUE ...]`.
+"""Many runs from one plan: `python -m tools.sweep PLAN.yaml [options] [KEY VALUE ...]`.
 
-A plan lists axes (data sets, trainers, shots, seeds) and expands to runs of train.py in CoOp's output folders:
-trainings, and tests of their models. `--list` shows which are done, running, failed, missing; `--launch` runs what is
-not done. docs/sweeps.md describes plans.
+A plan lists axes (data sets, trainers, shots, seeds) and expands to runs of train.py in CoOp's
+output folders: trainings, and tests of their models. `--list` shows which are done, running,
+failed, missing; `--launch` runs what is not done. docs/sweeps.md describes plans.
 """
 
 import argparse
@@ -17,6 +17,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+
+from yacs.config import CfgNode
 
 from dassl import record
 from dassl.identity import folders_below
@@ -34,13 +36,13 @@ STATES = ("done", "running", "queued", "failed", "missing")
 
 
 def _key(job: Job) -> tuple:
-    """What a job's configuration depends on, but for its seed."""
+    """What decides on a job's configuration, except for the seed."""
     return job.dataset, job.trainer, job.config, job.options
 
 
 def configurations(
     plan: Plan, root: str, output: str
-) -> tuple[dict[tuple, object], dict[str, str]]:
+) -> tuple[dict[tuple, CfgNode], dict[str, str]]:
     """({what jobs share: configuration}, {folder: hash}), as train.py makes them.
 
     Raises InputError naming the plan and an unknown name or key.
@@ -48,7 +50,7 @@ def configurations(
     from dassl.engine import run_hash
     from dassl.utils import UserError
 
-    cfgs: dict[tuple, object] = {}
+    cfgs: dict[tuple, CfgNode] = {}
     hashes: dict[str, str] = {}
     for job in plan.jobs:
         key = _key(job)
@@ -94,7 +96,7 @@ def _stat(path: str) -> list[int]:
 
 
 def _fingerprint(plan: Plan) -> str:
-    """Of all that hashes follow from but for weights and data: jobs, code and config files.
+    """A checksum of all that decides on hashes except weights and data: jobs, code, configs.
 
     Computing the hashes again takes seconds, since it needs torch.
     """
@@ -104,7 +106,8 @@ def _fingerprint(plan: Plan) -> str:
         for path in (ROOT / top).rglob("*")
         if path.suffix in (".py", ".yaml")
     )
-    state = [(path, _stat(path)) for path in (*files, str(ROOT / "train.py"))]
+    files += [str(ROOT / name) for name in ("train.py", "tools/configs.py")]
+    state = [(path, _stat(path)) for path in files]
     return hashlib.sha256(repr((plan.jobs, state)).encode()).hexdigest()
 
 
@@ -121,8 +124,8 @@ def known_hashes(plan: Plan, output: str) -> dict[str, str]:
     return cache["hashes"] if same else {}
 
 
-def _looked_at(plan: Plan, cfgs: dict[tuple, object]) -> set[str]:
-    """Weights, and files and folders of data sets, present or not, that hashes follow from."""
+def _looked_at(plan: Plan, cfgs: dict[tuple, CfgNode]) -> set[str]:
+    """Weights, and files and folders of data sets, present or not, that decide on hashes."""
     from dassl.engine import data_files
 
     paths: set[str] = set()
@@ -135,8 +138,10 @@ def _looked_at(plan: Plan, cfgs: dict[tuple, object]) -> set[str]:
     }
 
 
-def keep_hashes(plan: Plan, output: str, cfgs: dict[tuple, object], hashes: dict[str, str]) -> None:
-    """For `known_hashes`; not being able to write costs only time."""
+def keep_hashes(
+    plan: Plan, output: str, cfgs: dict[tuple, CfgNode], hashes: dict[str, str]
+) -> None:
+    """Write what `known_hashes` reads; a failure costs only time."""
     from dassl.utils import UserError, write_json
 
     files = {path: _stat(path) for path in _looked_at(plan, cfgs)}
@@ -185,8 +190,8 @@ def survey(plan: Plan, output: str, hashes: dict[str, str]) -> dict[str, tuple[s
 # Launching
 
 
-def check_data(jobs: Sequence[Job], cfgs: dict[tuple, object], root: str) -> None:
-    """Raise InputError if the data root, or the folder of a data set that the jobs read, is missing."""
+def check_data(jobs: Sequence[Job], cfgs: dict[tuple, CfgNode], root: str) -> None:
+    """Raise InputError if the data root, or the folder of a data set, is missing."""
     from dassl.data.datasets import DATASET_REGISTRY
 
     if not os.path.isdir(root):
@@ -205,7 +210,10 @@ def check_data(jobs: Sequence[Job], cfgs: dict[tuple, object], root: str) -> Non
 
 
 def slots(jobs: int | None, use_cuda: bool) -> tuple[list[str], int]:
-    """(CUDA_VISIBLE_DEVICES of each worker, CPU threads of each): a worker per GPU, or, without any, one per core up to four."""
+    """(CUDA_VISIBLE_DEVICES of each worker, CPU threads of each).
+
+    There is a worker per GPU, or, without any, one per core up to four.
+    """
     import torch
 
     cores = (
@@ -252,8 +260,8 @@ class Sweep:
         self.states = survey(plan, output, self.hashes)
 
     @functools.cached_property
-    def _configured(self) -> tuple[dict[tuple, object], dict[str, str]]:
-        """`configurations`, which takes torch."""
+    def _configured(self) -> tuple[dict[tuple, CfgNode], dict[str, str]]:
+        """`configurations`; computing them takes torch."""
         cfgs, hashes = configurations(self.plan, self.root, self.output)
         keep_hashes(self.plan, self.output, cfgs, hashes)
         return cfgs, hashes
@@ -267,7 +275,8 @@ class Sweep:
                 for job in others[:3]
             ]
             raise InputError(
-                f"{len(others)} folder(s) hold results of another run: {', '.join(lines)}{', ...' if len(others) > 3 else ''}; "
+                f"{len(others)} folder(s) hold results of another run: "
+                f"{', '.join(lines)}{', ...' if len(others) > 3 else ''}; "
                 "move them away, or choose another --output"
             )
 
@@ -288,19 +297,23 @@ class Sweep:
         return f"{table(self.plan.jobs, self.states)}\n\n{summary(self.states)}\n{''.join(reasons)}"
 
     def run(self, jobs: int | None = None, retries: int = 1) -> int:
-        """Run on this machine what is not done; 1 if jobs failed, else 0. jobs: so many at a time."""
+        """Run on this machine what is not done, `jobs` at a time; 1 if jobs failed, else 0."""
         if todo := self._todo():
             cfgs = self._configured[0]
             devices, threads = slots(jobs, any(cfgs[_key(job)].USE_CUDA for job in todo))
             with self._view(todo) as view:
                 view.say(
-                    f"{len(todo)} of {len(self.plan.jobs)} jobs to run, {len(devices)} at a time, {threads} CPU thread(s) each"
+                    f"{len(todo)} of {len(self.plan.jobs)} jobs to run, {len(devices)} at a time, "
+                    f"{threads} CPU thread(s) each"
                 )
                 launchers.run_local(todo, self.root, self.output, devices, threads, retries, view)
         return self._finish()
 
     def submit(self, retries: int = 1, detach: bool = False) -> int:
-        """Let Slurm run what is neither done nor queued; 1 if jobs failed, else 0, also at once with `detach`."""
+        """Let Slurm run what is neither done nor queued; 1 if jobs failed, else 0.
+
+        detach: return 0 at once.
+        """
         if todo := self._todo():
             folder = Path(self.output, ".sweep", self.plan.stem)
             executor = launchers.slurm_executor(folder, self.plan.slurm)
@@ -323,7 +336,7 @@ class Sweep:
         return 0 if detach else code
 
     def _todo(self) -> list[Job]:
-        """Jobs that are not done. Raises InputError for what can be known to go wrong before the first one starts."""
+        """Jobs that are not done. Raises InputError if data or the output folder is missing."""
         todo = [job for job in self.plan.jobs if self.states[job.folder][0] != "done"]
         if todo:
             check_data(todo, self._configured[0], self.root)
@@ -331,7 +344,8 @@ class Sweep:
                 os.makedirs(self.output, exist_ok=True)
             except OSError as error:
                 raise InputError(
-                    f"output folder '{self.output}' cannot be made ({error.strerror}): choose another --output"
+                    f"output folder '{self.output}' cannot be made ({error.strerror}): choose "
+                    "another --output"
                 ) from None
         return todo
 
@@ -339,7 +353,7 @@ class Sweep:
         return closing(launchers.View(self.plan.jobs, todo, self.output))
 
     def _finish(self) -> int:
-        """Tell what is not done, and how to get the tables."""
+        """Print what is not done and how to get the tables; 1 if something is not done, else 0."""
         self.states = survey(self.plan, self.output, self.hashes)
         missing = {folder: state for folder, state in self.states.items() if state[0] != "done"}
         for folder, (state, note) in missing.items():
@@ -371,8 +385,24 @@ def sweep(args: argparse.Namespace) -> int:
     return runs.run(args.jobs, args.retries)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """0: nothing failed; 1: jobs failed; 2: bad input, in one sentence; 130: Ctrl-C."""
+def _add_folders(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--root",
+        type=os.path.expanduser,
+        default=os.environ.get("DATA") or str(ROOT / "data"),
+        metavar="DATA",
+        help="folder of the data sets (default $DATA or data)",
+    )
+    parser.add_argument(
+        "--output",
+        type=os.path.expanduser,
+        default=str(ROOT / "output"),
+        metavar="DIR",
+        help="where results go (default output)",
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -399,7 +429,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--jobs",
         type=int,
         metavar="N",
-        help="so many at a time on this machine (default: one per GPU; without GPU one per core, up to 4)",
+        help="so many at a time here (default: one per GPU; without GPU one per core, up to 4)",
     )
     parser.add_argument(
         "--retries",
@@ -409,26 +439,19 @@ def main(arguments: list[str] | None = None) -> int:
         help="try a job that failed again, so many times (default 1)",
     )
     parser.add_argument("--detach", action="store_true", help="slurm: do not wait for the jobs")
-    parser.add_argument(
-        "--root",
-        type=os.path.expanduser,
-        default=os.environ.get("DATA") or str(ROOT / "data"),
-        metavar="DATA",
-        help="folder of the data sets (default $DATA or data)",
-    )
-    parser.add_argument(
-        "--output",
-        type=os.path.expanduser,
-        default=str(ROOT / "output"),
-        metavar="DIR",
-        help="where results go (default output)",
-    )
+    _add_folders(parser)
     parser.add_argument(
         "pairs",
         nargs="*",
         metavar="KEY VALUE",
         help="config keys for every run; slurm.OPTION VALUE for Slurm",
     )
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0: nothing failed; 1: jobs failed; 2: bad input, in one sentence; 130: Ctrl-C."""
+    parser = _parser()
     with stoppable():
         return inputs.main(
             sweep,

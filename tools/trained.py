@@ -17,7 +17,7 @@ from yacs.config import CfgNode
 
 import datasets
 import trainers
-from dassl import distributed, files
+from dassl import distributed, files, record
 from dassl.config import get_cfg_default, merge_from_dict
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.transforms import build_transform
@@ -291,14 +291,8 @@ def _checkpoint(model_dir: str, results: dict, load_epoch: int | None) -> tuple[
             f"the run in '{model_dir}' tested a model that had not been trained: give --model-dir "
             "the folder of a training run"
         )
-    if loaded:
-        folder, epoch = osp.normpath(osp.join(model_dir, loaded["model_dir"])), loaded["epoch"]
-    else:
-        folder, epoch = (
-            model_dir,
-            None if results.get("deployed") == "best_val" else results["epochs"],
-        )
-    return folder, epoch if load_epoch is None else load_epoch
+    folder = osp.normpath(osp.join(model_dir, loaded["model_dir"])) if loaded else model_dir
+    return folder, record.tested_epoch(results) if load_epoch is None else load_epoch
 
 
 def model_checksum(model_dir: str, results: dict) -> str | None:

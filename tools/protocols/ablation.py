@@ -1,4 +1,7 @@
-"""Ablation of CRAFT: a structure as it is, with each term, with both, and with MMD; each as base to new classes."""
+"""Ablation of CRAFT, each variant as base to new classes.
+
+A structure as it is, with each term, with both terms, and with MMD.
+"""
 
 from dataclasses import replace
 
@@ -17,7 +20,8 @@ PROTOCOL = replace(
         Variable(
             "UNLABELLED",
             "target",
-            "a shifted data set with the same classes: the variant mmd uses its images without labels",
+            "a shifted data set with the same classes: the variant mmd uses its images without "
+            "labels",
         ),
     ),
     variants={

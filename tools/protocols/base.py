@@ -1,6 +1,7 @@
 """What a protocol is: everything that is known of one stands in one object, a `Protocol`.
 
-Scripts, plans, tables, the report page and published numbers read the object. tools/protocols/__init__.py finds it.
+Scripts, plans, tables, the report page and published numbers read the object.
+tools/protocols/__init__.py finds it.
 """
 
 import functools
@@ -9,14 +10,15 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from dassl.record import NAME, Description
 from tools import configs
 
 CELL = "shots_{shots}/{trainer}/{config}/seed{seed}"
 
-# What a folder's format may hold besides the fields of a Description. TESTED is the data set tested, and where it is
-# not the one trained on, "<tested>_from_<source>".
+# What a folder's format may hold besides the fields of a Description. TESTED is the data set
+# tested, and where it is not the one trained on, "<tested>_from_<source>".
 TESTED = "{tested_from}"
 _FROM = "_from_"
 # Text that a field of a format stands for in a folder's name, where it is not any name.
@@ -27,7 +29,7 @@ PROTOCOLS: dict[str, "Protocol"] = {}
 
 @dataclass(frozen=True)
 class Variable:
-    """A variable of a script's environment. Its value is what a plan has under `key`: tests or target."""
+    """A variable of a script's environment, for what a plan has under `key`: tests or target."""
 
     name: str
     key: str
@@ -37,14 +39,14 @@ class Variable:
 
 @dataclass(frozen=True)
 class Variant:
-    """A row of an ablation: preset of CRAFT's options ("" without CRAFT), and options that it sets."""
+    """A row of an ablation. preset: of CRAFT's options, "" without CRAFT."""
 
     preset: str
     options: Mapping[str, object] = field(default_factory=dict)
 
 
 def percent(metrics: dict, key: str) -> float:
-    """A metric of a test, in percent. KeyError if it is missing, ValueError if it is no finite number."""
+    """A metric of a test, in percent. Raises KeyError, or ValueError for no finite number."""
     value = metrics[key]
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"its {key} is {value!r}")
@@ -61,7 +63,7 @@ def in_column(column: str) -> Callable[[Description, dict], dict[str, float]]:
 
 
 def by_tested(run: Description, metrics: dict) -> dict[str, float]:
-    """Cells of a run: its accuracy, in the column "source" or in that of the other data set tested."""
+    """Cells of a run: its accuracy, in the column "source" or that of the data set tested."""
     column = "source" if run.part == "train" else run.tested
     return {column: percent(metrics, "accuracy")}
 
@@ -77,8 +79,9 @@ class Protocol:
     """Which runs a protocol has, where they lie, and the table that they make.
 
     Runs:
-      train, test: formats of folders below the output folder, of a training and of a further test of its model. They
-        hold fields of a `Description` in braces, or TESTED. What reads folders is derived from them.
+        train, test: formats of the folders of a training and of a further test of its model, below
+          the output folder. They hold fields of a `Description` in braces, or TESTED. The patterns
+          that read folders are derived from them.
       top: begins both formats, but tables do without it, so that its folder may be renamed.
       subset: classes that a training sees: all, base or new.
       others: subsets of the data set trained on that are tested besides.
@@ -94,9 +97,11 @@ class Protocol:
 
     Tables:
       takes: whether a run belongs into the table, of those in the folders.
-      cells: (run, metrics of its test) -> {column: percent}. columns: all of them -> in the table's order.
+        cells: (run, metrics of its test) -> {column: percent}.
+        columns: all columns -> in the table's order.
       row: formats of a row's data set, trainer, config and shots.
-      averaged: whether a table averages over data sets. tested_only: whether rows without a test elsewhere are left out.
+        averaged: whether a table has averages over data sets.
+        tested_only: whether rows without a test elsewhere are left out.
       baseline: the study over which gains are; "": the structure without CRAFT.
       published: the task of docs/results/published.csv.
       rank: the place on the report page, after those of lower rank.
@@ -140,7 +145,7 @@ class Protocol:
         return f"{{{name}}}" in self.top + self.train
 
     def described(self, path: str) -> tuple[int, Description] | None:
-        """(where the protocol's folders begin, the run) of the path of a results.json; None for other folders."""
+        """(where the protocol's folders begin, the run) of a results.json; None for other paths."""
         for part, pattern in self._patterns.items():
             if match := pattern.search(path):
                 return match.start(), self._run(part, match.groupdict())
@@ -159,7 +164,7 @@ class Protocol:
             named["tested"], _, source = both.partition(_FROM)
             named["source"] = source or self.home or named["tested"]
         trainer, preset = named["trainer"], configs.split(named["trainer"], named["config"])[1]
-        values = {
+        values: dict[str, Any] = {
             "protocol": self.name,
             "part": part,
             "tested": named.get("source", ""),
@@ -182,14 +187,16 @@ class Protocol:
     # Tables
 
     def lists(self, run: Description) -> bool:
-        """Whether the table of this protocol has a cell for a run, which may be of another protocol with the same folders."""
+        """Whether the table has a cell for a run, also of a protocol with the same folders."""
         other = PROTOCOLS.get(run.protocol)
         same = other is not None and (other.top, other.train) == (self.top, self.train)
         return same and self.takes(run)
 
-    def key(self, run: Description) -> tuple[str, ...]:
+    def key(self, run: Description) -> tuple[str, str, str, str]:
         """Of the row that a run belongs to: data set, trainer, config, shots."""
-        return tuple(text.format_map(labels(run, self.home)) for text in self.row)
+        known = labels(run, self.home)
+        dataset, trainer, config, shots = (text.format_map(known) for text in self.row)
+        return dataset, trainer, config, shots
 
 
 def labels(run: Description, home: str = "") -> dict[str, str]:
@@ -212,9 +219,10 @@ def _pattern(text: str) -> re.Pattern:
 
 @functools.cache
 def by_folder(folder: Path, path: Path) -> dict[str, Description]:
-    """{protocol: run} of a results.json below `folder`, told by its path: for records of older versions.
+    """{protocol: run} of a results.json below `folder`, by its path: for records of old versions.
 
-    Parents of `folder` are considered only as far as needed, so any subfolder of an output tree may be given.
+    Parents of `folder` are considered only as far as needed, so any subfolder of an output tree may
+    be given.
     """
     inside, above = path.relative_to(folder).as_posix(), folder.absolute().parts[1:]
     for start in range(len(above) - 1, -1, -1):

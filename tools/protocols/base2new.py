@@ -1,4 +1,4 @@
-"""Base to new classes (CoOp line of papers): train on the first half of the classes, test on both halves."""
+"""Base to new classes: train on the first half of the classes, test on both halves."""
 
 from tools.protocols.base import CELL, TESTED, Protocol, Variable, in_column
 

@@ -1,4 +1,4 @@
-"""Few-shot: train on all classes with 1, 2, 4, 8 and 16 shots, test on them. The trainings are those of xd."""
+"""Few-shot: train on all classes with 1, 2, 4, 8 and 16 shots. Trainings are those of xd."""
 
 from dataclasses import replace
 

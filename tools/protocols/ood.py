@@ -1,4 +1,4 @@
-"""Out of distribution: train with unlabelled images of a shifted data set (MMD), test on shifted data sets."""
+"""Out of distribution: train with unlabelled images of a shifted data set, test on such."""
 
 from tools.protocols.base import CELL, Protocol, Variable, source_first
 

@@ -13,7 +13,8 @@ from tools import configs
 from tools.inputs import InputError
 from tools.protocols.base import Protocol, by_folder
 
-# What a baseline and what is built on it need to have in common, if a gain is to be CRAFT's; and what of it differs.
+# What a baseline and what is built on it need to have in common, if a gain is to be CRAFT's; and
+# what of it differs.
 _SHARED = ("OPTIM.", "MODEL.", "INPUT.", "DATALOADER.TRAIN_X.", "TEST.FINAL_MODEL", "TRAINER.")
 _OF_CRAFT = ("TRAINER.NAME", "TRAINER.CRAFT.")
 
@@ -25,11 +26,13 @@ def harmonic(base: float, new: float) -> float:
 
 @dataclass(eq=False)
 class Row:
-    """What one trainer with its config reached on one data set, or on average over several: {column: {seed: percent}}.
+    """What a trainer with its config reached on a data set, or on average over several.
 
-    runs: of each record what proves the numbers. first: {column: record of its first run}. tested: {column: numbers of
-    test images of its runs}. targets: columns that the column "average" is over. members: data sets that a row of
-    averages is over. published: whether it is from a paper, without seeds. run: the first run, as its record tells it.
+    values: {column: {seed: percent}}.
+    runs: of each record what proves the numbers. first: {column: record of its first run}. tested:
+    {column: numbers of test images of its runs}. targets: columns that the column "average" is
+    over. members: data sets that a row of averages is over. published: whether it is from a paper,
+    without seeds. run: the first run, as its record tells it.
     """
 
     dataset: str
@@ -95,7 +98,7 @@ class Row:
 
 
 def unlike(row: Row, baseline: Row) -> list[str]:
-    """Settings in which two rows differ though they should not: "KEY is 1, that of the baseline 2"."""
+    """Settings in which two rows wrongly differ: "KEY is 1, that of the baseline 2"."""
     sentences = {}
     for column in row.first.keys() & baseline.first.keys():
         pair = row.first[column], baseline.first[column]
@@ -119,8 +122,8 @@ def unlike(row: Row, baseline: Row) -> list[str]:
 def baseline_key(protocol: Protocol, row: Row) -> tuple[str, str, str, str] | None:
     """The key of the row that a row's gain is over; None for a baseline."""
     if protocol.baseline:
-        own = row.config == protocol.baseline
-        return None if own else (row.dataset, row.trainer, protocol.baseline, row.shots)
+        is_baseline = row.config == protocol.baseline
+        return None if is_baseline else (row.dataset, row.trainer, protocol.baseline, row.shots)
     return (row.dataset, row.structure, row.plain_config, row.shots) if row.craft else None
 
 
@@ -128,7 +131,10 @@ def baseline_key(protocol: Protocol, row: Row) -> tuple[str, str, str, str] | No
 
 
 def run_files(folders: Iterable[Path], name: str = record.NAME) -> Iterator[tuple[Path, Path]]:
-    """(folder, file of this name) of everything below the folders. Raises InputError if a path is not a directory."""
+    """(folder, path) of all files of this name below folders.
+
+    Raises InputError if a path is not a directory.
+    """
     seen: set[str] = set()
     for folder in folders:
         if not folder.is_dir():
@@ -183,7 +189,8 @@ class _Collected:
             )
         except OSError as error:
             self.problems.append(
-                f"'{path}' cannot be read ({error.strerror}): correct its rights, or look after the disk"
+                f"'{path}' cannot be read ({error.strerror}): correct its rights, or look after "
+                "the disk"
             )
         except KeyError as error:
             self.problems.append(f"'{path}' lacks {error}: run it again")
@@ -200,11 +207,13 @@ class _Collected:
         row = self.rows.setdefault(key, Row(*key, run=run))
         if results.get("seed", run.seed) != run.seed:
             self.problems.append(
-                f"'{path}' is of seed {results['seed']}, not of the one that its folder says: do not trust it"
+                f"'{path}' is of seed {results['seed']}, not of the one that its folder says: do "
+                "not trust it"
             )
         if twice := [column for column in cells if run.seed in row.values.get(column, {})]:
             self.problems.append(
-                f"'{path}' is left out: seed {run.seed} of {row.name} on {row.dataset} ({', '.join(twice)}) is in another "
+                f"'{path}' is left out: seed {run.seed} of {row.name} on {row.dataset} "
+                f"({', '.join(twice)}) is in another "
                 "folder, too; give one of them"
             )
             return
@@ -213,7 +222,8 @@ class _Collected:
             row.values[column][run.seed] = value
             if isinstance(total, int):
                 row.tested[column].add(total)
-            self.texts[(*key, column)].setdefault(record.text_of(results), (path, results))
+            cell = (*key, column)
+            self.texts[cell].setdefault(record.text_of(results), (path, results))
             row.first.setdefault(column, results)
         loaded = results.get("loaded")
         if loaded is None or loaded.get("model_dir"):
@@ -221,13 +231,14 @@ class _Collected:
         row.runs.append(_proof(results, path.parent.relative_to(folder).as_posix()))
 
     def mixed(self) -> list[str]:
-        """Sentences on cells whose runs differ in their configurations, or in the epochs of their models."""
+        """Sentences on cells whose runs differ in configurations, or in epochs of their models."""
         sentences = []
         for (dataset, trainer, config, _, column), records in self.texts.items():
             if len(records) > 1 and len(different := kinds(records.values())) > 1:
                 (path, one), (other_path, other) = different[:2]
                 sentences.append(
-                    f"{trainer}/{config} on {dataset} ({column}) mixes {len(different)} configurations, e.g. '{path}' and "
+                    f"{trainer}/{config} on {dataset} ({column}) mixes {len(different)} "
+                    f"configurations, e.g. '{path}' and "
                     f"'{other_path}' ({', '.join(unequal(one, other))}): do not trust its mean"
                 )
         for ((dataset, trainer, config, _), seed), epochs in self.epochs.items():
@@ -236,7 +247,8 @@ class _Collected:
                     sorted("the best" if epoch is None else str(epoch) for epoch in every)
                 )
                 sentences.append(
-                    f"{trainer}/{config} on {dataset}, seed {seed}, mixes tests of the model's epochs {names}: do not compare them"
+                    f"{trainer}/{config} on {dataset}, seed {seed}, mixes tests of the model's "
+                    f"epochs {names}: do not compare them"
                 )
         return sentences
 
@@ -296,17 +308,18 @@ def uneven(rows: Iterable[Row]) -> list[str]:
             for total in sorted(totals):
                 numbers[row.dataset, column].setdefault(total, row.name)
     sentences = []
-    for (dataset, column), totals in numbers.items():
-        if len(totals) > 1:
-            counts = ", ".join(f"{total:,} by {name}" for total, name in totals.items())
+    for (dataset, column), names in numbers.items():
+        if len(names) > 1:
+            counts = ", ".join(f"{total:,} by {name}" for total, name in names.items())
             sentences.append(
-                f"{dataset} ({column}) was tested on different numbers of images ({counts}): do not compare them"
+                f"{dataset} ({column}) was tested on different numbers of images ({counts}): do "
+                "not compare them"
             )
     return sentences
 
 
 def lacking(rows: Iterable[Row]) -> list[str]:
-    """Sentences on seeds that a row lacks and others of its data set have; zero-shot CLIP draws nothing."""
+    """Sentences on seeds that a row lacks and others have; zero-shot CLIP draws nothing."""
     seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
     drawn = [row for row in rows if row.learns]
     for row in drawn:
@@ -318,7 +331,8 @@ def lacking(rows: Iterable[Row]) -> list[str]:
             if missing := tuple(sorted(seeds[row.dataset, row.shots] - row.of(column).keys())):
                 without[missing].append(column)
         sentences += [
-            f"{row.name} on {row.dataset} has no seed {', '.join(map(str, missing))} of {', '.join(columns)}, which other rows have"
+            f"{row.name} on {row.dataset} has no seed {', '.join(map(str, missing))} of "
+            f"{', '.join(columns)}, which other rows have"
             for missing, columns in without.items()
         ]
     return sentences
@@ -331,8 +345,8 @@ def ordered(protocol: Protocol, rows: Iterable[Row]) -> list[Row]:
     def place(row: Row) -> tuple:
         if row.config in variants:  # the variants of a structure stand in the protocol's order
             return (row.dataset, row.learns, "", row.structure, variants.index(row.config))
-        has_mmd = row.craft not in ("", configs.DEFAULT)
-        built_on = (row.plain_config, row.structure, bool(row.craft), has_mmd, row.config)
+        has_preset = row.craft not in ("", configs.DEFAULT)
+        built_on = (row.plain_config, row.structure, bool(row.craft), has_preset, row.config)
         return (row.dataset, row.learns, *built_on)
 
     return sorted(rows, key=place)
@@ -343,8 +357,8 @@ def averages(
 ) -> tuple[list[Row], list[str]]:
     """(a row per trainer and config over all its data sets, per seed; which data sets a row lacks).
 
-    Seeds are those that every data set has. Papers take H of the averaged base and new accuracies, as `Row.of` does
-    per seed.
+    Seeds are those that every data set has. Papers take H of the averaged base and new accuracies,
+    as `Row.of` does per seed.
     """
     if not protocol.averaged:
         return [], []
@@ -359,7 +373,8 @@ def averages(
         if len(members) < 2:
             if len(every) > 1:
                 notes.append(
-                    f"{members[0].name} has no average: it is on {members[0].dataset} only, other rows are on {others}, too"
+                    f"{members[0].name} has no average: it is on {members[0].dataset} only, other "
+                    f"rows are on {others}, too"
                 )
             continue
         average = _average(members, columns)

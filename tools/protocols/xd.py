@@ -1,4 +1,4 @@
-"""Cross-dataset: train on all classes of one data set (papers: ImageNet), test on other data sets."""
+"""Cross-dataset: train on all classes of a data set (papers: ImageNet), test on others."""
 
 from dassl.record import Description
 from tools.protocols.base import TESTED, Protocol, Variable, source_first
@@ -11,7 +11,7 @@ OTHERS = (
 
 
 def tested_on_others(run: Description) -> bool:
-    """Whether a run tested the data set that it was trained on, or one that is no variant of ImageNet."""
+    """Whether a run tested its own training's data set, or one that is no variant of ImageNet."""
     return run.part == "train" or run.tested not in IMAGENETS
 
 
@@ -28,7 +28,8 @@ PROTOCOL = Protocol(
         Variable(
             "TARGETS",
             "tests",
-            "data sets to test on, default the ten others of the papers and the four variants of ImageNet",
+            "data sets to test on, default the ten others of the papers and the four variants of "
+            "ImageNet",
         ),
     ),
     takes=tested_on_others,

@@ -1,0 +1,140 @@
+"""dassl.record: which run a results.json is of, by its own words; older ones by their folders."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from dassl import record
+from dassl.record import Description
+from tools.protocols import PROTOCOLS, collect
+from tools.protocols.base import by_folder
+
+RUN = Description(
+    protocol="base2new",
+    source="dtd",
+    tested="dtd",
+    subset="base",
+    trainer="CoOp",
+    structure="CoOp",
+    config="vit_b16",
+    shots="16",
+    seed=3,
+)
+
+
+def write(folder: Path, run: Description | dict | None, accuracy: float = 50.0, **more) -> Path:
+    folder.mkdir(parents=True)
+    path = folder / record.NAME
+    run = asdict(run) if isinstance(run, Description) else run
+    content = {"complete": True, "metrics": {"test": {"accuracy": accuracy}}, "config": {}}
+    path.write_text(json.dumps({**content, "run": run, **more}))
+    return path
+
+
+def test_a_record_tells_its_run_wherever_its_folder_lies(tmp_path):
+    write(tmp_path / "a/b", RUN, 60.0)
+    write(
+        tmp_path / "test_new/eurosat/shots_1/VPT/x/seed9",
+        RUN.__class__(**{**asdict(RUN), "subset": "new", "part": "test"}),
+        40.0,
+    )
+    (row,), problems = collect(PROTOCOLS["base2new"], [tmp_path])
+    assert row.key == ("dtd", "CoOp", "vit_b16", "16") and not problems
+    assert row.of("base") == {3: 60.0} and row.of("new") == {3: 40.0}
+    for name in ("xd", "few_shot", "group", "ablation"):
+        assert collect(PROTOCOLS[name], [tmp_path]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("protocol", "part", "tables"),
+    [
+        ("xd", "train", {"xd", "dg", "few_shot"}),
+        ("few_shot", "train", {"xd", "dg", "few_shot"}),
+        ("xd", "test", {"xd"}),
+        ("ablation", "train", {"ablation"}),
+        ("of a plug-in that is not installed", "train", set()),
+    ],
+)
+def test_protocols_with_the_same_folders_share_runs(protocol, part, tables):
+    run = Description(protocol=protocol, part=part, source="imagenet", tested="dtd")
+    assert {name for name, other in PROTOCOLS.items() if other.lists(run)} == tables
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_folder_of_a_run_tells_the_run(protocol):
+    """The patterns that read folders are made of the formats that name them."""
+    own = PROTOCOLS[protocol]
+    named = {"trainer": "CraftCoOp", "structure": "CoOp", "craft": "mmd", "config": "vit_b16_mmd"}
+    known = {"protocol": protocol, "source": "dtd", "shots": "4", "seed": -1, **named}
+    known |= {"study": "mmd"} if own.has("study") else {}
+    known |= {"target": "eurosat"} if own.has("target") else {}
+    runs = [Description(tested="dtd", subset=own.subset, **known)]
+    if own.test:
+        for tested, subsets in (("dtd", own.others), ("food101", own.elsewhere)):
+            runs += [
+                Description(part="test", tested=tested, subset=subset, **known)
+                for subset in subsets
+            ]
+    for run in runs:
+        assert (
+            by_folder(Path("/output"), Path("/output", own.folder(run), record.NAME))[protocol]
+            == run
+        )
+        if protocol == "ablation":  # from inside, the folders are those of base2new
+            continue
+        folder = Path("/output", own.folder(run)).parent
+        assert by_folder(folder, folder / f"seed{run.seed}" / record.NAME)[protocol] == run
+
+
+def test_a_run_without_a_protocol_is_told_by_its_folder(tmp_path):
+    """As train.py leaves it that was started by hand."""
+    run = Description(source="x", tested="x", trainer="CoOp", structure="CoOp", seed=1)
+    write(tmp_path / "train_base/dtd/shots_4/CoOp/cfg/seed1", run)
+    (row,), _ = collect(PROTOCOLS["base2new"], [tmp_path])
+    assert row.key == ("dtd", "CoOp", "cfg", "4")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"seed": "3"}, "its run.seed is '3'"),
+        ({"source": None}, "its run.source is None"),
+        ({"learns": 1}, "its run.learns is 1"),
+    ],
+)
+def test_a_run_that_no_version_writes_is_refused(tmp_path, change, problem):
+    path = write(tmp_path / "run", {**asdict(RUN), **change})
+    with pytest.raises(ValueError, match=problem):
+        record.description(record.read(path))
+
+
+def test_which_epoch_a_run_tested(tmp_path):
+    training = {"complete": True, "deployed": "last_step", "epochs": 5, "loaded": None}
+    assert record.is_training(training) and record.tested_epoch(training) == 5
+    assert record.tested_epoch({**training, "deployed": "best_val"}) is None
+    test = {**training, "loaded": {"model_dir": "../x", "epoch": 2}}
+    assert not record.is_training(test) and record.tested_epoch(test) == 2
+    for content, deployed in (
+        (training, {"epoch": 5}),
+        ({**training, "deployed": "best_val"}, {"epoch": None}),
+        ({**training, "complete": False}, None),
+        (test, None),
+        ([], None),
+    ):
+        (tmp_path / record.NAME).write_text(json.dumps(content))
+        assert record.deployed(tmp_path) == deployed
+
+
+def test_done_is_complete_of_this_run_and_of_this_model(tmp_path):
+    path = write(tmp_path / "run", RUN, config_hash="abc", loaded=None)
+    stored = record.read(path)
+    assert record.is_done(stored, path, "abc", None, "")
+    assert not record.is_done(stored, path, "abd", None, "")
+    assert not record.is_done({**stored, "complete": False}, path, "abc", None, "")
+    loaded = {"model_dir": "../m", "epoch": 1}
+    assert not record.is_done(stored, path, "abc", loaded, str(tmp_path))
+    assert record.difference(stored, None, "abc", loaded) == (
+        "a training there, a test of epoch 1 of '../m' here"
+    )

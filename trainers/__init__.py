@@ -29,7 +29,7 @@ def extend_cfg(cfg: CfgNode) -> None:
         cfg,
         "MODEL.BACKBONE",
         {
-            # Of the CLIP: quick_gelu (OpenAI's), gelu (most of open_clip's), auto (OpenAI's are known).
+            # quick_gelu (OpenAI's CLIPs), gelu (most of open_clip's), auto (OpenAI's are known)
             "ACTIVATION": rules.key("auto", rules.one_of(*ACTIVATION_CHOICES)),
         },
     )
@@ -40,10 +40,11 @@ def extend_cfg(cfg: CfgNode) -> None:
         {
             # loss terms of trainers/terms beside the method's
             "TERMS": rules.key((), names),
-            # recompute the text tower in the backward pass: less memory for many classes, a third slower
+            # recompute the text tower in backward: less memory for many classes, a third slower
             "TEXT_CHECKPOINTING": False,
             "COMPILE": False,  # torch.compile the blocks of both towers
-            # text-side methods: augmented views per training image, encoded once and cached on disk; 0 = fresh ones
+            # text-side methods: augmented views per training image, encoded once and cached on
+            # disk; 0 = fresh ones
             "CACHED_VIEWS": rules.key(0, rules.whole(0)),
         },
     )

@@ -1,7 +1,8 @@
-"""What all prompt-learning trainers share: data, loop, optimiser and checkpoints of a `PromptedCLIP`.
+"""What all prompt-learning trainers share: data, loop, optimiser, checkpoints of a `PromptedCLIP`.
 
-One step: images -> features (the model) -> loss terms (the method's, then those of `trainers.terms`)
--> the sum of the terms is minimised. The walk is `PromptTrainer.forward_backward`.
+One step: images -> features (the model) -> loss terms (the method's, then those of
+`trainers.terms`) -> the sum of the terms is minimised. The walk is
+`PromptTrainer.forward_backward`.
 """
 
 import functools
@@ -346,7 +347,7 @@ class PromptTrainer(TrainerX):
             self.scaler.load_state_dict(state["scaler"])
 
     def own_form(self, name: str, checkpoint: dict, path: str) -> dict:
-        """A published checkpoint with nothing but learned parameters and their optimiser's state."""
+        """A published checkpoint, reduced to learned parameters and their optimiser's state."""
         if "state_dict" not in checkpoint:
             return checkpoint  # none that a run can go on from
         self.clip.check_classes(class_names_of(checkpoint), path)
@@ -378,7 +379,7 @@ class PromptTrainer(TrainerX):
             load_prompts(self.clip, directory, name, epoch)
 
     def check_classes(self, theirs: Sequence[str] | None, path: str) -> None:
-        """As `PromptedCLIP.check_classes`; its presence tells train.py that classes are compared."""
+        """As `PromptedCLIP.check_classes`; train.py sees by it that classes are compared."""
         self.clip.check_classes(theirs, path)
 
 

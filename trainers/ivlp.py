@@ -1,4 +1,7 @@
-"""IVLP: independent deep prompts in both encoders (the baseline of MaPLe and PromptSRC; Rasheed et al., CVPR 2023)."""
+"""IVLP: independent deep prompts in both encoders.
+
+The baseline of MaPLe and PromptSRC; Rasheed et al., CVPR 2023.
+"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Learnable prompts that structures share: a text context at the first layer, and deeper prompts."""
+"""Learnable prompts that structures share: a context at the first layer, and deeper prompts."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -81,12 +81,13 @@ class Context(nn.Module):
             if needed > text.context_length:
                 raise UserError(
                     f"class name '{name}' with {length} context tokens takes {needed} positions "
-                    f"but the text encoder has {text.context_length}: shorten the name or the context"
+                    f"but the text encoder has {text.context_length}: shorten the name or the "
+                    "context"
                 )
         if words:
             backbone.tokenize([lead])  # warns of its words, which are read
         texts = [f"{lead} {name}." for name in classnames]
-        tokens = backbone.tokenize(texts, learned=0 if words else n_ctx, told=classnames)
+        tokens = backbone.tokenize(texts, learned=0 if words else n_ctx, names=classnames)
         eot = tokens.argmax(1)
         tokens = tokens[:, : int(eot.max()) + 1].to(text.positional_embedding.device)
         embedded = text.embed(tokens)

@@ -61,7 +61,8 @@ def encoded_views(
 ) -> Tensor:
     """Features (K, N, D) of `number` = K passes over `batches()`.
 
-    batches() yields features (B, D) of all N images, in their order. Drawn under `seed` and cached in `folder`; the global random states stay as they were.
+    batches() yields features (B, D) of all N images, in their order. Drawn under `seed` and cached
+    in `folder`; the global random states stay as they were.
     """
     file, count = TensorFile(folder, [description, number, seed]), len(description["images"])
 

@@ -1,4 +1,7 @@
-"""VPT on CLIP: deep visual prompts, fixed class texts (Jia et al., ECCV 2022, arXiv 2203.12119; the baseline of MaPLe's code)."""
+"""VPT on CLIP: deep visual prompts, fixed class texts.
+
+Jia et al., ECCV 2022, arXiv 2203.12119; the baseline of MaPLe's code.
+"""
 
 from torch import Tensor, nn
 from yacs.config import CfgNode

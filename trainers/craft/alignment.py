@@ -1,4 +1,4 @@
-"""CRAFT's two alignment terms: texts against image anchors, and the samples of a batch against each other."""
+"""CRAFT's alignment terms: texts against image anchors, and a batch against itself."""
 
 from typing import TYPE_CHECKING
 

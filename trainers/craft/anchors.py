@@ -1,4 +1,4 @@
-"""Static image anchors: k-means centroids of frozen CLIP image features, per class, cached on disk."""
+"""Static image anchors: k-means centroids of frozen image features per class, cached on disk."""
 
 from collections.abc import Callable, Iterable
 

@@ -70,7 +70,8 @@ def mmd_options(widths: object) -> dict:
         "NORMALISE": rules.key("none", rules.one_of(*NORMALISATIONS)),
         # biased (V-statistic), unbiased (U-statistic)
         "ESTIMATOR": rules.key("biased", rules.one_of(*ESTIMATORS)),
-        # median (distance in the pooled sample, times MULTIPLIERS), fixed (SIGMAS), variances (VARIANCES)
+        # median (distance in the pooled sample, times MULTIPLIERS), fixed (SIGMAS), variances
+        # (VARIANCES)
         "BANDWIDTH": rules.key("median", rules.one_of(*BANDWIDTHS)),
         "MULTIPLIERS": rules.key(list(MULTIPLIERS), widths),
         "SIGMAS": rules.key([1.0], widths),

@@ -34,6 +34,7 @@ from dassl.engine import (
     settings_hash,
 )
 from dassl.identity import changes, of_settings, same_run
+from dassl.names import did_you_mean
 from dassl.printable import CONTROL, any_text_can_be_written
 from dassl.utils import (
     UserError,
@@ -44,7 +45,6 @@ from dassl.utils import (
     set_random_seed,
     setup_logger,
 )
-from dassl.utils.registry import did_you_mean
 from datasets.files import is_utf8, shown
 from trainers.backbone import as_read
 from trainers.base import class_names_of

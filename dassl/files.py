@@ -9,13 +9,14 @@ import os.path as osp
 import re
 import socket
 import stat
-import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
+
+from dassl import program
 
 LOCK = ".lock"  # in the output folder of a run, while it runs
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
@@ -170,10 +171,9 @@ def shorten_tempdir() -> None:
     if len(os.fsencode(folder)) > 107 - len(
         "/craft-sweep-12345678/listener-12345678"
     ) and os.access("/tmp", os.W_OK | os.X_OK):
-        print(
+        program.say(
             f"Note: temporary files are put into /tmp, since '{folder}' (TMPDIR) is too long a "
-            "name for sockets",
-            file=sys.stderr,
+            "name for sockets"
         )
         tempfile.tempdir = "/tmp"
 

@@ -1,7 +1,8 @@
-"""Importing this package registers every data set: each module is one, but for those named here and `groups`, which two of them share."""
+"""Data sets and what reads them. Importing this package registers every module of `datasets/sets/`."""
 
 import importlib
 import pkgutil
+import sys
 
 try:
     import dassl.program as program
@@ -10,23 +11,14 @@ except ModuleNotFoundError:  # upstream's Dassl
 if program:
     program.while_importing(__name__)
 
+from datasets import sets
 from datasets.options import rules
 
-NOT_DATA_SETS = (
-    "base",
-    "check",
-    "download",
-    "errors",
-    "files",
-    "locks",
-    "options",
-    "prepare",
-    "sources",
-)
-
-for _module in pkgutil.iter_modules(__path__):
-    if _module.name not in NOT_DATA_SETS:
-        importlib.import_module(f"{__name__}.{_module.name}")
+# `from datasets.imagenet import ImageNet`, as CoOp's users write it, stays possible.
+for _module in pkgutil.iter_modules(sets.__path__):
+    globals()[_module.name] = sys.modules[f"{__name__}.{_module.name}"] = importlib.import_module(
+        f"{sets.__name__}.{_module.name}"
+    )
 
 
 def extend_cfg(cfg) -> None:
@@ -36,23 +28,42 @@ def extend_cfg(cfg) -> None:
         "DATASET",
         {
             "SUBSAMPLE_CLASSES": rules.key(
-                "all", rules.one_of("all", "base", "new")
-            ),  # base: the first half in label order; new: the rest
+                "all",
+                rules.one_of("all", "base", "new"),
+                "Classes to use: base is the first half in label order, new the rest.",
+                set_by="protocol",
+            ),
             "TEMPLATE": rules.key(
-                "", rules.template()
-            ),  # "a photo of a {}." instead of the data set's own
+                "",
+                rules.template(),
+                "Template of class texts instead of the data set's, e.g. `a photo of a {}`.",
+            ),
             "INDICES": rules.key(
-                "", rules.path()
-            ),  # folder of published few-shot picks: <INDICES>/<config name>/shot_<k>-seed_<s>.json
+                "",
+                rules.path(),
+                "Folder of published few-shot picks: `<INDICES>/<config name>/shot_<k>-seed_<s>.json`.",
+            ),
             "FOLDER": rules.key(
-                "", rules.path()
-            ),  # ImageFolder, CSV: folder of the images, below ROOT or absolute; empty: ROOT itself
-            "CSV": rules.key("images.csv", rules.path(empty=False)),  # CSV: the table, below FOLDER
-            "TARGET": "",  # a data set whose training images are the unlabelled ones (train_u), for MMD
-            # True: they are trained on with their labels, too: the oracle that a method without them is held against
-            "TARGET_LABELLED": False,
+                "",
+                rules.path(),
+                "ImageFolder and CSV: folder of the images, below ROOT or absolute; empty: ROOT.",
+            ),
+            "CSV": rules.key(
+                "images.csv", rules.path(empty=False), "CSV: file of the table, below FOLDER."
+            ),
+            "TARGET": rules.key(
+                "",
+                help="Data set whose training images are the unlabelled ones (train_u), for MMD.",
+            ),
+            "TARGET_LABELLED": rules.key(
+                False,
+                help="True trains on the target's images with their labels, as an oracle for methods without "
+                "these labels.",
+            ),
             "TARGET_CLASSES": rules.key(
-                "same", rules.one_of("same", "subset")
-            ),  # subset: the target has some of the classes only
+                "same",
+                rules.one_of("same", "subset"),
+                "Classes of the target: the same as the source's, or a subset of them.",
+            ),
         },
     )

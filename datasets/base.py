@@ -1,6 +1,6 @@
 """The CoOp layout, read once for all data sets: a folder of images and a list of which image is in which part and class.
 
-A data set is a subclass of CoOpDataset in a file of its own, named as CoOp names its config (`datasets/oxford_pets.py`):
+A data set is a subclass of CoOpDataset in a file of its own, named as CoOp names its config (`datasets/sets/oxford_pets.py`):
 folder, split file, template, class-name corrections, where the files come from. `split_zhou_<Name>.json` is
 {"train": [[path, label, class name], ...], "val": ..., "test": ...} with paths relative to the image folder; here a row may
 have a fourth value, the domain. Without that file a data set's `partition` makes a split.
@@ -8,6 +8,7 @@ have a fourth value, the domain. Without that file a data set's `partition` make
 
 import hashlib
 import json
+import logging
 import math
 import os
 import os.path as osp
@@ -30,6 +31,8 @@ from datasets.files import (
     shown,
     text_for_clip,
 )
+
+log = logging.getLogger(__name__)
 
 SUBSETS = ("all", "base", "new")
 PARTS = ("train", "val", "test")
@@ -108,7 +111,7 @@ def warn_of_repeats(split: Split, identity: Mapping[str, tuple], name: str) -> N
         known = {identity[row[0]] for row in split[one]}
         twice = sorted({row[0] for row in split[other] if identity[row[0]] in known})
         if twice and split[one] != split[other]:  # val may serve as test
-            print(
+            log.warning(
                 f"Warning: {name} has {len(twice)} image(s) in both {one} and {other}, first {', '.join(map(shown, twice[:3]))}"
             )
     for part in PARTS:
@@ -119,7 +122,7 @@ def warn_of_repeats(split: Split, identity: Mapping[str, tuple], name: str) -> N
                 f"'{shown(row[0])}' in '{row[2]}' and '{first[identity[row[0]]][2]}'"
                 for row in again[:3]
             ]
-            print(
+            log.warning(
                 f"Warning: {name} lists {len(again)} image(s) of {part} more than once, first {', '.join(others)}"
             )
 
@@ -128,7 +131,7 @@ def warn_of_same_text(name: str, classnames: Sequence[str]) -> None:
     """Say which classes CLIP cannot tell apart by their names."""
     if same := same_for_clip(classnames):
         groups = ", ".join(" and ".join(f"'{shown(text)}'" for text in group) for group in same[:5])
-        print(
+        log.warning(
             f"Warning: the names of {len(same)} group(s) of classes of {name} {SAME_TEXT}, which cannot tell them apart: {groups}"
         )
 
@@ -204,7 +207,7 @@ def split_off_val(trainval: Rows, test: Rows, val: float = 0.2) -> Split:
     split: Split = {"train": [], "val": [], "test": test}
     classes = by_label(trainval).values()
     if alone := [own[0][2] for own in classes if len(own) == 1]:
-        print(
+        log.warning(
             f"{len(alone)} class(es) with one training image have none in the val part made here, first '{alone[0]}'"
         )
     for own in classes:
@@ -366,7 +369,7 @@ class CoOpDataset(DatasetBase):
         if cfg.DATASET.NUM_SHOTS >= 1:
             train, val = self._few_shot(train, val, cfg)
         elif cfg.DATASET.get("INDICES", ""):
-            print(
+            log.warning(
                 "Warning: DATASET.INDICES is not used, since DATASET.NUM_SHOTS is "
                 f"{cfg.DATASET.NUM_SHOTS}: all images are taken"
             )
@@ -475,7 +478,7 @@ class CoOpDataset(DatasetBase):
                 except UserError as error:
                     if own or cls.mirror is None:
                         raise
-                    print(f"{error}\nTrying a copy of the whole data set instead")
+                    log.warning(f"{error}\nTrying a copy of the whole data set instead")
                     arrange(cls.mirror, folder, None, progress)
                     break
         images = list_images(str(folder / cls.image_folder))
@@ -509,7 +512,7 @@ class CoOpDataset(DatasetBase):
             name, split = self.split_name(), self.partition()
             check_split(split, name)
             if self.split_file:
-                print(
+                log.warning(
                     f"'{path}' does not exist: the split is made here and is NOT the published one, so numbers cannot be compared with papers"
                 )
         warn_of_repeats(
@@ -634,12 +637,12 @@ class CoOpDataset(DatasetBase):
                     if short := sum(
                         count < shots for count in Counter(item.label for item in picks[0]).values()
                     ):
-                        print(
+                        log.warning(
                             f"{short} class(es) have fewer than {shots} images: all that they have are used"
                         )
                     return picks[0], picks[1] if self.few_shot_val else val
             except (UserError, AttributeError, KeyError, TypeError, IndexError):
-                print(f"The few-shot cache '{cache}' is not readable: it is drawn again")
+                log.warning(f"The few-shot cache '{cache}' is not readable: it is drawn again")
         # By place in the lists, since rows of other classes may share a path. The paths are for people.
         places = {
             part: {id(item): place for place, item in enumerate(items)}
@@ -663,7 +666,7 @@ class CoOpDataset(DatasetBase):
             try:
                 write_json(picks, cache)
             except (UserError, OSError) as error:
-                print(f"The few-shot draw is not cached ({error})")
+                log.warning(f"The few-shot draw is not cached ({error})")
         return train, val
 
     def _relative(self, item: Datum) -> str:
@@ -708,7 +711,7 @@ class CoOpDataset(DatasetBase):
                 )
             pairs = list(dict.fromkeys(zip(names, labels, strict=True)))
             if again := len(names) - len(pairs):
-                print(
+                log.warning(
                     f"'{path}' names {again} image(s) of the {part} part more than once: each is taken once"
                 )
             parts.append([_with_label(path, name, known[name], label) for name, label in pairs])

@@ -3,6 +3,7 @@
 import csv
 import errno
 import html
+import logging
 import os
 import os.path as osp
 import re
@@ -15,6 +16,8 @@ from dataclasses import dataclass, field
 from PIL import Image, features
 
 from datasets.errors import UserError
+
+log = logging.getLogger(__name__)
 
 REPAIR = "prepare the data set again"  # the remedy for files of a published data set
 _BLANK = r"[\s\ufeff\u200b\u200e\u200f\u2060]"  # blanks, and signs without width
@@ -167,7 +170,7 @@ def names_of_folders(path: str, folders: Sequence[str], remedy: str) -> dict[str
         )
     if lost:
         first = f"first '{shown(lost[0])}'"
-        print(f"'{path}' has {len(lost)} line(s) of folders that are not there, {first}")
+        log.warning(f"'{path}' has {len(lost)} line(s) of folders that are not there, {first}")
     return names
 
 

@@ -17,7 +17,7 @@ class _DefaultsOnly:
     def __getattr__(self, name: str):
         return lambda *_, **__: None
 
-    def key(self, default: Any, rule: Any) -> Any:
+    def key(self, default: Any, *_, **__) -> Any:
         return default
 
     def declare(self, cfg: CfgNode, node: str, options: Mapping) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import datasets
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import CoOpDataset, UserError
-from datasets.imagefolder import OwnDataset
+from datasets.sets.imagefolder import OwnDataset
 from tools import inputs
 
 

@@ -3,6 +3,8 @@
 import math
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,15 @@ import train
 import trainers
 from dassl import strict_yaml
 from dassl.config import (
+    MODEL,
+    affects,
+    as_before,
     cfg_to_dict,
     closest,
+    counted,
+    counts,
     get_cfg_default,
+    keys,
     merge_from_dict,
     merge_from_list,
     rules,
@@ -116,9 +124,12 @@ NO_ITEM = {
     "DATASET.TARGET_DOMAINS",
     "MODEL.HEAD.HIDDEN_LAYERS",
     "OPTIM.NEW_LAYERS",
+    "TEST.METRICS",
 }
 NAMES = {"DATASET.SOURCE_DOMAINS", "DATASET.TARGET_DOMAINS", "OPTIM.NEW_LAYERS"}
-WIDE = {name for name in NUMBERS if rules.RULES[name].fits(1e9)}  # for values that are only large
+WIDE = {
+    name for name in NUMBERS if rules.KEYS[name].rule.fits(1e9)
+}  # for values that are only large
 
 WRONG = [
     (None, set()),
@@ -176,7 +187,7 @@ def test_every_key_refuses_what_it_cannot_mean(value, meant):
         )
         # Numbers where text is expected are the text that they are written as; lists may be of such texts.
         as_text = (
-            name in TEXTS and type(value) in (int, float) and rules.RULES[name].fits(str(value))
+            name in TEXTS and type(value) in (int, float) and rules.KEYS[name].rule.fits(str(value))
         )
         as_texts = (
             name in NAMES
@@ -184,7 +195,7 @@ def test_every_key_refuses_what_it_cannot_mean(value, meant):
             and all(type(item) in (int, float, str) and item != "" for item in value)
         )
         choice = value == "None" and isinstance(
-            rules.RULES[name], (rules.OneOf, rules.Path, rules.Template)
+            rules.KEYS[name].rule, (rules.OneOf, rules.Path, rules.Template)
         )
         assert accepted == (
             as_text or as_texts and len(value) > 0 or name in meant and not choice
@@ -239,8 +250,8 @@ def test_true_is_no_number_and_one_is_not_true():
 
 
 def test_every_key_has_a_rule_that_its_default_fits():
-    assert LEAVES.keys() <= rules.RULES.keys()
-    assert all(rules.RULES[name].fits(default) for name, default in LEAVES.items())
+    assert LEAVES.keys() <= rules.KEYS.keys()
+    assert all(rules.KEYS[name].rule.fits(default) for name, default in LEAVES.items())
     check_basics(defaults())
 
 
@@ -478,7 +489,7 @@ def test_declared_defaults_are_fresh_each_time_and_rules_are_no_part_of_the_conf
 
 
 def test_a_key_without_a_rule_takes_that_of_its_type_and_keys_of_others_take_anything(monkeypatch):
-    monkeypatch.setattr(rules, "RULES", dict(rules.RULES))
+    monkeypatch.setattr(rules, "KEYS", dict(rules.KEYS))
     cfg = defaults()
     rules.declare(
         cfg,
@@ -533,3 +544,38 @@ def test_every_published_config_loads(path):
     for file, tree in train.read_config(str(path)):
         merge_from_dict(cfg, tree, f" (in '{file}')")
     check_basics(cfg)
+
+
+# What a key affects
+
+
+def test_every_key_says_in_whole_sentences_what_it_is():
+    for name in LEAVES:
+        words = rules.KEYS[name].help
+        assert words.endswith(".") and rules.KEYS[name].rule.allowed(), name
+
+
+def test_what_a_key_affects_decides_whether_it_is_in_the_hash():
+    before = counted(defaults())
+    for name in LEAVES:
+        assert (name in before) == (counts(name) and LEAVES[name] not in as_before(name)), name
+    assert {name for name in LEAVES if not counts(name)} == keys("nothing", "log").keys()
+
+
+def test_a_checkpoint_is_bound_to_the_keys_that_affect_the_model():
+    assert (
+        affects("TRAINER.NAME") == affects("TRAINER.COOP.N_CTX") == affects("INPUT.SIZE") == MODEL
+    )
+    assert affects("TRAINER.ALIEN.THING") == MODEL, "a key that another code added"
+    for name in ("MODEL.INIT_WEIGHTS", "TRAINER.COMPILE", "TRAINER.COOP.PREC", "OPTIM.LR"):
+        assert affects(name) == "result", name
+
+
+def test_an_unknown_effect_is_refused_where_the_key_is_declared():
+    with pytest.raises(ValueError, match="affects is 'speed': choose one of nothing, log, result"):
+        rules.key(1, affects="speed")
+
+
+def test_the_declarations_are_known_without_torch():
+    code = "import sys, dassl.config as c; c.keys('log')['LOG.WANDB']; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

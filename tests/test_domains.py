@@ -318,7 +318,8 @@ def test_a_space_that_cannot_teach_is_said_once(tmp_path, capsys):
                 "DATALOADER.TRAIN_X.BATCH_SIZE",
                 11,
             ),
-            r"a batch of DATALOADER.TRAIN_X has 1 image\(s\), but MMD with the unbiased estimator needs 2: change BATCH_SIZE, set DATALOADER.TRAIN_X.DROP_LAST True",
+            r"a batch of DATALOADER.TRAIN_X has 1 image\(s\), but MMD with the unbiased estimator needs 2: "
+            "change BATCH_SIZE, set DATALOADER.TRAIN_X.DROP_LAST True",
         ),
         (
             (

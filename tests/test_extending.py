@@ -15,6 +15,7 @@ import trainers
 import trainers.terms
 from dassl.config import cfg_to_dict
 from dassl.engine import run_settings
+from dassl.evaluation import Classification
 from dassl.utils import read_json
 from tools import export, figures, predict
 from trainers.backbone import load_backbone
@@ -30,6 +31,7 @@ STRUCTURE, CONFIG = SECTIONS["A structure"]
 (CRAFTED,) = SECTIONS["A structure with CRAFT"]
 (TERM,) = SECTIONS["A loss term"]
 (DATA,) = SECTIONS["A data set"]
+(METRIC,) = SECTIONS["A metric"]
 
 # What the page says is refused: one vector for each class.
 PER_CLASS = """
@@ -85,7 +87,8 @@ def extended(tmp_path_factory):
         terms = [*trainers.terms.__path__, str(folder / "terms")]
         patch.setattr(trainers.terms, "__path__", terms)
         patch.setattr(trainers, "MODULES", trainers.modules())
-        module("datasets.pond", DATA)
+        module("datasets.sets.pond", DATA)
+        module("dassl.evaluation.metrics.brier_score", METRIC)
         yield
 
 
@@ -295,3 +298,35 @@ def test_tools_refuse_other_classes_too(folder, capsys, monkeypatch):
         and "choose a data set with the classes of that run, not Pond" in error
     )
     assert not (folder / "o.safetensors").exists() and not list(folder.glob("out/features*"))
+
+
+@pytest.mark.parametrize(("classes", "names"), [("base", ["frog", "newt"]), ("new", ["pike"])])
+def test_base_and_new_classes_of_the_data_set_of_the_page(folder, classes, names):
+    """Three classes: two of them are base classes, one is new."""
+    (folder / "none.yaml").write_text(f"BASE: {ROOT}/configs/base/openmoji.yaml\n")
+    args = arguments(folder, "ZeroshotCLIP", "--eval-only", "DATASET.SUBSAMPLE_CLASSES", classes)
+    args.config_file = [str(folder / "none.yaml")]
+    assert train.main(args) == 0
+    results = read_json(str(folder / "out/results.json"))
+    assert results["classnames"] == names and results["metrics"]["test"]["total"] == 3 * len(names)
+
+
+def test_the_metric_of_the_page_is_what_its_definition_says(folder, capsys, monkeypatch):
+    seen = []
+    process = Classification.process
+    monkeypatch.setattr(
+        Classification,
+        "process",
+        lambda self, scores, labels: seen.append((scores, labels)) or process(self, scores, labels),
+    )
+    args = arguments(folder, "Bias", "OPTIM.MAX_EPOCH", "1", "TEST.METRICS", "('brier_score',)")
+    assert train.main(args) == 0
+    distances = [
+        (probability - (column == label)) ** 2
+        for scores, labels in seen
+        for row, label in zip(scores.softmax(1).tolist(), labels.tolist(), strict=True)
+        for column, probability in enumerate(row)
+    ]
+    value = read_json(str(folder / "out/results.json"))["metrics"]["test"]["brier_score"]
+    assert value == pytest.approx(sum(distances) / 9, rel=1e-5)
+    assert f"* brier_score: {value:.1f}" in capsys.readouterr().out

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from datasets.openmoji import BUNDLED, PICTURE_SIZE, emoji_table, render_svg
+from datasets.sets.openmoji import BUNDLED, PICTURE_SIZE, emoji_table, render_svg
 from tools import inputs
 from tools.pretrain_data import EMOJIBASE, concepts, fetch, slug
 

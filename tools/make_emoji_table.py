@@ -1,4 +1,4 @@
-"""Write `datasets/emoji.csv`, the table behind the bundled benchmark: which emoji is in which class and split.
+"""Write `datasets/sets/emoji.csv`, the table behind the bundled benchmark: which emoji is in which class and split.
 
 Source of names and subgroups: the Unicode emoji data as packaged in `emojibase-data` (MIT; `npm pack emojibase-data`).
 Only needed when the table is to change; the benchmark itself reads the committed table.
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tools import inputs
 
-TABLE = Path(__file__).resolve().parent.parent / "datasets" / "emoji.csv"
+TABLE = Path(__file__).resolve().parent.parent / "datasets" / "sets" / "emoji.csv"
 COLUMNS = ("hexcode", "name", "family", "class", "split")
 
 # Unicode subgroups -> class name a person would use. Subgroups left out have too few pictures, or (flags, keycaps)

@@ -14,7 +14,7 @@ import re
 import sys
 from collections import Counter, defaultdict
 
-from datasets.icons import TABLE
+from datasets.sets.icons import TABLE
 from tools import inputs
 from tools.pretrain_data import fetch
 

@@ -22,9 +22,9 @@ from tqdm import tqdm
 from dassl.utils import write_json
 from datasets.base import PARTS, CoOpDataset, UserError
 from datasets.check import MINIATURE
-from datasets.imagenet import ImageNet, ImageNetTest
-from datasets.imagenetv2 import ImageNetV2
 from datasets.prepare import find, prepared_classes
+from datasets.sets.imagenet import ImageNet, ImageNetTest
+from datasets.sets.imagenetv2 import ImageNetV2
 from tools import inputs
 
 PER_CLASS = {

@@ -5,8 +5,8 @@
 Each artist is an npm package with a free licence (`ARTISTS`). Every drawing is rendered three times: as it is, with a black
 outline, and as a line drawing (white fill, black stroke), because the benchmark's style is outlined and its shifted domain
 is line drawings. General icons (`ICONS`) whose name is that of an emoji count as further artists of it, the others as
-concepts of their own. OpenMoji itself is used only for emoji outside the benchmark's classes (`datasets/emoji.csv`), so
-that no benchmark picture is ever seen; EmojiOne and the icon sets of `datasets/icons.py` are kept out altogether: they are
+concepts of their own. OpenMoji itself is used only for emoji outside the benchmark's classes (`datasets/sets/emoji.csv`), so
+that no benchmark picture is ever seen; EmojiOne and the icon sets of `datasets/sets/icons.py` are kept out altogether: they are
 downstream data sets.
 Writes `pictures.npy` (N, S, S, 3) uint8, `index.json` (concept and artist of each) and `concepts.json` (captions).
 """
@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from datasets.openmoji import line_drawing, render_svg, svg_folder
+from datasets.sets.openmoji import line_drawing, render_svg, svg_folder
 from tools import inputs
 from tools.make_emoji_table import CLASSES, TABLE
 

@@ -220,15 +220,13 @@ def settings(config: dict) -> dict[str, tuple]:
     """
     # Not above: it takes torch, and most tables need it for nothing.
     import trainers  # noqa: F401 - says which options a trainer reads
-    from dassl.config import NOT_HASHED
+    from dassl.config import counts
     from dassl.engine import stored_settings
 
     try:
         found = stored_settings(config)
     except (AttributeError, KeyError, TypeError, OSError):  # OSError: weights that may not be read
-        found = {
-            key: (value, value) for key, value in flat(config).items() if key not in NOT_HASHED
-        }
+        found = {key: (value, value) for key, value in flat(config).items() if counts(key)}
     return {key: pair for key, pair in found.items() if key != "SEED"}
 
 

@@ -10,6 +10,7 @@ from types import ModuleType
 
 from yacs.config import CfgNode
 
+from dassl.config import get_cfg_default
 from trainers.backbone import ACTIVATION_CHOICES
 from trainers.options import rules
 
@@ -29,8 +30,13 @@ def extend_cfg(cfg: CfgNode) -> None:
         cfg,
         "MODEL.BACKBONE",
         {
-            # quick_gelu (OpenAI's CLIPs), gelu (most of open_clip's), auto (OpenAI's are known)
-            "ACTIVATION": rules.key("auto", rules.one_of(*ACTIVATION_CHOICES)),
+            "ACTIVATION": rules.key(
+                "auto",
+                rules.one_of(*ACTIVATION_CHOICES),
+                "Activation of the CLIP: quick_gelu for OpenAI's, gelu for most of open_clip's; auto "
+                "knows OpenAI's and refuses others.",
+                as_before=("quick_gelu", "auto"),
+            ),
         },
     )
     names = rules.several(rules.text(empty=False), "give a list of loss terms, such as ('Mine',)")
@@ -38,16 +44,34 @@ def extend_cfg(cfg: CfgNode) -> None:
         cfg,
         "TRAINER",
         {
-            # loss terms of trainers/terms beside the method's
-            "TERMS": rules.key((), names),
-            # recompute the text tower in backward: less memory for many classes, a third slower
-            "TEXT_CHECKPOINTING": False,
-            "COMPILE": False,  # torch.compile the blocks of both towers
-            # text-side methods: augmented views per training image, encoded once and cached on
-            # disk; 0 = fresh ones
-            "CACHED_VIEWS": rules.key(0, rules.whole(0)),
+            "TERMS": rules.key(
+                (),
+                names,
+                "Loss terms of trainers/terms beside the method's, by class name.",
+                as_before=((), []),
+            ),
+            "TEXT_CHECKPOINTING": rules.key(
+                False,
+                help="True recomputes the text tower in the backward pass: less memory for many "
+                "classes, a third slower.",
+                affects="result",
+            ),
+            "COMPILE": rules.key(
+                False,
+                help="True compiles the blocks of both towers with `torch.compile`.",
+                affects="result",
+            ),
+            "CACHED_VIEWS": rules.key(
+                0,
+                rules.whole(0),
+                "Methods without visual prompts: augmented views per training image, encoded once and "
+                "cached on disk; 0: a fresh view at every step.",
+            ),
         },
     )
     for module in MODULES:
         if hasattr(module, "extend_cfg"):
             module.extend_cfg(cfg)
+
+
+extend_cfg(get_cfg_default())  # hashes of stored configurations need the declarations

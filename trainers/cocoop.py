@@ -14,7 +14,7 @@ from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import PRECISIONS, Backbone, unit
 from trainers.base import PromptTrainer
 from trainers.model import PromptedCLIP
-from trainers.options import rules
+from trainers.options import PRECISION_HELP, rules
 from trainers.prompts import Context, count_context
 from trainers.step import Features
 
@@ -27,12 +27,17 @@ def extend_cfg(cfg: CfgNode) -> None:
         cfg,
         "TRAINER.COCOOP",
         {
-            "N_CTX": rules.key(16, rules.whole(1)),  # context vectors
-            # words to start from; their number then is the number of context vectors
-            "CTX_INIT": "",
-            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
-            # of a layer's largest tensor in evaluation, which decides how many images run at once
-            "EVAL_MEMORY_MB": rules.key(256, rules.whole(1)),
+            "N_CTX": rules.key(16, rules.whole(1), "Number of context vectors."),
+            "CTX_INIT": rules.key(
+                "", help="Words to start from; their number then is the number of context vectors."
+            ),
+            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS), PRECISION_HELP),
+            "EVAL_MEMORY_MB": rules.key(
+                256,
+                rules.whole(1),
+                "Size of a layer's largest tensor in evaluation, which decides how many images run at once.",
+                affects="result",
+            ),
         },
     )
 

@@ -13,7 +13,7 @@ from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import PRECISIONS, Backbone, count_tokens, unit
 from trainers.base import PromptTrainer
 from trainers.model import PromptedCLIP
-from trainers.options import rules
+from trainers.options import PRECISION_HELP, rules
 from trainers.prompts import Context, count_context
 
 POSITIONS = ("end", "middle", "front")
@@ -25,12 +25,15 @@ def extend_cfg(cfg: CfgNode) -> None:
         cfg,
         "TRAINER.COOP",
         {
-            "N_CTX": rules.key(16, rules.whole(1)),  # context vectors
-            "CSC": False,  # a separate context for every class
-            # words to start from; their number then is the number of context vectors
-            "CTX_INIT": "",
-            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
-            "CLASS_TOKEN_POSITION": rules.key("end", rules.one_of(*POSITIONS)),
+            "N_CTX": rules.key(16, rules.whole(1), "Number of context vectors."),
+            "CSC": rules.key(False, help="True learns a context for every class."),
+            "CTX_INIT": rules.key(
+                "", help="Words to start from; their number then is the number of context vectors."
+            ),
+            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS), PRECISION_HELP),
+            "CLASS_TOKEN_POSITION": rules.key(
+                "end", rules.one_of(*POSITIONS), "Place of the class name in the context."
+            ),
         },
     )
 

@@ -12,22 +12,27 @@ from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import PRECISIONS, unit
 from trainers.base import PromptTrainer
 from trainers.model import PromptedCLIP
-from trainers.options import rules
+from trainers.options import PRECISION_HELP, rules
 from trainers.prompts import Context, DeepPrompts, prompted_image, start_words
 
 
 def ivlp_options(contexts: int) -> dict:
     """The keys of IVLP's node, with `contexts` prompts per layer of each encoder."""
     return {
-        "N_CTX_VISION": rules.key(contexts, rules.whole(1)),  # visual prompts per layer
-        "N_CTX_TEXT": rules.key(contexts, rules.whole(1)),  # text prompts per layer
-        # The first layer's text prompts start from its first words; at random if it is empty or
-        # N_CTX_TEXT is over 4.
-        "CTX_INIT": "a photo of a",
-        "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
-        # layers with prompts; 1 = the first only, 0 = no visual prompts
-        "PROMPT_DEPTH_VISION": rules.key(9, rules.whole(0)),
-        "PROMPT_DEPTH_TEXT": rules.key(9, rules.whole(1)),
+        "N_CTX_VISION": rules.key(contexts, rules.whole(1), "Visual prompts per layer."),
+        "N_CTX_TEXT": rules.key(contexts, rules.whole(1), "Text prompts per layer."),
+        "CTX_INIT": rules.key(
+            "a photo of a",
+            help="Words whose first ones start the first layer's text prompts; these start at random if it is "
+            "empty or N_CTX_TEXT is over 4.",
+        ),
+        "PREC": rules.key("fp16", rules.one_of(*PRECISIONS), PRECISION_HELP),
+        "PROMPT_DEPTH_VISION": rules.key(
+            9, rules.whole(0), "Image layers with prompts; 1: the first only; 0: no visual prompts."
+        ),
+        "PROMPT_DEPTH_TEXT": rules.key(
+            9, rules.whole(1), "Text layers with prompts; 1: the first only."
+        ),
     }
 
 

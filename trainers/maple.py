@@ -12,7 +12,7 @@ from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import PRECISIONS, Backbone, unit
 from trainers.base import PromptTrainer
 from trainers.model import PromptedCLIP
-from trainers.options import rules
+from trainers.options import PRECISION_HELP, rules
 from trainers.prompts import Context, noise, start_words
 
 
@@ -22,12 +22,14 @@ def extend_cfg(cfg: CfgNode) -> None:
         cfg,
         "TRAINER.MAPLE",
         {
-            "N_CTX": rules.key(2, rules.whole(1)),  # prompts per layer
-            # The first layer's text prompts start from its first words; at random if it is empty or
-            # N_CTX is over 4.
-            "CTX_INIT": "a photo of a",
-            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
-            "PROMPT_DEPTH": rules.key(9, rules.whole(1)),  # layers with prompts; 1 = the first only
+            "N_CTX": rules.key(2, rules.whole(1), "Prompts per layer."),
+            "CTX_INIT": rules.key(
+                "a photo of a",
+                help="Words whose first ones start the first layer's text prompts; these start at random if it "
+                "is empty or N_CTX is over 4.",
+            ),
+            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS), PRECISION_HELP),
+            "PROMPT_DEPTH": rules.key(9, rules.whole(1), "Layers with prompts; 1: the first only."),
         },
     )
 

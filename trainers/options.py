@@ -17,7 +17,7 @@ class _DefaultsOnly:
     def __getattr__(self, name: str):
         return lambda *_, **__: None
 
-    def key(self, default: Any, rule: Any) -> Any:
+    def key(self, default: Any, *_, **__) -> Any:
         return default
 
     def declare(self, cfg: CfgNode, node: str, options: Mapping) -> None:
@@ -28,3 +28,7 @@ class _DefaultsOnly:
 
 
 rules = getattr(dassl.config, "rules", None) or _DefaultsOnly()
+PRECISION_HELP = (
+    "Precision of the frozen encoders: fp16 is half precision, on a GPU only; amp is mixed precision. "
+    "Learned parameters and losses are fp32."
+)

@@ -30,13 +30,26 @@ def extend_cfg(cfg: CfgNode) -> None:
         "TRAINER.PROMPTSRC",
         {
             **ivlp_options(4),
-            # of the L1 distance of text features to frozen CLIP's
-            "TEXT_LOSS_WEIGHT": rules.key(kind(25), rules.number(0)),
-            # of the L1 distance of image features to frozen CLIP's
-            "IMAGE_LOSS_WEIGHT": rules.key(kind(10), rules.number(0)),
-            # epoch whose prompts count most in the average over epochs
-            "GPA_MEAN": rules.key(kind(15), rules.number(-1e6, 1e6)),
-            "GPA_STD": rules.key(kind(1), rules.positive("set it to a positive number of epochs")),
+            "TEXT_LOSS_WEIGHT": rules.key(
+                kind(25),
+                rules.number(0),
+                "Weight of the L1 distance between text features and frozen CLIP's.",
+            ),
+            "IMAGE_LOSS_WEIGHT": rules.key(
+                kind(10),
+                rules.number(0),
+                "Weight of the L1 distance between image features and frozen CLIP's.",
+            ),
+            "GPA_MEAN": rules.key(
+                kind(15),
+                rules.number(-1e6, 1e6),
+                "Epoch whose prompts weigh most in the average over epochs.",
+            ),
+            "GPA_STD": rules.key(
+                kind(1),
+                rules.positive("set it to a positive number of epochs"),
+                "Standard deviation of these weights, in epochs.",
+            ),
         },
     )
 

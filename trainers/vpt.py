@@ -10,7 +10,7 @@ from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import PRECISIONS, unit
 from trainers.base import PromptTrainer
 from trainers.model import PromptedCLIP
-from trainers.options import rules
+from trainers.options import PRECISION_HELP, rules
 from trainers.prompts import DeepPrompts, prompted_image
 
 PUBLISHED_WORDS = "a photo of a"
@@ -22,11 +22,14 @@ def extend_cfg(cfg: CfgNode) -> None:
         cfg,
         "TRAINER.VPT",
         {
-            "N_CTX_VISION": rules.key(2, rules.whole(1)),  # visual prompts per layer
-            "CTX_INIT": PUBLISHED_WORDS,  # words before the class name; empty: these
-            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS)),
-            # layers with prompts; 1 = the first only
-            "PROMPT_DEPTH_VISION": rules.key(1, rules.whole(1)),
+            "N_CTX_VISION": rules.key(2, rules.whole(1), "Visual prompts per layer."),
+            "CTX_INIT": rules.key(
+                PUBLISHED_WORDS, help="Words before the class name; empty: those of the default."
+            ),
+            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS), PRECISION_HELP),
+            "PROMPT_DEPTH_VISION": rules.key(
+                1, rules.whole(1), "Image layers with prompts; 1: the first only."
+            ),
         },
     )
 

@@ -19,9 +19,16 @@ ENSEMBLES = {"seven": SEVEN, "eighty": EIGHTY}
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Add TRAINER.ZSCLIP2."""
-    # seven: CLIP's selection, as in CoOp; eighty: all of CLIP's notebook
     rules.declare(
-        cfg, "TRAINER.ZSCLIP2", {"TEMPLATES": rules.key("seven", rules.one_of(*ENSEMBLES))}
+        cfg,
+        "TRAINER.ZSCLIP2",
+        {
+            "TEMPLATES": rules.key(
+                "seven",
+                rules.one_of(*ENSEMBLES),
+                "Templates to average: seven is CLIP's selection, as in CoOp; eighty are all of CLIP's notebook.",
+            )
+        },
     )
 
 

@@ -1,46 +1,44 @@
 """The configuration: a tree of defaults, merged with files and command-line pairs."""
 
 import contextlib
-import difflib
 import functools
 import hashlib
 import json
 import os
 from ast import literal_eval
 from collections.abc import Sequence
+from typing import Any
 
 from yacs.config import CfgNode
 
 from dassl.config import rules
 from dassl.config.defaults import DEFAULTS
+from dassl.config.rules import LOG, MODEL, NOTHING, RESULT, affects, counts, keys
+from dassl.errors import UserError
+from dassl.names import closest
 from dassl.strict_yaml import Scalar
-from dassl.utils.tools import UserError
 
-# Keys that change where or how fast a run happens, never its result: left out of the hash. (The number of workers does
-# change it: each worker has an augmentation stream of its own.)
-NOT_HASHED = {
-    "OUTPUT_DIR",
-    "DATASET.ROOT",
-    "RESUME",
-    "EVAL_ONLY",
-    "VERBOSE",
-    "USE_CUDA",
-    "TRAIN.PRINT_FREQ",
-    "TRAIN.CHECKPOINT_FREQ",
-    "LOG.WANDB",
-    "LOG.WANDB_PROJECT",
-}
-# Values with which a run is what it was before there was the key: not counted, so that hashes of
-# earlier runs stay.
-AS_BEFORE = {
-    "INPUT.TRANSPARENCY": ("drop",),
-    "INPUT.UPRIGHT": (False,),
-    "TRAINER.TERMS": ((), []),
-    "TRAINER.CRAFT.MMD.NORMALISE": ("none",),
-    "TRAINER.CRAFT.MMD.VARIANCES": ([10.0, 15.0, 20.0, 50.0],),
-    "TRAINER.CRAFT.MMD.KERNELS": ("mean",),
-    "MODEL.BACKBONE.ACTIVATION": ("quick_gelu", "auto"),  # auto is quick_gelu, or refused
-}
+__all__ = [
+    "LOG",
+    "MODEL",
+    "NOTHING",
+    "RESULT",
+    "Config",
+    "affects",
+    "as_before",
+    "cfg_to_dict",
+    "clean_cfg",
+    "closest",
+    "config_hash",
+    "counted",
+    "counts",
+    "get_cfg_default",
+    "keys",
+    "merge_from_dict",
+    "merge_from_list",
+    "rules",
+]
+
 # Keys that may name a file, whose content then counts too.
 _FILES = ("MODEL.BACKBONE.NAME", "MODEL.INIT_WEIGHTS")
 _HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -62,7 +60,7 @@ class Config(CfgNode):
     def merge_from_list(self, cfg_list: list) -> None:
         found = list(cfg_list)
         for place, key in enumerate(cfg_list[:-1:2]):
-            old = self
+            old: Any = self
             for part in key.split("."):
                 old = old.get(part) if isinstance(old, dict) else None
             value = _with_floats(self._decode_cfg_value(cfg_list[2 * place + 1]), old)
@@ -86,6 +84,14 @@ def get_cfg_default() -> Config:
     return cfg
 
 
+get_cfg_default()  # stored configurations are compared by these declarations, too
+
+
+def as_before(name: str) -> tuple:
+    """Values of a key with which a run is what it was before the key existed; () for most keys."""
+    return rules.KEYS[name].as_before if name in rules.KEYS else ()
+
+
 def clean_cfg(cfg: CfgNode, trainer: str) -> None:
     """Remove the nodes of other trainers than `trainer`, as forks do before they print."""
     from dassl.engine import TRAINER_REGISTRY  # it imports this module
@@ -105,7 +111,7 @@ def merge_from_list(cfg: CfgNode, pairs: list[str]) -> None:
         )
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
         *parents, leaf = key.split(".")
-        tree = {leaf: value}
+        tree: dict = {leaf: value}
         for parent in reversed(parents):
             tree = {parent: tree}
         merge_from_dict(cfg, tree)
@@ -144,31 +150,9 @@ def _unknown(name: str, value, known: list[str], where: str) -> str:
         key, value = next(iter(value.items()))
         name = f"{name}.{key}"
     close = closest(name, known)
-    keys = (
-        f"key is '{close[0]}'"
-        if len(close) == 1
-        else f"keys are '{', '.join(close)}'".replace(", ", "', '")
-    )
-    return f"unknown config key '{name}'{where}: the closest known {keys}"
-
-
-def closest(name: str, known: Sequence[str]) -> list[str]:
-    """The known keys that `name` is likely to stand for, the nearest first: those of its last word wherever they are, else the most similar one."""
-
-    def plain(text: str) -> str:
-        return text.lower().replace("_", "")
-
-    def likeness(key: str) -> float:
-        whole, last = (
-            difflib.SequenceMatcher(None, plain(a), plain(b)).ratio()
-            for a, b in ((name, key), (name.rpartition(".")[2], key.rpartition(".")[2]))
-        )
-        return whole + last
-
-    same = [key for key in known if plain(key.rpartition(".")[2]) == plain(name.rpartition(".")[2])]
-    if exact := [key for key in same if plain(key) == plain(name)]:
-        return exact
-    return sorted(same, key=likeness, reverse=True)[:3] or [max(known, key=likeness)]
+    verb = "key is" if len(close) == 1 else "keys are"
+    nearest = ", ".join(f"'{key}'" for key in close)
+    return f"unknown config key '{name}'{where}: the closest known {verb} {nearest}"
 
 
 def _plain(value):
@@ -207,7 +191,7 @@ def _in_decimals(value, name: str, where: str):
 
 def _coerce(value, old, name: str, where: str):
     """`value` as the type of `old`; text is read as a Python literal where it is one, as yacs does."""
-    rule = rules.RULES.get(name)
+    rule = rules.KEYS[name].rule if name in rules.KEYS else None
     texts = isinstance(rule, rules.Several) and isinstance(rule.item, rules.Text)
     if isinstance(old, str):
         value = _written(value)
@@ -264,11 +248,9 @@ def counted(cfg: CfgNode, nodes: Sequence[str] | None = None) -> dict:
         )
     )
     flat = {
-        key: _get(cfg, key)
-        for key in _leaves(cfg)
-        if key not in NOT_HASHED and not key.startswith(skipped)
+        key: _get(cfg, key) for key in _leaves(cfg) if counts(key) and not key.startswith(skipped)
     }
-    flat = {key: value for key, value in flat.items() if value not in AS_BEFORE.get(key, ())}
+    flat = {key: value for key, value in flat.items() if value not in as_before(key)}
     for key in _FILES:
         if content := _file_hash(flat[key]):
             flat[key] = content

@@ -1,9 +1,12 @@
-"""Every key that the engine knows: its default and what it may hold. Trainers add nodes of their own."""
+"""Every key that the engine knows, declared once. Trainers and data sets add keys of their own."""
 
 from collections.abc import Callable
 from importlib import import_module
 
 from dassl.config.rules import (
+    LOG,
+    MODEL,
+    NOTHING,
     Key,
     Several,
     key,
@@ -15,29 +18,28 @@ from dassl.config.rules import (
     text,
     whole,
 )
-from dassl.utils.registry import Registry
 
 
 def _listed(module: str, name: str) -> Callable[[], list[str]]:
-    """The names in a list, dict or registry of another module, asked for when they are needed."""
+    """The names in a list, dict or registry of another module, which is imported when they are needed."""
 
     def names() -> list[str]:
-        found = getattr(import_module(module), name)
-        return found.registered_names() if isinstance(found, Registry) else list(found)
+        holder = getattr(import_module(module), name)
+        return getattr(holder, "registered_names", lambda: list(holder))()
 
     return names
 
 
-def _probability(default: float) -> Key:
-    return key(default, number(0, 1))
+def _probability(default: float, help: str) -> Key:
+    return key(default, number(0, 1), help)
 
 
 def _names() -> Several:
     return several(text(empty=False), "give a list of names, such as ('a', 'b')")
 
 
-def _transforms() -> Several:
-    known = _listed("dassl.data.transforms.transforms", "AVAI_CHOICES")
+def _some_of(module: str, name: str) -> Several:
+    known = _listed(module, name)
     return several(one_of(known), lambda: f"give a list of some of {', '.join(known())}")
 
 
@@ -45,161 +47,292 @@ _SAMPLERS = one_of(_listed("dassl.data.samplers", "AVAI_SAMPLERS"))
 _BETA = number(0, 0.999999)  # of 1, Adam would divide by 0
 
 _TRAIN_LOADER = {
-    "SAMPLER": key("RandomSampler", _SAMPLERS),
-    "BATCH_SIZE": key(32, whole(1)),
-    "N_DOMAIN": key(0, whole(0)),  # domains per batch (RandomDomainSampler); 0 = all
-    "N_INS": key(16, whole(1)),  # images per class in a batch (RandomClassSampler)
-    "DROP_LAST": False,  # True: drop the last incomplete batch of an epoch, as upstream Dassl always does
+    "SAMPLER": key("RandomSampler", _SAMPLERS, "How the images of a batch are drawn."),
+    "BATCH_SIZE": key(32, whole(1), "Images per batch, of all processes together."),
+    "N_DOMAIN": key(0, whole(0), "RandomDomainSampler: domains per batch; 0: all."),
+    "N_INS": key(16, whole(1), "RandomClassSampler: images per class in a batch."),
+    "DROP_LAST": key(
+        False, help="True drops the last incomplete batch of an epoch, as upstream Dassl does."
+    ),
+}
+
+_LOG = {
+    "WANDB": key(
+        False,
+        help="True sends curves to Weights & Biases too (`pip install wandb`), under the account of "
+        "`wandb login`.",
+        affects=LOG,
+    ),
+    "WANDB_PROJECT": key("craft", text(empty=False), "Project of Weights & Biases.", affects=LOG),
+}
+
+_INPUT = {
+    "SIZE": key(
+        (224, 224),
+        several(whole(1), "give height and width, two whole numbers from 1, such as (224, 224)", 2),
+        "Height and width of the images that the model takes, in pixels.",
+        affects=MODEL,
+    ),
+    "INTERPOLATION": key(
+        "bilinear",
+        one_of(_listed("dassl.data.transforms.transforms", "INTERPOLATION_MODES")),
+        "How images are resized.",
+    ),
+    "TRANSFORMS": key(
+        (),
+        _some_of("dassl.data.transforms.transforms", "AVAI_CHOICES"),
+        "Transforms of training images, applied in a fixed order. A test resizes, crops the centre and takes normalize.",
+    ),
+    "NO_TRANSFORM": key(False, help="True hands on images as they are stored."),
+    "PIXEL_MEAN": key(
+        [0.485, 0.456, 0.406],
+        several(number(), "give three numbers, for red, green and blue", 3),
+        "normalize: mean of each channel, of values from 0 to 1.",
+    ),
+    "PIXEL_STD": key(
+        [0.229, 0.224, 0.225],
+        several(positive(), "give three positive numbers, for red, green and blue", 3),
+        "normalize: standard deviation of each channel.",
+    ),
+    "CROP_PADDING": key(4, whole(0, 4096), "random_crop: padding on each side, in pixels."),
+    "RRCROP_SCALE": key(
+        (0.08, 1.0),
+        several(
+            number(1e-6, 1),
+            "give the least and the greatest share of the area to keep, above 0 and up to 1",
+            2,
+            rising=True,
+        ),
+        "random_resized_crop: least and greatest share of the area that a crop keeps.",
+    ),
+    "CUTOUT_N": key(1, whole(1), "cutout: number of squares set to 0."),
+    "CUTOUT_LEN": key(16, whole(2), "cutout: side of a square, in pixels."),
+    "GN_MEAN": key(0.0, number(), "gaussian_noise: mean."),
+    "GN_STD": key(0.15, number(0), "gaussian_noise: standard deviation."),
+    "RANDAUGMENT_N": key(2, whole(1), "randaugment: operations per image."),
+    "RANDAUGMENT_M": key(10, whole(0, 30), "randaugment: magnitude of the operations."),
+    "COLORJITTER_B": key(0.4, number(0), "colorjitter: change of brightness."),
+    "COLORJITTER_C": key(0.4, number(0), "colorjitter: change of contrast."),
+    "COLORJITTER_S": key(0.4, number(0), "colorjitter: change of saturation."),
+    "COLORJITTER_H": key(0.1, number(0, 0.5), "colorjitter: change of hue."),
+    "RGS_P": _probability(0.2, "randomgrayscale: probability."),
+    "GB_P": _probability(0.5, "gaussian_blur: probability."),
+    "GB_K": key(21, whole(1, odd=True), "gaussian_blur: side of the kernel, in pixels."),
+    "TRANSPARENCY": key(
+        "drop",
+        one_of("drop", "white"),
+        "drop takes the colours of transparent pixels as stored, as published; white puts them on white.",
+        as_before=("drop",),
+    ),
+    "UPRIGHT": key(
+        False,
+        help="True turns photos as EXIF says; False takes them as stored, as published.",
+        as_before=(False,),
+    ),
+    "DRAFT": key(
+        False,
+        help="True decodes JPEGs at a fraction (1/2, 1/4, 1/8) not below SIZE: faster, but not to the bit.",
+    ),
+}
+
+_DATASET = {
+    "ROOT": key("", path(), "Folder of the data sets.", affects=NOTHING, set_by="--root"),
+    "NAME": key("", help="Name of the data set's class.", set_by="datasets"),
+    "SOURCE_DOMAINS": key((), _names(), "Domains to train on, of a data set that has domains."),
+    "TARGET_DOMAINS": key((), _names(), "Domains to test on, of a data set that has domains."),
+    "NUM_LABELED": key(
+        -1,
+        whole(1, besides=-1),
+        "Labelled images, for data sets written for upstream Dassl; -1: all.",
+    ),
+    "NUM_SHOTS": key(
+        -1, whole(1, besides=-1), "Training images per class; -1: all.", set_by="shots"
+    ),
+    "VAL_PERCENT": _probability(
+        0.1, "Share of validation images, for data sets written for upstream Dassl."
+    ),
+    "ALL_AS_UNLABELED": key(
+        False,
+        help="True takes labelled images as unlabelled too, for data sets written for upstream Dassl.",
+    ),
+}
+
+_DATALOADER = {
+    "NUM_WORKERS": key(
+        4,
+        whole(0, 1024),
+        "Processes that load images; 0: the run's process. Each has an augmentation stream of its own.",
+    ),
+    "K_TRANSFORMS": key(1, whole(1), "Augmented versions of each training image in a batch."),
+    "RETURN_IMG0": key(False, help="True adds the image without augmentation to a batch (`img0`)."),
+    "PERSISTENT_WORKERS": key(
+        False,
+        help="True keeps training workers between epochs: faster, but a resumed run draws other augmentations.",
+    ),
+    "TRAIN_X": dict(_TRAIN_LOADER),
+    "TRAIN_U": {
+        "SAME_AS_X": key(True, help="True loads unlabelled images with the options of TRAIN_X."),
+        **_TRAIN_LOADER,
+    },
+    # a test counts every image once
+    "TEST": {
+        "SAMPLER": key(
+            "SequentialSampler",
+            one_of("SequentialSampler", "RandomSampler"),
+            "Order of the images of a test.",
+        ),
+        "BATCH_SIZE": key(32, whole(1), "Images per batch of a test."),
+    },
+}
+
+_MODEL = {
+    "INIT_WEIGHTS": key(
+        "", path(), "Weights file from which learned parameters start.", affects="result"
+    ),
+    "BACKBONE": {
+        "NAME": key("", path(), "Name of a backbone, of an OpenAI CLIP or of a weights file."),
+        "PRETRAINED": key(True, help="True loads pretrained weights into a registered backbone."),
+    },
+    "HEAD": {
+        "NAME": key(
+            "",
+            one_of(_listed("dassl.modeling", "HEAD_REGISTRY"), empty=True),
+            "Layers between a backbone and the classifier.",
+        ),
+        "HIDDEN_LAYERS": key(
+            (),
+            several(whole(1), "give whole numbers from 1, such as (512, 256)"),
+            "Width of each layer of the head.",
+        ),
+        "ACTIVATION": key(
+            "relu", one_of("relu", "leaky_relu", "gelu", "tanh"), "Activation of the head."
+        ),
+        "BN": key(True, help="True normalises each layer of the head over the batch."),
+        "DROPOUT": key(0.0, number(0, 1), "Probability of dropout in the head."),
+    },
+}
+
+_OPTIM = {
+    "NAME": key("adam", one_of(_listed("dassl.optim.optimizer", "AVAI_OPTIMS")), "The optimiser."),
+    "LR": key(3e-4, number(0), "Learning rate at the start."),
+    "WEIGHT_DECAY": key(5e-4, number(0), "Weight decay."),
+    "MOMENTUM": key(0.9, number(0, 1), "Momentum of sgd and rmsprop."),
+    "SGD_DAMPNING": key(0, number(0, 1), "Dampening of sgd's momentum."),
+    "SGD_NESTEROV": key(False, help="True takes Nesterov's momentum with sgd."),
+    "RMSPROP_ALPHA": key(0.99, number(0, 1), "Smoothing constant of rmsprop."),
+    "ADAM_BETA1": key(0.9, _BETA, "First decay rate of adam, amsgrad, adamw and radam."),
+    "ADAM_BETA2": key(0.999, _BETA, "Second decay rate of adam, amsgrad, adamw and radam."),
+    "STAGED_LR": key(False, help="True trains layers outside NEW_LAYERS at LR * BASE_LR_MULT."),
+    "NEW_LAYERS": key((), _names(), "STAGED_LR: layers that train at LR."),
+    "BASE_LR_MULT": key(0.1, number(0), "STAGED_LR: factor of LR for all other layers."),
+    "LR_SCHEDULER": key(
+        "single_step",
+        one_of(_listed("dassl.optim.lr_scheduler", "AVAI_SCHEDS")),
+        "How the learning rate falls.",
+    ),
+    "STEPSIZE": key(
+        (-1,),
+        several(
+            whole(1, besides=-1),
+            "give one or more epochs from 1, the earlier ones first, or (-1,)",
+            least=1,
+            rising=True,
+        ),
+        "single_step: epochs between two falls; multi_step: the epochs of the falls; -1: MAX_EPOCH.",
+    ),
+    "GAMMA": key(0.1, number(0), "Factor of the learning rate at a fall."),
+    "MAX_EPOCH": key(10, whole(1), "Epochs to train."),
+    "WARMUP_EPOCH": key(-1, whole(-1), "Epochs of warm-up; 0 or -1: none."),
+    "WARMUP_TYPE": key(
+        "linear",
+        one_of(_listed("dassl.optim.lr_scheduler", "AVAI_WARMUPS")),
+        "How the learning rate behaves during warm-up.",
+    ),
+    "WARMUP_CONS_LR": key(1e-5, number(0), "Learning rate of a constant warm-up."),
+    "WARMUP_MIN_LR": key(1e-5, number(0), "Learning rate at the start of a linear warm-up."),
+    "WARMUP_RECOUNT": key(
+        True,
+        help="True starts the schedule after the warm-up; False counts warm-up epochs as its first.",
+    ),
+}
+
+_TEST = {
+    "EVALUATOR": key(
+        "Classification",
+        one_of(_listed("dassl.evaluation", "EVALUATOR_REGISTRY")),
+        "What a test computes.",
+    ),
+    "METRICS": key(
+        (),
+        _some_of("dassl.evaluation", "METRICS"),
+        "Further metrics that a test computes, each a file of `dassl/evaluation/metrics/`.",
+        as_before=((), []),
+    ),
+    "PER_CLASS_RESULT": key(False, help="True prints the accuracy of every class."),
+    "COMPUTE_CMAT": key(False, help="True saves the confusion matrix as OUTPUT_DIR/cmat.pt."),
+    "NO_TEST": key(False, help="True trains without a test at the end."),
+    "SPLIT": key("test", one_of("val", "test"), "Images that are tested."),
+    "FINAL_MODEL": key(
+        "last_step",
+        one_of("last_step", "best_val"),
+        "Model that is tested after training: of the last epoch, or of the best one on validation images.",
+    ),
+    "SELECT_BY": key(
+        "",
+        help="Metric by which best_val chooses, e.g. worst_group_accuracy; empty: the first one.",
+    ),
 }
 
 DEFAULTS = {
-    "VERSION": key(1, one_of(1)),
-    "OUTPUT_DIR": key("./output", path(utf8=True)),
+    "VERSION": key(1, one_of(1), "Version of the configuration's format."),
+    "OUTPUT_DIR": key(
+        "./output",
+        path(utf8=True),
+        "Folder of checkpoints, log.txt and results.json.",
+        affects=NOTHING,
+        set_by="--output",
+    ),
     "RESUME": key(
-        "", path()
-    ),  # folder of an earlier run to continue; OUTPUT_DIR itself is always looked at
-    "EVAL_ONLY": False,  # True: a test only (train.py --eval-only): what only training needs is not made
-    "SEED": key(-1, whole(most=2**63 - 1)),  # negative: not seeded
-    "USE_CUDA": True,
-    "VERBOSE": True,
-    "LOG": {
-        "WANDB": False,  # True: curves to Weights & Biases too (pip install wandb), under the account of `wandb login`
-        "WANDB_PROJECT": key("craft", text(empty=False)),
-    },
-    "INPUT": {
-        "SIZE": key(
-            (224, 224),
-            several(
-                whole(1), "give height and width, two whole numbers from 1, such as (224, 224)", 2
-            ),
-        ),
-        "INTERPOLATION": key(
-            "bilinear", one_of(_listed("dassl.data.transforms.transforms", "INTERPOLATION_MODES"))
-        ),
-        "TRANSFORMS": key((), _transforms()),
-        "NO_TRANSFORM": False,
-        "PIXEL_MEAN": key(
-            [0.485, 0.456, 0.406],
-            several(number(), "give three numbers, for red, green and blue", 3),
-        ),
-        "PIXEL_STD": key(
-            [0.229, 0.224, 0.225],
-            several(positive(), "give three positive numbers, for red, green and blue", 3),
-        ),
-        "CROP_PADDING": key(4, whole(0, 4096)),
-        "RRCROP_SCALE": key(
-            (0.08, 1.0),
-            several(
-                number(1e-6, 1),
-                "give the least and the greatest share of the area to keep, above 0 and up to 1",
-                2,
-                rising=True,
-            ),
-        ),
-        "CUTOUT_N": key(1, whole(1)),
-        "CUTOUT_LEN": key(16, whole(2)),
-        "GN_MEAN": key(0.0, number()),
-        "GN_STD": key(0.15, number(0)),
-        "RANDAUGMENT_N": key(2, whole(1)),
-        "RANDAUGMENT_M": key(10, whole(0, 30)),
-        "COLORJITTER_B": key(0.4, number(0)),
-        "COLORJITTER_C": key(0.4, number(0)),
-        "COLORJITTER_S": key(0.4, number(0)),
-        "COLORJITTER_H": key(0.1, number(0, 0.5)),
-        "RGS_P": _probability(0.2),
-        "GB_P": _probability(0.5),
-        "GB_K": key(21, whole(1, odd=True)),
-        # drop: the colours as stored, as published; white: put on white
-        "TRANSPARENCY": key("drop", one_of("drop", "white")),
-        "UPRIGHT": False,  # True: photos are turned as EXIF says; False: as stored, as published
-        "DRAFT": False,  # True: JPEGs are decoded at a fraction (1/2, 1/4, 1/8) not below SIZE: faster, not to the bit
-    },
-    "DATASET": {
-        "ROOT": key("", path()),
-        "NAME": "",
-        "SOURCE_DOMAINS": key((), _names()),
-        "TARGET_DOMAINS": key((), _names()),
-        # NUM_LABELED, VAL_PERCENT and ALL_AS_UNLABELED are for data sets written for upstream Dassl
-        "NUM_LABELED": key(-1, whole(1, besides=-1)),
-        "NUM_SHOTS": key(-1, whole(1, besides=-1)),  # images per class; -1 = all
-        "VAL_PERCENT": _probability(0.1),
-        "ALL_AS_UNLABELED": False,
-    },
-    "DATALOADER": {
-        "NUM_WORKERS": key(4, whole(0, 1024)),
-        "K_TRANSFORMS": key(1, whole(1)),
-        "RETURN_IMG0": False,
-        "PERSISTENT_WORKERS": False,  # True: training workers live on between epochs: faster epochs, but a resumed run draws other augmentations
-        "TRAIN_X": dict(_TRAIN_LOADER),
-        "TRAIN_U": {"SAME_AS_X": True, **_TRAIN_LOADER},
-        # a test counts every image once
-        "TEST": {
-            "SAMPLER": key("SequentialSampler", one_of("SequentialSampler", "RandomSampler")),
-            "BATCH_SIZE": key(32, whole(1)),
-        },
-    },
-    "MODEL": {
-        "INIT_WEIGHTS": key("", path()),
-        "BACKBONE": {"NAME": key("", path()), "PRETRAINED": True},
-        "HEAD": {
-            "NAME": key("", one_of(_listed("dassl.modeling", "HEAD_REGISTRY"), empty=True)),
-            "HIDDEN_LAYERS": key(
-                (), several(whole(1), "give whole numbers from 1, such as (512, 256)")
-            ),
-            "ACTIVATION": key("relu", one_of("relu", "leaky_relu", "gelu", "tanh")),
-            "BN": True,
-            "DROPOUT": key(0.0, number(0, 1)),
-        },
-    },
-    "OPTIM": {
-        "NAME": key("adam", one_of(_listed("dassl.optim.optimizer", "AVAI_OPTIMS"))),
-        "LR": key(3e-4, number(0)),
-        "WEIGHT_DECAY": key(5e-4, number(0)),
-        "MOMENTUM": key(0.9, number(0, 1)),
-        "SGD_DAMPNING": key(0, number(0, 1)),
-        "SGD_NESTEROV": False,
-        "RMSPROP_ALPHA": key(0.99, number(0, 1)),
-        "ADAM_BETA1": key(0.9, _BETA),
-        "ADAM_BETA2": key(0.999, _BETA),
-        "STAGED_LR": False,
-        "NEW_LAYERS": key((), _names()),
-        "BASE_LR_MULT": key(0.1, number(0)),
-        "LR_SCHEDULER": key(
-            "single_step", one_of(_listed("dassl.optim.lr_scheduler", "AVAI_SCHEDS"))
-        ),
-        "STEPSIZE": key(
-            (-1,),
-            several(  # epochs; -1 = MAX_EPOCH
-                whole(1, besides=-1),
-                "give one or more epochs from 1, the earlier ones first, or (-1,)",
-                least=1,
-                rising=True,
-            ),
-        ),
-        "GAMMA": key(0.1, number(0)),
-        "MAX_EPOCH": key(10, whole(1)),
-        "WARMUP_EPOCH": key(-1, whole(-1)),
-        "WARMUP_TYPE": key("linear", one_of(_listed("dassl.optim.lr_scheduler", "AVAI_WARMUPS"))),
-        "WARMUP_CONS_LR": key(1e-5, number(0)),
-        "WARMUP_MIN_LR": key(1e-5, number(0)),
-        "WARMUP_RECOUNT": True,
-    },
+        "",
+        path(),
+        "Folder of an earlier run to continue. A run continues from checkpoints in OUTPUT_DIR in any case.",
+        affects=NOTHING,
+        set_by="--output",
+    ),
+    "EVAL_ONLY": key(
+        False,
+        help="True tests without training (`train.py --eval-only`) and skips what only training needs.",
+        affects=NOTHING,
+        set_by="protocol",
+    ),
+    "SEED": key(
+        -1,
+        whole(most=2**63 - 1),
+        "Seed of all random numbers; a negative seed leaves them random.",
+        set_by="seeds",
+    ),
+    "USE_CUDA": key(True, help="True runs on the GPU if CUDA finds one.", affects=NOTHING),
+    "VERBOSE": key(True, help="False prints less when data and trainer are built.", affects=LOG),
+    "LOG": _LOG,
+    "INPUT": _INPUT,
+    "DATASET": _DATASET,
+    "DATALOADER": _DATALOADER,
+    "MODEL": _MODEL,
+    "OPTIM": _OPTIM,
     "TRAIN": {
-        "CHECKPOINT_FREQ": key(0, whole(0)),  # epochs; 0 = only after the last one
-        "PRINT_FREQ": key(10, whole(1)),  # batches
-        # length of an epoch of TrainerXU
-        "COUNT_ITER": key("train_x", one_of("train_x", "train_u", "smaller_one")),
-    },
-    "TEST": {
-        "EVALUATOR": key(
-            "Classification", one_of(_listed("dassl.evaluation", "EVALUATOR_REGISTRY"))
+        "CHECKPOINT_FREQ": key(
+            0,
+            whole(0),
+            "Epochs between two checkpoints; 0: one after the last epoch.",
+            affects=NOTHING,
         ),
-        "PER_CLASS_RESULT": False,
-        "COMPUTE_CMAT": False,
-        "NO_TEST": False,
-        "SPLIT": key("test", one_of("val", "test")),
-        "FINAL_MODEL": key("last_step", one_of("last_step", "best_val")),
-        "SELECT_BY": "",  # metric by which best_val chooses, e.g. worst_group_accuracy; empty: the first
+        "PRINT_FREQ": key(10, whole(1), "Batches between two lines of the log.", affects=LOG),
+        "COUNT_ITER": key(
+            "train_x",
+            one_of("train_x", "train_u", "smaller_one"),
+            "Loader whose length is the length of an epoch with unlabelled images.",
+        ),
     },
-    "TRAINER": {"NAME": ""},
+    "TEST": _TEST,
+    "TRAINER": {"NAME": key("", help="Name of the trainer's class.", set_by="trainers")},
 }

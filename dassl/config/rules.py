@@ -1,28 +1,31 @@
-"""What a key of the configuration may hold: declared once, beside its default, and checked early.
+"""A key of the configuration, declared once: default, allowed values, what it affects, help.
 
     declare(cfg, "TRAINER.MINE", {
-        "N_CTX": key(16, whole(1)),
-        "MODE": key("fast", one_of("fast", "exact")),
+        "N_CTX": key(16, whole(1), help="Number of context vectors."),
+        "MODE": key("fast", one_of("fast", "exact"), affects="result"),
     })
 
-adds keys with their defaults to a configuration and keeps their rules by dotted name. A default
-without a rule takes that of its type: truth values, whole numbers, finite numbers and texts are
-told apart. `check` looks at a whole configuration.
+adds keys with their defaults to a configuration and keeps their declarations by dotted name. A
+default without a rule takes that of its type: truth values, whole numbers, finite numbers and texts
+are told apart. `check` looks at a whole configuration, `affects` tells what a key changes, and
+docs/options.md shows all of them. Nothing here imports torch.
 """
 
 import copy
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from yacs.config import CfgNode
 
+from dassl.errors import UserError
+from dassl.names import did_you_mean
 from dassl.printable import CONTROL
-from dassl.utils.registry import did_you_mean
-from dassl.utils.tools import UserError
 
 MOST_WHOLE = 2**31 - 1  # what every library that counts can count to
 MOST_NUMBER = 1e30  # single precision, in which models learn, ends soon after
+_VERB = re.compile("^(set it to|choose one of|write|give) ")
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,10 @@ class Rule:
 
     def advice(self, value: Any) -> str:
         raise NotImplementedError
+
+    def allowed(self) -> str:
+        """The values that fit, in words: the advice without its verb."""
+        return _VERB.sub("", self.advice(None))
 
 
 @dataclass(frozen=True)
@@ -123,6 +130,9 @@ class Text(Rule):
         more = ", or two quotes for an empty one" if self.empty else " that is not empty"
         return f"write a text{more}"
 
+    def allowed(self) -> str:
+        return "a text" if self.empty else "a text that is not empty"
+
 
 @dataclass(frozen=True)
 class Path(Text):
@@ -144,6 +154,9 @@ class Path(Text):
             return "TensorBoard writes to UTF-8 names only, rename that folder or choose another"
         return super().advice(value)
 
+    def allowed(self) -> str:
+        return "a path" if self.empty else "a path that is not empty"
+
 
 def _as_utf8(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
@@ -162,6 +175,9 @@ class Template(Text):
         if isinstance(value, str) and not CONTROL.search(value):
             return "write one {} where the class name goes, and no other braces"
         return super().advice(value)
+
+    def allowed(self) -> str:
+        return "a text with one {}, or empty"
 
 
 @dataclass(frozen=True)
@@ -184,6 +200,10 @@ class OneOf(Text):
         hint = did_you_mean(value, known) if len(known) > 4 else ""  # a few are seen at a glance
         return f"{hint}choose one of {', '.join(known)}"
 
+    def allowed(self) -> str:
+        known = ", ".join(map(str, self.known()))
+        return f"{known}, or empty" if self.empty else known
+
 
 @dataclass(frozen=True)
 class Several(Rule):
@@ -205,12 +225,32 @@ class Several(Rule):
         return self.words() if callable(self.words) else self.words
 
 
+# What a key affects. Only the last two are part of a run's hash; only the last decides which models a
+# checkpoint can be loaded into.
+NOTHING, LOG, RESULT, MODEL = AFFECTS = ("nothing", "log", "result", "model")
+
+
 @dataclass(frozen=True)
 class Key:
-    """A default and its rule."""
+    """The declaration of a key.
+
+    rule: None takes the rule of the default's type. help: whole sentences for docs/options.md. affects: one
+    of AFFECTS; empty takes that of the key's group (see `affects`). as_before: values with which a run
+    is what it was before the key existed; these are left out of the hash, so that earlier hashes
+    stay. set_by: the argument by which scripts and sweeps set the key, which is therefore no KEY
+    VALUE option there. Raises ValueError for an unknown `affects`.
+    """
 
     default: Any
-    rule: Rule | None
+    rule: Rule | None = None
+    help: str = ""
+    affects: str = ""
+    as_before: tuple = ()
+    set_by: str = ""
+
+    def __post_init__(self):
+        if self.affects not in ("", *AFFECTS):
+            raise ValueError(f"affects is '{self.affects}': choose one of {', '.join(AFFECTS)}")
 
 
 # How a key is declared: the words of dassl.config.defaults and of every extend_cfg.
@@ -232,7 +272,30 @@ def text(empty: bool = True) -> Text:
     return Text(empty)
 
 
-RULES: dict[str, Rule] = {}  # by dotted name
+KEYS: dict[str, Key] = {}  # every declared key by dotted name, with its rule
+
+
+def keys(*affected: str) -> dict[str, Key]:
+    """{dotted name: declaration} of the declared keys that affect one of `affected`; of all without arguments."""
+    return {name: key for name, key in KEYS.items() if not affected or affects(name) in affected}
+
+
+def affects(name: str) -> str:
+    """One of AFFECTS for a dotted key name.
+
+    A key that does not say so, and one that another code added without declaring it, affects the model if it
+    is in the groups TRAINER or MODEL, else the result. The precision (PREC) of a method affects the
+    result: a checkpoint fits every precision.
+    """
+    if name in KEYS and KEYS[name].affects:
+        return KEYS[name].affects
+    group, _, last = name.rpartition(".")
+    return MODEL if group.startswith(("TRAINER", "MODEL")) and last != "PREC" else RESULT
+
+
+def counts(name: str) -> bool:
+    """Whether a key is part of a run's hash."""
+    return affects(name) in (RESULT, MODEL)
 
 
 def declare(cfg: CfgNode, node: str, options: Mapping) -> None:
@@ -251,16 +314,15 @@ def _fill(cfg: CfgNode, prefix: str, options: Mapping) -> None:
             cfg[name] = CfgNode()
             _fill(cfg[name], f"{prefix}{name}.", value)
             continue
-        declared = value if isinstance(value, Key) else Key(value, _of_type(value))
+        declared = value if isinstance(value, Key) else Key(value)
         cfg[name] = copy.copy(declared.default)
-        if declared.rule is not None:
-            RULES[prefix + name] = declared.rule
+        KEYS[prefix + name] = replace(declared, rule=declared.rule or _of_type(declared.default))
 
 
 def _of_type(default: Any) -> Rule | None:
     """The rule of a default that was declared without one."""
-    rules = {bool: Flag, int: Whole, float: Number, str: Text}
-    return rules[type(default)]() if type(default) in rules else None
+    by_type = {bool: Flag, int: Whole, float: Number, str: Text}
+    return by_type[type(default)]() if type(default) in by_type else None
 
 
 def check_value(name: str, value: Any, where: str = "") -> None:
@@ -268,7 +330,7 @@ def check_value(name: str, value: Any, where: str = "") -> None:
 
     where: " (in 'FILE')", if the value is from a file.
     """
-    rule = RULES.get(name)
+    rule = KEYS[name].rule if name in KEYS else None
     if rule is not None and not rule.fits(value):
         raise UserError(f"{name}{where} is {shown(value)}: {rule.advice(value)}")
 

@@ -1,5 +1,6 @@
 """Loaders of a run: training (labelled and unlabelled), validation, test."""
 
+import logging
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,8 @@ from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.data.transforms.transforms import Resize
 from dassl.utils import UserError, check_availability, read_image
 from dassl.utils.tools import PICTURE_NOTES, TRANSPARENCY
+
+log = logging.getLogger(__name__)
 
 _said: set[str] = set()  # kinds of PICTURE_NOTES, since the last DataManager was made
 
@@ -179,7 +182,7 @@ class DataManager:
         ]
         width = max(len(name) for name, _ in rows)
         rule = "-" * (width + 2 + max(len(value) for _, value in rows))
-        print("\n".join([rule, *(f"{name:<{width}}  {value}" for name, value in rows), rule]))
+        log.info("\n".join([rule, *(f"{name:<{width}}  {value}" for name, value in rows), rule]))
 
 
 class DatasetWrapper(Dataset):

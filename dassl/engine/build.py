@@ -1,5 +1,6 @@
 import functools
 import json
+import logging
 import operator
 import os.path as osp
 from collections.abc import Sequence
@@ -7,9 +8,11 @@ from collections.abc import Sequence
 from yacs.config import CfgNode
 
 from dassl import identity
-from dassl.config import AS_BEFORE, cfg_to_dict, config_hash, counted
+from dassl.config import as_before, cfg_to_dict, config_hash, counted
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import Registry
+
+log = logging.getLogger(__name__)
 
 TRAINER_REGISTRY = Registry("TRAINER")
 
@@ -81,12 +84,12 @@ def differences(stored: dict, cfg) -> list[tuple[str, object, object]]:
     """(key, value stored, value in `cfg`) of everything a run depends on in which a stored configuration differs from `cfg`.
 
     stored: "config" of a results.json or checkpoint. Files are compared by content and shown by name. A key that one of the two lacks
-    has the value "absent" there, or the first of AS_BEFORE that stands for it. Raises AttributeError,
+    has the value "absent" there, or the first of the key's `as_before`. Raises AttributeError,
     KeyError or TypeError for what is no whole configuration.
     """
 
     def find(values: dict[str, tuple], key: str) -> tuple:
-        default = AS_BEFORE.get(key, ("absent",))[0]
+        default = (as_before(key) or ("absent",))[0]
         return values.get(key, (default, default))
 
     there, here = stored_settings(stored), stored_settings(json.loads(json.dumps(cfg_to_dict(cfg))))
@@ -105,7 +108,7 @@ def difference(found: dict, cfg, data: dict[str, str] | None = None) -> str:
     data: as for `run_hash`.
     """
     try:
-        different = differences(found.get("config"), cfg)
+        different = differences(found["config"], cfg)
     except (AttributeError, KeyError, TypeError):
         return "it holds no whole configuration"
     changed = identity.changes(found.get("data"), data_hashes(cfg) if data is None else data)
@@ -117,5 +120,5 @@ def difference(found: dict, cfg, data: dict[str, str] | None = None) -> str:
 def build_trainer(cfg):
     """The trainer named TRAINER.NAME, built once. Raises UserError for an unknown name."""
     if cfg.VERBOSE:
-        print(f"Loading trainer: {cfg.TRAINER.NAME}")
+        log.info(f"Loading trainer: {cfg.TRAINER.NAME}")
     return TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg)

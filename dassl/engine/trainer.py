@@ -1,173 +1,45 @@
 """The training loop: hooks that trainers fill, checkpoints, and what a finished run leaves behind."""
 
-import datetime
 import hashlib
+import logging
 import math
 import os.path as osp
-import resource
-import sys
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter  # noqa: F401 - forks import it from here
 
-from dassl import distributed, files, program
-from dassl.config import cfg_to_dict, rules
+from dassl import distributed, program
+from dassl.config import cfg_to_dict
 from dassl.data import DataManager
 from dassl.data.sharing import Rounds, share
-from dassl.engine import blame
-from dassl.engine.build import data_hashes, difference, run_hash
-from dassl.evaluation import EVALUATOR_REGISTRY, build_evaluator, check_scores
-from dassl.identity import same_run
-from dassl.modeling import build_backbone, build_head
+from dassl.engine import blame, record
+from dassl.engine.checkpoints import Checkpoints
+from dassl.engine.checks import check_basics
+from dassl.engine.simple_net import SimpleNet
+from dassl.evaluation import build_evaluator, check_scores
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import (
-    AverageMeter,
-    MetricMeter,
-    UserError,
-    count_num_param,
-    mkdir_if_missing,
-    read_json,
-    save_checkpoint,
-    tolist_if_not,
-    write_json,
-)
+from dassl.utils import AverageMeter, MetricMeter, UserError, count_num_param, mkdir_if_missing
 from dassl.utils.logger import eta_text, progress_bar, track
 from dassl.utils.scalars import ScalarLog
-from dassl.utils.tools import get_rng_state, set_rng_state, versions
-from dassl.utils.torchtools import (
-    copy_checkpoint,
-    load_checkpoint,
-    load_pretrained_weights,
-    load_state,
-    newest_first,
-    restore,
-)
+from dassl.utils.torchtools import copy_checkpoint, load_checkpoint, load_pretrained_weights
 
-RESULTS = "results.json"
+log = logging.getLogger(__name__)
 
 
-def check_basics(cfg) -> None:
-    """Raise UserError for values that no trainer can work with, alone or together."""
-    rules.check(cfg)
-    optim, spec, test = cfg.OPTIM, cfg.INPUT, cfg.TEST
-    if (
-        optim.NAME == "sgd"
-        and optim.SGD_NESTEROV
-        and not (optim.MOMENTUM > 0 and optim.SGD_DAMPNING == 0)
-    ):
-        raise UserError(
-            "OPTIM.SGD_NESTEROV is True: it needs OPTIM.MOMENTUM above 0 and OPTIM.SGD_DAMPNING 0"
-        )
-    if optim.LR_SCHEDULER == "multi_step" and min(optim.STEPSIZE) < 1:
-        raise UserError(
-            f"OPTIM.STEPSIZE is {optim.STEPSIZE}: with OPTIM.LR_SCHEDULER multi_step give the epochs at which the rate falls, "
-            "such as (10, 20)"
-        )
-    if "gaussian_blur" in spec.TRANSFORMS and spec.GB_K // 2 >= min(spec.SIZE):
-        raise UserError(
-            f"INPUT.GB_K is {spec.GB_K}: set it to less than twice the picture's {min(spec.SIZE)} pixels (INPUT.SIZE)"
-        )
-    known = getattr(EVALUATOR_REGISTRY.get(test.EVALUATOR), "higher_is_better", None)
-    if (select_by := test.get("SELECT_BY", "")) and known is not None and select_by not in known:
-        raise UserError(
-            f"TEST.SELECT_BY is '{select_by}': with TEST.EVALUATOR {test.EVALUATOR} choose one of {', '.join(known)}"
-        )
-
-
-class SimpleNet(nn.Module):
-    """A backbone, an optional MLP head and a linear classifier; images (B, 3, H, W) -> logits (B, classes)."""
-
-    def __init__(self, cfg, model_cfg, num_classes: int, **kwargs):
-        super().__init__()
-        self.backbone = build_backbone(
-            model_cfg.BACKBONE.NAME, pretrained=model_cfg.BACKBONE.PRETRAINED, **kwargs
-        )
-        self._fdim = self.backbone.out_features
-        self.head = None
-        if model_cfg.HEAD.NAME and model_cfg.HEAD.HIDDEN_LAYERS:
-            head = model_cfg.HEAD
-            self.head = build_head(
-                head.NAME,
-                in_features=self._fdim,
-                hidden_layers=head.HIDDEN_LAYERS,
-                activation=head.ACTIVATION,
-                bn=head.BN,
-                dropout=head.DROPOUT,
-            )
-            self._fdim = self.head.out_features
-        self.classifier = nn.Linear(self._fdim, num_classes) if num_classes > 0 else None
-
-    @property
-    def fdim(self) -> int:
-        return self._fdim
-
-    def forward(self, x: Tensor, return_feature: bool = False):
-        feature = self.backbone(x)
-        if self.head is not None:
-            feature = self.head(feature)
-        if self.classifier is None:
-            return feature
-        logits = self.classifier(feature)
-        return (logits, feature) if return_feature else logits
-
-
-class TrainerBase:
+class TrainerBase(Checkpoints):
     """Loop over epochs with hooks, registered models, their checkpoints and the log."""
 
     def __init__(self):
-        self._models: OrderedDict[str, nn.Module] = OrderedDict()
-        self._optims: OrderedDict = OrderedDict()
-        self._scheds: OrderedDict = OrderedDict()
+        super().__init__()
         self._writer: ScalarLog | None = None
         self.start_epoch = self.epoch = self.batch_idx = 0
-        self._seconds_before = 0.0  # of the runs that this one continues
         self._batch: tuple = ()  # of the step that is being made
 
-    # Models
-
-    def register_model(
-        self, name: str = "model", model: nn.Module | None = None, optim=None, sched=None
-    ) -> None:
-        """Name a model for checkpoints; only registered ones are saved, updated and put into train or eval mode."""
-        if self.__dict__.get("_models") is None:
-            raise ValueError("call super().__init__() before register_model()")
-        if name in self._models:
-            raise ValueError(f"a model named '{name}' is registered already")
-        self._models[name], self._optims[name], self._scheds[name] = model, optim, sched
-
-    def get_model_names(self, names: str | list[str] | None = None) -> list[str]:
-        """The given names, checked, or all."""
-        if names is None:
-            return list(self._models)
-        names = tolist_if_not(names)
-        if unknown := [name for name in names if name not in self._models]:
-            raise ValueError(
-                f"no model named '{unknown[0]}' is registered: there are {', '.join(self._models)}"
-            )
-        return names
-
-    def set_model_mode(self, mode: str = "train", names: str | list[str] | None = None) -> None:
-        """Put models into "train" or "eval" (also "test") mode."""
-        if mode not in ("train", "eval", "test"):
-            raise ValueError(f"unknown mode '{mode}': train or eval")
-        for name in self.get_model_names(names):
-            if self._models[name] is not None:
-                self._models[name].train(mode == "train")
-
-    def update_lr(self, names: str | list[str] | None = None) -> None:
-        """Step the schedulers."""
-        for name in self.get_model_names(names):
-            if self._scheds[name] is not None:
-                self._scheds[name].step()
-
-    def get_current_lr(self, names: str | list[str] | None = None) -> float:
-        """The learning rate of the first model's first parameter group."""
-        name = self.get_model_names(names)[0]
-        return self._optims[name].param_groups[0]["lr"]
+    # Steps
 
     def detect_anomaly(self, loss: Tensor) -> None:
         """Raises UserError, with the culprit, if the loss is not finite."""
@@ -177,12 +49,6 @@ class TrainerBase:
                 f"the loss is {value} at epoch {self.epoch + 1}, batch {self.batch_idx + 1}"
                 f"{blame.reason(self)}"
             )
-
-    def model_zero_grad(self, names: str | list[str] | None = None) -> None:
-        """Clear the gradients of the models with an optimiser."""
-        for name in self.get_model_names(names):
-            if self._optims[name] is not None:
-                self._optims[name].zero_grad()
 
     def model_backward(self, loss: Tensor) -> None:
         """Gradients of a scalar loss, averaged over the processes. Raises UserError if it is not finite."""
@@ -195,156 +61,11 @@ class TrainerBase:
             for parameter in model.parameters()
         )
 
-    def model_update(self, names: str | list[str] | None = None) -> None:
-        """A step of the optimisers."""
-        for name in self.get_model_names(names):
-            if self._optims[name] is not None:
-                self._optims[name].step()
-
     def model_backward_and_update(self, loss: Tensor, names: str | list[str] | None = None) -> None:
         """Zero gradients, backward, step."""
         self.model_zero_grad(names)
         self.model_backward(loss)
         self.model_update(names)
-
-    # Checkpoints
-
-    def save_model(
-        self,
-        epoch: int,
-        directory: str,
-        is_best: bool = False,
-        val_result: float | None = None,
-        model_name: str = "",
-    ) -> None:
-        """Write every registered model to `directory`/<name>/; `epoch` counts from 0, the file name from 1.
-
-        Beyond the published keys the file holds what an exact continuation needs: random states, best result, time. Of several
-        processes the first one writes, and the others wait until it has. Raises UserError, before anything is written, if a
-        parameter is not finite.
-        """
-        for name in self.get_model_names():
-            for key, value in self._models[name].named_parameters():
-                if not torch.isfinite(value).all():
-                    raise UserError(
-                        f"'{key}' is not finite after epoch {epoch + 1}: {blame.steps(self)}"
-                    )
-        for name in self.get_model_names() if distributed.is_main() else ():
-            optim, sched = self._optims[name], self._scheds[name]
-            state = {
-                "state_dict": self._models[name].state_dict(),
-                "epoch": epoch + 1,
-                "optimizer": optim.state_dict() if optim is not None else None,
-                "scheduler": sched.state_dict() if sched is not None else None,
-                "val_result": None if val_result is None else float(val_result),
-                "classnames": self._classnames(),
-                "data": self._data(),
-                "rng": get_rng_state(),
-                "config_hash": self._hash(),
-                "config": cfg_to_dict(self.cfg) if "cfg" in self.__dict__ else None,
-                "best_result": float(self.__dict__.get("best_result", -math.inf)),
-                "seconds": self._seconds(),
-                "extra": self.extra_state(),
-            }
-            save_checkpoint(
-                state, osp.join(directory, name), is_best=is_best, model_name=model_name
-            )
-        distributed.barrier()
-
-    def extra_state(self) -> dict:
-        """What a trainer needs beyond models, optimisers and schedules to continue exactly: plain data and tensors."""
-        return {}
-
-    def load_extra_state(self, state: dict) -> None:
-        """Undo of extra_state, when a run is resumed."""
-
-    def load_model(self, directory: str, epoch: int | None = None) -> None:
-        """Load `directory`/<name>/model.pth.tar-<epoch>, or model-best.pth.tar without epoch. UserError if it does not fit."""
-        if not directory:
-            print("Note that load_model() is skipped as no pretrained model is given")
-            return
-        for name in self.get_model_names():
-            path = osp.join(directory, name, files.checkpoint_name(epoch))
-            checkpoint = load_checkpoint(path)
-            load_state(self._models[name], checkpoint["state_dict"], path)
-            print(
-                f"Load {path} to {name} (epoch={checkpoint['epoch']}, val_result={checkpoint.get('val_result')})"
-            )
-
-    def own_form(self, name: str, checkpoint: dict, path: str) -> dict:
-        """A checkpoint as this trainer would have written it, before a run goes on from it.
-
-        Trainers override it if published checkpoints of their models hold more than they learn.
-        """
-        return checkpoint
-
-    def resume_model_if_exist(self, directory: str) -> int:
-        """Continue from the newest epoch for which every model has a readable checkpoint -> that epoch, 0 if there is none."""
-        names = self.get_model_names()
-        if not names or any(not newest_first(osp.join(directory, name)) for name in names):
-            print("No checkpoint found, train from scratch")
-            return 0
-        candidates = [
-            file
-            for file in newest_first(osp.join(directory, names[0]))
-            if file.startswith("model.pth.tar-")
-            and all(osp.isfile(osp.join(directory, name, file)) for name in names)
-        ]
-        if not candidates:
-            print("No checkpoint found, train from scratch")
-            return 0
-        for name in names:
-            path = osp.join(directory, name, candidates[0])
-            checkpoint = load_checkpoint(path)
-            if not same_run(checkpoint.get("config_hash", self._hash()), self._hash()):
-                different = difference(checkpoint, self.cfg, self._data())
-                raise UserError(
-                    f"checkpoint '{path}' is of a run with another configuration ({different}): "
-                    "choose another --output-dir, or delete that folder to start anew"
-                )
-            checkpoint = self.own_form(name, checkpoint, path)
-            epoch = restore(
-                checkpoint, path, self._models[name], self._optims[name], self._scheds[name]
-            )
-        if "rng" in checkpoint:
-            try:
-                set_rng_state(checkpoint["rng"])
-                self.best_result, self._seconds_before = (
-                    float(checkpoint["best_result"]),
-                    float(checkpoint["seconds"]),
-                )
-                self.load_extra_state(checkpoint["extra"])
-            except (
-                ArithmeticError,
-                AttributeError,
-                LookupError,
-                RuntimeError,
-                TypeError,
-                ValueError,
-            ) as error:
-                raise UserError(
-                    f"checkpoint '{path}' does not fit: its random states or extra values are not those of a run "
-                    f"({error}); load it with --model-dir, or restore the file"
-                ) from None
-        print(f"Resume from epoch {epoch} of '{directory}'")
-        return epoch
-
-    def _classnames(self) -> list[str]:
-        """In label order; none where no data set told them."""
-        lab2cname = self.__dict__.get("lab2cname") or {}
-        return [lab2cname[label] for label in sorted(lab2cname)]
-
-    def _hash(self) -> str:
-        """Of the run; computed once, since it reads the weights file."""
-        if "_run_hash" not in self.__dict__:
-            self._run_hash = run_hash(self.cfg, self._data()) if "cfg" in self.__dict__ else ""
-        return self._run_hash
-
-    def _data(self) -> dict[str, str]:
-        """Of the data set's files, as they were when the run began."""
-        if "_data_hashes" not in self.__dict__:
-            self._data_hashes = data_hashes(self.cfg) if "cfg" in self.__dict__ else {}
-        return self._data_hashes
 
     # Log
 
@@ -367,12 +88,6 @@ class TrainerBase:
         """A point of a curve; nothing without an open writer."""
         if self._writer is not None:
             self._writer.add_scalar(tag, scalar_value, global_step)
-
-    def _seconds(self) -> float:
-        """Since training began, over all its parts."""
-        return self._seconds_before + (
-            time.time() - self.time_start if "time_start" in self.__dict__ else 0.0
-        )
 
     # Loop
 
@@ -419,7 +134,7 @@ class TrainerBase:
                     name,
                     share(loader, "TRAIN_X" if same else name.replace("_loader", "").upper()),
                 )
-        print(
+        log.info(
             f"{distributed.world_size()} processes: each has its share of every batch, and the batch size is that of all together"
         )
 
@@ -470,12 +185,12 @@ class SimpleTrainer(TrainerBase):
         check_basics(cfg)
         self.check_cfg(cfg)
         if cfg.USE_CUDA and not torch.cuda.is_available():
-            print("No CUDA device found: running on the CPU")
+            log.warning("No CUDA device found: running on the CPU")
         self.device = distributed.own_device(cfg.USE_CUDA)
         self.start_epoch = self.epoch = 0
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
         self.output_dir, self.cfg = cfg.OUTPUT_DIR, cfg
-        self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        self._started = record.now()
         self._born = time.time()
         self._training, self._deployed = False, None
         self._data()
@@ -531,12 +246,12 @@ class SimpleTrainer(TrainerBase):
         if cfg.MODEL.INIT_WEIGHTS:
             load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
         self.model.to(self.device)
-        print(f"# params: {count_num_param(self.model):,}")
+        log.info(f"# params: {count_num_param(self.model):,}")
         self.optim = build_optimizer(self.model, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model("model", self.model, self.optim, self.sched)
 
-    def train(self) -> None:
+    def train(self) -> None:  # type: ignore[override] # as upstream: a trainer with a config knows both epochs
         self._training = True
         super().train(self.start_epoch, self.max_epoch)
 
@@ -570,20 +285,20 @@ class SimpleTrainer(TrainerBase):
         distributed.barrier()
 
     def after_train(self) -> None:
-        print("Finish training")
+        log.info("Finish training")
         self._training = False
         if not self.cfg.TEST.NO_TEST:
             self._deployed = "last_step"
             if self.cfg.TEST.FINAL_MODEL == "best_val" and self.val_loader is not None:
-                print("Deploy the model with the best val performance")
+                log.info("Deploy the model with the best val performance")
                 self.load_model(self.output_dir)
                 self._deployed = "best_val"
             else:
-                print("Deploy the last-epoch model")
+                log.info("Deploy the last-epoch model")
             self.test()
         else:
-            self._write_results({}, None)
-        print(f"Elapsed: {eta_text(self._seconds())}")
+            record.write(self, {}, None)
+        log.info(f"Elapsed: {eta_text(self._seconds())}")
 
     def after_epoch(self) -> None:
         last = self.epoch + 1 == self.max_epoch
@@ -621,7 +336,7 @@ class SimpleTrainer(TrainerBase):
             raise UserError(
                 f"data set {self.cfg.DATASET.NAME} has no images to test on: add some to its test part"
             )
-        print(f"Evaluate on the *{split}* set")
+        log.info(f"Evaluate on the *{split}* set")
         more = ("domain",) if getattr(self.evaluator, "wants_domain", False) else ()
         for batch in track(self._rounds(loader), split):
             program.check()
@@ -639,10 +354,10 @@ class SimpleTrainer(TrainerBase):
             )
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
-        self._write_results(results, split)
+        record.write(self, results, split)
         return results[select_by] if select_by else next(iter(results.values()))
 
-    def _rounds(self, loader: Iterable) -> Iterable:
+    def _rounds(self, loader: DataLoader) -> Iterable:
         """The batches of this process; made once for each loader, whose workers may live on."""
         if distributed.world_size() == 1:
             return loader
@@ -650,66 +365,6 @@ class SimpleTrainer(TrainerBase):
         if loader not in known:
             known[loader] = Rounds(loader)
         return known[loader]
-
-    def _write_results(self, metrics: dict, split: str | None) -> None:
-        """Merge metrics into OUTPUT_DIR/results.json; "complete" once training, if any, is over."""
-        if not self.output_dir or not distributed.is_main():
-            return
-        path, cfg = osp.join(self.output_dir, RESULTS), self.cfg
-        this, loaded, model = (
-            self._hash(),
-            self.__dict__.get("loaded"),
-            self.__dict__.get("model_sha256"),
-        )
-        before = read_json(path) if osp.isfile(path) else {}
-        before = before if isinstance(before, dict) else {}
-        stored = (before.get("loaded"), before.get("model_sha256"))
-        same = same_run(before.get("config_hash"), this) and stored == (loaded, model)
-        known = before.get("metrics", {}) if same else {}
-        if split is not None:
-            known[split] = {
-                **{name: float(value) for name, value in metrics.items()},
-                "total": getattr(self.evaluator, "_total", None),
-                "correct": getattr(self.evaluator, "_correct", None),
-                **getattr(self.evaluator, "details", dict)(),
-            }
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-            1024 if sys.platform != "darwin" else 1024**2
-        )
-        if self.device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated() / 2**20
-        write_json(
-            {
-                "complete": not self._training,
-                "trainer": cfg.TRAINER.NAME,
-                "dataset": cfg.DATASET.NAME,
-                "classnames": self._classnames(),
-                "subsample_classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"),
-                "shots": cfg.DATASET.NUM_SHOTS,
-                "seed": cfg.SEED,
-                "config_hash": this,
-                "data": self._data(),
-                "loaded": loaded,
-                "model_sha256": model,
-                "deployed": self._deployed,
-                "metrics": known,
-                "epochs": self.epoch + 1 if "time_start" in self.__dict__ else 0,
-                "wall_time_s": round(
-                    self._seconds() if "time_start" in self.__dict__ else time.time() - self._born,
-                    2,
-                ),
-                "peak_memory_mb": round(peak, 1),
-                "versions": versions(),
-                "device": str(self.device),
-                "processes": distributed.world_size(),
-                "started": self._started,
-                "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(
-                    timespec="seconds"
-                ),
-                "config": cfg_to_dict(cfg),
-            },
-            path,
-        )
 
     def _run_batches(self, batches: Iterator, count: int) -> None:
         """One epoch of `count` steps, with its times, averages and log lines."""
@@ -733,7 +388,7 @@ class SimpleTrainer(TrainerBase):
                     and done == count
                 ):
                     left = count - done + (self.max_epoch - self.epoch - 1) * count
-                    print(
+                    log.info(
                         f"epoch [{self.epoch + 1}/{self.max_epoch}] batch [{done}/{count}] "
                         f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) data {data_time.val:.3f} ({data_time.avg:.3f}) "
                         f"{losses} lr {self.get_current_lr():.4e} eta {eta_text(batch_time.avg * left)}"
@@ -784,7 +439,9 @@ class TrainerXU(SimpleTrainer):
         pairs = zip(_forever(self.train_loader_x), _forever(self.train_loader_u), strict=False)
         self._run_batches(pairs, lengths[self.cfg.TRAIN.COUNT_ITER])
 
-    def parse_batch_train(self, batch_x: dict, batch_u: dict) -> tuple[Tensor, Tensor, Tensor]:
+    def parse_batch_train(  # type: ignore[override] # as upstream: two batches
+        self, batch_x: dict, batch_u: dict
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Labelled images, labels, unlabelled images, on the device."""
         return (
             batch_x["img"].to(self.device),

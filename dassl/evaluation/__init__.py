@@ -5,12 +5,15 @@ from dassl.evaluation.evaluator import (
     GroupClassification,
     check_scores,
 )
+from dassl.evaluation.metrics import METRICS, Metric
 
 __all__ = [
     "EVALUATOR_REGISTRY",
     "Classification",
     "EvaluatorBase",
     "GroupClassification",
+    "METRICS",
+    "Metric",
     "build_evaluator",
     "check_scores",
 ]

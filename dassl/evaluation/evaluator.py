@@ -1,5 +1,6 @@
 """Classification accuracy, in the words that everyone's scripts look for."""
 
+import logging
 import os.path as osp
 from collections import Counter, OrderedDict
 
@@ -8,7 +9,10 @@ import torch
 from sklearn.metrics import confusion_matrix, f1_score
 
 from dassl.distributed import is_main
+from dassl.evaluation.metrics import METRICS, Metric
 from dassl.utils import UserError
+
+log = logging.getLogger(__name__)
 
 
 def check_scores(scores: object) -> None:
@@ -37,7 +41,7 @@ class EvaluatorBase:
 
 
 class Classification(EvaluatorBase):
-    """accuracy, error_rate and macro_f1 (over the classes present), in percent."""
+    """accuracy, error_rate and macro_f1 (over the classes present), in percent, and the metrics that TEST.METRICS names."""
 
     higher_is_better = ("accuracy", "macro_f1", "perclass_accuracy")
 
@@ -50,6 +54,9 @@ class Classification(EvaluatorBase):
         self._y_true: list[int] = []
         self._y_pred: list[int] = []
         self._correct = self._total = self._classes = 0
+        self._metrics: dict[str, Metric] = {
+            name: METRICS.get(name)() for name in self.cfg.TEST.get("METRICS", ())
+        }
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
         """mo: scores (B, classes); gt: labels (B,). UserError for scores that are not finite."""
@@ -60,6 +67,8 @@ class Classification(EvaluatorBase):
         self._total += len(true)
         self._y_true += true
         self._y_pred += pred
+        for metric in self._metrics.values():
+            metric.update(mo, gt)
 
     def evaluate(self) -> OrderedDict[str, float]:
         """Prints the result and returns it."""
@@ -72,7 +81,7 @@ class Classification(EvaluatorBase):
             else 0.0
         )
         results = OrderedDict(accuracy=accuracy, error_rate=100.0 - accuracy, macro_f1=f1)
-        print(
+        log.info(
             "=> result\n"
             f"* total: {self._total:,}\n"
             f"* correct: {self._correct:,}\n"
@@ -80,13 +89,16 @@ class Classification(EvaluatorBase):
             f"* error: {results['error_rate']:.1f}%\n"
             f"* macro_f1: {f1:.1f}%"
         )
+        for name, metric in self._metrics.items():
+            results[name] = metric.value()
+            log.info(f"* {name}: {results[name]:.1f}")
         if self.cfg.TEST.PER_CLASS_RESULT:
             results["perclass_accuracy"] = self._per_class(true, pred)
         if self.cfg.TEST.COMPUTE_CMAT and is_main():
             path = osp.join(self.cfg.OUTPUT_DIR, "cmat.pt")
             matrix = confusion_matrix(true, pred, labels=self._labels(), normalize="true")
             torch.save(torch.from_numpy(matrix), path)
-            print(f"Confusion matrix is saved to {path}")
+            log.info(f"Confusion matrix is saved to {path}")
         return results
 
     def _labels(self) -> range:
@@ -96,20 +108,22 @@ class Classification(EvaluatorBase):
 
     def _per_class(self, true: np.ndarray, pred: np.ndarray) -> float:
         """Mean accuracy over the classes that have images; the others are told, too."""
-        print("=> per-class result")
+        log.info("=> per-class result")
         accuracies = []
         for label in self._labels():
             hits = pred[true == label] == label
             name = (self._lab2cname or {}).get(label, "")
             if not len(hits):
-                print(f"* class: {label} ({name})\ttotal: 0\tcorrect: 0\tacc: none, without images")
+                log.info(
+                    f"* class: {label} ({name})\ttotal: 0\tcorrect: 0\tacc: none, without images"
+                )
                 continue
             accuracies.append(100.0 * float(hits.mean()))
-            print(
+            log.info(
                 f"* class: {label} ({name})\ttotal: {len(hits):,}\tcorrect: {hits.sum():,}\tacc: {accuracies[-1]:.1f}%"
             )
         mean = float(np.mean(accuracies)) if accuracies else 0.0
-        print(f"* average: {mean:.1f}%")
+        log.info(f"* average: {mean:.1f}%")
         return mean
 
 
@@ -186,7 +200,7 @@ class GroupClassification(Classification):
             "worst_group_accuracy": accuracy[worst],
             "gap": results["accuracy"] - accuracy[worst],
         }
-        print(
+        log.info(
             f"* worst group: {accuracy[worst]:.1f}% ({self.name(*worst)})\n* gap: {results['gap']:.1f}%"
         )
         if self._train_counts and all(group in accuracy for group in self._train_counts):
@@ -194,10 +208,10 @@ class GroupClassification(Classification):
             results["adjusted_accuracy"] = (
                 sum(accuracy[group] * count for group, count in self._train_counts.items()) / shares
             )
-            print(
+            log.info(
                 f"* adjusted accuracy: {results['adjusted_accuracy']:.1f}% (groups weighted by their shares of the training part)"
             )
-        print("=> per-group result")
+        log.info("=> per-group result")
         for group, value in accuracy.items():
             self.groups[self.name(*group)] = {
                 "label": group[0],
@@ -206,11 +220,13 @@ class GroupClassification(Classification):
                 "correct": correct[group],
                 "accuracy": value,
             }
-            print(
+            log.info(
                 f"* group: {self.name(*group)}\ttotal: {total[group]:,}\tcorrect: {correct[group]:,}\tacc: {value:.1f}%"
             )
         for group in sorted(self._train_counts.keys() - accuracy.keys()):
-            print(f"* group: {self.name(*group)}\ttotal: 0\tcorrect: 0\tacc: none, without images")
+            log.info(
+                f"* group: {self.name(*group)}\ttotal: 0\tcorrect: 0\tacc: none, without images"
+            )
         return results
 
     def details(self) -> dict:

@@ -1,11 +1,15 @@
 """Learning rate per epoch: step, multi-step or cosine, after an optional warm-up."""
 
+import logging
+
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, StepLR
 
 from dassl.utils import check_availability
 from dassl.utils.tensorfile import Opaque
 from dassl.utils.torchtools import fitting
+
+log = logging.getLogger(__name__)
 
 AVAI_SCHEDS = ["single_step", "multi_step", "cosine"]
 AVAI_WARMUPS = ["constant", "linear"]
@@ -105,7 +109,7 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg) -> LRScheduler | _Warmup
         return scheduler
     check_availability(optim_cfg.WARMUP_TYPE, AVAI_WARMUPS, "warm-up type")
     if max_epoch <= warmup:
-        print(
+        log.warning(
             f"Note: all {max_epoch} epochs are warm-up at a tiny learning rate (OPTIM.WARMUP_EPOCH {warmup}), "
             "so almost nothing will be learned; set OPTIM.WARMUP_EPOCH 0 for so short a run"
         )

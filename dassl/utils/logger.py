@@ -2,6 +2,7 @@
 
 import atexit
 import datetime
+import logging
 import os
 import os.path as osp
 import re
@@ -155,6 +156,6 @@ def track(loader: Iterable, desc: str) -> Iterator:
             now = time.monotonic()
             if bar.disable and now - said > _SILENCE_S and done < total:
                 said = now
-                print(
+                logging.getLogger(__name__).info(
                     f"{desc} batch [{done}/{total}] eta {eta_text((now - start) / done * (total - done))}"
                 )

@@ -1,25 +1,9 @@
 """Registries map names in a config to classes or functions."""
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from dassl.utils.tools import UserError
-
-
-def did_you_mean(requested: object, known: Iterable[str]) -> str:
-    """ "did you mean 'x'? ", or nothing if nothing known is near."""
-    lowered = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(str(requested).lower(), lowered, 1, 0.5)
-    return f"did you mean '{lowered[close[0]]}'? " if close else ""
-
-
-def check_availability(requested: str, available: list[str], kind: str = "name") -> None:
-    """Raise UserError listing `available` and the closest match unless `requested` is one of them."""
-    if requested in available:
-        return
-    raise UserError(
-        f"unknown {kind} '{requested}': {did_you_mean(requested, available)}known ones are {', '.join(sorted(available)) or '(none)'}"
-    )
+from dassl.names import check_availability
 
 
 class Registry:
@@ -43,8 +27,8 @@ class Registry:
 
         return add
 
-    def get(self, name: str) -> Callable:
-        """The registered object. Raises UserError listing the known names."""
+    def get(self, name: str) -> Any:
+        """The registered class or function. Raises UserError listing the known names."""
         check_availability(name, self.registered_names(), self._name.lower())
         return self._objects[name]
 
@@ -54,5 +38,5 @@ class Registry:
     def __contains__(self, name: str) -> bool:
         return name in self._objects
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
         return iter(self._objects.items())

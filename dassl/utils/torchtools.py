@@ -1,5 +1,6 @@
 """Checkpoints: written atomically, read without running code."""
 
+import logging
 import math
 import os
 import os.path as osp
@@ -15,6 +16,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from dassl.utils.tensorfile import Opaque, Unreadable, read_file, unread
 from dassl.utils.tools import UserError, atomic_write, mkdir_if_missing, unreadable
+
+log = logging.getLogger(__name__)
 
 
 def load_checkpoint(fpath: str, where: str = "--model-dir, --load-epoch or RESUME") -> dict:
@@ -41,7 +44,7 @@ def load_checkpoint(fpath: str, where: str = "--model-dir, --load-epoch or RESUM
             "give a file that a training run wrote"
         )
     if skipped:
-        print(unread(fpath, skipped))
+        log.info(unread(fpath, skipped))
     return found
 
 
@@ -62,10 +65,10 @@ def save_checkpoint(
     name = model_name or f"model.pth.tar-{state['epoch']}"
     path = osp.join(save_dir, name)
     atomic_write(path, lambda file: torch.save(state, file))
-    print(f"Checkpoint saved to {path}")
+    log.info(f"Checkpoint saved to {path}")
     if is_best and name != "model-best.pth.tar":
         atomic_write(osp.join(save_dir, "model-best.pth.tar"), lambda file: torch.save(state, file))
-        print(f'Best checkpoint saved to "{osp.join(save_dir, "model-best.pth.tar")}"')
+        log.info(f'Best checkpoint saved to "{osp.join(save_dir, "model-best.pth.tar")}"')
     atomic_write(osp.join(save_dir, "checkpoint"), lambda file: file.write(f"{name}\n".encode()))
 
 
@@ -205,14 +208,14 @@ def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
         if key in own and own[key].shape == value.shape
     }
     if not fits:
-        print(
+        log.warning(
             f"Warning: nothing in '{weight_path}' fits the model by name and shape: it is left as it was"
         )
         return
     model.load_state_dict({**own, **fits})
-    print(f"Loaded {len(fits)} of the model's {len(own)} tensors from '{weight_path}'")
+    log.info(f"Loaded {len(fits)} of the model's {len(own)} tensors from '{weight_path}'")
     if left := [key for key in state_dict if key not in fits]:
-        print(f"Not used, since name or shape differ: {', '.join(left)}")
+        log.info(f"Not used, since name or shape differ: {', '.join(left)}")
 
 
 def count_num_param(model: nn.Module | None = None, params: Iterable | None = None) -> int:

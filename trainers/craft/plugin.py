@@ -40,20 +40,35 @@ def extend_cfg(cfg: CfgNode) -> None:
         cfg,
         "TRAINER.CRAFT",
         {
-            # weight of text against static image anchors
-            "LAMBDA_STATIC": rules.key(0.5, weight),
-            # weight of batch against batch
-            "LAMBDA_STOCHASTIC": rules.key(0.5, weight),
-            # weight of the discrepancy between domains in anchor space
-            "LAMBDA_MMD": rules.key(0.0, weight),
-            # image anchors per class; 1 is the class mean
-            "ANCHORS_PER_CLASS": rules.key(1, rules.whole(1)),
-            "KMEANS_SEED": rules.key(0, rules.whole(0, 2**32 - 1)),
-            # a sample's text: prompt (its class feature), template (deep prompts only)
-            "TEXT_SAMPLES": rules.key("prompt", rules.one_of(*TEXT_SAMPLES)),
-            # positives: label (same class), index (same sample)
-            "STOCHASTIC_TARGETS": rules.key("label", rules.one_of(*TARGETS)),
-            "STOCHASTIC_DIRECTIONS": rules.key("both", rules.one_of(*DIRECTIONS)),
+            "LAMBDA_STATIC": rules.key(
+                0.5, weight, "Weight of the alignment of texts with static image anchors."
+            ),
+            "LAMBDA_STOCHASTIC": rules.key(
+                0.5, weight, "Weight of the alignment of texts and images within a batch."
+            ),
+            "LAMBDA_MMD": rules.key(
+                0.0, weight, "Weight of the discrepancy (MMD) between domains."
+            ),
+            "ANCHORS_PER_CLASS": rules.key(
+                1, rules.whole(1), "Image anchors per class; 1 is the class mean."
+            ),
+            "KMEANS_SEED": rules.key(
+                0, rules.whole(0, 2**32 - 1), "Seed of the k-means that makes the anchors."
+            ),
+            "TEXT_SAMPLES": rules.key(
+                "prompt",
+                rules.one_of(*TEXT_SAMPLES),
+                "Text of an image: prompt is the feature of its class; template (deep prompts only) is "
+                "a template filled with the class name.",
+            ),
+            "STOCHASTIC_TARGETS": rules.key(
+                "label",
+                rules.one_of(*TARGETS),
+                "Positives: label takes all of the same class, index only the same sample.",
+            ),
+            "STOCHASTIC_DIRECTIONS": rules.key(
+                "both", rules.one_of(*DIRECTIONS), "Directions of the contrast within a batch."
+            ),
             "MMD": mmd_options(widths),
         },
     )
@@ -62,23 +77,54 @@ def extend_cfg(cfg: CfgNode) -> None:
 def mmd_options(widths: object) -> dict:
     """The keys of TRAINER.CRAFT.MMD. widths: the rule of a list of positive numbers."""
     return {
-        # who is compared: unlabelled (train_x with train_u), group (groups of a class in the batch)
-        "DOMAINS": rules.key("none", rules.one_of(*DOMAINS)),
-        # through what: anchor (cosines to the text anchors), feature, probability, logits
-        "SPACE": rules.key("anchor", rules.one_of(*SPACES)),
-        # of each sample before the comparison: none, minmax (every column to 0..1)
-        "NORMALISE": rules.key("none", rules.one_of(*NORMALISATIONS)),
-        # biased (V-statistic), unbiased (U-statistic)
-        "ESTIMATOR": rules.key("biased", rules.one_of(*ESTIMATORS)),
-        # median (distance in the pooled sample, times MULTIPLIERS), fixed (SIGMAS), variances
-        # (VARIANCES)
-        "BANDWIDTH": rules.key("median", rules.one_of(*BANDWIDTHS)),
-        "MULTIPLIERS": rules.key(list(MULTIPLIERS), widths),
-        "SIGMAS": rules.key([1.0], widths),
-        # squared sigmas a of exp(-d^2 / 2a)
-        "VARIANCES": rules.key(list(VARIANCES), widths),
-        # how Gaussians of several bandwidths make one kernel: mean, sum
-        "KERNELS": rules.key("mean", rules.one_of(*KERNELS)),
+        "DOMAINS": rules.key(
+            "none",
+            rules.one_of(*DOMAINS),
+            "Samples to compare: unlabelled compares the labelled batch with a batch of the target's "
+            "unlabelled images; group compares the groups of a class within the labelled batch, as a "
+            "mean over the classes that have two.",
+        ),
+        "SPACE": rules.key(
+            "anchor",
+            rules.one_of(*SPACES),
+            "Space of the comparison: cosines to the text anchors, image features, class "
+            "probabilities, or class logits.",
+        ),
+        "NORMALISE": rules.key(
+            "none",
+            rules.one_of(*NORMALISATIONS),
+            "minmax brings every column to 0..1 over each of the two samples, as the authors' release.",
+            as_before=("none",),
+        ),
+        "ESTIMATOR": rules.key(
+            "biased",
+            rules.one_of(*ESTIMATORS),
+            "biased is the V-statistic, never negative; unbiased is the U-statistic, which needs two "
+            "samples on each side.",
+        ),
+        "BANDWIDTH": rules.key(
+            "median",
+            rules.one_of(*BANDWIDTHS),
+            "Widths σ of the Gaussians exp(-d² / 2σ²) that make the kernel: median takes the median "
+            "distance of the pooled sample times MULTIPLIERS, fixed takes SIGMAS, variances takes "
+            "σ² from VARIANCES.",
+        ),
+        "MULTIPLIERS": rules.key(
+            list(MULTIPLIERS), widths, "Factors of the median, one kernel each."
+        ),
+        "SIGMAS": rules.key([1.0], widths, "Widths of the kernels with BANDWIDTH fixed."),
+        "VARIANCES": rules.key(
+            list(VARIANCES),
+            widths,
+            "Squared widths of the kernels with BANDWIDTH variances; the default is the authors'.",
+            as_before=(list(VARIANCES),),
+        ),
+        "KERNELS": rules.key(
+            "mean",
+            rules.one_of(*KERNELS),
+            "Whether the kernel is the mean or the sum of the Gaussians.",
+            as_before=("mean",),
+        ),
     }
 
 

@@ -1,5 +1,6 @@
 """What a data set is: lists of Datum for training, validation and test."""
 
+import logging
 import os.path as osp
 import random
 import tarfile
@@ -10,6 +11,8 @@ from dataclasses import dataclass, fields
 
 from dassl.printable import CONTROL
 from dassl.utils import UserError, check_availability, download_url
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ class DatasetBase:
         """
         if num_shots < 1:
             return data_sources[0] if len(data_sources) == 1 else data_sources
-        print(f"Creating a {num_shots}-shot dataset")
+        log.info(f"Creating a {num_shots}-shot dataset")
         results = []
         for source in data_sources:
             chosen, short = [], 0
@@ -160,7 +163,7 @@ class DatasetBase:
                     short += 1
                     chosen += random.choices(items, k=num_shots) if repeat else items
             if short:
-                print(
+                log.info(
                     f"{short} class(es) have fewer than {num_shots} images: all that they have are used"
                 )
             results.append(chosen)

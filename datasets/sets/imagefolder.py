@@ -1,5 +1,6 @@
 """Your own pictures: a folder per class."""
 
+import logging
 import os.path as osp
 import re
 from collections import Counter
@@ -17,6 +18,8 @@ from datasets.base import (
     split_off_val,
 )
 from datasets.files import file_identities, list_folder, names_of_folders, say_left_out, shown
+
+log = logging.getLogger(__name__)
 
 PLACE = "correct DATASET.FOLDER or --root"
 PART_WORDS = {
@@ -85,7 +88,7 @@ class OwnDataset(CoOpDataset):
                     again.append(row[0])
             kept[part] = list(here.values())
         if again:
-            print(
+            log.warning(
                 f"{self.split_name()} has {len(again)} image(s) more than once, first "
                 f"'{shown(again[0])}': each is taken once"
             )
@@ -123,7 +126,7 @@ class ImageFolder(OwnDataset):
         if not places:
             rows = self.once({"all": self._rows("", tops, names)})["all"]
             self._say()
-            print(
+            log.warning(
                 f"'{self.dataset_dir}' has no folder train: each class is split into 50% train, "
                 "20% val and 30% test here"
             )
@@ -145,7 +148,7 @@ class ImageFolder(OwnDataset):
 
     def _say(self) -> None:
         if said := say_left_out(self.dataset_dir, self.left_out):
-            print(said)
+            log.warning(said)
 
     def _parts(self, tops: Sequence[str]) -> dict[str, str]:
         """{part: its folder below the data set's}; {} if the folders are classes.
@@ -193,7 +196,7 @@ class ImageFolder(OwnDataset):
                 )
             self.left_out["folder(s) beside the parts"] += 1
         if any(part != name for part, name in places.items()):
-            print(
+            log.warning(
                 f"'{where}' has its parts in "
                 f"{', '.join(f'{name} ({part})' for part, name in places.items())}"
             )
@@ -235,7 +238,7 @@ class ImageFolder(OwnDataset):
                 f"folder '{shown(other[0])}' to train"
             )
         if lacking := [name for name in names if name not in folders]:
-            print(
+            log.warning(
                 f"'{where}' has no folder of {len(lacking)} class(es) of the training images, "
                 f"first '{shown(lacking[0])}'"
             )

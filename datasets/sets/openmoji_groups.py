@@ -17,7 +17,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import write_json
 from datasets.base import PARTS
 from datasets.groups import GroupDataset
-from datasets.openmoji import PICTURE_SIZE, emoji_table, rasterize, read_svg, write_picture
+from datasets.sets.openmoji import PICTURE_SIZE, emoji_table, rasterize, read_svg, write_picture
 
 # Land animals are mammals: birds other than these are in the air as often as on the ground, and at 64 pixels an insect looks much like a shrimp.
 WATER = {  # besides the marine animals

@@ -2,7 +2,7 @@
 
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.download import Source
-from datasets.imagenet import ImageNetTest
+from datasets.sets.imagenet import ImageNetTest
 from datasets.sources import class_names, copy_of
 
 

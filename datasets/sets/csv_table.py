@@ -2,6 +2,7 @@
 
 import csv
 import difflib
+import logging
 import os.path as osp
 import re
 import unicodedata
@@ -10,7 +11,9 @@ from contextlib import suppress
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import PARTS, Rows, Split, UserError, split_by_class
 from datasets.files import read_cells, read_lines, shown
-from datasets.imagefolder import OwnDataset, part_of
+from datasets.sets.imagefolder import OwnDataset, part_of
+
+log = logging.getLogger(__name__)
 
 COLUMNS = ("path", "label", "classname", "split", "domain", "group")
 SEPARATORS = ",;\t|"
@@ -67,7 +70,7 @@ class CSV(OwnDataset):
             for path, (label, name), domain in zip(paths, labels, domains, strict=True)
         ]
         if "split" not in table[0][1]:
-            print(
+            log.warning(
                 f"'{self.path}' has no column split: each class is split into 50% train, 20% val "
                 "and 30% test here"
             )
@@ -188,7 +191,9 @@ class CSV(OwnDataset):
                 )
         others += ["one without a name"] * ("" in columns)
         if others:
-            print(f"'{self.path}' has columns that mean nothing here: {shown(', '.join(others))}")
+            log.warning(
+                f"'{self.path}' has columns that mean nothing here: {shown(', '.join(others))}"
+            )
 
     def _labels(self, table: Table) -> list[tuple[int, str]]:
         """(label, class name) of each row. Labels that are no numbers are in order of names."""
@@ -252,7 +257,7 @@ class CSV(OwnDataset):
                 changed += [row["path"]] * (path != row["path"])
             paths.append(path)
         if changed:
-            print(
+            log.warning(
                 f"'{self.path}' writes {len(changed)} path(s) otherwise than the folder does, "
                 f"first '{shown(changed[0])}': they are found all the same"
             )

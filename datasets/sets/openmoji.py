@@ -25,7 +25,7 @@ from datasets.base import PARTS, CoOpDataset, UserError
 from datasets.locks import temporary
 
 TABLE = Path(__file__).with_name("emoji.csv")
-BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "emoji"  # one zip per further artist
+BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "emoji"  # one zip per further artist
 PICTURE_SIZE = 96  # pixels
 LEAST = {"train": 4, "val": 1, "test": 2}  # pictures per class
 SVG = "http://www.w3.org/2000/svg"

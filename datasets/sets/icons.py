@@ -13,9 +13,9 @@ from tqdm import tqdm
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import write_json
 from datasets.base import PARTS, CoOpDataset
-from datasets.openmoji import PICTURE_SIZE, render_svg, write_picture
+from datasets.sets.openmoji import PICTURE_SIZE, render_svg, write_picture
 
-TABLE = Path(__file__).resolve().parent.parent / "assets" / "icons.json.gz"
+TABLE = Path(__file__).resolve().parents[2] / "assets" / "icons.json.gz"
 HEAD = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 {} {}">'
 
 

@@ -1,0 +1,31 @@
+"""Further metrics of a test, named by TEST.METRICS. Each module holds one; all of them are found here."""
+
+import importlib
+import pkgutil
+
+from torch import Tensor
+
+from dassl.utils import Registry
+
+METRICS = Registry("METRIC")
+
+
+class Metric:
+    """A number that a test computes from the scores of all its images.
+
+    higher_is_better: whether TEST.SELECT_BY may choose a model by it.
+    """
+
+    higher_is_better = True
+
+    def update(self, scores: Tensor, labels: Tensor) -> None:
+        """Take a batch: scores (B, classes), finite; labels (B,), whole numbers, on the same device."""
+        raise NotImplementedError
+
+    def value(self) -> float:
+        """The metric over all batches so far."""
+        raise NotImplementedError
+
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

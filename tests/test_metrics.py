@@ -1,0 +1,95 @@
+"""Further metrics of a test against slow loops; what TEST.METRICS changes, and what it leaves alone."""
+
+import pytest
+import torch
+from test_config import defaults
+
+from dassl.config import config_hash, merge_from_list
+from dassl.engine.trainer import check_basics
+from dassl.evaluation import METRICS, Classification
+from dassl.utils import UserError
+
+
+def batches(images: int, classes: int):
+    generator = torch.Generator().manual_seed(images)
+    scores = 3 * torch.randn(images, classes, generator=generator)
+    return scores, torch.randint(classes, (images,), generator=generator)
+
+
+def value_of(name: str, scores, labels, size: int = 7) -> float:
+    metric = METRICS.get(name)()
+    for start in range(0, len(labels), size):
+        metric.update(scores[start : start + size], labels[start : start + size])
+    return metric.value()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("classes", [2, 5, 40])
+def test_top5_accuracy_is_that_of_a_loop(classes, dtype):
+    scores, labels = batches(50, classes)
+    hits = 0
+    for row, label in zip(scores.tolist(), labels.tolist(), strict=True):
+        hits += label in sorted(range(classes), key=lambda column: -row[column])[:5]  # noqa: B023
+    assert value_of("top5_accuracy", scores.to(dtype), labels) == pytest.approx(2 * hits)
+    assert classes > 5 or hits == 50
+
+
+@pytest.mark.parametrize("classes", [2, 5, 40])
+def test_calibration_error_is_that_of_a_loop(classes):
+    scores, labels = batches(60, classes)
+    bins: dict[int, list] = {}
+    for row, label in zip(scores.double().softmax(1).tolist(), labels.tolist(), strict=True):
+        confidence = max(row)
+        number = next(n for n in range(15) if confidence <= (n + 1) / 15 + 1e-12)
+        bins.setdefault(number, []).append((confidence, row.index(confidence) == label))
+    error = 0.0
+    for members in bins.values():
+        mean = sum(confidence for confidence, _ in members) / len(members)
+        accuracy = sum(hit for _, hit in members) / len(members)
+        error += len(members) / 60 * abs(accuracy - mean)
+    assert value_of("calibration_error", scores, labels) == pytest.approx(100 * error)
+
+
+def test_calibration_of_certain_answers():
+    scores = torch.eye(4) * 1000
+    assert value_of("calibration_error", scores, torch.arange(4)) == pytest.approx(0)
+    assert value_of("calibration_error", scores, torch.tensor([1, 2, 3, 0])) == pytest.approx(100)
+
+
+def test_a_metric_is_in_the_result_of_a_test_and_starts_anew_in_the_next(capsys):
+    cfg = defaults()
+    merge_from_list(cfg, ["TEST.METRICS", "('top5_accuracy', 'calibration_error')"])
+    evaluator = Classification(cfg)
+    scores, labels = batches(20, 9)
+    plain = Classification(defaults())
+    for _ in range(2):
+        evaluator.reset()
+        evaluator.process(scores, labels)
+        results = evaluator.evaluate()
+        assert results["top5_accuracy"] == value_of("top5_accuracy", scores, labels)
+        assert results["calibration_error"] == value_of("calibration_error", scores, labels)
+    assert "* top5_accuracy: " in capsys.readouterr().out
+    plain.process(scores, labels)
+    assert list(results)[:3] == list(plain.evaluate()) and next(iter(results)) == "accuracy"
+
+
+def test_metrics_change_the_hash_only_where_some_are_named():
+    cfg, other = defaults(), defaults()
+    merge_from_list(other, ["TEST.METRICS", "('top5_accuracy',)"])
+    assert config_hash(cfg) != config_hash(other)
+    del cfg.TEST["METRICS"]  # a configuration of before
+    assert config_hash(cfg) == config_hash(defaults())
+
+
+def test_only_a_known_metric_of_which_more_is_better_selects_a_model():
+    cfg = defaults()
+    with pytest.raises(
+        UserError, match="TEST.METRICS is .*give a list of some of calibration_error"
+    ):
+        merge_from_list(cfg, ["TEST.METRICS", "('top6_accuracy',)"])
+    merge_from_list(cfg, ["TEST.METRICS", "('top5_accuracy', 'calibration_error')"])
+    merge_from_list(cfg, ["TEST.SELECT_BY", "top5_accuracy"])
+    check_basics(cfg)
+    merge_from_list(cfg, ["TEST.SELECT_BY", "calibration_error"])
+    with pytest.raises(UserError, match="choose one of accuracy, .*, top5_accuracy$"):
+        check_basics(cfg)

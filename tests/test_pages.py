@@ -1,0 +1,77 @@
+"""What pages copy from results and declarations is what these hold now."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tools import pages
+from tools.inputs import InputError
+
+
+def test_every_page_is_up_to_date():
+    """In a process of its own: other tests register data sets, trainers and metrics."""
+    command = [sys.executable, "-m", "tools.pages", "--check"]
+    done = subprocess.run(command, cwd=pages.ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_result_and_every_key_is_in_a_page():
+    text = "\n".join(page.read_text() for page in pages.pages())
+    blocks = [match[2] for match in pages.BLOCK.finditer(text)]
+    for name in ("base2new", "ood", "group"):
+        assert {f"results {name} accuracy", f"results {name} gain"} <= set(blocks)
+    assert "options" in blocks and text.count("<!-- generated: ") == len(blocks)
+
+
+def test_a_changed_number_is_seen_and_mended(tmp_path, monkeypatch, capsys):
+    page = tmp_path / "README.md"
+    page.write_text(
+        "before\n\n<!-- generated: results ood gain -->\n\n1.23\n<!-- end -->\n\nafter\n"
+    )
+    monkeypatch.setattr(pages, "pages", lambda: [page])
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    (tmp_path / "docs/results").mkdir(parents=True)
+    cells = {"cells": {"source": {"gain": {"mean": 1.5, "standard_error": 0.25, "seeds": [1, 2]}}}}
+    row = {"dataset": "set", "trainer": "CraftX", "config": "a", "shots": "4"} | cells
+    table = f'{{"columns": ["source"], "rows": [{str(row).replace(chr(39), chr(34))}]}}'
+    (tmp_path / "docs/results/ood.json").write_text(table)
+    assert pages.main(["--check"]) == 1 and "1.23" in page.read_text()
+    assert "not up to date: README.md; run python -m tools.pages" in capsys.readouterr().out
+    assert pages.main([]) == 0
+    assert (
+        "| set      | CraftX  | 4     | +1.50 ± 0.25 | 2            |\n\n<!-- end -->\n\nafter\n"
+        in page.read_text()
+    )
+    assert pages.main(["--check"]) == 0
+
+
+def test_averages_are_those_of_the_seeds():
+    def row(dataset: str, trainer: str, base: list, new: list) -> dict:
+        cells = {
+            column: {"values": {str(seed): value for seed, value in enumerate(values, 1)}}
+            for column, values in (("base", base), ("new", new))
+        }
+        return {"dataset": dataset, "trainer": trainer, "config": "c", "shots": "4", "cells": cells}
+
+    rows = [
+        row("a", "X", [60, 70], [50, 60]),
+        row("b", "X", [40, 50], [30, 60]),
+        row("a", "CraftX", [62, 71], [50, 60]),
+        row("b", "CraftX", [42, 51], [30, 60]),
+    ]
+    first, second = pages.averages(rows, ["a", "b"])
+    assert first["dataset"] == "average of 2"
+    assert first["cells"]["base"]["values"] == {"1": 50, "2": 60}
+    assert first["cells"]["H"]["mean"] == pytest.approx(2 * 55 * 50 / 105)
+    gain = second["cells"]["base"]["gain"]
+    assert gain["mean"] == pytest.approx(1.5) and gain["standard_error"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["results", "results nothing accuracy", "results ood colour", "options TRAINER.NONE", "x"],
+)
+def test_an_unknown_block_is_refused(what):
+    with pytest.raises(InputError):
+        pages.block(what)

@@ -1,0 +1,253 @@
+"""Write what the pages copy from elsewhere: result tables from docs/results/, config keys from their declarations.
+
+    python -m tools.pages            # after a change of either
+    python -m tools.pages --check    # exit code 1 if a page is not up to date
+
+A copy stands between the lines `<!-- generated: WHAT -->` and `<!-- end -->`. WHAT is one of
+
+    options                    a table of every config key
+    options GROUP              the keys of one group, such as TRAINER.CRAFT
+    results NAME accuracy      the table of docs/results/NAME.json
+    results NAME gain          the gains of CRAFT in it
+    results NAME terms         gains of each term of CRAFT in the harmonic mean, of the average row
+
+Behind `results NAME KIND` may follow `datasets=A,B` and `trainers=A,B` (only these), `average` (add the
+average of these data sets) and `indent=4` (for a code block).
+"""
+
+import argparse
+import json
+import math
+import re
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tools import inputs
+from tools.inputs import InputError
+
+ROOT = Path(__file__).resolve().parent.parent
+BLOCK = re.compile(r"(<!-- generated: (.*?) -->\n\n).*?<!-- end -->", re.S)
+TERMS = ("static", "stochastic", "both", "mmd")  # config names of the ablation
+
+
+def pages() -> list[Path]:
+    """The README and all of docs/."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def updated(text: str) -> str:
+    """A page with every block written anew. Raises InputError for an unknown WHAT."""
+    return BLOCK.sub(lambda match: f"{match[1]}{block(match[2])}\n\n<!-- end -->", text)
+
+
+def block(what: str) -> str:
+    kind, *words = what.split()
+    if kind == "options" and len(words) <= 1:
+        return options(*words)
+    if kind == "results" and len(words) >= 2:
+        return results(*words)
+    raise InputError(f"'generated: {what}' is unknown: see python -m tools.pages --help")
+
+
+# Tables
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells, the first of which are titles, as a Markdown table with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
+    return "\n".join([lines[0], "|" + "|".join("-" * (n + 2) for n in widths) + "|", *lines[1:]])
+
+
+def with_error(mean: float, error: float | None, sign: str = "") -> str:
+    return f"{mean:{sign}.2f}" if error is None else f"{mean:{sign}.2f} ± {error:.2f}"
+
+
+# Results
+
+
+def results(name: str, kind: str, *words: str) -> str:
+    """The table `kind` of docs/results/`name`.json."""
+    wanted = dict(word.partition("=")[::2] for word in words)
+    try:
+        table = json.loads((ROOT / f"docs/results/{name}.json").read_text())
+    except OSError as error:
+        raise InputError(f"docs/results/{name}.json cannot be read ({error.strerror})") from None
+    trainers = wanted["trainers"].split(",") if "trainers" in wanted else []
+    datasets = wanted["datasets"].split(",") if "datasets" in wanted else []
+    rows = [
+        row
+        for row in table["rows"]
+        if row["trainer"] in (trainers or [row["trainer"]])
+        and row["dataset"] in (datasets or [row["dataset"]])
+    ]
+    if "average" in wanted:
+        rows += averages(rows, datasets)
+    tables = {"accuracy": accuracies, "gain": gains}
+    if kind == "terms":
+        text = terms(table["rows"], trainers)
+    elif kind in tables:
+        text = aligned(tables[kind](table["columns"], rows))
+    else:
+        raise InputError(f"'{kind}' is no table of results: choose one of accuracy, gain, terms")
+    margin = " " * int(wanted.get("indent", 0))
+    return "\n".join(margin + line for line in text.splitlines())
+
+
+def accuracies(columns: Sequence[str], rows: Iterable[dict]) -> list[list[str]]:
+    """Mean and standard deviation of each cell, and the seeds."""
+    table = [["data set", "trainer", "config", "shots", *columns, "seeds"]]
+    for row in rows:
+        cells = [row["cells"][column] for column in columns]
+        table.append(
+            [row["dataset"], row["trainer"], row["config"], row["shots"]]
+            + [with_error(cell["mean"], cell["standard_deviation"]) for cell in cells]
+            + [", ".join(cells[0]["values"])]
+        )
+    return table
+
+
+def gains(columns: Sequence[str], rows: Iterable[dict]) -> list[list[str]]:
+    """Gain over the baseline in each cell; the config is named if a trainer has several."""
+    rows = [row for row in rows if all("gain" in row["cells"][column] for column in columns)]
+    several = len({row["config"] for row in rows}) > 1
+    table = [["data set", "trainer", "shots", *columns, "seeds paired"]]
+    for row in rows:
+        cells = [row["cells"][column]["gain"] for column in columns]
+        table.append(
+            [row["dataset"], f"{row['trainer']} {row['config']}" if several else row["trainer"]]
+            + [row["shots"]]
+            + [with_error(cell["mean"], cell["standard_error"], "+") for cell in cells]
+            + [str(len(cells[0]["seeds"]))]
+        )
+    return table
+
+
+def terms(rows: Iterable[dict], trainers: Sequence[str]) -> str:
+    """H of each trainer's baseline in the average row, and the gain of each term of CRAFT."""
+    cell = {
+        (row["trainer"], row["config"]): row["cells"]["H"]
+        for row in rows
+        if row["dataset"].startswith("average")
+    }
+    table = [["structure", "baseline", "static", "stochastic", "both", "both + MMD"]]
+    for trainer in trainers:
+        gain = [cell[trainer, term]["gain"] for term in TERMS]
+        table.append(
+            [trainer, f"{cell[trainer, 'baseline']['mean']:.2f}"]
+            + [with_error(value["mean"], value["standard_error"], "+") for value in gain]
+        )
+    return aligned(table)
+
+
+def averages(rows: Sequence[dict], datasets: Sequence[str]) -> list[dict]:
+    """A row for each trainer: base and new averaged over the data sets, and H of these averages."""
+    made: dict[str, dict] = {}
+    for row in rows:
+        trainer = row["trainer"]
+        if trainer in made:
+            continue
+        alike = [other["cells"] for other in rows if other["trainer"] == trainer]
+        base, new = (
+            {
+                seed: statistics.fmean(cells[column]["values"][seed] for cells in alike)
+                for seed in row["cells"][column]["values"]
+            }
+            for column in ("base", "new")
+        )
+        both = {seed: statistics.harmonic_mean((base[seed], new[seed])) for seed in base}
+        cells = {"base": _cell(base), "new": _cell(new), "H": _cell(both)}
+        cells["H"]["mean"] = statistics.harmonic_mean(
+            cells[column]["mean"] for column in ("base", "new")
+        )
+        if (baseline := made.get(trainer.removeprefix("Craft"))) and trainer.startswith("Craft"):
+            for column, cell in cells.items():
+                cell["gain"] = _gain(cell, baseline["cells"][column])
+        made[trainer] = row | {"dataset": f"average of {len(datasets)}", "cells": cells}
+    return list(made.values())
+
+
+def _cell(values: dict[str, float]) -> dict:
+    deviation = statistics.stdev(values.values()) if len(values) > 1 else None
+    mean = statistics.fmean(values.values())
+    return {"mean": mean, "standard_deviation": deviation, "values": values}
+
+
+def _gain(cell: dict, baseline: dict) -> dict:
+    """Difference of the means, and the standard error of the differences of the seeds."""
+    ours, theirs = cell["values"], baseline["values"]
+    pairs = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
+    return {
+        "mean": cell["mean"] - baseline["mean"],
+        "standard_error": statistics.stdev(pairs) / math.sqrt(len(pairs)),
+        "seeds": pairs,
+    }
+
+
+# Options
+
+
+def options(wanted: str = "") -> str:
+    """Every key of the engine, the data sets and the trainers, in a table for each group; or one of these tables.
+
+    Raises InputError for an unknown group.
+    """
+    import datasets
+    import trainers
+    from dassl.config import affects, get_cfg_default, rules
+
+    cfg = get_cfg_default()
+    datasets.extend_cfg(cfg)
+    trainers.extend_cfg(cfg)
+    groups: dict[str, list[str]] = {}
+    for name, default in rules.leaves(cfg):
+        key = rules.KEYS[name]
+        group, _, last = name.rpartition(".")
+        allowed = key.rule.allowed() if key.rule else "anything"
+        cells = (f"`{last}`", _code(default), allowed, affects(name), key.help)
+        groups.setdefault(group, []).append("| " + " | ".join(cells) + " |")
+    tables = {
+        group: "| key | default | allowed | affects | |\n|---|---|---|---|---|\n" + "\n".join(lines)
+        for group, lines in groups.items()
+    }
+    if wanted:
+        if wanted not in tables:
+            raise InputError(f"no config key is in the group '{wanted}': correct the page")
+        return tables[wanted]
+    return "\n\n".join(f"## {group or 'At the top'}\n\n{tables[group]}" for group in sorted(tables))
+
+
+def _code(value: object) -> str:
+    return f"`{value}`" if value not in ("", (), []) else "empty"
+
+
+def run(args: argparse.Namespace) -> int:
+    stale = []
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        if (new := updated(text)) != text:
+            stale.append(str(page.relative_to(ROOT)))
+            if not args.check:
+                inputs.write(page, new, "page")
+    if stale and args.check:
+        sys.stdout.write(f"not up to date: {', '.join(stale)}; run python -m tools.pages\n")
+        return 1
+    sys.stdout.write(f"written: {', '.join(stale) or 'nothing, all pages are up to date'}\n")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing, only compare")
+    return inputs.main(run, parser.parse_args(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import logging
 import os
 import re
 import warnings
@@ -24,6 +25,8 @@ with warnings.catch_warnings():
     import clip.clip
     import clip.model
     from clip.simple_tokenizer import SimpleTokenizer
+
+log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parent.parent
 PRECISIONS = ("fp32", "fp16", "amp")
@@ -67,7 +70,7 @@ class Backbone(nn.Module):
     ):
         super().__init__()
         self.activation = activation
-        self.say: Callable[[str], None] = print
+        self.say: Callable[[str], None] = log.warning
         self._named: set[str] = set()
         visual = sub_weights(weights, "visual.")
         digest = hashlib.sha256(precision.encode())
@@ -283,7 +286,7 @@ def _activation(asked: str, path: str, weights: Mapping[str, Tensor], known: boo
     known = known or OPENAI_MARKS <= weights.keys() or _is_known_file(path)
     if asked == "gelu":
         if known:
-            print(
+            log.warning(
                 f"Warning: MODEL.BACKBONE.ACTIVATION is gelu, but '{path}' was trained with "
                 "quick_gelu"
             )
@@ -291,7 +294,7 @@ def _activation(asked: str, path: str, weights: Mapping[str, Tensor], known: boo
     if known:
         return "quick_gelu"
     if weights["text_projection"].shape[-1] < NARROWEST:
-        print(
+        log.warning(
             f"Note: '{path}' is none of OpenAI's CLIPs and smaller than any published one: it is "
             "computed with quick_gelu, as OpenAI's are; set MODEL.BACKBONE.ACTIVATION to gelu if "
             "it was trained with that"

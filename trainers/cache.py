@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import random
 import re
@@ -15,6 +16,8 @@ from yacs.config import CfgNode
 
 from trainers.errors import UserError
 from trainers.files import read_tensors, temporary, unreadable
+
+log = logging.getLogger(__name__)
 
 VERSION = 2  # of what determines the numbers; a change makes every cache file a miss
 
@@ -98,7 +101,7 @@ class TensorFile:
         )
 
     def read(
-        self, whole: Callable[[dict[str, Tensor]], bool], say: Callable[[str], None] = print
+        self, whole: Callable[[dict[str, Tensor]], bool], say: Callable[[str], None] = log.info
     ) -> dict[str, Tensor] | None:
         """The tensors; None without a file, or if it is unreadable, of another key, not `whole`."""
         if not self.path or not os.path.isfile(self.path):
@@ -116,7 +119,7 @@ class TensorFile:
             return None
         return stored
 
-    def write(self, tensors: dict[str, Tensor], say: Callable[[str], None] = print) -> None:
+    def write(self, tensors: dict[str, Tensor], say: Callable[[str], None] = log.info) -> None:
         """Atomically: several runs may share the folder."""
         if not self.path:
             return

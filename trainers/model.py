@@ -10,6 +10,7 @@ and overrides what they change: `text_features`, `image_features`, `deep_text_pr
 
 import contextlib
 import io
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
@@ -22,6 +23,8 @@ from trainers.backbone import Backbone, as_read, unit
 from trainers.cache import rng_untouched
 from trainers.errors import UserError
 from trainers.step import Features, Step
+
+log = logging.getLogger(__name__)
 
 DEFAULT_TEMPLATE = "a photo of a {}."
 
@@ -223,7 +226,7 @@ class PromptedCLIP(nn.Module):
         if not (names := ", ".join(f"'{name}'" for name in self.learned_per_class())):
             return
         if not theirs:
-            print(
+            log.warning(
                 f"Warning: '{path}' does not tell which classes it was trained on, but {names} was "
                 "learned for each of them: the result means something only for the same classes in "
                 "the same order"

@@ -1,5 +1,6 @@
 """PromptSRC: IVLP kept close to frozen CLIP (Khattak et al., ICCV 2023, arXiv 2307.06948)."""
 
+import logging
 import math
 from functools import cached_property
 
@@ -16,6 +17,8 @@ from trainers.options import rules
 from trainers.parallel import gather
 from trainers.step import Features, Step
 from trainers.templates import SIXTY
+
+log = logging.getLogger(__name__)
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -108,7 +111,7 @@ class PromptSRC(IVLP):
     def after_epoch(self) -> None:
         """Add the epoch's prompts to the average, which is the model after the last epoch."""
         if not self.gpa and self.epoch > 0:  # a published checkpoint lacks the average so far
-            print(
+            log.warning(
                 f"The average of the prompts starts at epoch {self.epoch + 1}: the checkpoint that "
                 "this run continues holds none"
             )
@@ -122,7 +125,7 @@ class PromptSRC(IVLP):
         for name, value in self.model.state_dict().items():
             self.gpa[name] = self.gpa.get(name, torch.zeros_like(value)) + weight * value
         if self.epoch + 1 == self.max_epoch:
-            print("Using the average of the prompts over the epochs")
+            log.info("Using the average of the prompts over the epochs")
             self.model.load_state_dict(self.gpa)
         super().after_epoch()
 

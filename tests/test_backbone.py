@@ -341,7 +341,7 @@ def test_many_words_are_counted(weights):
 
 def test_sixteen_of_promptsrcs_templates_are_not_for_the_bundled_clip(capsys):
     backbone = load_backbone(str(module.ROOT / "assets/openmoji_clip.pt"))
-    backbone.tokenize([template.format("") for template in SIXTY], told=SIXTY)
+    backbone.tokenize([template.format("") for template in SIXTY], names=SIXTY)
     (line,) = capsys.readouterr().out.splitlines()
     assert (
         "'cropped', 'blurry'" in line

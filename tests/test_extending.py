@@ -16,9 +16,10 @@ import trainers.terms
 from dassl.config import cfg_to_dict
 from dassl.engine import run_settings
 from dassl.evaluation import Classification
-from dassl.utils import read_json
+from dassl.utils import UserError, read_json
 from tools import export, figures, predict
 from trainers.backbone import load_backbone
+from trainers.base import PromptTrainer
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs/extending.md").read_text()
@@ -206,11 +207,17 @@ def test_the_term_of_the_page_joins_any_structure(five, trainer):
 
 
 def test_an_unknown_term_names_those_that_there_are(five, capsys):
-    assert train.main(arguments(five, "Offset", "TRAINER.TERMS", "('Confidense',)")) == 2
+    terms = ("TRAINER.TERMS", "('Confidense',)")
+    assert train.main(arguments(five, "Offset", *terms)) == 2
     error = capsys.readouterr().err
-    assert "TRAINER.TERMS has the unknown term 'Confidense': choose of" in error
+    assert "TRAINER.TERMS is ('Confidense',): give a list of some of" in error
     for name in ("Confidence", "StaticAlignment", "StochasticAlignment", "DomainDiscrepancy"):
         assert name in error
+    cfg = train.setup_cfg(arguments(five, "Offset")).clone()
+    cfg.defrost()
+    cfg.TRAINER.TERMS = ("Confidense",)  # as upstream's configuration takes it
+    with pytest.raises(UserError, match="TRAINER.TERMS has the unknown term 'Confidense': choose"):
+        PromptTrainer.term_kinds(cfg)
 
 
 def rename(folder: Path, *names: str) -> None:

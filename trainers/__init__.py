@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 from dassl.config import get_cfg_default
 from trainers.backbone import ACTIVATION_CHOICES
 from trainers.options import rules
+from trainers.terms import TERMS
 
 
 def modules() -> tuple[ModuleType, ...]:
@@ -39,7 +40,10 @@ def extend_cfg(cfg: CfgNode) -> None:
             ),
         },
     )
-    names = rules.several(rules.text(empty=False), "give a list of loss terms, such as ('Mine',)")
+    names = rules.several(
+        rules.one_of(lambda: list(TERMS)),
+        lambda: f"give a list of some of {', '.join(TERMS)}",
+    )
     rules.declare(
         cfg,
         "TRAINER",

@@ -1,10 +1,14 @@
 """One run: a configuration in; checkpoints, log.txt and results.json out. `python train.py --help` lists the flags."""
 
 from dassl import program
+from tools.command_line import FLAGS, parse_args
 
 program.while_importing(__name__)
+if __name__ == "__main__":  # --help needs no torch, which takes seconds to import
+    ARGUMENTS = parse_args()
 
 import argparse
+import dataclasses
 import functools
 import os
 import os.path as osp
@@ -12,6 +16,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import torch
 import yaml
@@ -19,21 +24,20 @@ from yacs.config import CfgNode
 
 import datasets
 import trainers
-from dassl import distributed, files, strict_yaml
+from dassl import distributed, files, record, strict_yaml
 from dassl.config import get_cfg_default, merge_from_dict, merge_from_list
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import (
     TRAINER_REGISTRY,
     build_trainer,
     data_hashes,
-    difference,
     differences,
     in_words,
     run_hash,
     run_settings,
     settings_hash,
 )
-from dassl.identity import changes, of_settings, same_run
+from dassl.identity import changes, of_settings
 from dassl.names import did_you_mean
 from dassl.printable import CONTROL, any_text_can_be_written
 from dassl.utils import (
@@ -46,23 +50,10 @@ from dassl.utils import (
     setup_logger,
 )
 from datasets.files import is_utf8, shown
+from tools import configs
 from trainers.backbone import as_read
 from trainers.base import class_names_of
-
-# Flag -> config key.
-FLAGS = {
-    "root": "DATASET.ROOT",
-    "output_dir": "OUTPUT_DIR",
-    "resume": "RESUME",
-    "seed": "SEED",
-    "eval_only": "EVAL_ONLY",
-    "source_domains": "DATASET.SOURCE_DOMAINS",
-    "target_domains": "DATASET.TARGET_DOMAINS",
-    "transforms": "INPUT.TRANSFORMS",
-    "trainer": "TRAINER.NAME",
-    "backbone": "MODEL.BACKBONE.NAME",
-    "head": "MODEL.HEAD.NAME",
-}
+from trainers.craft import Craft
 
 
 @functools.cache
@@ -184,31 +175,41 @@ def loaded_from(args: argparse.Namespace, cfg) -> dict | None:
     }
 
 
+def described(args: argparse.Namespace, trainer) -> dict:
+    """Which run it is, for its record: a `record.Description`, as a dict."""
+    cfg, kind = trainer.cfg, type(trainer)
+    with_craft = issubclass(kind, Craft)
+    # A Craft trainer is a subclass of its structure, which is registered, too.
+    known = {registered: name for name, registered in TRAINER_REGISTRY}
+    plain = [base for base in kind.__mro__ if base in known and not issubclass(base, Craft)]
+    presets = [Path(file).stem for file in args.config_file if Path(file).parent.name == "craft"]
+    tested = Path(args.dataset_config_file).stem
+    run = record.Description(
+        protocol=args.protocol,
+        study=args.study,
+        part="test" if args.source else "train",
+        source=args.source or tested,
+        tested=tested,
+        target=args.target,
+        subset=cfg.DATASET.SUBSAMPLE_CLASSES,
+        trainer=cfg.TRAINER.NAME,
+        structure=known[plain[0]] if plain else cfg.TRAINER.NAME,
+        craft=(presets or [configs.DEFAULT])[-1] if with_craft else "",
+        learns=bool(trainer.get_model_names()),
+        config=configs.name_of(args.config_file),
+        shots="all" if cfg.DATASET.NUM_SHOTS < 1 else str(cfg.DATASET.NUM_SHOTS),
+        seed=cfg.SEED,
+    )
+    return dataclasses.asdict(run)
+
+
 def is_done(cfg, args: argparse.Namespace) -> bool:
     """Whether OUTPUT_DIR holds complete results of exactly this run and of the model to be loaded."""
-    path = osp.join(cfg.OUTPUT_DIR, "results.json")
+    path, loaded = Path(cfg.OUTPUT_DIR, record.NAME), loaded_from(args, cfg)
     try:
-        found = read_json(path)
-        if not found["complete"] or not same_run(found["config_hash"], run_hash(cfg)):
-            return False
-        if found["loaded"] != loaded_from(args, cfg):
-            return False
-        return not args.model_dir or files.same_model(found, path, args.model_dir, args.load_epoch)
-    except (UserError, OSError, KeyError, TypeError):
+        return record.is_done(record.read(path), path, run_hash(cfg), loaded, args.model_dir)
+    except (OSError, ValueError, RecursionError):
         return False
-
-
-def other_run(found: dict, cfg, loaded: dict | None) -> str:
-    """How the run that left the results `found` differs from one of `cfg` that tests the model `loaded` (None: trains); "" if it does not."""
-    if not same_run(found.get("config_hash"), run_hash(cfg)):
-        return difference(found, cfg)
-    if found.get("loaded") != loaded:
-        there, here = (
-            "a training" if model is None else f"a test of {_model(model)}"
-            for model in (found.get("loaded"), loaded)
-        )
-        return f"{there} there, {here} here"
-    return ""
 
 
 def check_output(cfg, args: argparse.Namespace) -> None:
@@ -227,20 +228,12 @@ def check_output(cfg, args: argparse.Namespace) -> None:
         )
     if not osp.isfile(path):
         return
-    found = read_json(path)
-    if different := other_run(
-        found if isinstance(found, dict) else {}, cfg, loaded_from(args, cfg)
-    ):
+    stored = read_json(path)
+    stored = stored if isinstance(stored, dict) else {}
+    if different := record.difference(stored, cfg, run_hash(cfg), loaded_from(args, cfg)):
         raise UserError(
             f"'{path}' holds results of another run ({different}): move that folder away, or choose another --output-dir"
         )
-
-
-def _model(loaded: dict) -> str:
-    """In words."""
-    if not isinstance(loaded, dict) or not loaded.get("model_dir"):
-        return "a model without training"
-    return f"{'the best epoch' if loaded.get('epoch') is None else 'epoch ' + str(loaded['epoch'])} of '{loaded['model_dir']}'"
 
 
 # What may differ between a training and the tests of its model, although trainers read it.
@@ -410,7 +403,7 @@ def work(cfg, args: argparse.Namespace) -> None:
         f"{' '.join(['train.py', *sys.argv[1:]])}\n\n{cfg}\n\n{collect_env_info()}\n\n"
     )
     trainer = build_trainer(cfg)
-    trainer.loaded = loaded_from(args, cfg)
+    trainer.loaded, trainer.described = loaded_from(args, cfg), described(args, trainer)
     if cfg.EVAL_ONLY and not args.model_dir and trainer.get_model_names():
         raise UserError(
             f"--eval-only would test {cfg.TRAINER.NAME} without what it learns: name the folder of "
@@ -459,56 +452,6 @@ def main(args: argparse.Namespace) -> int:
     return code
 
 
-def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", help="folder of the data sets (DATASET.ROOT)")
-    parser.add_argument("--output-dir", help="where checkpoints, log.txt and results.json go")
-    parser.add_argument(
-        "--resume",
-        help="folder of an earlier run to go on from; the output folder is looked at anyway",
-    )
-    parser.add_argument("--seed", type=int, help="seed of everything random; negative: not seeded")
-    parser.add_argument("--source-domains", nargs="+")
-    parser.add_argument("--target-domains", nargs="+")
-    parser.add_argument("--transforms", nargs="+", help="data augmentation (INPUT.TRANSFORMS)")
-    parser.add_argument(
-        "--config-file",
-        type=osp.expanduser,
-        action="append",
-        default=[],
-        help="trainer config; may be repeated, merged in order",
-    )
-    parser.add_argument(
-        "--dataset-config-file", type=osp.expanduser, default="", help="data set config"
-    )
-    parser.add_argument("--trainer", help="TRAINER.NAME")
-    parser.add_argument(
-        "--backbone", help="name of an OpenAI CLIP or path of a weights file (MODEL.BACKBONE.NAME)"
-    )
-    parser.add_argument("--head", help="MODEL.HEAD.NAME")
-    parser.add_argument(
-        "--eval-only", action="store_true", default=None, help="test only (EVAL_ONLY)"
-    )
-    parser.add_argument(
-        "--model-dir", type=osp.expanduser, default="", help="load the model of this run's folder"
-    )
-    parser.add_argument("--load-epoch", type=int, help="epoch to load; without it the best one")
-    parser.add_argument("--no-train", action="store_true", help="do not train")
-    parser.add_argument(
-        "--skip-done",
-        action="store_true",
-        help="do nothing if the output folder holds this very run, complete",
-    )
-    parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs, which win over everything else"
-    )
-    args = parser.parse_args(arguments)
-    args.opts = [
-        word for word in args.opts if word != "--"
-    ]  # needed before KEY VALUE pairs that follow a flag of several values
-    return args
-
-
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
-    sys.exit(main(parse_args()))
+    sys.exit(main(ARGUMENTS))

@@ -1,9 +1,7 @@
 # shellcheck shell=bash
 # Sourced by the other scripts: a virtual environment in .venv/ with the packages of requirements.txt, made once and reused.
 # Sets ROOT (the repository), HERE (where the caller is) and PYTHON, and goes to ROOT. Where Python is not 3.10 or newer, set PYTHON3 to one that is.
-HERE="$PWD"
-# absolute PATH: a folder that the caller names is relative to where the caller is; ~ is the home folder, also in quotes.
-absolute() { case "$1" in /*) echo "$1" ;; '~' | '~/'*) echo "$HOME${1#'~'}" ;; *) echo "$HERE/$1" ;; esac; }
+export HERE="$PWD"
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$ROOT" || exit 1
 PYTHON="$ROOT/.venv/bin/python"

@@ -3,4 +3,4 @@
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
-exec "$PYTHON" -m pytest -q -n auto --dist loadfile "$@" tests
+exec "$PYTHON" -m pytest -q -n auto --dist loadfile --no-loadscope-reorder "$@" tests

@@ -12,6 +12,21 @@ for folder in (ROOT, ROOT / "tests"):
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 
+# Files that take minutes start first: with `--dist loadfile` one that starts last keeps one worker busy alone.
+LONGEST_FIRST = (
+    "test_scripts",
+    "test_sweep",
+    "test_distributed",
+    "test_interrupted",
+    "test_group_sets",
+)
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))  # stable
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than some seconds (run in CI too)")
     torch.set_num_threads(

@@ -2,17 +2,18 @@
 
 import importlib.util
 import json
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import two_processes
 from PIL import Image
 from tiny_run import make_cfg
 from two_processes import CASES, FIXED, function, outcome, tiny
@@ -50,6 +51,32 @@ def torchrun(*arguments) -> subprocess.CompletedProcess:
     )
 
 
+def forked(folder: Path, action, *arguments) -> tuple[list[int], str]:
+    """Exit codes and stderr of `action(rank, *arguments)` in two processes that know of each other.
+
+    As under torchrun, but forked from a process that has imported everything: torchrun's own part is
+    tested by `torchrun`.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["train", "two_processes"])
+    # As torchrun's agent does: it outlives both processes.
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    errors = folder / "stderr.txt"
+    errors.write_text("")
+    processes = [
+        context.Process(
+            target=two_processes.ranked, args=(rank, store.port, str(errors), action, *arguments)
+        )
+        for rank in (0, 1)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(600)
+        process.kill()
+    return [process.exitcode for process in processes], errors.read_text()
+
+
 def close(one: dict, other: dict) -> float:
     """The largest difference, which must be small."""
     assert one.keys() == other.keys()
@@ -67,8 +94,8 @@ def found(tmp_path_factory) -> tuple[Path, dict, dict]:
     """Folder, what the first process found, what the second one found: all of tests/two_processes.py in one start."""
     folder = tmp_path_factory.mktemp("two")
     tiny(folder, "made", "CoOp")  # data and weights
-    done = torchrun(ROOT / "tests/two_processes.py", folder)
-    assert done.returncode == 0, done.stderr
+    codes, errors = forked(folder, two_processes.all_of_it, folder)
+    assert codes == [0, 0], errors
     return folder, *(torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in (0, 1))
 
 
@@ -284,9 +311,14 @@ def arguments(folder: Path, output: str, trainer: str, *more) -> list[str]:
     ]
 
 
-def said(done: subprocess.CompletedProcess) -> list[str]:
+def said(errors: str) -> list[str]:
     """The lines that begin with "error: ", in which torchrun's report at the end has no part."""
-    return [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    return [line for line in errors.splitlines() if line.startswith("error: ")]
+
+
+def program(folder: Path, action, *arguments) -> tuple[list[int], str]:
+    """`forked` with the arguments of train.py."""
+    return forked(folder, action, list(map(str, arguments)))
 
 
 @pytest.mark.slow
@@ -354,10 +386,10 @@ def test_the_error_of_one_process_is_one_sentence_and_ends_all(own):
         bad.write_bytes(whole)
     assert (
         done.returncode != 0
-        and len(said(done)) == 1
-        and said(done)[0].startswith(f"error: image '{bad}' cannot be read")
+        and len(said(done.stderr)) == 1
+        and said(done.stderr)[0].startswith(f"error: image '{bad}' cannot be read")
     )
-    assert (own / "bad/log.txt").read_text().count(said(done)[0]) == 1
+    assert (own / "bad/log.txt").read_text().count(said(done.stderr)[0]) == 1
     assert (
         "traceback : error: image" in done.stderr and "[rank" not in done.stderr
     )  # there is torchrun's report, but no traceback of ours
@@ -365,63 +397,35 @@ def test_the_error_of_one_process_is_one_sentence_and_ends_all(own):
 
 @pytest.mark.slow
 def test_the_error_of_all_processes_is_said_once(own):
-    done = torchrun(
-        "train.py", *arguments(own, "nan", "CoOp", "OPTIM.LR", 1e30, "INPUT.TRANSFORMS", FIXED[1])
+    given = arguments(own, "nan", "CoOp", "OPTIM.LR", 1e30, "INPUT.TRANSFORMS", FIXED[1])
+    codes, errors = program(own, two_processes.train_program, *given)
+    assert 0 not in codes and len(said(errors)) == 1
+    assert re.match(
+        r"error: the loss is nan at epoch \d, batch \d: lower OPTIM.LR", said(errors)[0]
     )
-    assert done.returncode != 0 and len(said(done)) == 1
-    assert re.match(r"error: the loss is nan at epoch \d, batch \d: lower OPTIM.LR", said(done)[0])
-
-
-DIFFERENT = """
-    import os, sys
-    sys.path.insert(0, {root!r})
-    import train
-    args = train.parse_args()
-    args.seed += int(os.environ["RANK"])
-    sys.exit(train.main(args))
-"""
 
 
 @pytest.mark.slow
 def test_processes_of_different_seeds_are_refused(own):
-    (own / "different.py").write_text(textwrap.dedent(DIFFERENT).format(root=str(ROOT)))
-    done = torchrun(own / "different.py", *arguments(own, "different", "CoOp"))
-    assert done.returncode != 0 and not (own / "different").exists()
-    assert said(done) == [
+    given = arguments(own, "different", "CoOp")
+    codes, errors = program(own, two_processes.train_other_seed, *given)
+    assert 0 not in codes and not (own / "different").exists()
+    assert said(errors) == [
         "error: the processes of this run differ in SEED (1 in the first, 2 in process 1): start all of them with the same command and the "
         "same files"
     ]
 
 
-KILLED = """
-    import os, signal, sys
-    sys.path.insert(0, {root!r})
-    import train
-    from dassl import distributed
-    from trainers.coop import CoOp
-    step = CoOp.forward_backward
-    def dying(self, batch):
-        if distributed.rank() and self.epoch == 1 and self.batch_idx == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return step(self, batch)
-    CoOp.forward_backward = dying
-    sys.exit(train.main(train.parse_args()))
-"""
-
-
 @pytest.mark.slow
 def test_a_killed_process_ends_all_with_a_sentence_and_the_checkpoint_is_left(own):
-    (own / "killed.py").write_text(textwrap.dedent(KILLED).format(root=str(ROOT)))
-    done = torchrun(own / "killed.py", *arguments(own, "killed", "CoOp"))
-    assert done.returncode != 0 and f"Signal {signal.SIGKILL} (SIGKILL)" in done.stderr
+    codes, errors = program(own, two_processes.train_dying, *arguments(own, "killed", "CoOp"))
+    assert codes[0] not in (0, None) and codes[1] == -signal.SIGKILL
     assert all(
         "another process of this run was ended (killed, or out of memory): run the same command again"
         in line
-        for line in said(done)
+        for line in said(errors)
     )
-    assert (
-        len(said(done)) <= 1 and "[rank" not in done.stderr
-    )  # torchrun may be faster than the process that is left
+    assert len(said(errors)) == 1 and "[rank" not in errors
     assert (own / "killed/prompt_learner/checkpoint").read_text() == "model.pth.tar-1\n" and not (
         own / "killed/results.json"
     ).exists()

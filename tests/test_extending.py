@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import types
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from dassl.config import cfg_to_dict
 from dassl.engine import run_settings
 from dassl.evaluation import Classification
 from dassl.utils import UserError, read_json
-from tools import export, figures, predict
+from tools import export, figures, plans, predict, protocols, report, results
 from trainers.backbone import load_backbone
 from trainers.base import PromptTrainer
 
@@ -33,6 +34,7 @@ STRUCTURE, CONFIG = SECTIONS["A structure"]
 (TERM,) = SECTIONS["A loss term"]
 (DATA,) = SECTIONS["A data set"]
 (METRIC,) = SECTIONS["A metric"]
+(PROTOCOL,) = SECTIONS["A protocol"]
 
 # What the page says is refused: one vector for each class.
 PER_CLASS = """
@@ -337,3 +339,53 @@ def test_the_metric_of_the_page_is_what_its_definition_says(folder, capsys, monk
     value = read_json(str(folder / "out/results.json"))["metrics"]["test"]["brier_score"]
     assert value == pytest.approx(sum(distances) / 9, rel=1e-5)
     assert f"* brier_score: {value:.1f}" in capsys.readouterr().out
+
+
+# A protocol
+
+
+@pytest.fixture
+def protocol(tmp_path, monkeypatch):
+    """The file of the page, beside the others in tools/protocols."""
+    (tmp_path / "protocols").mkdir()
+    (tmp_path / "protocols/new2base.py").write_text(PROTOCOL)
+    with monkeypatch.context() as patch:
+        patch.setattr(protocols, "__path__", [*protocols.__path__, str(tmp_path / "protocols")])
+        protocols.load()
+        yield protocols.PROTOCOLS["new2base"]
+    sys.modules.pop("tools.protocols.new2base")
+    protocols.load()
+
+
+def test_the_protocol_of_the_page_has_jobs_a_table_and_a_part_of_the_report(
+    protocol, tmp_path, capsys
+):
+    plan = tmp_path / "plan.yaml"
+    keys = ["protocol: new2base", "datasets: dtd", "trainers: {CoOp: openmoji}"]
+    plan.write_text("\n".join([*keys, "craft: [false, true]", "seeds: [1, 2]", "shots: 4"]))
+    jobs = plans.read_plan(str(plan)).jobs
+    assert [job.folder for job in jobs[:2]] == [
+        f"new2base/{part}/dtd/shots_4/CoOp/openmoji/seed1" for part in ("train", "test_base")
+    ]
+    assert jobs[1].trained == jobs[0].folder and jobs[0].options[-1] == "new"
+    for told_by in ("record", "folder"):
+        output = tmp_path / told_by
+        for job in jobs:
+            folder = output / (job.folder if told_by == "folder" else f"{hash(job.folder)}")
+            folder.mkdir(parents=True)
+            accuracy = 60.0 + job.seed + 2 * (job.trainer == "CraftCoOp") + 10 * job.test
+            content = {
+                "complete": True,
+                "metrics": {"test": {"accuracy": accuracy}},
+                "config": {},
+                "run": asdict(job.run) if told_by == "record" else None,
+            }
+            (folder / "results.json").write_text(json.dumps(content))
+        assert results.main(["new2base", str(output)]) == 0
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+        cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+        assert cells[0][4:] == ["new", "base", "H", "seeds"]
+        assert cells[2][:6] == ["dtd", "CoOp", "openmoji", "4", "61.50 ± 0.71", "71.50 ± 0.71"]
+        assert cells[-1][1:5] == ["CraftCoOp", "4", "+2.00 ± 0.00", "+2.00 ± 0.00"]
+        assert report.main([str(output), "--out", str(tmp_path / "page.html")]) == 0
+        assert "<h2 id=new2base>New to base classes</h2>" in (tmp_path / "page.html").read_text()

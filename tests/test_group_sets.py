@@ -583,18 +583,17 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
+class Killed(BaseException):
+    """Stands for kill -9 in the middle of the work."""
+
+
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("groups")
-    assert prepare.main(["openmoji-groups", "--root", str(folder / "data")]) == 0
-    return folder
+def interrupted(tmp_path_factory) -> tuple[Path, dict[str, int], list[str]]:
+    """The data root; files and times after a run that was killed at its 300th picture; all files then.
 
-
-@pytest.mark.slow
-def test_a_run_that_was_killed_is_completed_to_the_same_bytes(drawn, tmp_path, monkeypatch):
-    class Killed(BaseException):
-        pass
-
+    The root is that of a second run, which completed the set.
+    """
+    root = tmp_path_factory.mktemp("groups") / "data"
     draw, left = openmoji_groups.draw, [300]
 
     def until_killed(*picture):
@@ -603,23 +602,40 @@ def test_a_run_that_was_killed_is_completed_to_the_same_bytes(drawn, tmp_path, m
             raise Killed
         return draw(*picture)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         patch.setattr(openmoji_groups, "draw", until_killed)
-        openmoji_groups.OpenMojiGroups.prepare(str(tmp_path), progress=False)
-    home = tmp_path / "openmoji_groups"
-    assert (
-        len(list(home.rglob("*.png"))) == 299
-        and not (home / "split_zhou_OpenMojiGroups.json").exists()
-        and not list(home.rglob("*.tmp"))
-    )
-    np.random.seed(5)
+        openmoji_groups.OpenMojiGroups.prepare(str(root), progress=False)
+    files = [path for path in (root / "openmoji_groups").rglob("*") if path.is_file()]
+    times = {str(path): path.stat().st_mtime_ns for path in files if path.suffix == ".png"}
+    np.random.seed(5)  # what is drawn depends on neither state
     random.seed(5)
     openmoji_groups.cutout.cache_clear()
-    assert openmoji_groups.OpenMojiGroups.prepare(str(tmp_path), progress=False) == {
-        "OpenMojiGroups": 1680
+    assert prepare.main(["openmoji-groups", "--root", str(root)]) == 0
+    return root, times, sorted(map(str, files))
+
+
+@pytest.fixture(scope="module")
+def drawn(interrupted):
+    return interrupted[0].parent
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_is_completed_to_the_same_bytes(interrupted, tmp_path):
+    root, times, files = interrupted
+    home = root / "openmoji_groups"
+    assert len(times) == 299 and sorted(times) == files  # neither a split nor a temporary file
+    assert all(Path(path).stat().st_mtime_ns == time for path, time in times.items())
+    pictures = {
+        path: arguments
+        for rows in openmoji_groups.pictures().values()
+        for path, _, *arguments in rows
     }
-    first = digests(drawn / "data/openmoji_groups")
-    assert digests(home) == first and len(first) == 1681
+    assert len(pictures) == 1680
+    assert digests(home / "images").keys() == pictures.keys()
+    assert (home / "split_zhou_OpenMojiGroups.json").is_file()
+    for path in sorted(pictures)[::17]:  # by themselves, and in another order
+        openmoji_groups.draw(path, *pictures[path]).save(tmp_path / "alone.png")
+        assert (tmp_path / "alone.png").read_bytes() == (home / "images" / path).read_bytes(), path
 
 
 @pytest.mark.slow

@@ -371,7 +371,7 @@ def test_the_tools_use_a_finished_run_without_its_data(mini, capsys, there):
         changed_split(mini)
     if there == "gone":
         shutil.rmtree(mini / "data")
-    assert trained.load(str(mini / "output")).classnames == ["ant", "bee", "cat", "dog", "elk"]
+    assert trained.load(str(mini / "output")).clip.classnames == ["ant", "bee", "cat", "dog", "elk"]
     assert "another CLIP" not in capsys.readouterr().err
     (mini / "clip.pt").write_bytes((mini / "clip.pt").read_bytes() + b" ")
     trained.load(str(mini / "output"))

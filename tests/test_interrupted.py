@@ -23,7 +23,7 @@ from tiny_run import make_trainer
 
 import dassl.files as shared
 import train
-from dassl import distributed, program, strict_yaml
+from dassl import distributed, program, record, strict_yaml
 from dassl.utils import (
     UserError,
     load_checkpoint,
@@ -45,7 +45,6 @@ from tools import (
     launchers,
     parse_test_res,
     predict,
-    protocols,
     report,
     results,
     sweep,
@@ -687,7 +686,7 @@ def test_random_bytes_in_small_files(tmp_path, content):
         read_json(str(path))
     assert launchers.read(path) == {}
     with pytest.raises((ValueError, RecursionError)):  # as tables expect
-        protocols.read_run(path)
+        record.read(path)
     save_checkpoint({"state_dict": {"ctx": torch.zeros(3)}, "epoch": 1}, str(tmp_path))
     (tmp_path / "checkpoint").write_bytes(content)
     (tmp_path / "model.pth.tar-²").write_bytes(content)  # a digit, but no number
@@ -727,7 +726,7 @@ def test_pipes_where_files_are_expected_do_not_hang(tmp_path):
         os.mkfifo(tmp_path / name)
     path = tmp_path / "results.json"
     assert "a pipe or a device" in str(in_time(lambda: read_json(str(path))))
-    assert "a pipe or a device" in str(in_time(lambda: protocols.read_run(path)))
+    assert "a pipe or a device" in str(in_time(lambda: record.read(path)))
     assert "a pipe or a device" in str(in_time(lambda: write_json({}, str(path))))
     assert (
         in_time(lambda: launchers.read(path)) == {}

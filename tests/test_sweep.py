@@ -141,6 +141,7 @@ COUNTS = {
     "ablation": (2 * 4 * 4 * 11 * 3 + (2 + 2) * 4 * 3 + 2 * 2 * 4 * 3, 4 * 4 * 11 * 3 + 4 * 3),
     "ood": (5 * (1 + 4 * 3 * 3), 4 * 3 * 3),
     "groups": (2 * (1 + 4 * 3 * 3), 2 * 4 * 3 * 3),
+    "quickstart": ((1 + 2 * 3) * (2 + 2), 2 * 3),
     "openmoji_ablation": (6 * 5 * 3 * (2 + 2), 6 * 5 * 3),
     "openmoji": (
         (2 + 4) * (1 + 6 * 2 * 3) + 2 * (1 + 6 * 2 * 3) + 3 * (1 + 4 * 3 * 3) + (1 + 4 * 3 * 3),
@@ -177,18 +178,19 @@ def test_every_shipped_plan_expands_to_runs_that_train_py_takes(path, tmp_path):
 def test_the_collectors_of_tools_results_know_every_folder(path):
     tree = yaml.safe_load(path.read_text())
     names = {study.get("protocol", tree.get("protocol")) for study in tree.get("studies", [{}])}
-    layouts = [layout for name in names for layout in PROTOCOLS[name].layouts]
     for job in sweep.read_plan(str(path)).jobs:
-        match = next(
-            found
-            for layout in layouts
-            if (found := re.search(f"/{layout}", f"/output/{job.folder}/results.json"))
+        _, run = next(
+            described
+            for name in names
+            if (described := PROTOCOLS[name].described(f"/output/{job.folder}/results.json"))
         )
-        assert (
-            int(match["seed"]) == job.seed
-            and match["trainer"] == job.trainer
-            and match["config"] == job.config
-        )
+        assert (run.seed, run.trainer, run.config) == (job.seed, job.trainer, job.config)
+        # What the folder tells is what the record will, but for a study that is no part of the protocol.
+        told = {
+            field: getattr(job.run, field)
+            for field in ("part", "source", "tested", "structure", "craft", "learns", "shots")
+        }
+        assert told == {field: getattr(run, field) for field in told}
 
 
 def test_folders_and_options_are_those_of_the_scripts(tiny):
@@ -336,7 +338,10 @@ BAD_PLANS = {
     "shots": ({"shots": "many"}, "shots has 'many': write numbers from 1, or all"),
     "no shots": ({"shots": 0}, "shots has 0: write numbers from 1, or all"),
     "seeds": ({"seeds": ["one"]}, "seeds has 'one': write whole numbers"),
-    "craft": ({"craft": "yes please"}, "craft has 'yes please': write false, true, or mmd"),
+    "craft": (
+        {"craft": "yes please"},
+        "craft has 'yes please': write false, true, or default, group, mmd",
+    ),
     "nothing": ({"seeds": []}, "seeds is empty"),
     "no data sets": ({"datasets": []}, "has no datasets"),
     "name": ({"name": "a/b"}, "name 'a/b' becomes a folder"),

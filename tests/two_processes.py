@@ -1,8 +1,12 @@
-"""Training runs whose outcome a test compares between one process and two: `torchrun ... tests/two_processes.py FOLDER` runs them all."""
+"""Training runs whose outcome a test compares between one process and two."""
 
 import contextlib
+import os
 import random
+import signal
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +15,13 @@ from test_domains import MMD, trainer_of
 from test_engine import UpstreamStyle
 from torch import nn
 
+import train
 from dassl import distributed
 from dassl.data import DatasetWrapper
 from dassl.data.data_manager import build_data_loader
 from dassl.data.sharing import share
 from dassl.utils import UserError
+from trainers.coop import CoOp
 
 NAMES = ("CraftCoOp", "CraftMaPLe", "CraftPromptSRC", "CraftCoCoOp")
 FIXED = ("INPUT.TRANSFORMS", ("center_crop", "normalize"))
@@ -229,11 +235,11 @@ def refused(folder: Path) -> list[str]:
     return said
 
 
-def main(folder: Path) -> None:
+def all_of_it(folder: Path) -> int:
+    """Everything above, written to FOLDER/rank0.pt and rank1.pt."""
     assert UpstreamStyle
     distributed.start()
     number, found = distributed.rank(), {}
-    torch.set_num_threads(1)
     found["gathering"], found["averaging"] = gathering(), averaging()
     found["main"] = [
         distributed.from_main(lambda: number),
@@ -245,7 +251,50 @@ def main(folder: Path) -> None:
         found[work.__name__] = work(folder)
     torch.save(found, folder / f"rank{number}.pt")
     distributed.stop()
+    return 0
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+# train.py
+
+
+def train_program(arguments: list[str]) -> int:
+    """train.py's exit code."""
+    return train.main(train.parse_args(arguments))
+
+
+def train_other_seed(arguments: list[str]) -> int:
+    """train.py, with another seed in each process."""
+    args = train.parse_args(arguments)
+    args.seed += int(os.environ["RANK"])
+    return train.main(args)
+
+
+def train_dying(arguments: list[str]) -> int:
+    """train.py, whose second process is killed in the second epoch."""
+    step = CoOp.forward_backward
+
+    def dying(self, batch):
+        if distributed.rank() and self.epoch == 1 and self.batch_idx == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, batch)
+
+    CoOp.forward_backward = dying
+    return train_program(arguments)
+
+
+def ranked(rank: int, port: int, errors: str, action: Callable[..., int], *arguments) -> None:
+    """`action` with what torchrun tells its process `rank` of two; stderr goes to a file."""
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+    }
+    target = os.open(errors, os.O_WRONLY | os.O_APPEND)
+    os.dup2(target, 2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    sys.exit(action(*arguments))

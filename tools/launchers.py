@@ -22,23 +22,22 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import connection
 from pathlib import Path
 
 from tqdm import tqdm
 
-from dassl import files
+from dassl import files, record
 from dassl.identity import same_run
+from dassl.record import Description
+from tools import configs
+from tools.configs import ROOT
 from tools.inputs import InputError
 
-ROOT = Path(__file__).resolve().parent.parent
-MARK, ERRORS, RESULTS = "sweep.json", "stderr.txt", "results.json"
-INTERRUPTED, BUSY, LOST = (
-    130,
-    75,
-    -1000,
-)  # exit codes: Ctrl-C; another process runs this job; the worker itself is gone
+MARK, ERRORS, RESULTS = "sweep.json", "stderr.txt", record.NAME
+# Exit codes: Ctrl-C; another process runs this job; the worker itself is gone.
+INTERRUPTED, BUSY, LOST = 130, 75, -1000
 READY = "ready"  # a worker's first word
 BAD_INPUT = 2  # what train.py ends with after a sentence to the user: trying again is of no use
 NO_WORD = "ended without a word: the machine stopped, or job and sweep were killed"
@@ -50,71 +49,70 @@ FORK = multiprocessing.get_context("fork")
 
 @dataclass(frozen=True)
 class Job:
-    """A run of train.py. `folder` and `trained`, the folder of the run whose model it tests, are below the output folder."""
+    """A run of train.py. `folder` and `trained`, the folder of the run whose model it tests, are below the output folder.
+
+    options: KEY, VALUE, ... test: whether nothing is trained. run: what the record is to tell of it.
+    """
 
     folder: str
     dataset: str
     trainer: str
     config: str
     seed: int
-    options: tuple[str, ...]  # KEY, VALUE, ...
-    test: bool = False  # nothing is trained
+    options: tuple[str, ...]
+    test: bool = False
     trained: str = ""
+    run: Description = field(default=Description(), compare=False)
 
     def settings(self, root: str, output: str) -> list[str]:
-        """What of train.py's arguments decides on the configuration."""
+        """The part of train.py's arguments that decides on the configuration, without the options."""
+        files = configs.files(self.trainer, self.config)
         return [
-            "--root",
-            root,
-            "--seed",
-            str(self.seed),
-            "--trainer",
-            self.trainer,
-            "--skip-done",
-            "--output-dir",
-            f"{output}/{self.folder}",
-            "--dataset-config-file",
-            f"configs/datasets/{self.dataset}.yaml",
-            "--config-file",
-            f"configs/trainers/{self.trainer}/{self.config}.yaml",
+            *("--root", root, "--seed", str(self.seed), "--trainer", self.trainer, "--skip-done"),
+            *("--output-dir", f"{output}/{self.folder}"),
+            *("--dataset-config-file", configs.dataset_file(self.dataset)),
+            *(word for file in files for word in ("--config-file", file)),
         ]
 
-    def arguments(self, root: str, output: str) -> list[str]:
-        """train.py's arguments. Raises InputError if the run whose model it tests is not complete."""
-        flags = ["--eval-only"] if self.test else []
+    def arguments(self, root: str, output: str, epoch: int | None = None) -> list[str]:
+        """train.py's arguments; with `epoch` a test loads that one instead of the epoch that the training deployed.
+
+        Raises InputError if the run whose model it tests is not complete.
+        """
+        flags = self._described()
+        if self.test:
+            flags.append("--eval-only")
         if self.trained:
             loaded = self.loads(output)
             if loaded is None:
                 raise InputError(f"'{output}/{self.trained}' holds no finished run: train it first")
-            flags += ["--model-dir", f"{output}/{self.trained}"] + (
-                [] if loaded["epoch"] is None else ["--load-epoch", str(loaded["epoch"])]
-            )
-        return [*self.settings(output=output, root=root), *flags, *self.options]
+            flags += ["--model-dir", f"{output}/{self.trained}"]
+            epoch = loaded["epoch"] if epoch is None else epoch
+            if epoch is not None:
+                flags += ["--load-epoch", str(epoch)]
+        return [*self.settings(root, output), *flags, *self.options]
+
+    def _described(self) -> list[str]:
+        """Flags that tell train.py what the run is for; the record repeats them."""
+        run = self.run
+        known = {
+            "--protocol": run.protocol,
+            "--study": run.study,
+            "--source": run.source if run.part == "test" else "",
+            "--target": run.target,
+        }
+        return [word for flag, value in known.items() if value for word in (flag, value)]
 
     def loads(self, output: str) -> dict | None:
-        """What results.json says of the model tested (train.py, `loaded_from`); None if there is none, or it is not trained yet."""
+        """ "loaded" of the job's record; None if the job trains, or its model is not trained yet."""
         if not self.trained:
             return {"model_dir": "", "epoch": None} if self.test else None
-        found = final_model(Path(output, self.trained))
-        return found and {"model_dir": os.path.relpath(self.trained, self.folder), **found}
+        deployed = record.deployed(Path(output, self.trained))
+        model_dir = os.path.relpath(self.trained, self.folder)
+        return deployed and {"model_dir": model_dir, **deployed}
 
 
-def final_model(folder: Path) -> dict | None:
-    """{"epoch": of the model that a finished run tested after training, the last one, or None for the best one, which has no number}; None if
-    the folder holds no finished training."""
-    found = read(folder / RESULTS)
-    if found.get("complete") is not True or found.get("loaded") or "deployed" not in found:
-        return None
-    return {"epoch": None if found["deployed"] == "best_val" else found.get("epochs")}
-
-
-def read(path: Path) -> dict:
-    """A JSON object; {} if there is none to be read."""
-    try:
-        found = json.loads(path.read_bytes()) if files.is_file(path) else {}
-        return found if isinstance(found, dict) else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
+read = record.peek  # of marks, too
 
 
 def _unreadable(path: Path) -> str:
@@ -137,50 +135,45 @@ def _refused(path: Path | str, error: OSError) -> str:
 def state_of(
     job: Job, output: str, wanted: str, live: Callable[[], dict | None]
 ) -> tuple[str, str]:
-    """(done, running, queued, failed, missing or other; a note). `wanted` is its configuration's hash, `live` asks Slurm for its jobs.
+    """(done, running, queued, failed, missing or other; a note).
 
-    Done takes complete results of exactly this configuration and of the model that is there now,
-    as train.py --skip-done does.
+    wanted: the hash of the job's configuration. live: asks Slurm for its jobs. A job is done when its results are
+    complete, match this configuration and model, and are newer than the model: as train.py --skip-done has it.
     """
-    folder = Path(output, job.folder)
-    found, loads = read(folder / RESULTS), job.loads(output)
-    if not found and os.path.exists(folder / RESULTS):
-        refused = _unreadable(folder / RESULTS) if files.is_file(folder / RESULTS) else ""
-        return (
-            "failed",
-            refused or f"'{folder / RESULTS}' is not what a run writes: restore or delete it",
-        )
-    known = loads or not job.trained  # a test of a training that is not done has no model yet
-    if found and (
-        not same_run(found.get("config_hash"), wanted) or known and found.get("loaded") != loads
-    ):
+    path = Path(output, job.folder, RESULTS)
+    results, loads = read(path), job.loads(output)
+    if not results and os.path.exists(path):
+        refused = _unreadable(path) if files.is_file(path) else ""
+        return "failed", refused or f"'{path}' is not what a run writes: restore or delete it"
+    if job.trained and loads is None:  # a test of a training that is not done has no model yet
+        if results and not same_run(results.get("config_hash"), wanted):
+            return "other", ""
+    elif results and not record.is_of(results, wanted, loads):
         return "other", ""
-    if found.get("complete") and known:
+    else:
+        model_dir = str(Path(output, job.trained)) if job.trained else ""
         try:
-            model = str(Path(output, job.trained))
-            if not job.trained or files.same_model(
-                found, str(folder / RESULTS), model, loads["epoch"]
-            ):
+            if record.is_done(results, path, wanted, loads, model_dir):
                 return "done", ""
         except OSError as error:
             return "failed", _refused(error.filename, error)
-    left = read(folder / MARK)
-    state, number = left.get("state", "missing"), str(left.get("slurm", ""))
+    return _state_by_mark(path.parent, live)
+
+
+def _state_by_mark(folder: Path, live: Callable[[], dict | None]) -> tuple[str, str]:
+    """The state of a job without results, by what its process wrote into its folder."""
+    marked = read(folder / MARK)
+    state, number = marked.get("state", "missing"), str(marked.get("slurm", ""))
     if state != "missing" and locked(folder / MARK):
-        return "running", f"process {left.get('pid', '?')} on {left.get('host', '?')}"
+        return "running", f"process {marked.get('pid', '?')} on {marked.get('host', '?')}"
     if files.is_locked(str(folder)):
-        return "running", "a train.py of its own"
-    if (
-        number
-        and state in ("queued", "running", "stopped")
-        and ((alive := live()) is None or number in alive)
-    ):
-        return (
-            "running" if state == "running" else "queued",
-            f"Slurm job {number}",
-        )  # one that was stopped by preemption waits for its next turn
+        return "running", "a train.py started by hand"
+    if number and state in ("queued", "running", "stopped"):
+        alive = live()
+        if alive is None or number in alive:  # after preemption a job waits for its next turn
+            return "running" if state == "running" else "queued", f"Slurm job {number}"
     if state == "failed":
-        return "failed", left.get("error", "")
+        return "failed", marked.get("error", "")
     if state == "running":
         return "failed", NO_WORD
     return "missing", "stopped before its end" if state == "stopped" else ""
@@ -369,11 +362,15 @@ def finish(process) -> None:
 
 
 class View:
-    """A bar with ETA over all jobs and, on a terminal, a line for each that runs; elsewhere a line for each that ended."""
+    """A line for each job that ended, with its accuracy; on a terminal also a bar and a line for each that runs.
+
+    output: the folder that the jobs' folders are below, "" if accuracies are not shown.
+    """
 
     LINES = 8
 
-    def __init__(self, jobs: Sequence[Job], todo: Sequence[Job]):
+    def __init__(self, jobs: Sequence[Job], todo: Sequence[Job], output: str = ""):
+        self._output = output
         self.terminal = sys.stderr.isatty()
         self._bar = tqdm(
             total=len(jobs),
@@ -405,16 +402,10 @@ class View:
             self.say(f"failed: {folder}: {error}")
         else:
             self._took[job.test, job.trainer].append(seconds)
-            if not self.terminal:
-                self.say(
-                    ", ".join(
-                        filter(
-                            None,
-                            [f"[{self._bar.n}/{self._bar.total}] {seconds:.1f} s", self.left(1)],
-                        )
-                    )
-                    + f": {folder}"
-                )
+            accuracy = self._output and accuracy_of(Path(self._output, folder))
+            facts = [accuracy, f"{seconds:.1f} s", self.left(1)]
+            step = f"step {self._bar.n} of {self._bar.total}"
+            self.say(f"{step}: {folder}: {', '.join(filter(None, facts))}")
         self.tick()
 
     def left(self, ended: int = 0) -> str:
@@ -469,6 +460,14 @@ class View:
     def close(self) -> None:
         for line in (*self._lines, self._bar):
             line.close()
+
+
+def accuracy_of(folder: Path) -> str:
+    """What a finished run reached, in words; "" if that cannot be read."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        accuracy = record.read(folder / RESULTS)["metrics"]["test"]["accuracy"]
+        return f"accuracy {accuracy:.1f}%"
+    return ""
 
 
 def progress_of(folder: Path) -> str:

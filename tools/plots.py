@@ -23,7 +23,8 @@ def plot(rows: list[Row], columns: list[str], path: Path) -> None:
 
     names = list(dict.fromkeys(row.dataset for row in rows))
     most = max(sum(row.dataset == name for row in rows) for name in names)
-    shots = [int(found[1]) for column in columns if (found := re.fullmatch(r"(\d+) shots", column))]
+    matches = [re.fullmatch(r"(\d+) shots", column) for column in columns]
+    shots = [int(match[1]) for match in matches if match]
     if len(shots) == len(columns) > 1:
         figure, shapes = _curves(rows, names, columns, shots)
     elif most * len(columns) > MANY:
@@ -56,32 +57,21 @@ def _title(name: str) -> str:
     return name.replace("_", " ").replace("$", r"\$")  # no formula
 
 
-def family(row: Row) -> str:
-    """The structure."""
-    return row.trainer.removeprefix("Craft")
-
-
 def colours(rows: list[Row]) -> dict[str, tuple | str]:
     """{label: colour}: what is built on one structure has one hue, from light (the baseline) to dark."""
     from matplotlib import pyplot
 
-    families = {label(row, rows): family(row) for row in rows}
-    hues = dict(
-        zip(dict.fromkeys(families.values()), itertools.cycle(pyplot.get_cmap("tab10").colors))
-    )
-    found: dict[str, tuple | str] = {}
-    for structure, hue in hues.items():
-        members = [name for name, own in families.items() if own == structure]
-        for number, name in enumerate(members):
-            shade = 0.55 - 0.85 * number / max(
-                len(members) - 1, 1
-            )  # towards white, or below 0 towards black
-            found[name] = (
-                "#9a9a9a"
-                if structure.startswith("Zeroshot")
-                else tuple(c + (1 - c) * shade if shade > 0 else c * (1 + shade) for c in hue)
-            )
-    return found
+    structures: dict[str, dict[str, bool]] = {}  # {structure: {label: whether it learns}}
+    for row in rows:
+        structures.setdefault(row.structure, {})[label(row, rows)] = row.learns
+    shown: dict[str, tuple | str] = {}
+    for members, hue in zip(structures.values(), itertools.cycle(pyplot.get_cmap("tab10").colors)):
+        for number, (name, learns) in enumerate(members.items()):
+            # towards white, or below 0 towards black
+            shade = 0.55 - 0.85 * number / max(len(members) - 1, 1)
+            tone = tuple(c + (1 - c) * shade if shade > 0 else c * (1 + shade) for c in hue)
+            shown[name] = tone if learns else "#9a9a9a"
+    return shown
 
 
 def _grid(count: int, across: int, wide: float, high: float = 3.2, **more):
@@ -110,7 +100,7 @@ def _bars(rows: list[Row], names: list[str], columns: list[str], most: int):
     """Columns beside each other."""
     from matplotlib import colors, pyplot
 
-    own = colours(rows)
+    palette = colours(rows)
     figure, axes = _grid(
         len(names), min(2, len(names)), max(4.8, 0.25 * len(columns) * most), sharey=True
     )
@@ -123,7 +113,7 @@ def _bars(rows: list[Row], names: list[str], columns: list[str], most: int):
             values = list(row.of(column).values())
             if not values:
                 continue
-            colour = own[label(row, rows)]
+            colour = palette[label(row, rows)]
             text = "white" if sum(colors.to_rgb(colour)) < 1.3 else "black"
             x, mean = place - 0.4 + (number + 0.5) * width, statistics.mean(values)
             axis.bar(x, mean, width * 0.92, color=colour)
@@ -144,15 +134,15 @@ def _bars(rows: list[Row], names: list[str], columns: list[str], most: int):
         )
         axis.set_title(_title(name), fontsize=10)
     return figure, {
-        name: pyplot.Rectangle((0, 0), 1, 1, color=colour) for name, colour in own.items()
+        name: pyplot.Rectangle((0, 0), 1, 1, color=colour) for name, colour in palette.items()
     }
 
 
 def _points(rows: list[Row], names: list[str], columns: list[str], most: int):
-    """An axis per data set and column; structures beside each other, mean and standard deviation of each of their rows."""
+    """An axis per data set and column; structures beside each other, each row's mean and standard deviation."""
     from matplotlib.lines import Line2D
 
-    own = colours(rows)
+    palette = colours(rows)
     across = min(len(columns), 4)
     figure, axes = _grid(
         len(names) * len(columns),
@@ -162,13 +152,12 @@ def _points(rows: list[Row], names: list[str], columns: list[str], most: int):
     )
     for axis, (name, column) in zip(axes, itertools.product(names, columns), strict=False):
         place, ticks = 0.0, []
-        for structure, group in itertools.groupby(
-            [row for row in rows if row.dataset == name], family
-        ):
+        shown = [row for row in rows if row.dataset == name]
+        for structure, group in itertools.groupby(shown, lambda row: row.structure):
             first = place
             for row in group:
                 if values := list(row.of(column).values()):
-                    colour = own[label(row, rows)]
+                    colour = palette[label(row, rows)]
                     axis.errorbar(
                         place,
                         statistics.mean(values),
@@ -187,7 +176,8 @@ def _points(rows: list[Row], names: list[str], columns: list[str], most: int):
         axis.grid(axis="y", linewidth=0.4)
         axis.set_title(_title(f"{name}: {column}"), fontsize=10)
     return figure, {
-        name: Line2D([], [], marker="o", linestyle="", color=colour) for name, colour in own.items()
+        name: Line2D([], [], marker="o", linestyle="", color=colour)
+        for name, colour in palette.items()
     }
 
 
@@ -195,28 +185,28 @@ def _curves(rows: list[Row], names: list[str], columns: list[str], shots: list[i
     """Accuracy over shots, as in CoOp's figure: baselines dashed."""
     from matplotlib.lines import Line2D
 
-    own = colours(rows)
+    palette = colours(rows)
     figure, axes = _grid(len(names), min(4, len(names)), 3.8)
     lines = {}
     for axis, name in zip(axes, names, strict=False):
         for row in rows:
-            found = {
+            points = {
                 number: list(row.of(column).values())
                 for number, column in zip(shots, columns, strict=True)
                 if row.of(column)
             }
-            if row.dataset != name or not found:
+            if row.dataset != name or not points:
                 continue
             style = {
-                "color": own[label(row, rows)],
+                "color": palette[label(row, rows)],
                 "marker": "o",
                 "markersize": 3,
-                "linestyle": "-" if row.trainer.startswith("Craft") else "--",
+                "linestyle": "-" if row.craft else "--",
             }
             axis.errorbar(
-                list(found),
-                [statistics.mean(values) for values in found.values()],
-                [statistics.stdev(values) if len(values) > 1 else 0 for values in found.values()],
+                list(points),
+                [statistics.mean(values) for values in points.values()],
+                [statistics.stdev(values) if len(values) > 1 else 0 for values in points.values()],
                 capsize=2,
                 linewidth=1.2,
                 **style,

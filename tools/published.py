@@ -9,10 +9,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.protocols import Row
+from tools.protocols import Protocol, Row
 
 FILE = Path(__file__).resolve().parent.parent / "docs" / "results" / "published.csv"
-TASKS = {"base2new": "base2novel", "xd": "cross_dataset", "dg": "domain_generalisation"}
 COLUMNS = {"base": "base", "novel": "new"}
 ALIASES = {"flowers102": "oxfordflowers", "imagenet(source)": "source"}
 # Of the structures, at several lengths of training where those are published.
@@ -57,15 +56,15 @@ def averaged(task: str) -> frozenset[str]:
 
 
 def _place(
-    protocol: str, entry: dict[str, str], ours: list[Row], columns: list[str]
+    protocol: Protocol, entry: dict[str, str], ours: list[Row], columns: list[str]
 ) -> tuple[str | None, str | None]:
-    """(data set, column) where an entry belongs beside rows of ours; None where they have nothing of the kind."""
-    name, wanted = plain(entry["dataset"]), averaged(TASKS[protocol])
+    """(data set, column) where an entry belongs beside rows of ours; None where no row of ours fits."""
+    name, wanted = plain(entry["dataset"]), averaged(protocol.published)
 
     def same(names: frozenset[str]) -> bool:
         return {plain(name) for name in names} == wanted
 
-    if protocol == "base2new":
+    if protocol.averaged:  # a row per data set
         column = COLUMNS.get(entry["metric"])
         if is_average(entry["dataset"]):
             return next((row.dataset for row in ours if same(row.members)), None), column
@@ -113,20 +112,20 @@ class OtherTest:
     whole: int
 
 
-def other_tests(protocol: str, ours: list[Row]) -> dict[tuple[str, str], OtherTest]:
+def other_tests(protocol: Protocol, ours: list[Row]) -> dict[tuple[str, str], OtherTest]:
     """{(data set, column): test} of what cannot stand beside published numbers: a miniature, a part, another split.
 
-    Of base and new classes the two together count. Where only one of them was tested, a quarter of all is
+    Base and new classes count together. Where only one half was tested, a quarter of all images is
     enough, since the published halves have 37% to 63%.
     """
     least: dict[str, dict[str, int]] = {}
     for row in ours:
-        own = least.setdefault(row.dataset, {}) if plain(row.dataset) in published_names() else {}
+        known = least.setdefault(row.dataset, {}) if plain(row.dataset) in published_names() else {}
         for column, numbers in row.tested.items():
-            own[column] = min(numbers | {own[column]} if column in own else numbers)
+            known[column] = min(numbers | {known[column]} if column in known else numbers)
     found = {}
     for dataset, numbers in least.items():
-        if protocol == "base2new" and numbers:
+        if protocol.averaged and numbers:
             whole, total = test_images()[plain(dataset)], sum(numbers.values())
             if total != whole if len(numbers) > 1 else not whole / 4 <= total <= whole:
                 found |= {
@@ -141,12 +140,13 @@ def other_tests(protocol: str, ours: list[Row]) -> dict[tuple[str, str], OtherTe
     return found
 
 
-def rows(protocol: str, ours: list[Row], columns: list[str]) -> tuple[list[Row], list[str]]:
-    """Rows of published methods for the data sets, averages and columns of `ours`, and a footnote for each source. Empty for protocols without any.
+def rows(protocol: Protocol, ours: list[Row], columns: list[str]) -> tuple[list[Row], list[str]]:
+    """Rows of published methods for the data sets, averages and columns of `ours`, and a footnote for each source.
 
-    Cells of other tests (`other_tests`) are left out, which a sentence tells.
+    Empty for protocols without a published task. Cells of other tests (`other_tests`) are left out; a sentence
+    says so.
     """
-    if protocol not in TASKS:
+    if not protocol.published:
         return [], []
     found: dict[tuple[str, str], Row] = {}
     notes: dict[tuple[str, str], int] = {}
@@ -154,7 +154,7 @@ def rows(protocol: str, ours: list[Row], columns: list[str]) -> tuple[list[Row],
     left_out: set[OtherTest] = set()
     averages = {row.dataset: row.members for row in ours if row.members}
     for entry in entries():
-        if entry["task"] != TASKS[protocol] or entry["method"] not in METHODS:
+        if entry["task"] != protocol.published or entry["method"] not in METHODS:
             continue
         dataset, column = _place(protocol, entry, ours, columns)
         if dataset is None or column is None:
@@ -171,9 +171,10 @@ def rows(protocol: str, ours: list[Row], columns: list[str]) -> tuple[list[Row],
             Row(dataset, f"{entry['method']} (published)", "", "16", published=True),
         )
         row.values[column][0] = float(entry["value"])
-        row.config += (
-            f"[{number}]" if f"[{number}]" not in row.config else ""
-        )  # where a config stands in our rows, the footnotes in these
+        if f"[{number}]" not in row.config:
+            row.config += (
+                f"[{number}]"  # published rows carry footnote numbers in the config column
+            )
     sentences = [
         f"published numbers do not stand beside {test.name}: our runs tested {test.images:,} images, "
         f"and the published test set has {test.whole:,}"

@@ -19,28 +19,12 @@ from pathlib import Path
 
 import yaml
 
+from dassl import record
 from tools import inputs, launchers, plots, results
 from tools.inputs import InputError
-from tools.protocols import (
-    PROTOCOLS,
-    Protocol,
-    comparable,
-    data_of,
-    match_of,
-    read_run,
-    run_files,
-    settings,
-)
+from tools.protocols import PROTOCOLS, Protocol
+from tools.protocols.rows import run_files, run_of
 
-TITLES = {
-    "base2new": "Base to new classes",
-    "xd": "Cross-dataset",
-    "dg": "Domain generalisation",
-    "ood": "Out of distribution",
-    "group": "Group robustness",
-    "few_shot": "Few-shot",
-    "ablation": "Ablation",
-}
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c; background: #fff; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.4rem; border-bottom: 1px solid #ddd; } h3 { font-size: 1rem; }
@@ -114,7 +98,7 @@ def runs_of(folders: list[Path]) -> dict[Path, Run]:
     found = {}
     for top, path in run_files(folders):
         try:
-            results = read_run(path)
+            results = record.read(path)
         except (OSError, ValueError, RecursionError):
             continue  # `collect` names it
         if results["complete"]:
@@ -126,12 +110,13 @@ def shown(run: Run) -> dict:
     """{KEY: value} of what a run's results depend on, without the seed, as the configuration writes it."""
     return {
         key: value
-        for key, (_, value) in settings(run.results["config"]).items()
+        for key, (_, value) in record.settings(run.results["config"]).items()
         if key != "VERSION"
     }
 
 
 def nested(flat: dict) -> dict:
+    """{KEY: {KEY: value}} of {KEY.KEY: value}."""
     tree: dict = {}
     for key, value in flat.items():
         *parents, leaf = key.split(".")
@@ -142,34 +127,40 @@ def nested(flat: dict) -> dict:
     return tree
 
 
+def configuration(run: Run, runs: dict[Path, Run]) -> str:
+    """The configuration of a run as YAML; of a test, what differs from the training of its model."""
+    values, loaded, remark = shown(run), run.results.get("loaded") or {}, ""
+    trained = (run.path.parent / loaded.get("model_dir", "")).resolve()
+    if loaded.get("model_dir") and trained in runs:
+        before = shown(runs[trained])
+        values = {
+            key: value for key, value in values.items() if key not in before or before[key] != value
+        }
+        epoch = "the best epoch" if loaded.get("epoch") is None else f"epoch {loaded['epoch']}"
+        folder = loaded["model_dir"].strip("./").rpartition("/seed")[0]
+        remark = f"# tests {epoch} of {folder}; as there, but for\n"
+    text = yaml.safe_dump(nested(values), sort_keys=True, default_flow_style=None, width=140)
+    return remark + text
+
+
 def configurations(protocol: Protocol, runs: dict[Path, Run]) -> str:
-    """Of the protocol's runs each different configuration, with the folders and seeds that have it; of a test, what it has other than its training."""
+    """Each different configuration of the protocol's runs, with the folders and seeds that have it."""
+    import trainers  # noqa: F401 - says which options a trainer reads
+
     seeds: dict[tuple[str, str], list[int]] = defaultdict(list)
     texts: dict[tuple[str, str], str] = {}
-    for folder, found in runs.items():
-        match, run = match_of(protocol, found.top, found.path), found.results
-        if match is None:
+    for run in runs.values():
+        described = run_of(protocol, run.top, run.path)
+        if described is None:
             continue
-        key = match[0].strip("/").rpartition("/seed")[0], comparable(run) + str(data_of(run))
-        seeds[key].append(int(match["seed"]))
-        if key in texts:
-            continue
-        own, loaded, said = shown(found), run.get("loaded") or {}, ""
-        trained = (folder / loaded["model_dir"]).resolve() if loaded.get("model_dir") else None
-        if trained in runs:
-            before = shown(runs[trained])
-            own = {
-                key: value
-                for key, value in own.items()
-                if key not in before or before[key] != value
-            }
-            epoch = "the best epoch" if loaded.get("epoch") is None else f"epoch {loaded['epoch']}"
-            said = f"# tests {epoch} of {loaded['model_dir'].strip('./').rpartition('/seed')[0]}; as there, but for\n"
-        texts[key] = said + yaml.safe_dump(
-            nested(own), sort_keys=True, default_flow_style=None, width=140
-        )
+        folder = protocol.folder(described).rpartition("/")[0]
+        content = record.comparable(run.results) + str(record.data_of(run.results))
+        seeds[folder, content].append(described.seed)
+        if (folder, content) not in texts:
+            texts[folder, content] = configuration(run, runs)
     titles = {
-        key: f"{key[0]}, seeds {', '.join(map(str, sorted(own)))}" for key, own in seeds.items()
+        key: f"{key[0]}, seeds {', '.join(map(str, sorted(numbers)))}"
+        for key, numbers in seeds.items()
     }
     return "\n".join(
         f"<details><summary>{html.escape(titles[key])}</summary><pre>{html.escape(text)}</pre></details>"
@@ -233,7 +224,7 @@ def page(folders: list[Path], figures: list[Path]) -> str:
         with tempfile.TemporaryDirectory() as folder:
             drawn = Path(folder) / "plot.png"
             plots.plot(found.rows, found.columns, drawn)
-            parts.append(f"<h2 id={name}>{TITLES[name]}</h2>" + picture(drawn, TITLES[name]))
+            parts.append(f"<h2 id={name}>{protocol.title}</h2>" + picture(drawn, protocol.title))
         if found.gain_lines:
             parts.append(
                 "<h3>Gain of CRAFT over its baseline</h3><p class=note>Paired over seeds, mean ± standard error; coloured where the 95% "
@@ -244,7 +235,7 @@ def page(folders: list[Path], figures: list[Path]) -> str:
         parts.append(table(found.head, found.lines))
         parts += [f"<p class=note>{html.escape(note)}</p>" for note in found.notes]
         how.append(
-            f"<details><summary>{TITLES[name]}</summary><div class=inside>{configurations(protocol, runs)}</div></details>"
+            f"<details><summary>{protocol.title}</summary><div class=inside>{configurations(protocol, runs)}</div></details>"
         )
     failed = failures(folders)
     if not parts and not failed:
@@ -265,7 +256,7 @@ def page(folders: list[Path], figures: list[Path]) -> str:
         )
     made = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     shown = (
-        [(name, TITLES[name]) for name in titles]
+        [(name, PROTOCOLS[name].title) for name in titles]
         + [("failed", "Failed jobs")] * bool(failed)
         + [("pictures", "Pictures")] * bool(figures)
         + [("how", "How it was run")]

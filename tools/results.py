@@ -19,16 +19,8 @@ from pathlib import Path
 
 from tools import inputs, plots, published
 from tools.inputs import InputError
-from tools.protocols import (
-    PROTOCOLS,
-    Protocol,
-    Row,
-    averages,
-    baseline_key,
-    collect,
-    harmonic,
-    unlike,
-)
+from tools.protocols import PROTOCOLS, Protocol, Row, averages, collect
+from tools.protocols.rows import baseline_key, harmonic, unlike
 
 MISSING = "–"
 
@@ -255,9 +247,7 @@ def tables(
     rows, notes = collect(protocol, folders, shots)
     columns = protocol.columns(list(dict.fromkeys(column for row in rows for column in row.values)))
     average, more = averages(protocol, rows, columns)
-    others, footnotes = (
-        published.rows(protocol.name, rows + average, columns) if beside else ([], [])
-    )
+    others, footnotes = published.rows(protocol, rows + average, columns) if beside else ([], [])
     found = Tables(protocol, rows, average, others, columns, [])
     for row in rows:
         if (baseline := found.baseline(row)) and (different := unlike(row, baseline)):
@@ -402,7 +392,7 @@ def report(args: argparse.Namespace) -> int:
                 f"no {protocol.name} run has --shots {args.shots}: there are {', '.join(sorted(known))}"
             )
         raise InputError(
-            f"no results.json of {protocol.name} runs below {', '.join(map(str, args.folders))}: run scripts/{protocol.script} first"
+            f"no results.json of {protocol.name} runs below {', '.join(map(str, args.folders))}: run {protocol.command('train')} first"
             + f"\n{notes}".rstrip("\n")
         )
     text = as_text(found)

@@ -1,401 +1,33 @@
-"""Many runs from one plan: `python -m tools.sweep configs/sweeps/openmoji.yaml [--list | --launch local|slurm] [KEY VALUE ...]`.
+"""Many runs from one plan: `python -m tools.sweep PLAN.yaml [--list | --launch local|slurm] [KEY VALUE ...]`.
 
-A plan lists axes (data sets, trainers, shots, seeds) and expands to runs of train.py in CoOp's output folders: trainings, and tests that
-load what a training left. `--list` shows which are done, running, failed, missing; `--launch` runs what is not done. docs/sweeps.md
-describes plans.
+A plan lists axes (data sets, trainers, shots, seeds) and expands to runs of train.py in CoOp's output folders:
+trainings, and tests of their models. `--list` shows which are done, running, failed, missing; `--launch` runs what is
+not done. docs/sweeps.md describes plans.
 """
 
 import argparse
-import difflib
 import functools
 import hashlib
-import itertools
 import os
 import re
+import shlex
 import signal
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-import yaml
-
-from dassl import strict_yaml
+from dassl import record
 from dassl.identity import folders_below
 from tools import inputs, launchers
+from tools.configs import ROOT
 from tools.inputs import InputError
-from tools.launchers import ROOT, Job
+from tools.launchers import Job
+from tools.plans import Plan, read_plan
 from tools.results import markdown
 
 STATES = ("done", "running", "queued", "failed", "missing")
-
-
-# Protocols: which classes a training sees, what its model is tested on beyond what train.py tests after training, and the folders, which are
-# those of scripts/ and of tools.results.
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """Folders are formats: `train` of {dataset}, the one trained on, `test` of {subset} classes of {tested}, both with {cell} or its parts."""
-
-    subset: str  # of the data set's classes, to train on
-    train: str
-    test: str = ""
-    own: tuple[str, ...] = ()  # subsets of its other classes, to test on
-    others: tuple[str, ...] = ()  # subsets of classes of other data sets (`tests`), to test on
-
-
-CELL = "shots_{shots}/{trainer}/{config}/seed{seed}"
-BASE2NEW = Protocol(
-    "base",
-    "base2new/train_base/{dataset}/" + CELL,
-    "base2new/test_{subset}/{tested}/" + CELL,
-    ("new",),
-    ("base", "new"),
-)
-TRANSFER = Protocol(
-    "all",
-    "{dataset}/{trainer}/{config}_{shots}shots/seed{seed}",
-    "evaluation/{trainer}/{config}_{shots}shots/{tested}/seed{seed}",
-    others=("all",),
-)
-PROTOCOLS = {
-    "base2new": BASE2NEW,
-    "ablation": BASE2NEW,
-    "xd": TRANSFER,
-    "few_shot": TRANSFER,
-    "ood": Protocol(
-        "all",
-        "ood/train/{dataset}_to_{target}/" + CELL,
-        "ood/test_{tested}/{dataset}_to_{target}/" + CELL,
-        others=("all",),
-    ),
-    "group": Protocol("all", "group/{dataset}/" + CELL),
-}
-
-
-# Plans
-
-# Axis: what its values are. A value may stand alone for a list of one.
-AXES = {
-    "datasets": str,
-    "tests": str,
-    "targets": str,
-    "shots": (int, str),
-    "craft": (bool, str),
-    "seeds": int,
-}
-VALUES = {
-    "shots": "numbers from 1, or all",
-    "craft": "false, true, or mmd",
-    "seeds": "whole numbers",
-}
-DEFAULTS = {
-    "name": "",
-    "tests": [],
-    "targets": [],
-    "shots": [16],
-    "craft": [False],
-    "seeds": [1, 2, 3],
-    "config": "",
-    "overrides": {},
-    "train_overrides": {},
-}
-KEYS = ("protocol", "datasets", "trainers", *DEFAULTS)
-# Config keys that the plan sets by other means.
-TAKEN = {
-    "SEED": "set it by seeds",
-    "DATASET.NUM_SHOTS": "set it by shots",
-    "DATASET.SUBSAMPLE_CLASSES": "set it by protocol",
-    "TRAINER.NAME": "set it by trainers",
-    "DATASET.NAME": "set it by datasets",
-    "OUTPUT_DIR": "set it by --output",
-    "DATASET.ROOT": "set it by --root",
-    "EVAL_ONLY": "tests follow from the protocol",
-    "RESUME": "each run goes on from its own folder",
-}
-
-
-@dataclass
-class Plan:
-    """Jobs in the order to run them, and options for Slurm."""
-
-    path: str
-    jobs: list[Job]
-    slurm: dict
-
-    @property
-    def stem(self) -> str:
-        return Path(self.path).stem
-
-
-def read_plan(path: str, pairs: Sequence[str] = ()) -> Plan:
-    """A plan, expanded; `pairs`: KEY VALUE ... for every run, or slurm.OPTION VALUE. Raises InputError naming the file and what is wrong."""
-    try:
-        tree = strict_yaml.load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"plan '{path}' cannot be read ({error.strerror}): give a file such as configs/sweeps/openmoji.yaml"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"plan '{path}' is not valid YAML: {' '.join(str(error).split())}"
-        ) from None
-    where = f"plan '{path}'"
-    if not isinstance(tree, dict):
-        raise InputError(f"{where} holds no 'key: value' pairs: see docs/sweeps.md")
-    tree = _mapping(tree, where)
-    if len(pairs) % 2:
-        raise InputError(
-            f"the options {' '.join(pairs)} are not KEY VALUE pairs: '{pairs[-1]}' lacks its partner"
-        )
-    options = dict(zip(pairs[::2], pairs[1::2], strict=True))
-    slurm = _mapping(tree.pop("slurm", {}), f"{where}: slurm")
-    for key, value in options.items():
-        if key.lower().startswith("slurm."):
-            try:
-                slurm[key[6:].lower()] = yaml.safe_load(value)
-            except yaml.YAMLError:
-                raise InputError(
-                    f"{key} is '{value}': write a number, a word, or another YAML value"
-                ) from None
-    more = {key: value for key, value in options.items() if not key.lower().startswith("slurm.")}
-    studies = tree.pop("studies", [{}])
-    if not isinstance(studies, list) or not studies:
-        raise InputError(f"{where}: studies is {studies!r}: write a list, each beginning with '- '")
-    jobs: dict[str, Job] = {}
-    for number, own in enumerate(studies, 1):
-        here = where if studies == [{}] else f"{where}, study {number}"
-        own = _mapping({} if own is None else own, here)
-        merged = {**DEFAULTS, **tree, **own}
-        for key in ("overrides", "train_overrides"):
-            merged[key] = {
-                **_mapping(tree.get(key, {}), f"{where}: {key}"),
-                **_mapping(own.get(key, {}), f"{here}: {key}"),
-            }
-        merged["overrides"] |= more
-        for job in _expand(_checked(merged, here)):
-            if jobs.setdefault(job.folder, job) != job:
-                raise InputError(
-                    f"{here}: two jobs with different options would write to the same folder '{job.folder}': give one of their studies a name"
-                )
-    return Plan(path, list(jobs.values()), slurm)
-
-
-def _mapping(value, where: str) -> dict:
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise InputError(f"{where} is {value!r}: write 'key: value' pairs")
-    return dict(value)
-
-
-def _known(name: str, known: Sequence[str], kind: str, where: str) -> None:
-    """Raises InputError with the closest known name."""
-    if name not in known:
-        close = difflib.get_close_matches(name.lower(), [other.lower() for other in known], 1, 0.5)
-        hint = (
-            f"did you mean '{next(other for other in known if other.lower() == close[0])}'? "
-            if close
-            else ""
-        )
-        raise InputError(
-            f"{where}: unknown {kind} '{name}': {hint}known ones are {', '.join(sorted(known))}"
-        )
-
-
-@functools.cache
-def _stems(folder: str) -> list[str]:
-    """Names of the config files, or folders, in a folder of configs/."""
-    return [
-        path.stem if path.suffix == ".yaml" else path.name
-        for path in sorted((ROOT / "configs" / folder).iterdir())
-    ]
-
-
-def _fits(key: str, value) -> bool:
-    """Whether an axis may have this value."""
-    if key == "craft":
-        return value is True or value is False or value == "mmd"
-    return (
-        isinstance(value, AXES[key])
-        and not isinstance(value, bool)
-        and (key != "shots" or value == "all" or isinstance(value, int) and value > 0)
-    )
-
-
-def _crafted(trainer: str, config: str, craft: bool | str) -> tuple[str, str]:
-    """Trainer and config of a structure without CRAFT (False), with it (True), and with its MMD term (mmd)."""
-    return (f"Craft{trainer}" if craft else trainer), (
-        f"{config}_mmd" if craft == "mmd" else config
-    )
-
-
-def _checked(study: dict, where: str) -> dict:
-    """The study with lists for axes and {trainer: [configs]}. Raises InputError."""
-    for key in study:
-        _known(key, KEYS, "key", where)
-    for key in ("protocol", "datasets", "trainers"):
-        if not study.get(key):
-            raise InputError(f"{where} has no {key}: write '{key}: ...'")
-    for key in AXES:
-        values = study[key] if isinstance(study[key], list) else [study[key]]
-        if wrong := [value for value in values if not _fits(key, value)]:
-            raise InputError(f"{where}: {key} has {wrong[0]!r}: write {VALUES.get(key, 'names')}")
-        study[key] = list(dict.fromkeys(values))
-        if not values and key not in ("tests", "targets"):
-            raise InputError(f"{where}: {key} is empty: write one value or more")
-    protocol, study["name"] = (
-        str(study["protocol"]),
-        "" if study["name"] is None else str(study["name"]),
-    )
-    _known(protocol, list(PROTOCOLS), "protocol", where)
-    if not re.fullmatch(r"([\w+-][\w.+-]*)?", study["name"]):
-        raise InputError(
-            f"{where}: name '{study['name']}' becomes a folder: use letters, digits, _ + - and ."
-        )
-    if protocol == "ablation" and not study["name"]:
-        raise InputError(
-            f"{where} has no name: each variant of an ablation needs one, for its folder"
-        )
-    if bool(study["targets"]) != (protocol == "ood"):
-        raise InputError(
-            f"{where}: "
-            + (
-                "ood has no targets: write the data sets whose training images are the unlabelled ones"
-                if protocol == "ood"
-                else f"targets are for protocol ood, not {protocol}: take them out"
-            )
-        )
-    if study["tests"] and not PROTOCOLS[protocol].test:
-        raise InputError(
-            f"{where}: protocol {protocol} has no tests on other data sets: take tests out"
-        )
-    for dataset in (*study["datasets"], *study["tests"], *study["targets"]):
-        _known(dataset, _stems("datasets"), "data set", where)
-    if both := set(study["datasets"]) & {*study["tests"], *study["targets"]}:
-        raise InputError(
-            f"{where}: '{min(both)}' is both trained on and in tests or targets: train.py tests it after training, so take it out there"
-        )
-    trainers = study["trainers"]
-    if isinstance(trainers, (str, list)):
-        if not study["config"]:
-            raise InputError(
-                f"{where} has no config: write 'config: NAME', or trainers as 'TRAINER: CONFIG' pairs"
-            )
-        trainers = {
-            str(trainer): study["config"]
-            for trainer in ([trainers] if isinstance(trainers, str) else trainers)
-        }
-    study["trainers"] = []
-    for structure, configs in _mapping(trainers, f"{where}: trainers").items():
-        for config, craft in itertools.product(
-            configs if isinstance(configs, list) else [configs], study["craft"]
-        ):
-            trainer, config = _crafted(structure, str(config), craft)
-            _known(trainer, _stems("trainers"), "trainer", where)
-            _known(config, _stems(f"trainers/{trainer}"), f"config of {trainer}", where)
-            study["trainers"].append((trainer, config))
-    for key in ("overrides", "train_overrides"):
-        for name, value in study[key].items():
-            if name in TAKEN:
-                raise InputError(f"{where}: {name} cannot be overridden: {TAKEN[name]}")
-            if key == "train_overrides" and name.startswith(("TRAINER.", "MODEL.")):
-                raise InputError(
-                    f"{where}: {name} is of the model, so that its tests need it, too: move it to overrides"
-                )
-            if isinstance(value, dict):
-                raise InputError(
-                    f"{where}: {key} has the group {name}: write whole keys, e.g. '{name}.{next(iter(value), 'KEY')}: value'"
-                )
-    return study
-
-
-def _expand(study: dict) -> Iterator[Job]:
-    """Each training, followed by its tests."""
-    protocol, name = PROTOCOLS[study["protocol"]], study["name"]
-    top = f"ablation/{name}/" if study["protocol"] == "ablation" else f"{name}/" if name else ""
-    axes = itertools.product(
-        study["datasets"],
-        study["targets"] or [""],
-        study["shots"],
-        study["trainers"],
-        study["seeds"],
-    )
-    for dataset, target, shots, (trainer, config), seed in axes:
-        frozen = trainer.startswith("ZeroshotCLIP")  # nothing to train: tests stand alone
-        place = {
-            "dataset": dataset,
-            "target": target,
-            "shots": shots,
-            "trainer": trainer,
-            "config": config,
-            "seed": seed,
-        }
-        unlabelled = {"DATASET.TARGET": _registered(target)} if target else {}
-
-        def job(
-            folder: str,
-            tested: str,
-            subset: str,
-            overrides: dict,
-            trained: str = "",
-            place=place,
-            frozen=frozen,
-        ) -> Job:
-            options = [word for key, value in overrides.items() for word in (key, str(value))]
-            options += [
-                "DATASET.NUM_SHOTS",
-                "-1" if place["shots"] == "all" else str(place["shots"]),
-                "DATASET.SUBSAMPLE_CLASSES",
-                subset,
-            ]
-            return Job(
-                top + folder,
-                tested,
-                place["trainer"],
-                place["config"],
-                place["seed"],
-                tuple(options),
-                frozen or bool(trained),
-                trained * (not frozen),
-            )
-
-        training = job(
-            protocol.train.format(**place),
-            dataset,
-            protocol.subset,
-            study["overrides"] | study["train_overrides"] | unlabelled,
-        )
-        yield training
-        for tested, subsets in [
-            (dataset, protocol.own),
-            *[(other, protocol.others) for other in study["tests"] or filter(None, [target])],
-        ]:
-            # Seen from ImageNet, and where the folder says it, a data set goes by its own name.
-            plain = (
-                tested == dataset
-                or "{dataset}" in protocol.test
-                or protocol is TRANSFER
-                and dataset == "imagenet"
-            )
-            for subset in subsets:
-                folder = protocol.test.format(
-                    **place, subset=subset, tested=tested if plain else f"{tested}_from_{dataset}"
-                )
-                yield job(folder, tested, subset, study["overrides"], training.folder)
-
-
-@functools.cache
-def _registered(dataset: str) -> str:
-    """The name in a data set's config."""
-    path = Path("configs", "datasets", f"{dataset}.yaml")
-    name = (strict_yaml.load((ROOT / path).read_text(encoding="utf-8")).get("DATASET") or {}).get(
-        "NAME"
-    )
-    if not name:
-        raise InputError(f"'{path}' has no DATASET.NAME: write it there, not in what BASE names")
-    return name
 
 
 # Configurations
@@ -409,49 +41,63 @@ def _key(job: Job) -> tuple:
 def configurations(
     plan: Plan, root: str, output: str
 ) -> tuple[dict[tuple, object], dict[str, str]]:
-    """({what jobs share: configuration}, {folder: hash}), as train.py makes them. Raises InputError naming the plan and an unknown name or key."""
-    import train
-    from dassl.data.datasets import DATASET_REGISTRY
-    from dassl.engine import TRAINER_REGISTRY, run_hash
-    from dassl.engine.trainer import check_basics
-    from dassl.utils import UserError, check_availability
+    """({what jobs share: configuration}, {folder: hash}), as train.py makes them.
 
-    found: dict[tuple, object] = {}
+    Raises InputError naming the plan and an unknown name or key.
+    """
+    from dassl.engine import run_hash
+    from dassl.utils import UserError
+
+    cfgs: dict[tuple, object] = {}
     hashes: dict[str, str] = {}
     for job in plan.jobs:
         key = _key(job)
         try:
-            if key not in found:
-                found[key] = train.setup_cfg(
-                    train.parse_args([*job.settings(root, output), *job.options])
-                )
-                check_basics(found[key])
-                check_availability(
-                    found[key].TRAINER.NAME, TRAINER_REGISTRY.registered_names(), "trainer"
-                )
-                for name in filter(
-                    None, (found[key].DATASET.NAME, found[key].DATASET.get("TARGET", ""))
-                ):
-                    check_availability(name, DATASET_REGISTRY.registered_names(), "data set")
-            cfg = found[key]
+            if key not in cfgs:
+                cfgs[key] = _configuration(job, root, output)
+            cfg = cfgs[key]
             cfg.defrost()
             cfg.SEED = job.seed
             hashes[job.folder] = run_hash(cfg)
         except UserError as error:
             raise InputError(f"plan '{plan.path}': {error}") from None
-    return found, hashes
+    return cfgs, hashes
+
+
+def _configuration(job: Job, root: str, output: str):
+    """The configuration of a job, checked. Raises UserError."""
+    import train
+    from dassl.data.datasets import DATASET_REGISTRY
+    from dassl.engine import TRAINER_REGISTRY
+    from dassl.engine.trainer import check_basics
+    from dassl.utils import check_availability
+
+    cfg = train.setup_cfg(train.parse_args([*job.settings(root, output), *job.options]))
+    check_basics(cfg)
+    check_availability(cfg.TRAINER.NAME, TRAINER_REGISTRY.registered_names(), "trainer")
+    for name in _datasets(cfg):
+        check_availability(name, DATASET_REGISTRY.registered_names(), "data set")
+    return cfg
+
+
+def _datasets(cfg) -> list[str]:
+    """Registered names of the data sets that a run reads."""
+    return [name for name in (cfg.DATASET.NAME, cfg.DATASET.get("TARGET", "")) if name]
 
 
 def _stat(path: str) -> list[int]:
     try:
-        found = os.stat(path)
-        return [found.st_size, found.st_mtime_ns]
+        status = os.stat(path)
+        return [status.st_size, status.st_mtime_ns]
     except OSError:
         return []
 
 
 def _fingerprint(plan: Plan) -> str:
-    """Of all that hashes follow from but for weights and data: jobs, code and config files. Importing torch to compute them again takes seconds."""
+    """Of all that hashes follow from but for weights and data: jobs, code and config files.
+
+    Computing the hashes again takes seconds, since it needs torch.
+    """
     files = sorted(
         str(path)
         for top in ("dassl", "trainers", "datasets", "configs")
@@ -475,13 +121,13 @@ def known_hashes(plan: Plan, output: str) -> dict[str, str]:
     return cache["hashes"] if same else {}
 
 
-def _looked_at(plan: Plan, found: dict[tuple, object]) -> set[str]:
+def _looked_at(plan: Plan, cfgs: dict[tuple, object]) -> set[str]:
     """Weights, and files and folders of data sets, present or not, that hashes follow from."""
     from dassl.engine import data_files
 
     paths: set[str] = set()
     for job in plan.jobs:
-        cfg = found[_key(job)]
+        cfg = cfgs[_key(job)]
         cfg.SEED = job.seed
         paths |= {cfg.MODEL.BACKBONE.NAME, cfg.MODEL.INIT_WEIGHTS, *data_files(cfg).values()}
     return {path for path in paths if path} | {
@@ -489,30 +135,14 @@ def _looked_at(plan: Plan, found: dict[tuple, object]) -> set[str]:
     }
 
 
-def keep_hashes(
-    plan: Plan, output: str, found: dict[tuple, object], hashes: dict[str, str]
-) -> None:
+def keep_hashes(plan: Plan, output: str, cfgs: dict[tuple, object], hashes: dict[str, str]) -> None:
     """For `known_hashes`; not being able to write costs only time."""
     from dassl.utils import UserError, write_json
 
-    files = {path: _stat(path) for path in _looked_at(plan, found)}
-    try:
-        write_json(
-            {"fingerprint": _fingerprint(plan), "files": files, "hashes": hashes},
-            str(_cache(plan, output)),
-        )
-    except (UserError, OSError):
-        pass
-
-
-def difference(job: Job, output: str, cfg) -> str:
-    """How the run in the job's folder differs from the job."""
-    import train
-
-    cfg.SEED = job.seed
-    return train.other_run(
-        launchers.read(Path(output, job.folder, launchers.RESULTS)), cfg, job.loads(output)
-    )
+    files = {path: _stat(path) for path in _looked_at(plan, cfgs)}
+    content = {"fingerprint": _fingerprint(plan), "files": files, "hashes": hashes}
+    with suppress(UserError, OSError):
+        write_json(content, str(_cache(plan, output)))
 
 
 # Listing
@@ -547,27 +177,24 @@ def survey(plan: Plan, output: str, hashes: dict[str, str]) -> dict[str, tuple[s
     for job in plan.jobs:
         state = launchers.state_of(job, output, hashes[job.folder], slurm)
         # A test is of no more worth than its training.
-        states[job.folder] = (
-            ("missing", "")
-            if state[0] == "done" and states.get(job.trained, ("done", ""))[0] != "done"
-            else state
-        )
+        trained = states.get(job.trained, ("done", ""))[0] == "done"
+        states[job.folder] = state if trained or state[0] != "done" else ("missing", "")
     return states
 
 
 # Launching
 
 
-def check_data(jobs: Sequence[Job], found: dict[tuple, object], root: str) -> None:
-    """Raise InputError if the data root, or the folder of a data set that the jobs read, is not there."""
+def check_data(jobs: Sequence[Job], cfgs: dict[tuple, object], root: str) -> None:
+    """Raise InputError if the data root, or the folder of a data set that the jobs read, is missing."""
     from dassl.data.datasets import DATASET_REGISTRY
 
     if not os.path.isdir(root):
         raise InputError(
             f"data root '{root}' does not exist: create it with datasets.prepare, or correct --root"
         )
-    for cfg in {_key(job): found[_key(job)] for job in jobs}.values():
-        for name in filter(None, (cfg.DATASET.NAME, cfg.DATASET.get("TARGET", ""))):
+    for cfg in {_key(job): cfgs[_key(job)] for job in jobs}.values():
+        for name in _datasets(cfg):
             kind = DATASET_REGISTRY.get(name)
             folder = os.path.join(
                 root, getattr(kind, "folder", "") or cfg.DATASET.get("FOLDER", "")
@@ -616,109 +243,132 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def launch(
-    args: argparse.Namespace,
-    plan: Plan,
-    found: dict[tuple, object],
-    states: dict[str, tuple[str, str]],
-) -> None:
-    """Run what is not done. Raises InputError for what can be known to go wrong before the first job starts."""
-    todo = [job for job in plan.jobs if states[job.folder][0] != "done"]
-    check_data(todo, found, args.root)
-    try:
-        os.makedirs(args.output, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"output folder '{args.output}' cannot be made ({error.strerror}): choose another --output"
-        ) from None
-    executor = (
-        launchers.slurm_executor(Path(args.output, ".sweep", plan.stem), plan.slurm)
-        if args.launch == "slurm"
-        else None
-    )
-    view = launchers.View(plan.jobs, todo)
-    try:
-        if executor is None:
-            devices, threads = slots(args.jobs, any(found[_key(job)].USE_CUDA for job in todo))
-            view.say(
-                f"{len(todo)} of {len(plan.jobs)} jobs to run, {len(devices)} at a time, {threads} CPU thread(s) each"
+class Sweep:
+    """A plan whose runs read data sets below `root` and write below `output`, absolute paths."""
+
+    def __init__(self, plan: Plan, root: str, output: str):
+        self.plan, self.root, self.output = plan, root, output
+        self.hashes = known_hashes(plan, output) or self._configured[1]
+        self.states = survey(plan, output, self.hashes)
+
+    @functools.cached_property
+    def _configured(self) -> tuple[dict[tuple, object], dict[str, str]]:
+        """`configurations`, which takes torch."""
+        cfgs, hashes = configurations(self.plan, self.root, self.output)
+        keep_hashes(self.plan, self.output, cfgs, hashes)
+        return cfgs, hashes
+
+    def refuse_others(self) -> None:
+        """Raise InputError if folders of jobs hold results of other runs."""
+        others = [job for job in self.plan.jobs if self.states[job.folder][0] == "other"]
+        if others:
+            lines = [
+                f"'{self.output}/{job.folder}/results.json' ({self._difference(job)})"
+                for job in others[:3]
+            ]
+            raise InputError(
+                f"{len(others)} folder(s) hold results of another run: {', '.join(lines)}{', ...' if len(others) > 3 else ''}; "
+                "move them away, or choose another --output"
             )
-            launchers.run_local(todo, args.root, args.output, devices, threads, args.retries, view)
-            return
-        queued = {
-            job.folder: states[job.folder][1].split()[-1]
-            for job in todo
-            if states[job.folder][1].startswith("Slurm job")
-        }
-        fresh = [job for job in todo if job.folder not in queued]
-        ids = queued | launchers.submit(
-            executor, fresh, queued, args.root, args.output, args.retries
-        )
-        view.say(
-            f"{len(ids)} of {len(plan.jobs)} jobs are with Slurm"
-            + ("" if args.detach else ": Ctrl-C cancels them")
-        )
-        if not args.detach:
-            launchers.watch(ids, args.output, view)
-    finally:
-        view.close()
+
+    def _difference(self, job: Job) -> str:
+        """How the run in a job's folder differs from the job."""
+        cfg = self._configured[0][_key(job)]
+        cfg.SEED = job.seed
+        results = launchers.read(Path(self.output, job.folder, record.NAME))
+        return record.difference(results, cfg, self.hashes[job.folder], job.loads(self.output))
+
+    def listing(self) -> str:
+        """The states of all jobs, and why jobs failed."""
+        reasons = [
+            f"failed: {folder}: {note}\n"
+            for folder, (state, note) in self.states.items()
+            if state == "failed"
+        ]
+        return f"{table(self.plan.jobs, self.states)}\n\n{summary(self.states)}\n{''.join(reasons)}"
+
+    def run(self, jobs: int | None = None, retries: int = 1) -> int:
+        """Run on this machine what is not done; 1 if jobs failed, else 0. jobs: so many at a time."""
+        if todo := self._todo():
+            cfgs = self._configured[0]
+            devices, threads = slots(jobs, any(cfgs[_key(job)].USE_CUDA for job in todo))
+            with self._view(todo) as view:
+                view.say(
+                    f"{len(todo)} of {len(self.plan.jobs)} jobs to run, {len(devices)} at a time, {threads} CPU thread(s) each"
+                )
+                launchers.run_local(todo, self.root, self.output, devices, threads, retries, view)
+        return self._finish()
+
+    def submit(self, retries: int = 1, detach: bool = False) -> int:
+        """Let Slurm run what is neither done nor queued; 1 if jobs failed, else 0, also at once with `detach`."""
+        if todo := self._todo():
+            folder = Path(self.output, ".sweep", self.plan.stem)
+            executor = launchers.slurm_executor(folder, self.plan.slurm)
+            with self._view(todo) as view:
+                notes = {job.folder: self.states[job.folder][1] for job in todo}
+                queued = {
+                    folder: note.split()[-1]
+                    for folder, note in notes.items()
+                    if note.startswith("Slurm job")
+                }
+                fresh = [job for job in todo if job.folder not in queued]
+                ids = queued | launchers.submit(
+                    executor, fresh, queued, self.root, self.output, retries
+                )
+                end = "" if detach else ": Ctrl-C cancels them"
+                view.say(f"{len(ids)} of {len(self.plan.jobs)} jobs are with Slurm{end}")
+                if not detach:
+                    launchers.watch(ids, self.output, view)
+        code = self._finish()
+        return 0 if detach else code
+
+    def _todo(self) -> list[Job]:
+        """Jobs that are not done. Raises InputError for what can be known to go wrong before the first one starts."""
+        todo = [job for job in self.plan.jobs if self.states[job.folder][0] != "done"]
+        if todo:
+            check_data(todo, self._configured[0], self.root)
+            try:
+                os.makedirs(self.output, exist_ok=True)
+            except OSError as error:
+                raise InputError(
+                    f"output folder '{self.output}' cannot be made ({error.strerror}): choose another --output"
+                ) from None
+        return todo
+
+    def _view(self, todo: list[Job]):
+        return closing(launchers.View(self.plan.jobs, todo, self.output))
+
+    def _finish(self) -> int:
+        """Tell what is not done, and how to get the tables."""
+        self.states = survey(self.plan, self.output, self.hashes)
+        missing = {folder: state for folder, state in self.states.items() if state[0] != "done"}
+        for folder, (state, note) in missing.items():
+            sys.stdout.write(f"{state}: {folder}{f': {note}' if note else ''}\n")
+        sys.stdout.write(f"{summary(self.states)}\n")
+        for name in self.plan.protocols:
+            sys.stderr.write(f"table: python -m tools.results {name} {shlex.quote(self.output)}\n")
+        return 1 if missing else 0
 
 
 def sweep(args: argparse.Namespace) -> int:
     """0; 1 if jobs failed. Raises InputError for bad input."""
-    args.plan, args.root, args.output = (
+    path, root, output = (
         os.path.abspath(os.path.expanduser(path)) for path in (args.plan, args.root, args.output)
     )
     os.chdir(ROOT)  # configs name files from here
-    plan = read_plan(args.plan, args.pairs)
+    plan = read_plan(path, args.pairs)
     if args.jobs is not None and args.jobs < 1 or args.retries < 0:
         raise InputError("--jobs takes a number from 1, --retries from 0")
     if args.detach and args.launch != "slurm":
         raise InputError("--detach needs --launch slurm: jobs on this machine end with the sweep")
-    found, hashes = None, known_hashes(plan, args.output)
-
-    def configure():
-        nonlocal found, hashes
-        if found is None:
-            found, hashes = configurations(plan, args.root, args.output)
-            keep_hashes(plan, args.output, found, hashes)
-
-    if not hashes:
-        configure()
-    states = survey(plan, args.output, hashes)
-    if others := [job for job in plan.jobs if states[job.folder][0] == "other"]:
-        configure()
-        lines = [
-            f"'{args.output}/{job.folder}/results.json' ({difference(job, args.output, found[_key(job)])})"
-            for job in others[:3]
-        ]
-        raise InputError(
-            f"{len(others)} folder(s) hold results of another run: {', '.join(lines)}{', ...' if len(others) > 3 else ''}; "
-            "move them away, or choose another --output"
-        )
+    runs = Sweep(plan, root, output)
+    runs.refuse_others()
     if args.list or not args.launch:
-        sys.stdout.write(f"{table(plan.jobs, states)}\n\n{summary(states)}\n")
-        sys.stdout.write(
-            "".join(
-                f"failed: {folder}: {note}\n"
-                for folder, (state, note) in states.items()
-                if state == "failed"
-            )
-        )
+        sys.stdout.write(runs.listing())
         return 0
-    if any(state != "done" for state, _ in states.values()):
-        configure()
-        launch(args, plan, found, states)
-        states = survey(plan, args.output, hashes)
-    open_jobs = {folder: note for folder, (state, note) in states.items() if state != "done"}
-    sys.stdout.write(
-        "".join(
-            f"{states[folder][0]}: {folder}{f': {note}' if note else ''}\n"
-            for folder, note in open_jobs.items()
-        )
-    )
-    sys.stdout.write(f"{summary(states)}\n")
-    return 0 if not open_jobs or args.detach else 1
+    if args.launch == "slurm":
+        return runs.submit(args.retries, args.detach)
+    return runs.run(args.jobs, args.retries)
 
 
 def main(arguments: list[str] | None = None) -> int:

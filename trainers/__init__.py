@@ -51,7 +51,7 @@ def extend_cfg(cfg: CfgNode) -> None:
             "TERMS": rules.key(
                 (),
                 names,
-                "Loss terms of trainers/terms beside the method's, by class name.",
+                "Loss terms of trainers/terms/ that are added to the method's.",
                 as_before=((), []),
             ),
             "TEXT_CHECKPOINTING": rules.key(

@@ -11,10 +11,9 @@ import torch
 from dassl import distributed
 from dassl.config import cfg_to_dict
 from dassl.identity import same_run
+from dassl.record import NAME as RESULTS
 from dassl.utils import read_json, write_json
 from dassl.utils.tools import versions
-
-RESULTS = "results.json"
 
 
 def now() -> str:
@@ -48,6 +47,7 @@ def _run(trainer) -> dict:
     cfg = trainer.cfg
     return {
         "complete": not trainer._training,
+        "run": trainer.__dict__.get("described"),
         "trainer": cfg.TRAINER.NAME,
         "dataset": cfg.DATASET.NAME,
         "classnames": trainer._classnames(),

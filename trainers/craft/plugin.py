@@ -87,13 +87,13 @@ def mmd_options(widths: object) -> dict:
         "SPACE": rules.key(
             "anchor",
             rules.one_of(*SPACES),
-            "Space of the comparison: cosines to the text anchors, image features, class "
-            "probabilities, or class logits.",
+            "Space of the comparison: anchor takes cosines to the text anchors, feature takes image "
+            "features, probability takes class probabilities, logits takes class logits.",
         ),
         "NORMALISE": rules.key(
             "none",
             rules.one_of(*NORMALISATIONS),
-            "minmax brings every column to 0..1 over each of the two samples, as the authors' release.",
+            "Normalisation of each sample before the comparison: minmax maps every column to 0..1.",
             as_before=("none",),
         ),
         "ESTIMATOR": rules.key(
@@ -105,24 +105,23 @@ def mmd_options(widths: object) -> dict:
         "BANDWIDTH": rules.key(
             "median",
             rules.one_of(*BANDWIDTHS),
-            "Widths σ of the Gaussians exp(-d² / 2σ²) that make the kernel: median takes the median "
-            "distance of the pooled sample times MULTIPLIERS, fixed takes SIGMAS, variances takes "
-            "σ² from VARIANCES.",
+            "Widths σ of the Gaussians exp(-d² / 2σ²): median takes the median distance of the pooled "
+            "sample times MULTIPLIERS, fixed takes SIGMAS, variances takes σ² from VARIANCES.",
         ),
         "MULTIPLIERS": rules.key(
-            list(MULTIPLIERS), widths, "Factors of the median, one kernel each."
+            list(MULTIPLIERS), widths, "Factors of the median, one Gaussian each."
         ),
-        "SIGMAS": rules.key([1.0], widths, "Widths of the kernels with BANDWIDTH fixed."),
+        "SIGMAS": rules.key([1.0], widths, "Widths of the Gaussians with BANDWIDTH fixed."),
         "VARIANCES": rules.key(
             list(VARIANCES),
             widths,
-            "Squared widths of the kernels with BANDWIDTH variances; the default is the authors'.",
+            "Squared widths a of the Gaussians exp(-d² / 2a) with BANDWIDTH variances.",
             as_before=(list(VARIANCES),),
         ),
         "KERNELS": rules.key(
             "mean",
             rules.one_of(*KERNELS),
-            "Whether the kernel is the mean or the sum of the Gaussians.",
+            "How several Gaussians make one kernel: their mean or their sum.",
             as_before=("mean",),
         ),
     }

@@ -1,0 +1,271 @@
+"""The record of a run, results.json: read, validated, compared. The engine writes it.
+
+A record tells which run it is under "run" (see `Description`), which model it tested under "loaded" and
+"deployed", and what it reached under "metrics". Records of older versions have no "run". Nothing here imports
+torch, except the comparison of two configurations.
+"""
+
+import functools
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from dassl.files import is_file, same_model
+from dassl.identity import changes, same_run
+
+NAME = "results.json"
+
+# Key: the kind of its value. A record must have the required ones; the others may be absent or null.
+REQUIRED = {"complete": bool, "metrics": dict, "config": dict}
+KINDS = {
+    **REQUIRED,
+    "run": dict,
+    "loaded": dict,
+    "loaded.model_dir": str,
+    "loaded.epoch": int,
+    "epochs": int,
+    "seed": int,
+    "wall_time_s": (int, float),
+    "started": str,
+    "finished": str,
+    "versions": dict,
+    "config_hash": str,
+    "data": dict,
+    "config.TRAIN": dict,
+    "config.DATASET": dict,
+    "config.TRAINER": dict,
+    "config.TRAINER.NAME": str,
+}
+
+
+# Reading
+
+
+def read(path: Path) -> dict:
+    """What a results.json holds, validated. Raises OSError, or ValueError for what no run writes."""
+    return _parsed(path, path.stat().st_mtime_ns)
+
+
+@functools.cache
+def _parsed(path: Path, time: int) -> dict:
+    """A page with all protocols asks for each file many times."""
+    if not is_file(path):
+        raise ValueError("it is a pipe or a device")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(record, dict):
+        raise ValueError("it holds no object")
+    for key, kind in KINDS.items():
+        value = _value(record, key)
+        if value is None and key not in REQUIRED or isinstance(value, kind):
+            continue
+        raise ValueError(f"it lacks {key}" if value is None else f"its {key} is {value!r}")
+    return record
+
+
+def _value(record: dict, key: str):
+    node = record
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node
+
+
+def peek(path: Path) -> dict:
+    """A JSON object as it is; {} if none can be read."""
+    try:
+        record = json.loads(path.read_bytes()) if is_file(path) else {}
+        return record if isinstance(record, dict) else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+
+
+# Which run it is
+
+
+@dataclass(frozen=True)
+class Description:
+    """Which run it is, in the words of scripts, plans and folders.
+
+    protocol: its name, "" for a run of none. study: the folder above the protocol's, e.g. the variant of an ablation.
+    part: train for a run in a training's place, test for a further test of its model. source, tested, target: data
+    sets trained on, tested, and whose images were learned from without labels (files in configs/datasets). subset:
+    classes tested (all, base, new). structure: the trainer without CRAFT. craft: the preset of CRAFT's options, ""
+    without CRAFT. learns: False for zero-shot CLIP. config: name of the config. shots: a number or "all".
+    """
+
+    protocol: str = ""
+    study: str = ""
+    part: str = "train"
+    source: str = ""
+    tested: str = ""
+    target: str = ""
+    subset: str = "all"
+    trainer: str = ""
+    structure: str = ""
+    craft: str = ""
+    learns: bool = True
+    config: str = ""
+    shots: str = "all"
+    seed: int = -1
+
+
+def description(record: dict) -> Description | None:
+    """Which run a record is of, by its own words; None for records that tell no protocol. Raises ValueError."""
+    stored = record.get("run") or {}
+    if not stored.get("protocol"):
+        return None
+    known = {field.name: stored.get(field.name, field.default) for field in fields(Description)}
+    for field in fields(Description):
+        if type(known[field.name]) is not field.type:
+            raise ValueError(f"its run.{field.name} is {known[field.name]!r}")
+    return Description(**known)
+
+
+# Which model
+
+
+def is_training(record: dict) -> bool:
+    """Whether the run trained its model itself, to the end."""
+    finished = record.get("complete") is True and "deployed" in record
+    return finished and not record.get("loaded")
+
+
+def tested_epoch(record: dict) -> int | None:
+    """The epoch of the model that the run tested last; None for the best one, which has no number."""
+    loaded = record.get("loaded")
+    if loaded is not None:
+        return loaded.get("epoch")
+    return None if record.get("deployed") == "best_val" else record.get("epochs")
+
+
+def deployed(folder: Path) -> dict | None:
+    """Checkpoint that a finished training deployed: {"epoch": n}, {"epoch": None} for model-best.
+
+    None if no training finished in `folder`.
+    """
+    record = peek(folder / NAME)
+    return {"epoch": tested_epoch(record)} if is_training(record) else None
+
+
+def class_names(record: object) -> list[str] | None:
+    """The class names in a record or checkpoint; None if it tells none."""
+    names = record.get("classnames") if isinstance(record, dict) else None
+    good = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
+    return names if good else None
+
+
+# Is it this run, and is it done
+
+
+def is_of(record: dict, wanted: str, loaded: dict | None) -> bool:
+    """Whether the record is of the run with the hash `wanted` that tests the model `loaded` (None: it trains)."""
+    return same_run(record.get("config_hash"), wanted) and record.get("loaded") == loaded
+
+
+def is_done(record: dict, path: Path, wanted: str, loaded: dict | None, model_dir: str) -> bool:
+    """Whether the record at `path` is complete, of this run (see `is_of`), and of the model now in `model_dir`.
+
+    model_dir: "" for a run without another's model. Raises OSError for a checkpoint that cannot be read.
+    """
+    if not record.get("complete") or not is_of(record, wanted, loaded):
+        return False
+    return not model_dir or same_model(record, str(path), model_dir, loaded["epoch"])
+
+
+def model_in_words(loaded: object) -> str:
+    """The model that a run tested, from "loaded" of its record."""
+    if not isinstance(loaded, dict) or not loaded.get("model_dir"):
+        return "a model without training"
+    epoch = loaded.get("epoch")
+    return f"{'the best epoch' if epoch is None else f'epoch {epoch}'} of '{loaded['model_dir']}'"
+
+
+def difference(record: dict, cfg, wanted: str, loaded: dict | None) -> str:
+    """How the run of `record` differs from that of `cfg`, with hash `wanted`, which tests the model `loaded`.
+
+    Returns a clause, "" if they do not differ.
+    """
+    if not same_run(record.get("config_hash"), wanted):
+        from dassl.engine import difference as of_configurations  # takes torch
+
+        return of_configurations(record, cfg)
+    if record.get("loaded") == loaded:
+        return ""
+    stored, here = (
+        "a training" if model is None else f"a test of {model_in_words(model)}"
+        for model in (record.get("loaded"), loaded)
+    )
+    return f"{stored} there, {here} here"
+
+
+# What differs between two records
+
+
+def flat(tree: dict, prefix: str = "") -> dict:
+    """{KEY.KEY: value}."""
+    leaves: dict = {}
+    for name, node in tree.items():
+        key = f"{prefix}{name}"
+        leaves |= flat(node, f"{key}.") if isinstance(node, dict) else {key: node}
+    return leaves
+
+
+def settings(config: dict) -> dict[str, tuple]:
+    """{KEY: (what counts, what the configuration says)} of what the seeds of one cell are to have in common.
+
+    That is what a run depends on, as train.py decides it, but for the seed; where that cannot be told, every key
+    that a hash covers. Import `trainers` first: a trainer's class says which options it reads.
+    """
+    # Most tables need no comparison, and these take torch.
+    from dassl.config import counts
+    from dassl.engine import stored_settings
+
+    try:
+        known = stored_settings(config)
+    except (AttributeError, KeyError, TypeError, OSError):  # OSError: weights that may not be read
+        known = {key: (value, value) for key, value in flat(config).items() if counts(key)}
+    return {key: pair for key, pair in known.items() if key != "SEED"}
+
+
+def comparable(record: dict) -> str:
+    """The same text for runs that differ in nothing that a result depends on but seed and data."""
+    counted = {key: value for key, (value, _) in settings(record["config"]).items()}
+    return json.dumps(counted, sort_keys=True)
+
+
+def data_of(record: dict) -> dict[str, str]:
+    """{what: SHA-256} of the files of the data set as the run read them; {} in records of older versions.
+
+    Without the index file of few-shot picks: each seed has its own.
+    """
+    stored = record.get("data") or {}
+    return {what: sha for what, sha in stored.items() if not what.startswith("index file")}
+
+
+def text_of(record: dict) -> str:
+    """All that a run depends on but for what differs between the seeds of a cell in any case."""
+    config = {k: value for k, value in record["config"].items() if k not in ("SEED", "OUTPUT_DIR")}
+    return json.dumps([config, data_of(record)], sort_keys=True)
+
+
+def kinds(records: Iterable[tuple[Path, dict]]) -> list[tuple[Path, dict]]:
+    """The first (path, record) of each configuration and, where known, of each content of the data files."""
+    firsts: dict[tuple[str, str], tuple[Path, dict]] = {}
+    for path, record in records:
+        data = json.dumps(data_of(record), sort_keys=True)
+        firsts.setdefault((comparable(record), data), (path, record))
+    known = {config for (config, _), (_, record) in firsts.items() if data_of(record)}
+    return [
+        (path, record)
+        for (config, _), (path, record) in firsts.items()
+        if data_of(record) or config not in known
+    ]
+
+
+def unequal(one: dict, other: dict) -> list[str]:
+    """Keys and files of the data set in which two records differ, as far as both are known."""
+    ours, theirs = settings(one["config"]), settings(other["config"])
+    nothing = (None, None)
+    keys = ours.keys() | theirs.keys()
+    different = [key for key in keys if ours.get(key, nothing)[0] != theirs.get(key, nothing)[0]]
+    return sorted(different) + changes(data_of(one), data_of(other))

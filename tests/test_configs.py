@@ -1,0 +1,187 @@
+"""tools.configs: names of configs -> files, presets of CRAFT, defaults, and what names tell of trainers."""
+
+from pathlib import Path
+
+import pytest
+
+import train
+from dassl.config import cfg_to_dict
+from dassl.engine import TRAINER_REGISTRY, run_hash
+from tools import configs
+from tools.inputs import InputError
+from trainers.craft import Craft
+from trainers.zsclip import ZeroshotCLIP
+
+ROOT = Path(__file__).resolve().parent.parent
+STRUCTURES = [
+    name for name in configs.trainers() if configs.learns(name) and not configs.has_craft(name)
+]
+OPTIONS = {  # what the presets say, and no more
+    "default": {"LAMBDA_STATIC": 0.5, "LAMBDA_STOCHASTIC": 0.5, "LAMBDA_MMD": 0.0},
+    "mmd": {
+        "LAMBDA_STATIC": 0.5,
+        "LAMBDA_STOCHASTIC": 0.5,
+        "LAMBDA_MMD": 1.0,
+        "DOMAINS": "unlabelled",
+    },
+    "group": {
+        "LAMBDA_STATIC": 0.5,
+        "LAMBDA_STOCHASTIC": 0.5,
+        "LAMBDA_MMD": 1.0,
+        "DOMAINS": "group",
+    },
+}
+
+
+def merged(trainer: str, config: str):
+    files = [
+        word
+        for file in configs.files(trainer, config)
+        for word in ("--config-file", str(ROOT / file))
+    ]
+    data = str(ROOT / configs.dataset_file("openmoji"))
+    return train.setup_cfg(
+        train.parse_args(["--trainer", trainer, "--dataset-config-file", data, *files])
+    )
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_a_preset_adds_crafts_options_to_the_baseline_and_nothing_else(structure):
+    for config in configs.names(structure):
+        baseline = cfg_to_dict(merged(structure, config))
+        untouched = baseline["TRAINER"]["CRAFT"]
+        for preset, options in OPTIONS.items():
+            crafted = cfg_to_dict(merged(f"Craft{structure}", configs.joined(config, preset)))
+            craft = crafted["TRAINER"].pop("CRAFT")
+            known = {**craft, **craft["MMD"]}
+            assert {key: known[key] for key in options} == options
+            rest = {key: value for key, value in craft.items() if key not in (*options, "MMD")}
+            assert rest == {key: untouched[key] for key in rest}
+            crafted["TRAINER"]["NAME"], crafted["TRAINER"]["CRAFT"] = structure, untouched
+            assert crafted == baseline
+
+
+@pytest.mark.parametrize(
+    ("trainer", "config", "before"),
+    [
+        ("CraftCoOp", "rn50_ep50_ctxv1", "5475968dad8e"),
+        ("CraftMaPLe", "vit_b16_c2_ep5_batch4_2ctx", "d15e58979f14"),
+        ("CraftPromptSRC", "vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets_mmd", "206c6600be1c"),
+        ("CraftCoCoOp", "vit_b16_c16_ep10_batch1", "2e7bd570ff0c"),
+        ("CraftVPT", "vit_b16_c2_ep5_batch4_4_mmd", "f4327940bcb5"),
+    ],
+)
+def test_hashes_are_those_of_the_files_that_each_craft_trainer_had(trainer, config, before):
+    assert run_hash(merged(trainer, config), {}) == before
+
+
+def test_every_config_says_what_it_is_for():
+    for path in (ROOT / "configs/craft").glob("*.yaml"):
+        assert path.read_text().startswith("# ")
+
+
+def test_files_names_and_presets():
+    assert configs.files("CoOp", "vit_b16") == ["configs/trainers/CoOp/vit_b16.yaml"]
+    baseline = "configs/trainers/MaPLe/openmoji.yaml"
+    for config, preset in (
+        ("openmoji", "default"),
+        ("openmoji_mmd", "mmd"),
+        ("openmoji_group", "group"),
+    ):
+        files = configs.files("CraftMaPLe", config)
+        assert files == [baseline, f"configs/craft/{preset}.yaml"]
+        assert configs.name_of(files) == config
+        assert configs.split("CraftMaPLe", config) == ("openmoji", preset)
+        assert configs.split("MaPLe", config) == (config, "")
+    assert {"default", "mmd", "group"} <= set(configs.presets())
+
+
+@pytest.mark.parametrize(
+    ("trainer", "config", "message"),
+    [
+        (
+            "CraftCoop",
+            "vit_b16",
+            "unknown trainer 'CraftCoop': did you mean 'CraftCoOp'? known ones are CoCoOp, ",
+        ),
+        (
+            "CraftZeroshotCLIP",
+            "vit_b16",
+            "unknown trainer 'CraftZeroshotCLIP': did you mean 'ZeroshotCLIP'?",
+        ),
+        (
+            "CoOp",
+            "vit_b61",
+            "unknown config of CoOp 'vit_b61': did you mean 'vit_b16'? known ones are openmoji, rn101, ",
+        ),
+        ("CoOp", "openmoji_mmd", "unknown config of CoOp 'openmoji_mmd': did you mean 'openmoji'?"),
+        (
+            "CraftCoOp",
+            "openmoji_mdm",
+            "did you mean 'openmoji_mmd'? known ones are openmoji, rn101, ",
+        ),
+        ("CraftCoOp", "openmoji_mdm", "each also with _group or _mmd"),
+    ],
+)
+def test_what_is_unknown_lists_what_exists_and_the_nearest(trainer, config, message):
+    with pytest.raises(InputError) as caught:
+        configs.files(trainer, config)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "trainer", "backbone", "config"),
+    [
+        ("openmoji", "CraftVPT", "", "openmoji"),
+        ("oxford_pets", "CraftMaPLe", "", "vit_b16_c2_ep5_batch4_2ctx"),
+        ("oxford_pets", "VPT", "", "vit_b16_c2_ep5_batch4_4"),
+        ("openmoji", "CoOp", "rn50", "rn50_ctxv1"),
+        ("dtd", "ZeroshotCLIP2", "rn50", "rn50"),
+    ],
+)
+def test_a_trainer_has_a_default_config_for_a_backbone(dataset, trainer, backbone, config):
+    assert configs.default(dataset, trainer, backbone) == config
+
+
+def test_where_no_default_config_is_known_the_choices_are_named():
+    with pytest.raises(
+        InputError,
+        match="VPT has no configs for rn50: name one of openmoji, vit_b16_c2_ep5_batch4_4",
+    ):
+        configs.default("dtd", "VPT", "rn50")
+    with pytest.raises(InputError, match="unknown backbone 'vit_b61': did you mean 'vit_b16'"):
+        configs.default("dtd", "VPT", "vit_b61")
+
+
+def test_every_trainer_has_a_default_for_the_papers_and_for_the_bundled_data_sets():
+    for trainer in configs.trainers():
+        for dataset in ("openmoji", "imagenet"):
+            configs.files(trainer, configs.default(dataset, trainer))
+
+
+def test_names_tell_of_trainers_what_their_classes_are():
+    for name in configs.trainers():
+        kind = TRAINER_REGISTRY.get(name)
+        assert configs.has_craft(name) == issubclass(kind, Craft)
+        assert configs.learns(name) != issubclass(kind, ZeroshotCLIP)
+        structure = TRAINER_REGISTRY.get(configs.structure_of(name))
+        assert issubclass(kind, structure) and not issubclass(structure, Craft)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "config", "learning"),
+    [
+        ("MaPLe", "vit_b16_c2_ep20_batch128_2ctx", (128, 0.01, 20)),
+        ("MaPLe", "vit_b16_c2_ep2_batch128_2ctx_cross_datasets", (128, 0.01, 2)),
+        ("PromptSRC", "vit_b16_c2_ep20_batch128_4+4ctx", (128, 0.01, 20)),
+    ],
+)
+def test_the_settings_of_the_authors_release(trainer, config, learning):
+    cfg = merged(trainer, config)
+    assert (cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.OPTIM.LR, cfg.OPTIM.MAX_EPOCH) == learning
+    depth = (
+        cfg.TRAINER.MAPLE.PROMPT_DEPTH
+        if trainer == "MaPLe"
+        else cfg.TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT
+    )
+    assert depth == (3 if "cross" in config else 9)

@@ -1,0 +1,89 @@
+"""The command line of train.py. Nothing here imports torch, so that --help is quick."""
+
+import argparse
+import os.path as osp
+
+DESCRIPTION = "One run: a configuration in; checkpoints, log.txt and results.json out."
+
+# Flag -> config key.
+FLAGS = {
+    "root": "DATASET.ROOT",
+    "output_dir": "OUTPUT_DIR",
+    "resume": "RESUME",
+    "seed": "SEED",
+    "eval_only": "EVAL_ONLY",
+    "source_domains": "DATASET.SOURCE_DOMAINS",
+    "target_domains": "DATASET.TARGET_DOMAINS",
+    "transforms": "INPUT.TRANSFORMS",
+    "trainer": "TRAINER.NAME",
+    "backbone": "MODEL.BACKBONE.NAME",
+    "head": "MODEL.HEAD.NAME",
+}
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line of train.py. Exits with code 2 after a mistake in it, with 0 after --help."""
+    parser = argparse.ArgumentParser(prog="train.py", description=DESCRIPTION)
+    parser.add_argument("--root", help="folder of the data sets (DATASET.ROOT)")
+    parser.add_argument("--output-dir", help="where checkpoints, log.txt and results.json go")
+    parser.add_argument(
+        "--resume",
+        help="folder of an earlier run to go on from; the output folder is looked at anyway",
+    )
+    parser.add_argument("--seed", type=int, help="seed of everything random; negative: not seeded")
+    parser.add_argument("--source-domains", nargs="+")
+    parser.add_argument("--target-domains", nargs="+")
+    parser.add_argument("--transforms", nargs="+", help="data augmentation (INPUT.TRANSFORMS)")
+    parser.add_argument(
+        "--config-file",
+        type=osp.expanduser,
+        action="append",
+        default=[],
+        help="trainer config; may be repeated, merged in order",
+    )
+    parser.add_argument(
+        "--dataset-config-file", type=osp.expanduser, default="", help="data set config"
+    )
+    parser.add_argument("--trainer", help="TRAINER.NAME")
+    parser.add_argument(
+        "--backbone", help="name of an OpenAI CLIP or path of a weights file (MODEL.BACKBONE.NAME)"
+    )
+    parser.add_argument("--head", help="MODEL.HEAD.NAME")
+    parser.add_argument(
+        "--eval-only", action="store_true", default=None, help="test only (EVAL_ONLY)"
+    )
+    parser.add_argument(
+        "--model-dir", type=osp.expanduser, default="", help="load the model of this run's folder"
+    )
+    parser.add_argument("--load-epoch", type=int, help="epoch to load; without it the best one")
+    parser.add_argument("--no-train", action="store_true", help="do not train")
+    parser.add_argument(
+        "--skip-done",
+        action="store_true",
+        help="do nothing if the output folder holds this very run, complete",
+    )
+    record = parser.add_argument_group(
+        "what the run is for",
+        "told in results.json, where tools.results reads it; no result depends on it",
+    )
+    record.add_argument("--protocol", default="", help="e.g. base2new")
+    record.add_argument(
+        "--study", default="", help="folder above the protocol's, e.g. an ablation's variant"
+    )
+    record.add_argument(
+        "--source",
+        default="",
+        help="of a further test: the data set that was trained on, a file of configs/datasets",
+    )
+    record.add_argument(
+        "--target",
+        default="",
+        help="the data set whose unlabelled images are learned from, a file of configs/datasets",
+    )
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs, which win over everything else"
+    )
+    args = parser.parse_args(arguments)
+    # "--" is needed before KEY VALUE pairs that follow a flag of several values.
+    args.opts = [word for word in args.opts if word != "--"]
+    return args

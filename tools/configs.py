@@ -1,0 +1,204 @@
+"""Config files by name: (trainer, config) of a script or plan -> the files that train.py merges. Nothing here imports torch.
+
+A config of a structure is a file of configs/trainers/<structure>. The same name, given for the structure with CRAFT,
+is that file and configs/craft/default.yaml; with "_<preset>" behind it, e.g. "openmoji_mmd", that file and
+configs/craft/<preset>.yaml. A Craft trainer may have files of its own, too.
+"""
+
+import difflib
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+
+from dassl import strict_yaml
+from tools.inputs import InputError
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs"
+DEFAULT = "default"  # the preset that leaves a config its name
+
+# What names tell of trainers, where a record does not: of plans, scripts and records of older versions.
+# tests/test_configs.py compares it with the classes.
+_CRAFT, _FROZEN = "Craft", "ZeroshotCLIP"
+
+
+def with_craft(trainer: str) -> str:
+    """The trainer of a structure with CRAFT."""
+    return f"{_CRAFT}{trainer}"
+
+
+def has_craft(trainer: str) -> bool:
+    """Whether a trainer adds CRAFT's terms."""
+    return trainer.startswith(_CRAFT)
+
+
+def structure_of(trainer: str) -> str:
+    """The trainer without CRAFT."""
+    return trainer.removeprefix(_CRAFT)
+
+
+def learns(trainer: str) -> bool:
+    """Whether a trainer learns anything; what does not is only tested."""
+    return not structure_of(trainer).startswith(_FROZEN)
+
+
+# Presets
+
+
+@functools.cache
+def presets() -> tuple[str, ...]:
+    """Names of the files in configs/craft."""
+    return tuple(sorted(path.stem for path in (CONFIGS / "craft").glob("*.yaml")))
+
+
+def joined(config: str, preset: str) -> str:
+    """The name of a config with a preset of CRAFT's options."""
+    return config if preset in ("", DEFAULT) else f"{config}_{preset}"
+
+
+def split(trainer: str, config: str) -> tuple[str, str]:
+    """(config of the structure, preset) of a name; the preset is "" without CRAFT."""
+    if not has_craft(trainer):
+        return config, ""
+    for preset in presets():
+        if preset != DEFAULT and config.endswith(f"_{preset}"):
+            return config.removesuffix(f"_{preset}"), preset
+    return config, DEFAULT
+
+
+def name_of(files: Iterable[str]) -> str:
+    """The name of a config, from its files."""
+    stems = [Path(file).stem for file in files]
+    return "_".join(stem for stem in stems if stem != DEFAULT)
+
+
+# Files
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint, "did you mean 'x'? ", or "" if no known name is near."""
+    lowered = {other.lower(): other for other in known}
+    close = difflib.get_close_matches(name.lower(), lowered, 1, 0.5)
+    return f"did you mean '{lowered[close[0]]}'? " if close else ""
+
+
+def check(name: str, known: Iterable[str], kind: str) -> None:
+    """Raise InputError, with all known names and the nearest, for a name that is unknown."""
+    known = sorted(known)
+    if name not in known:
+        raise InputError(
+            f"unknown {kind} '{name}': {nearest(name, known)}known ones are {', '.join(known)}"
+        )
+
+
+@functools.cache
+def stems(folder: str) -> tuple[str, ...]:
+    """Names of the config files in a folder of configs/; () if the folder is missing."""
+    return tuple(sorted(path.stem for path in (CONFIGS / folder).glob("*.yaml")))
+
+
+@functools.cache
+def trainers() -> tuple[str, ...]:
+    """Trainers that have configs, each structure that learns also with CRAFT."""
+    folders = [path.name for path in (CONFIGS / "trainers").iterdir() if path.is_dir()]
+    crafted = [with_craft(name) for name in folders if learns(name) and not has_craft(name)]
+    return tuple(sorted({*folders, *crafted}))
+
+
+def names(trainer: str) -> list[str]:
+    """Configs of a trainer."""
+    known = set(stems(f"trainers/{trainer}"))
+    if has_craft(trainer):
+        baseline = stems(f"trainers/{structure_of(trainer)}")
+        known |= {joined(config, preset) for config in baseline for preset in presets()}
+    return sorted(known)
+
+
+def _shown(trainer: str) -> list[str]:
+    """`names`, in words, since each may have a preset behind it."""
+    if not has_craft(trainer):
+        return names(trainer)
+    baseline = sorted({*stems(f"trainers/{trainer}"), *stems(f"trainers/{structure_of(trainer)}")})
+    endings = " or ".join(f"_{preset}" for preset in presets() if preset != DEFAULT)
+    return [*baseline, f"each also with {endings} behind it"]
+
+
+def files(trainer: str, config: str) -> list[str]:
+    """Paths below the repository, in the order to merge them.
+
+    Raises InputError for an unknown trainer or config, with the known ones and the nearest.
+    """
+    check(trainer, trainers(), "trainer")
+    known = names(trainer)
+    if config not in known:
+        raise InputError(
+            f"unknown config of {trainer} '{config}': {nearest(config, known)}known ones are "
+            + ", ".join(_shown(trainer))
+        )
+    if config in stems(f"trainers/{trainer}"):
+        return [f"configs/trainers/{trainer}/{config}.yaml"]
+    baseline, preset = split(trainer, config)
+    return [
+        f"configs/trainers/{structure_of(trainer)}/{baseline}.yaml",
+        f"configs/craft/{preset}.yaml",
+    ]
+
+
+def dataset_file(dataset: str) -> str:
+    """Path below the repository. Raises InputError for an unknown data set."""
+    check(dataset, stems("datasets"), "data set")
+    return f"configs/datasets/{dataset}.yaml"
+
+
+def registered(dataset: str) -> str:
+    """The DATASET.NAME in the config of a data set. Raises InputError if the file has none."""
+    path = dataset_file(dataset)
+    name = (_tree(path).get("DATASET") or {}).get("NAME")
+    if not name:
+        raise InputError(f"'{path}' has no DATASET.NAME: write it there, not in what BASE names")
+    return name
+
+
+@functools.cache
+def _tree(path: str) -> dict:
+    return strict_yaml.load((ROOT / path).read_text(encoding="utf-8")) or {}
+
+
+# Defaults
+
+
+def backbone_of(file: str) -> str:
+    """The file of configs/base that a config starts from, through BASE; "" if it starts from none."""
+    base = _tree(file).get("BASE")
+    if not base:
+        return ""
+    path = (ROOT / file).parent.joinpath(base).resolve().relative_to(ROOT)
+    if path.parent == Path("configs/base"):
+        return path.stem
+    return backbone_of(str(path))
+
+
+def default(dataset: str, trainer: str, backbone: str = "") -> str:
+    """The config of a trainer for a data set where none is named; for Craft trainers with the preset "default".
+
+    Raises InputError if the trainer has none for the backbone, or several of which configs/defaults.yaml names none.
+    """
+    check(trainer, trainers(), "trainer")
+    tree = _tree("configs/defaults.yaml")
+    bundled = tree["bundled"]
+    backbone = backbone or (
+        bundled["backbone"] if dataset in bundled["datasets"] else tree["backbone"]
+    )
+    check(backbone, stems("base"), "backbone")
+    structure = structure_of(trainer)
+    configs = {
+        config: backbone_of(f"configs/trainers/{structure}/{config}.yaml")
+        for config in stems(f"trainers/{structure}")
+    }
+    named = tree["configs"].get(backbone, {}).get(structure)
+    candidates = [named] if named else [c for c, base in configs.items() if base == backbone]
+    if len(candidates) == 1:
+        return candidates[0]
+    raise InputError(
+        f"{trainer} has {len(candidates) or 'no'} configs for {backbone}: name one of {', '.join(configs)}"
+    )

@@ -1,0 +1,351 @@
+"""Plans: axes (data sets, trainers, shots, seeds) of a protocol -> jobs, i.e. runs of train.py in CoOp's folders.
+
+A plan of configs/sweeps is a list of studies. A script asks for one study. docs/sweeps.md describes plans.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import yaml
+
+from dassl import strict_yaml
+from dassl.record import Description
+from tools import configs
+from tools.inputs import InputError
+from tools.launchers import Job
+from tools.protocols import PROTOCOLS, Protocol
+
+# Axis: what its values are. A value may stand alone for a list of one.
+AXES = {
+    "datasets": str,
+    "tests": str,
+    "targets": str,
+    "shots": (int, str),
+    "craft": (bool, str),
+    "seeds": int,
+}
+DEFAULTS = {
+    "name": "",
+    "tests": [],
+    "targets": [],
+    "shots": [16],
+    "craft": [False],
+    "seeds": [1, 2, 3],
+    "config": "",
+    "overrides": {},
+    "train_overrides": {},
+}
+KEYS = ("protocol", "datasets", "trainers", *DEFAULTS)
+# Config keys that plans and scripts set by other means.
+TAKEN = {
+    "SEED": "set it by seeds",
+    "DATASET.NUM_SHOTS": "set it by shots",
+    "DATASET.SUBSAMPLE_CLASSES": "set it by protocol",
+    "TRAINER.NAME": "set it by trainers",
+    "DATASET.NAME": "set it by datasets",
+    "OUTPUT_DIR": "set it by --output",
+    "DATASET.ROOT": "set it by --root",
+    "EVAL_ONLY": "tests follow from the protocol",
+    "RESUME": "each run goes on from its own folder",
+}
+
+
+@dataclass
+class Plan:
+    """Jobs in the order to run them, the protocols that they are of, and options for Slurm."""
+
+    path: str
+    jobs: list[Job]
+    slurm: dict
+    protocols: list[str] = field(default_factory=list)
+
+    @property
+    def stem(self) -> str:
+        return Path(self.path).stem
+
+
+@dataclass
+class Study:
+    """The product of its axes, all of one protocol.
+
+    trainers: (trainer, config) pairs. target: "" for protocols without unlabelled images. overrides: config keys of
+    all runs; train_overrides: of trainings only. name: the folder above the protocol's; an ablation's variant.
+    """
+
+    protocol: Protocol
+    datasets: list[str]
+    trainers: list[tuple[str, str]]
+    shots: list
+    seeds: list[int]
+    tests: list[str] = field(default_factory=list)
+    targets: list[str] = field(default_factory=list)
+    overrides: dict = field(default_factory=dict)
+    train_overrides: dict = field(default_factory=dict)
+    name: str = ""
+
+    def jobs(self) -> Iterator[Job]:
+        """Each training, followed by its tests."""
+        targets = self.targets or [""]
+        axes = (self.datasets, targets, self.shots, self.trainers, self.seeds)
+        for dataset, target, shots, (trainer, config), seed in itertools.product(*axes):
+            run = Description(
+                protocol=self.protocol.name,
+                study=self.name,
+                part="train",
+                source=dataset,
+                tested=dataset,
+                target=target,
+                subset=self.protocol.subset,
+                trainer=trainer,
+                structure=configs.structure_of(trainer),
+                craft=configs.split(trainer, config)[1],
+                learns=configs.learns(trainer),
+                config=config,
+                shots=str(shots),
+                seed=seed,
+            )
+            yield from self._jobs(run)
+
+    def _jobs(self, run: Description) -> Iterator[Job]:
+        """A training, or for what learns nothing a test in its place, and its tests."""
+        protocol = self.protocol
+        overrides = {**protocol.presets.get(run.craft, {}), **self.overrides}
+        unlabelled = {"DATASET.TARGET": configs.registered(run.target)} if run.target else {}
+        training = _job(protocol, run, overrides | self.train_overrides | unlabelled)
+        yield training
+        tests = [(run.tested, subset) for subset in protocol.others]
+        for dataset in self.tests or filter(None, [run.target]):
+            tests += [(dataset, subset) for subset in protocol.elsewhere]
+        for tested, subset in tests:
+            test = replace(run, part="test", tested=tested, subset=subset)
+            yield _job(protocol, test, overrides, training.folder if run.learns else "")
+
+
+def _job(protocol: Protocol, run: Description, overrides: dict, trained: str = "") -> Job:
+    """A run, with options as for the command line; `trained` is the folder of the training whose model it tests."""
+    settings = {
+        **overrides,
+        "DATASET.NUM_SHOTS": -1 if run.shots == "all" else run.shots,
+        "DATASET.SUBSAMPLE_CLASSES": run.subset,
+    }
+    options = [word for key, value in settings.items() for word in (key, str(value))]
+    return Job(
+        protocol.folder(run),
+        run.tested,
+        run.trainer,
+        run.config,
+        run.seed,
+        tuple(options),
+        test=run.part == "test" or not run.learns,
+        trained=trained,
+        run=run,
+    )
+
+
+# Plans
+
+
+def read_plan(path: str, pairs: Sequence[str] = (), **changes) -> Plan:
+    """A plan, expanded.
+
+    pairs: KEY VALUE ... for every run, or slurm.OPTION VALUE. changes: keys at the top, instead of the plan's.
+    Raises InputError naming the file and what is wrong.
+    """
+    tree = {**_tree(path), **changes}
+    where = f"plan '{path}'"
+    if len(pairs) % 2:
+        raise InputError(
+            f"the options {' '.join(pairs)} are not KEY VALUE pairs: '{pairs[-1]}' lacks its partner"
+        )
+    slurm = _mapping(tree.pop("slurm", {}), f"{where}: slurm")
+    options = {}
+    for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+        if key.lower().startswith("slurm."):
+            slurm[key[6:].lower()] = _yaml_value(key, value)
+        else:
+            options[key] = value
+    studies = tree.pop("studies", [{}])
+    if not isinstance(studies, list) or not studies:
+        raise InputError(f"{where}: studies is {studies!r}: write a list, each beginning with '- '")
+    jobs: dict[str, Job] = {}
+    protocols: dict[str, None] = {}
+    for number, keys in enumerate(studies, 1):
+        here = where if studies == [{}] else f"{where}, study {number}"
+        study = _study(_merged(tree, {} if keys is None else keys, options, where, here), here)
+        protocols[study.protocol.name] = None
+        for job in study.jobs():
+            if jobs.setdefault(job.folder, job) != job:
+                raise InputError(
+                    f"{here}: two jobs with different options would write to the same folder '{job.folder}': give one of their studies a name"
+                )
+    return Plan(path, list(jobs.values()), slurm, list(protocols))
+
+
+def _tree(path: str) -> dict:
+    where = f"plan '{path}'"
+    try:
+        tree = strict_yaml.load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{where} cannot be read ({error.strerror}): give a file such as configs/sweeps/openmoji.yaml"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"{where} holds no 'key: value' pairs: see docs/sweeps.md")
+    return _mapping(tree, where)
+
+
+def _yaml_value(key: str, text: str):
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(
+            f"{key} is '{text}': write a number, a word, or another YAML value"
+        ) from None
+
+
+def _merged(tree: dict, keys: dict, options: dict, where: str, here: str) -> dict:
+    """The keys of a study over those of the whole plan; overrides of both, and options of the command line."""
+    keys = _mapping(keys, here)
+    merged = {**DEFAULTS, **tree, **keys}
+    for key in ("overrides", "train_overrides"):
+        merged[key] = {
+            **_mapping(tree.get(key, {}), f"{where}: {key}"),
+            **_mapping(keys.get(key, {}), f"{here}: {key}"),
+        }
+    merged["overrides"] |= options
+    return merged
+
+
+def _mapping(value, where: str) -> dict:
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise InputError(f"{where} is {value!r}: write 'key: value' pairs")
+    return dict(value)
+
+
+# A study, checked
+
+
+def _study(keys: dict, where: str) -> Study:
+    """Raises InputError for keys and values that no plan may have, beginning with `where`."""
+    try:
+        for key in keys:
+            configs.check(key, KEYS, "key")
+        for key in ("protocol", "datasets", "trainers"):
+            if not keys.get(key):
+                raise InputError(f"{where} has no {key}: write '{key}: ...'")
+        axes = {key: _axis(key, keys[key]) for key in AXES}
+        configs.check(str(keys["protocol"]), PROTOCOLS, "protocol")
+        protocol = PROTOCOLS[str(keys["protocol"])]
+        name = _name(keys["name"], protocol)
+        _check_datasets(protocol, axes)
+        _check_overrides(keys)
+        return Study(
+            protocol=protocol,
+            name=name,
+            trainers=_trainers(keys["trainers"], keys["config"], axes["craft"]),
+            **{key: axes[key] for key in ("datasets", "tests", "targets", "shots", "seeds")},
+            **{key: keys[key] for key in ("overrides", "train_overrides")},
+        )
+    except InputError as error:
+        text = str(error)
+        raise InputError(text if text.startswith(where) else f"{where}: {text}") from None
+
+
+def _axis(key: str, values) -> list:
+    """The values of an axis, each once."""
+    values = values if isinstance(values, list) else [values]
+    if wrong := [value for value in values if not _fits(key, value)]:
+        raise InputError(f"{key} has {wrong[0]!r}: write {_allowed(key)}")
+    if not values and key not in ("tests", "targets"):
+        raise InputError(f"{key} is empty: write one value or more")
+    return list(dict.fromkeys(values))
+
+
+def _fits(key: str, value) -> bool:
+    """Whether an axis may have this value."""
+    if key == "craft":
+        return value is True or value is False or value in configs.presets()
+    if isinstance(value, bool) or not isinstance(value, AXES[key]):
+        return False
+    return key != "shots" or value == "all" or isinstance(value, int) and value > 0
+
+
+def _allowed(key: str) -> str:
+    """The values that an axis may have, in words."""
+    if key == "craft":
+        return f"false, true, or {', '.join(configs.presets())}"
+    return {"shots": "numbers from 1, or all", "seeds": "whole numbers"}.get(key, "names")
+
+
+def _name(value, protocol: Protocol) -> str:
+    name = "" if value is None else str(value)
+    if not re.fullmatch(r"([\w+-][\w.+-]*)?", name):
+        raise InputError(f"name '{name}' becomes a folder: use letters, digits, _ + - and .")
+    if protocol.has("study") and not name:
+        raise InputError(
+            f"the study has no name: each variant of an {protocol.name} needs one, for its folder"
+        )
+    return name
+
+
+def _check_datasets(protocol: Protocol, axes: dict[str, list]) -> None:
+    if bool(axes["targets"]) != protocol.has("target"):
+        raise InputError(
+            f"{protocol.name} has no targets: write the data sets whose training images are the unlabelled ones"
+            if protocol.has("target")
+            else f"targets are for protocol {_with_targets()}, not {protocol.name}: take them out"
+        )
+    if axes["tests"] and not protocol.test:
+        raise InputError(
+            f"protocol {protocol.name} has no tests on other data sets: take tests out"
+        )
+    for dataset in (*axes["datasets"], *axes["tests"], *axes["targets"]):
+        configs.dataset_file(dataset)
+    if both := set(axes["datasets"]) & {*axes["tests"], *axes["targets"]}:
+        raise InputError(
+            f"'{min(both)}' is both trained on and in tests or targets: train.py tests it after training, so take it out there"
+        )
+
+
+def _with_targets() -> str:
+    return " or ".join(name for name, protocol in PROTOCOLS.items() if protocol.has("target"))
+
+
+def _trainers(value, config: str, craft: list) -> list[tuple[str, str]]:
+    """(trainer, config) for each structure, config and value of `craft`: False, True (with CRAFT) or a preset."""
+    if isinstance(value, (str, list)):
+        if not config:
+            raise InputError(
+                "the study has no config: write 'config: NAME', or trainers as 'TRAINER: CONFIG' pairs"
+            )
+        value = {str(name): config for name in ([value] if isinstance(value, str) else value)}
+    pairs = []
+    for structure, names in _mapping(value, "trainers").items():
+        names = names if isinstance(names, list) else [names]
+        for name, preset in itertools.product(map(str, names), craft):
+            trainer = configs.with_craft(structure) if preset else structure
+            pair = trainer, name if preset in (False, True) else configs.joined(name, preset)
+            configs.files(*pair)
+            pairs.append(pair)
+    return pairs
+
+
+def _check_overrides(keys: dict) -> None:
+    for group in ("overrides", "train_overrides"):
+        for name, value in keys[group].items():
+            if name in TAKEN:
+                raise InputError(f"{name} cannot be overridden: {TAKEN[name]}")
+            if group == "train_overrides" and name.startswith(("TRAINER.", "MODEL.")):
+                raise InputError(
+                    f"{name} is of the model, so that its tests need it, too: move it to overrides"
+                )
+            if isinstance(value, dict):
+                example = f"{name}.{next(iter(value), 'KEY')}: value"
+                raise InputError(
+                    f"{group} has the group {name}: write whole keys, e.g. '{example}'"
+                )

@@ -1,0 +1,230 @@
+"""What a protocol is: everything that is known of one stands in one object, a `Protocol`.
+
+Scripts, plans, tables, the report page and published numbers read the object. tools/protocols/__init__.py finds it.
+"""
+
+import functools
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from dassl.record import NAME, Description
+from tools import configs
+
+CELL = "shots_{shots}/{trainer}/{config}/seed{seed}"
+
+# What a folder's format may hold besides the fields of a Description. TESTED is the data set tested, and where it is
+# not the one trained on, "<tested>_from_<source>".
+TESTED = "{tested_from}"
+_FROM = "_from_"
+# Text that a field of a format stands for in a folder's name, where it is not any name.
+_TEXT = {"shots": r"\d+|all", "seed": r"-?\d+", "subset": r"base|new|all"}
+
+PROTOCOLS: dict[str, "Protocol"] = {}
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of a script's environment. Its value is what a plan has under `key`: tests or target."""
+
+    name: str
+    key: str
+    help: str
+    needed: bool = False
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of an ablation: preset of CRAFT's options ("" without CRAFT), and options that it sets."""
+
+    preset: str
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+def percent(metrics: dict, key: str) -> float:
+    """A metric of a test, in percent. KeyError if it is missing, ValueError if it is no finite number."""
+    value = metrics[key]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"its {key} is {value!r}")
+    return float(value)
+
+
+def in_column(column: str) -> Callable[[Description, dict], dict[str, float]]:
+    """Cells of a run: its accuracy, in the column that a format of the run's fields gives."""
+
+    def cells(run: Description, metrics: dict) -> dict[str, float]:
+        return {column.format_map(labels(run)): percent(metrics, "accuracy")}
+
+    return cells
+
+
+def by_tested(run: Description, metrics: dict) -> dict[str, float]:
+    """Cells of a run: its accuracy, in the column "source" or in that of the other data set tested."""
+    column = "source" if run.part == "train" else run.tested
+    return {column: percent(metrics, "accuracy")}
+
+
+def source_first(columns: list[str]) -> list[str]:
+    """The column of the data set trained on, those of the other data sets, and their average."""
+    first = [name for name in columns if name == "source"]
+    return [*first, *sorted(set(columns) - {"source"}), "average"]
+
+
+@dataclass(frozen=True, eq=False)
+class Protocol:
+    """Which runs a protocol has, where they lie, and the table that they make.
+
+    Runs:
+      train, test: formats of folders below the output folder, of a training and of a further test of its model. They
+        hold fields of a `Description` in braces, or TESTED. What reads folders is derived from them.
+      top: begins both formats, but tables do without it, so that its folder may be renamed.
+      subset: classes that a training sees: all, base or new.
+      others: subsets of the data set trained on that are tested besides.
+      elsewhere: subsets of other data sets that are tested.
+      home: the data set trained on that TESTED leaves out of the name; "": the one tested.
+      presets: {preset of CRAFT: options that its runs take here}.
+      variants: {study: Variant} of an ablation.
+
+    Scripts:
+      script: the file in scripts/, "{part}" standing for train or test; "": none but tools.run.
+      shots: where SHOTS is not set; several, with spaces between them, run one after the other.
+      tests: other data sets to test on, where none are named. variables: of the environment.
+
+    Tables:
+      takes: whether a run belongs into the table, of those in the folders.
+      cells: (run, metrics of its test) -> {column: percent}. columns: all of them -> in the table's order.
+      row: formats of a row's data set, trainer, config and shots.
+      averaged: whether a table averages over data sets. tested_only: whether rows without a test elsewhere are left out.
+      baseline: the study over which gains are; "": the structure without CRAFT.
+      published: the task of docs/results/published.csv.
+      rank: the place on the report page, after those of lower rank.
+    """
+
+    name: str
+    title: str
+    train: str
+    test: str = ""
+    top: str = ""
+    subset: str = "all"
+    others: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
+    home: str = ""
+    presets: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    script: str = ""
+    shots: str = "16"
+    tests: tuple[str, ...] = ()
+    variables: tuple[Variable, ...] = ()
+    takes: Callable[[Description], bool] = lambda run: True
+    cells: Callable[[Description, dict], dict[str, float]] = by_tested
+    columns: Callable[[list[str]], list[str]] = lambda columns: columns
+    row: tuple[str, str, str, str] = ("{source}", "{trainer}", "{config}", "{shots}")
+    averaged: bool = False
+    tested_only: bool = False
+    baseline: str = ""
+    published: str = ""
+    rank: int = 100
+
+    # Folders
+
+    def folder(self, run: Description) -> str:
+        """Of a run, below the output folder."""
+        text = self.top + (self.train if run.part == "train" else self.test)
+        place = text.format_map(labels(run, self.home))
+        return f"{run.study}/{place}" if run.study and not self.has("study") else place
+
+    def has(self, name: str) -> bool:
+        """Whether a field stands in the folder of a training."""
+        return f"{{{name}}}" in self.top + self.train
+
+    def described(self, path: str) -> tuple[int, Description] | None:
+        """(where the protocol's folders begin, the run) of the path of a results.json; None for other folders."""
+        for part, pattern in self._patterns.items():
+            if match := pattern.search(path):
+                return match.start(), self._run(part, match.groupdict())
+        return None
+
+    @functools.cached_property
+    def _patterns(self) -> dict[str, re.Pattern]:
+        """{part: pattern of the path of its results.json}, from the formats."""
+        top = self.top if "{" in self.top else ""
+        formats = {"train": self.train, "test": self.test}
+        return {part: _pattern(top + text) for part, text in formats.items() if text}
+
+    def _run(self, part: str, named: dict[str, str]) -> Description:
+        """The run in a folder, from the fields of the folder's name."""
+        if both := named.pop("tested_from", ""):
+            named["tested"], _, source = both.partition(_FROM)
+            named["source"] = source or self.home or named["tested"]
+        trainer, preset = named["trainer"], configs.split(named["trainer"], named["config"])[1]
+        values = {
+            "protocol": self.name,
+            "part": part,
+            "tested": named.get("source", ""),
+            "subset": self.subset if part == "train" else "all",
+            "structure": configs.structure_of(trainer),
+            "craft": preset,
+            "learns": configs.learns(trainer),
+            **named,
+            "seed": int(named["seed"]),
+        }
+        return Description(**values)
+
+    # Scripts
+
+    def command(self, part: str) -> str:
+        """The command line of a part of the protocol, without its arguments."""
+        script = self.script.format(part=part)
+        return f"scripts/{script}" if script else f"python -m tools.run {self.name} {part}"
+
+    # Tables
+
+    def lists(self, run: Description) -> bool:
+        """Whether the table of this protocol has a cell for a run, which may be of another protocol with the same folders."""
+        other = PROTOCOLS.get(run.protocol)
+        same = other is not None and (other.top, other.train) == (self.top, self.train)
+        return same and self.takes(run)
+
+    def key(self, run: Description) -> tuple[str, ...]:
+        """Of the row that a run belongs to: data set, trainer, config, shots."""
+        return tuple(text.format_map(labels(run, self.home)) for text in self.row)
+
+
+def labels(run: Description, home: str = "") -> dict[str, str]:
+    """{field: text} of a run, for formats."""
+    known = {name.name: getattr(run, name.name) for name in fields(run)}
+    plain = run.source == (home or run.tested)
+    known["tested_from"] = run.tested if plain else f"{run.tested}{_FROM}{run.source}"
+    return known
+
+
+def _pattern(text: str) -> re.Pattern:
+    """Of the path of a results.json in a folder of this format."""
+    literal_and_field = re.split(r"\{(\w+)\}", text)
+    parts = [
+        f"(?P<{part}>{_TEXT.get(part, '[^/]+')})" if number % 2 else re.escape(part)
+        for number, part in enumerate(literal_and_field)
+    ]
+    return re.compile(f"/{''.join(parts)}/{re.escape(NAME)}$")
+
+
+@functools.cache
+def by_folder(folder: Path, path: Path) -> dict[str, Description]:
+    """{protocol: run} of a results.json below `folder`, told by its path: for records of older versions.
+
+    Parents of `folder` are considered only as far as needed, so any subfolder of an output tree may be given.
+    """
+    inside, above = path.relative_to(folder).as_posix(), folder.absolute().parts[1:]
+    for start in range(len(above) - 1, -1, -1):
+        text = f"/{'/'.join(above[start:])}/{inside}"
+        matches = {
+            name: match
+            for name, protocol in PROTOCOLS.items()
+            if (match := protocol.described(text))
+        }
+        if matches:  # an ablation's folders hold those of base2new
+            first = min(begin for begin, _ in matches.values())
+            return {name: run for name, (begin, run) in matches.items() if begin == first}
+    return {}

@@ -1,0 +1,26 @@
+"""Out of distribution: train with unlabelled images of a shifted data set (MMD), test on shifted data sets."""
+
+from tools.protocols.base import CELL, Protocol, Variable, source_first
+
+PAIR = "{source}_to_{target}"
+
+PROTOCOL = Protocol(
+    name="ood",
+    title="Out of distribution",
+    train="ood/train/" + PAIR + "/" + CELL,
+    test="ood/test_{tested}/" + PAIR + "/" + CELL,
+    elsewhere=("all",),
+    script="ood_{part}.sh",
+    variables=(
+        Variable(
+            "TARGET",
+            "target",
+            "the shifted data set whose images are the unlabelled ones; needed",
+            needed=True,
+        ),
+        Variable("SHIFTED", "tests", "data sets to test on, default TARGET"),
+    ),
+    columns=source_first,
+    row=(PAIR, "{trainer}", "{config}", "{shots}"),
+    rank=40,
+)

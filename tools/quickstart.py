@@ -1,0 +1,77 @@
+"""The quick start: `python -m tools.quickstart [STRUCTURE ...]`, by scripts/quickstart.sh.
+
+Prepares the bundled benchmark, runs configs/sweeps/quickstart.yaml with one thread a process, and shows the table.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+
+from tools import configs, inputs, results, sweep
+from tools.configs import ROOT
+from tools.plans import read_plan
+from tools.protocols import PROTOCOLS
+from tools.run import folder_of, shots_of
+
+PLAN = "configs/sweeps/quickstart.yaml"
+MEANING = """
+base: accuracy on the classes that were learned, in percent. new: on classes that no training saw. H: the harmonic mean.
+openmoji_line_from_openmoji: the same models on line drawings. ± is the standard deviation over seeds; a gain within its
+standard error is none. The table is in {output}/base2new.md, the picture in {output}/base2new.png.
+Next: bash scripts/quickstart.sh MaPLe PromptSRC, or on your pictures: docs/using.md
+"""
+
+
+def structures(names: list[str]) -> list[str]:
+    """Raises InputError for a name that is no structure of the bundled benchmark."""
+    known = [
+        name for name in configs.trainers() if configs.learns(name) and not configs.has_craft(name)
+    ]
+    for name in names:
+        configs.check(name, known, "structure")
+    return names or ["CoOp"]
+
+
+def prepare(root: str) -> int:
+    """The exit code of the preparation of the bundled benchmark."""
+    command = [sys.executable, "-m", "datasets.prepare", "openmoji", "--root", root]
+    return subprocess.run(command, cwd=ROOT).returncode
+
+
+def run(args: argparse.Namespace) -> int:
+    """The exit code of what fails first: the preparation, a run, or the table."""
+    chosen = structures(args.structures)
+    os.environ["SHOTS"] = os.environ.get("SHOTS") or "8"
+    shots = shots_of(PROTOCOLS["base2new"])
+    root, output = folder_of("DATA", "data"), folder_of("OUTPUT", "output")
+    if code := prepare(root):
+        return code
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads only spin on models this small
+    os.chdir(ROOT)  # configs name files from here
+    todo = sweep.Sweep(read_plan(PLAN, trainers=chosen, shots=shots), root, output)
+    todo.refuse_others()
+    if code := todo.run():
+        return code
+    table = ["base2new", f"{output}/base2new", "--shots", str(shots[0])]
+    files = ["--out", f"{output}/base2new", "--plot", f"{output}/base2new.png"]
+    if code := results.main([*table, *files]):
+        return code
+    sys.stdout.write(MEANING.format(output=output))
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0, or the exit code of what failed."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="quickstart.sh")
+    parser.add_argument("structures", nargs="*", metavar="STRUCTURE", help="default CoOp")
+    with sweep.stoppable():
+        return inputs.main(
+            run,
+            parser.parse_args(arguments),
+            interrupted="interrupted: run the same command again to go on",
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""A table of the paper, or the whole bundled study: `python -m tools.reproduce TABLE [options of tools.sweep, KEY VALUE ...]`.
+
+TABLE is a plan of configs/sweeps: openmoji (the bundled study, on a laptop), openmoji_ablation, or base2new, xd, few_shot,
+ablation, ood, groups (with the data sets under DATA). Everything that is missing is run; then tables, pictures and the
+report page are made. Environment: DATA (default data), OUTPUT (default output). Stop it at any time: the same command
+goes on.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tools import configs, inputs
+from tools.configs import ROOT
+from tools.inputs import InputError
+from tools.protocols import PROTOCOLS, collect
+from tools.run import absolute, folder_of
+
+# Plan: bundled data sets that it needs.
+BUNDLED = {"openmoji": ("openmoji", "icons", "openmoji-groups"), "openmoji_ablation": ("openmoji",)}
+# Pictures of the paper: kind of tools.figures, runs below the folder OOD, further arguments.
+OOD = "ood/train/openmoji_to_openmoji_line/shots_8"
+FIGURES = (
+    ("tsne", ("MaPLe/openmoji", "CraftMaPLe/openmoji"), ("--classes", "3")),
+    (
+        "channels",
+        ("MaPLe/openmoji", "CraftMaPLe/openmoji", "CraftMaPLe/openmoji_mmd"),
+        ("--target", "OpenMojiLine"),
+    ),
+    ("predictions", ("CoOp/openmoji", "CraftCoOp/openmoji"), ("--target", "OpenMojiLine")),
+)
+
+
+def tool(name: str, *arguments: object) -> int:
+    """The exit code of `python -m name`."""
+    return subprocess.run([sys.executable, "-m", name, *map(str, arguments)], cwd=ROOT).returncode
+
+
+def figures(root: str, output: Path) -> list[Path]:
+    """Pictures of the paper from the runs of seed 1, as far as the output folder has them."""
+    wanted = {
+        kind: ([output / OOD / run / "seed1" for run in runs], more) for kind, runs, more in FIGURES
+    }
+    if (output / "ablation").is_dir():
+        wanted["ablation"] = ([output], ())
+    drawn = []
+    for kind, (runs, more) in wanted.items():
+        complete = all(run == output or (run / "results.json").is_file() for run in runs)
+        path = output / "figures" / kind
+        if (
+            complete
+            and tool("tools.figures", kind, *runs, "--root", root, "--out", path, *more) == 0
+        ):
+            drawn.append(path.with_suffix(".png"))
+    return drawn
+
+
+def tables(output: Path) -> None:
+    """Files of all tables that have runs."""
+    for name, protocol in PROTOCOLS.items():
+        if collect(protocol, [output])[0]:
+            command = [sys.executable, "-m", "tools.results", name, output]
+            subprocess.run(
+                [*command, "--out", output / "tables" / name], cwd=ROOT, stdout=subprocess.DEVNULL
+            )
+
+
+def run(args: argparse.Namespace) -> int:
+    """The sweep's exit code; where only the report cannot be made, 1."""
+    plans = configs.stems("sweeps")
+    if args.table not in plans:
+        sys.stderr.write(
+            f"usage: reproduce.sh TABLE [options of tools.sweep, KEY VALUE ...]; there are {' '.join(plans)}\n"
+        )
+        return 2
+    for flag, folder in (("--root", args.root), ("--output", args.output)):
+        if not folder:
+            raise InputError(f"{flag} lacks its folder: write it behind")
+    root, output = absolute(args.root), absolute(args.output)
+    sweep = ["tools.sweep", f"configs/sweeps/{args.table}.yaml", "--root", root, "--output", output]
+    words = (
+        args.more
+        if any(word.startswith("--launch") for word in args.more)
+        else ["--launch", "local", *args.more]
+    )
+    if {"--list", "--help", "-h"} & set(words):
+        return tool(*sweep, *words)
+    for dataset in BUNDLED.get(args.table, ()):
+        if code := tool("datasets.prepare", dataset, "--root", root):
+            return code
+    code = tool(*sweep, *words)
+    # Jobs that failed (1) leave the tables of all others; with --detach there is nothing yet.
+    if code > 1 or "--detach" in words:
+        return code
+    tables(Path(output))
+    pictures = figures(root, Path(output))
+    page = Path(output, "report.html")
+    if tool("tools.report", output, "--out", page, "--figures", *pictures) and code == 0:
+        return 1
+    sys.stdout.write(f"tables: {output}/tables\n")
+    return code
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="reproduce.sh", add_help=False, allow_abbrev=False)
+    parser.add_argument("table", nargs="?", default="")
+    parser.add_argument(
+        "--root", type=os.path.expanduser, nargs="?", default=folder_of("DATA", "data")
+    )
+    parser.add_argument(
+        "--output", type=os.path.expanduser, nargs="?", default=folder_of("OUTPUT", "output")
+    )
+    args, args.more = parser.parse_known_args(arguments)
+    return inputs.main(run, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

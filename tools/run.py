@@ -1,0 +1,255 @@
+"""The scripts of the protocols: `python -m tools.run PROTOCOL [train|test] DATASET TRAINER [CFG] SEED [KEY VALUE ...]`.
+
+Turns arguments and environment into jobs, as a plan of tools.sweep does, and runs one train.py after the other. The
+command line of each is printed to stderr, ready to copy. Stops after the first that fails, with its exit code.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tools import configs, inputs
+from tools.configs import ROOT
+from tools.inputs import InputError
+from tools.launchers import Job
+from tools.plans import TAKEN, Study
+from tools.protocols import PROTOCOLS, Protocol
+
+PARTS = ("train", "test")
+INTEGER = re.compile(r"-?\d+")
+
+
+@dataclass
+class Request:
+    """What a script was asked for: its arguments, and what it reads of the environment."""
+
+    protocol: Protocol
+    part: str
+    dataset: str
+    trainer: str
+    config: str
+    seed: int
+    options: list[str]
+
+    @property
+    def command(self) -> str:
+        """The script's command line for trainings, as a remedy."""
+        return f"{self.protocol.command('train')} {self.dataset} {self.trainer} {self.config} {self.seed}"
+
+    @property
+    def root(self) -> str:
+        return folder_of("DATA", "data")
+
+    @property
+    def output(self) -> str:
+        return folder_of("OUTPUT", "output")
+
+
+def folder_of(variable: str, default: str) -> str:
+    """The folder that a variable names, or one of the repository."""
+    value = os.environ.get(variable, "")
+    return absolute(value) if value else str(ROOT / default)
+
+
+def absolute(folder: str) -> str:
+    """A folder is relative to where the caller of a script is (HERE); ~ is the home folder, also in quotes."""
+    if folder == "~" or folder.startswith("~/"):
+        return os.environ["HOME"] + folder[1:]
+    return os.path.join(os.environ.get("HERE") or os.getcwd(), folder)
+
+
+# Arguments
+
+
+def usage(protocol: Protocol, part: str) -> str:
+    """The usage of a script, with the variables that it reads."""
+    command = protocol.command(part or "train").removeprefix("scripts/")
+    several = ", several in one go" if " " in protocol.shots else ""
+    lines = [
+        f"usage: {command} DATASET TRAINER CFG SEED [KEY VALUE ...]",
+        "  DATASET   a file of configs/datasets, e.g. openmoji      TRAINER  e.g. CoOp, CraftCoOp, ZeroshotCLIP",
+        "  CFG       a file of configs/trainers/TRAINER, for Craft trainers also with _mmd or another preset of configs/craft",
+        "            behind it; may be left out: then the one of configs/defaults.yaml for BACKBONE",
+        "  SEED      e.g. 1",
+        f"environment: DATA (data sets, default data), SHOTS (a number or all, default {protocol.shots}{several}),",
+        "  OUTPUT (default output), LOADEP (epoch to test, default the last), BACKBONE (a file of configs/base)",
+        *(f"  {variable.name} ({variable.help})" for variable in protocol.variables),
+    ]
+    return "\n".join(lines)
+
+
+def request(protocol: Protocol, part: str, words: list[str]) -> Request | None:
+    """From the arguments; None if there are too few. Raises InputError for arguments that no run may have."""
+    without_config = len(words) > 2 and INTEGER.fullmatch(words[2])
+    if len(words) < 4 and not without_config:
+        return None
+    dataset, trainer, *more = words
+    configs.dataset_file(dataset)
+    config = "" if without_config else more.pop(0)
+    seed, *options = more
+    if not INTEGER.fullmatch(seed):
+        raise InputError(f"SEED is '{seed}': write a whole number")
+    if not config:
+        config = configs.default(dataset, trainer, os.environ.get("BACKBONE", ""))
+        sys.stderr.write(f"config of {trainer} for {dataset}: {config}\n")
+    if not protocol.variants:  # which say more of trainers
+        configs.files(trainer, config)
+    if len(options) % 2:
+        raise InputError(
+            f"the options {' '.join(options)} are not KEY VALUE pairs: '{options[-1]}' lacks its partner"
+        )
+    for key in options[::2]:
+        if key in TAKEN:
+            raise InputError(
+                f"{key} cannot be given as an option: it follows from the script, its arguments and environment"
+            )
+    return Request(protocol, part, dataset, trainer, config, int(seed), options)
+
+
+def shots_of(protocol: Protocol) -> list[int | str]:
+    """From SHOTS. Raises InputError for what is neither a number from 1 nor all."""
+    given = os.environ.get("SHOTS") or protocol.shots
+    words = (given.split() or [given]) if " " in protocol.shots else [given]
+    for word in words:
+        if word not in ("all", "-1") and not re.fullmatch(r"[1-9]\d*", word):
+            raise InputError(f"SHOTS is '{word}': write a number from 1, or all")
+    return ["all" if word in ("all", "-1") else int(word) for word in words]
+
+
+def datasets_of(protocol: Protocol, key: str) -> list[str]:
+    """Data sets that the variable for `key` names. Raises InputError for an unknown one."""
+    variables = [variable for variable in protocol.variables if variable.key == key]
+    names = [name for variable in variables for name in os.environ.get(variable.name, "").split()]
+    for name in names:
+        try:
+            configs.dataset_file(name)
+        except InputError as error:
+            raise InputError(f"{variables[0].name}: {error}") from None
+    return names
+
+
+# Jobs
+
+
+def studies(asked: Request) -> Iterator[Study]:
+    """The studies that a script runs: one, or one for each variant of an ablation."""
+    protocol = asked.protocol
+    options = dict(zip(asked.options[::2], asked.options[1::2], strict=True))
+    targets, shots = datasets_of(protocol, "target"), shots_of(protocol)
+    tests = datasets_of(protocol, "tests") or list(protocol.tests)
+    if protocol.others:  # those of DATASET are among them anyway
+        tests = [name for name in tests if name != asked.dataset]
+    if not protocol.variants:
+        trainers = [(asked.trainer, asked.config)]
+        yield Study(
+            protocol, [asked.dataset], trainers, shots, [asked.seed], tests, targets, options
+        )
+        return
+    variants = {
+        name: variant
+        for name, variant in protocol.variants.items()
+        if targets or variant.preset in ("", configs.DEFAULT)
+    }
+    for name, variant in variants.items():
+        trainer = configs.with_craft(asked.trainer) if variant.preset else asked.trainer
+        config = configs.joined(asked.config, variant.preset)
+        _check_variant(asked, trainer, config)
+        unlabelled = variant.preset not in ("", configs.DEFAULT)
+        train_options = {"DATASET.TARGET": configs.registered(targets[0])} if unlabelled else {}
+        yield Study(
+            protocol,
+            [asked.dataset],
+            [(trainer, config)],
+            shots,
+            [asked.seed],
+            overrides={**options, **variant.options},
+            train_overrides=train_options,
+            name=name,
+        )
+
+
+def _check_variant(asked: Request, trainer: str, config: str) -> None:
+    """Raise InputError for a trainer or config that has no version with CRAFT."""
+    try:
+        configs.files(asked.trainer, asked.config)
+        configs.files(trainer, config)
+    except InputError as error:
+        structures = [
+            name
+            for name in configs.trainers()
+            if configs.learns(name) and not configs.has_craft(name)
+        ]
+        raise InputError(
+            f"{asked.trainer} with the config {asked.config} has no variant with CRAFT ({error}): give a structure without CRAFT "
+            f"({', '.join(structures)}) and a config of it"
+        ) from None
+
+
+def jobs_of(asked: Request) -> list[Job]:
+    """The jobs of the part that was asked for; without a part, all."""
+    jobs = [job for study in list(studies(asked)) for job in study.jobs()]
+    if not asked.part:
+        return jobs if asked.protocol.variants else [job for job in jobs if job.run.part == "train"]
+    jobs = [job for job in jobs if job.run.part == asked.part]
+    others = {job.run.tested for job in jobs} - {asked.dataset}
+    # Tests on another data set are asked for by name, and then alone.
+    if asked.part == "test" and others and asked.protocol.others:
+        jobs = [job for job in jobs if job.run.tested in others]
+    return jobs
+
+
+def run(asked: Request) -> int:
+    """The exit code of the first train.py that fails, or 0."""
+    epoch = os.environ.get("LOADEP") or None
+    for job in jobs_of(asked):
+        try:
+            arguments = job.arguments(asked.root, asked.output, epoch)
+        except InputError as error:
+            text = str(error).replace("train it first", f"train it first with {asked.command}")
+            raise InputError(text) from None
+        command = [os.path.relpath(sys.executable, ROOT), "train.py", *arguments]
+        sys.stderr.write(f"{shlex.join(command)}\n")
+        sys.stderr.flush()
+        if code := wait(subprocess.Popen([sys.executable, *command[1:]], cwd=ROOT)):
+            return code
+    return 0
+
+
+def wait(process: subprocess.Popen) -> int:
+    """The exit code of train.py. Ctrl-C reaches train.py, too, which may take a while to end in good order."""
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The scripts' exit code: 0, that of the train.py that failed, or 2 after one sentence about bad input."""
+    words = sys.argv[1:] if arguments is None else arguments
+
+    def work(_) -> int:
+        name, *rest = words or [""]
+        configs.check(name, PROTOCOLS, "protocol")
+        part = rest.pop(0) if rest and rest[0] in PARTS else ""
+        protocol = PROTOCOLS[name]
+        missing = [
+            variable
+            for variable in protocol.variables
+            if variable.needed and not os.environ.get(variable.name)
+        ]
+        asked = None if missing else request(protocol, part, rest)
+        if asked is None:
+            sys.stderr.write(f"{usage(protocol, part)}\n")
+            return 2
+        return run(asked)
+
+    return inputs.main(work, None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

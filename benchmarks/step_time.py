@@ -64,7 +64,8 @@ SIZES = {
     "ViT-B/32": (512, 224, 12, 768, 32, 77, 49408, 512, 8, 12),
     "tiny": (64, 32, 12, 128, 8, 77, 49408, 64, 1, 12),
 }
-# Method: training batch, and the options of its published config on ViT-B/16 (IVLP: 2 + 2 prompts as published, in 9 layers, not 12, as PromptSRC).
+# Method: training batch, and the options of its published config on ViT-B/16 (IVLP: 2 + 2 prompts
+# as published, in 9 layers, not 12, as PromptSRC).
 METHODS = {
     "CoOp": (32, {"COOP": {"N_CTX": 16}}),
     "CoCoOp": (1, {"COCOOP": {"N_CTX": 4, "CTX_INIT": "a photo of a"}}),
@@ -94,7 +95,7 @@ def configured(method: str):
 
 
 class Bench:
-    """One model, one method, one batch, one set of classes, and the two ways of training and evaluating on them."""
+    """One model, method, batch and set of classes, and the two ways to train and evaluate."""
 
     def __init__(self, arguments: argparse.Namespace, method: str, classes: int):
         torch.manual_seed(0)
@@ -267,9 +268,10 @@ class Bench:
     # What cannot be saved
 
     def floor(self, task: str) -> float:
-        """Multiply-adds of the matrix products in the blocks (attention's own are left out), none of them twice.
+        """Multiply-adds of the matrix products in the blocks, none of them twice.
 
-        A training step also needs the gradient of every activation that depends on a prompt: as much again.
+        Those of attention are not counted. A training step also needs the gradient of every
+        activation that depends on a prompt: as much again.
         """
         text, image, frozen_image = (
             self.text_products(),
@@ -293,18 +295,18 @@ class Bench:
         )
 
     def text_products(self) -> float:
-        """All class texts once: shared positions once, no padding, the last layer for the end-of-text tokens only."""
+        """All class texts once: shared positions once, no padding, the last layer for one token."""
         if self.method == "VPT":
             return 0.0
         tower, prefix = (
             self.backbone.text,
             int(self.tokens.eq(self.tokens[:1]).all(0).long().cumprod(0).sum()),
         )
-        own = sum(count_tokens(name) + 2 for name in self.names)
+        tokens = prefix + sum(count_tokens(name) + 2 for name in self.names)
         square = tower.width**2
         return (
-            (tower.layers - 1) * 12 * square * (own + prefix)
-            + 2 * square * (own + prefix)
+            (tower.layers - 1) * 12 * square * tokens
+            + 2 * square * tokens
             + 10 * square * len(self.names)
         )
 
@@ -341,7 +343,7 @@ def products_per_second(device: torch.device, width: int) -> float:
 
 
 def peak_memory(method: str, way: str, classes: int) -> float:
-    """MB at the worst moment of one run of `way`, above what is there before it, in a process of its own."""
+    """MB that one run of `way` adds at its worst moment, in a separate process."""
     command = [
         sys.executable,
         *sys.argv,
@@ -405,7 +407,8 @@ def compare(arguments: argparse.Namespace, method: str, classes: int) -> None:
             "tower": "text tower",
         }[task]
         line = (
-            f"{method:9s} {classes:4d} classes  {task:5s}  plain {plain_s:7.3f} s  ours {our_s:7.3f} s / {what}  {ratio:5.2f}x  "
+            f"{method:9s} {classes:4d} classes  {task:5s}  plain {plain_s:7.3f} s  "
+            f"ours {our_s:7.3f} s / {what}  {ratio:5.2f}x  "
             f"floor {bench.floor(task) / speed:.3f} s"
         )
         if arguments.memory and task != "tower":
@@ -423,7 +426,8 @@ def compare(arguments: argparse.Namespace, method: str, classes: int) -> None:
                 - 1
             )
             print(
-                f"{method:9s} {classes:4d} classes  CRAFT adds {100 * added:.1f}% to a training step",
+                f"{method:9s} {classes:4d} classes  CRAFT adds {100 * added:.1f}% to a training "
+                "step",
                 flush=True,
             )
         if failed:
@@ -461,8 +465,8 @@ def main() -> None:
         report_peak(Bench(arguments, arguments.methods[0], arguments.classes[0]), arguments.peak)
         return
     print(
-        f"{arguments.model}, random weights, float32, test batch {arguments.test_batch}, {arguments.device}, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}"
+        f"{arguments.model}, random weights, float32, test batch {arguments.test_batch}, "
+        f"{arguments.device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     )
     for method in arguments.methods:
         for classes in arguments.classes:

@@ -1,4 +1,7 @@
-"""What names from outside can do to a terminal, a log and a table: nothing. And what is not text can be written all the same."""
+"""What names from outside can do to a terminal, a log and a table: nothing.
+
+And what is not text can be written all the same.
+"""
 
 import contextlib
 import io
@@ -22,7 +25,8 @@ from dassl.utils.logger import _restore
 from tools import inputs
 
 ROOT = Path(__file__).resolve().parent.parent
-TITLE = "x\x1b]0;mine\x07\n* accuracy: 99.9%"  # sets a terminal's title and looks like a line of a result
+# Sets a terminal's title and looks like a line of a result.
+TITLE = "x\x1b]0;mine\x07\n* accuracy: 99.9%"
 
 
 def test_only_colours_tabs_and_ends_of_lines_reach_the_terminal():
@@ -58,7 +62,10 @@ def test_the_log_and_the_terminal_get_the_same_harmless_text(tmp_path, monkeypat
 
 
 def test_what_a_terminals_encoding_lacks_is_escaped(tmp_path):
-    code = f"from dassl.utils import setup_logger; setup_logger({str(tmp_path)!r}); print('M\\u00f6we \\udce9')"
+    code = (
+        f"from dassl.utils import setup_logger; setup_logger({str(tmp_path)!r}); print('M\\u00f6we "
+        "\\udce9')"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,

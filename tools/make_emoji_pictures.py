@@ -41,7 +41,7 @@ def names_of(packages: Path) -> dict[str, str]:
     return {name.replace("-", ""): hexcode for name, hexcode in names.items()}
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -68,11 +68,11 @@ def main() -> None:
                 picture.quantize(
                     64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
                 ).save(buffer, "PNG", optimize=True)
-                archive.writestr(
-                    zipfile.ZipInfo(f"{hexcode}.png"), buffer.getvalue()
-                )  # a fixed date: the same bytes every time
-        print(f"{style}: {len(drawings)} of {len(wanted)} emoji")
+                # ZipInfo has a fixed date, so that the bytes are the same every time.
+                archive.writestr(zipfile.ZipInfo(f"{hexcode}.png"), buffer.getvalue())
+        sys.stdout.write(f"{style}: {len(drawings)} of {len(wanted)} emoji\n")
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(inputs.main(lambda _: main() or 0, argparse.Namespace()))
+    sys.exit(inputs.main(lambda _: main(), argparse.Namespace()))

@@ -109,7 +109,9 @@ def collect(packages: Path) -> tuple[dict[str, dict[str, list[str]]], dict[str, 
         categories = json.loads((folder / "metadata.json").read_text())["categories"]
         for category, names in categories.items():
             label = class_of.get(f"{artist} {category}")
-            for name in names if label else []:
+            if label is None:
+                continue
+            for name in names:
                 if artist == "solar" and not name.endswith("-linear") or name.endswith("-solid"):
                     continue  # the same drawing in another style
                 icon, key = icons["icons"][name], f"{artist}/{name}"

@@ -122,7 +122,8 @@ def trainval(label: int) -> list[tuple[str, int, int]]:
 
 
 def oxford_pets(cls, home):
-    paint, lines = Painter(home / "images"), {"trainval": [], "test": []}
+    paint = Painter(home / "images")
+    lines: dict[str, list[str]] = {"trainval": [], "test": []}
     for label, name in enumerate(class_names(cls.classes)):
         breed = (
             name.title().replace(" ", "_") if label % 3 else name.replace(" ", "_")
@@ -154,7 +155,8 @@ def oxford_flowers(cls, home):
 
 
 def stanford_cars(cls, home):
-    paint, rows_of = Painter(home), {"trainval": [], "test": []}
+    paint = Painter(home)
+    rows_of: dict[str, list[tuple[str, int]]] = {"trainval": [], "test": []}
     for label in range(cls.classes):
         for part, _, _ in trainval(label):
             folder = "cars_train" if part == "trainval" else "cars_test"
@@ -182,7 +184,8 @@ def stanford_cars(cls, home):
 
 
 def sun397(cls, home):
-    paint, lines = Painter(home / "SUN397"), {"ClassName": [], "Training_01": [], "Testing_01": []}
+    paint = Painter(home / "SUN397")
+    lines: dict[str, list[str]] = {"ClassName": [], "Training_01": [], "Testing_01": []}
     for label, name in enumerate(class_names(cls.classes)):
         place = name.replace(" ", "_")
         folder = f"{place[0]}/{place}" + ("/indoor", "/outdoor", "", "")[label % 4]
@@ -195,10 +198,8 @@ def sun397(cls, home):
 
 
 def ucf101(cls, home):
-    paint, lines = (
-        Painter(home / cls.image_folder),
-        {"classInd": [], "trainlist01": [], "testlist01": []},
-    )
+    paint = Painter(home / cls.image_folder)
+    lines: dict[str, list[str]] = {"classInd": [], "trainlist01": [], "testlist01": []}
     for label, name in enumerate(class_names(cls.classes)):
         action = name.title().replace(" ", "")
         lines["classInd"].append(f"{label + 1} {action}")
@@ -212,11 +213,8 @@ def ucf101(cls, home):
 
 
 def fgvc_aircraft(cls, home):
-    paint, names, lines = (
-        Painter(home / "images"),
-        class_names(cls.classes),
-        {f"images_variant_{part}": [] for part in PARTS},
-    )
+    paint, names = Painter(home / "images"), class_names(cls.classes)
+    lines: dict[str, list[str]] = {f"images_variant_{part}": [] for part in PARTS}
     for part, number in PER_CLASS.items():
         for label, name in enumerate(names):
             lines[f"images_variant_{part}"] += [
@@ -350,7 +348,7 @@ def make(cls: type[CoOpDataset], root: Path, split: bool = True) -> Path:
     for part, number in zip(PARTS, cls.images, strict=True):
         if not number:
             expected[part] = 0
-    numbers = {"images": expected}
+    numbers: dict[str, object] = {"images": expected}
     if cls.split_file and split:
         rows = {
             part: [

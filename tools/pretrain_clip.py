@@ -142,7 +142,7 @@ def augment(pictures: Tensor, size: int, generator: torch.Generator) -> Tensor:
         [cos * mirror * stretch, -sin, shift[:, 0], sin * mirror * stretch, cos, shift[:, 1]], 1
     ).view(n, 2, 3)
     ink = F.grid_sample(
-        ink, F.affine_grid(matrix, (n, 3, size, size), align_corners=False), align_corners=False
+        ink, F.affine_grid(matrix, [n, 3, size, size], align_corners=False), align_corners=False
     )
     image = 1 - ink
     grey = image.mean(1, keepdim=True)
@@ -379,7 +379,7 @@ def losses(
 
 def load_start(model: CLIP, vocabulary: Vocabulary, path: Path) -> None:
     """Continue from a file of `save`; tokens not trained there keep their random embedding."""
-    weights = {key: value.float() for key, value in load_checkpoint(path, "--init").items()}
+    weights = {key: value.float() for key, value in load_checkpoint(str(path), "--init").items()}
     known = weights["token_embedding.weight"][vocabulary.ids]
     weights["token_embedding.weight"] = torch.where(
         (known != 0).any(1, keepdim=True), known, model.token_embedding.weight.detach()

@@ -92,10 +92,10 @@ def fetch(package: str, folder: Path) -> Path:
     folders = sorted(path for path in folder.glob(f"{name}-[0-9]*") if path.is_dir())
     if folders:
         return folders[-1] / "package"
-    archive = subprocess.run(
+    packed = subprocess.run(
         ["npm", "pack", "--silent", package], cwd=folder, check=True, capture_output=True, text=True
     )
-    archive = folder / archive.stdout.split()[-1]
+    archive = folder / packed.stdout.split()[-1]
     target = archive.with_suffix("")
     with tarfile.open(archive) as tar:
         tar.extractall(target, filter="data")
@@ -194,7 +194,7 @@ def icon_jobs(
         folder = fetch(package, packages)
         icons = json.loads((folder / "icons.json").read_text())
         width, height = icons.get("width", 16), icons.get("height", 16)
-        category_of = {}
+        category_of: dict[str, str] = {}
         if any(name in package for name in CATEGORIES):
             for category, members in json.loads((folder / "metadata.json").read_text())[
                 "categories"
@@ -255,7 +255,7 @@ def rendered_pictures(packages: Path, table: dict) -> list[tuple[str, np.ndarray
     return pictures
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -299,7 +299,8 @@ def main() -> None:
         len({row["concept"] for row in index}),
         len(artists),
     )
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(inputs.main(lambda _: main() or 0, argparse.Namespace()))
+    sys.exit(inputs.main(lambda _: main(), argparse.Namespace()))

@@ -55,7 +55,7 @@ def world_size() -> int:
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes."""
+    """Whether this process writes: the first one does."""
     return rank() == 0
 
 
@@ -94,11 +94,11 @@ def stop() -> None:
 
 
 def first_to_fail(sentence: str) -> bool:
-    """Whether the error that ends this process is the first of the run, and thus to be said; the
-    rest are its consequences or copies.
+    """Whether the error that ends this process is the first error of the run.
 
-    The first one is in torchrun's report, too; the others wait a little for torchrun to end them,
-    so as not to be.
+    Only the first error is printed; later ones are its consequences or copies. The first one is in
+    torchrun's report, too; the other processes wait a little for torchrun to end them, so that they
+    stay out of that report.
     """
     if not _several():
         return True
@@ -200,8 +200,9 @@ def gather_objects(value: Any) -> list:
 
 
 def in_turn(tensors: list[Tensor] | None) -> list[list[Tensor]]:
-    """The lists of all processes, by rank, on the CPU, without those that gave None; of one process
-    its own, as it is.
+    """Return the lists of all processes, by rank, on the CPU; lists that are None are left out.
+
+    A single process gets its list unchanged.
     """
     if world_size() == 1:
         return [] if tensors is None else [tensors]
@@ -210,9 +211,7 @@ def in_turn(tensors: list[Tensor] | None) -> list[list[Tensor]]:
 
 
 class _Gather(torch.autograd.Function):
-    """Backward: every process has a loss of its own, and a row's gradient is the sum of what all of
-    them ask of it.
-    """
+    """Backward: each process has its loss, and a row's gradient is the sum over the processes."""
 
     @staticmethod
     def forward(ctx, tensor: Tensor) -> Tensor:
@@ -238,12 +237,11 @@ class _Gather(torch.autograd.Function):
 
 
 def gather(tensor: Tensor) -> Tensor:
-    """The rows of all processes, (B, ...), from (b, ...) here, where b may differ: first every
-    process's first row, then the second ones, ...
+    """Return the rows of all processes, (B, ...), from this one's (b, ...); b may differ.
 
-    Of shares that the engine has dealt this is the order of the whole batch. Differentiable: a
-    row's gradient is the sum of those that the processes have for it. In one process `tensor`
-    itself.
+    The order is: each process's first row, then each one's second row, and so on, which is the
+    order of the whole batch for shares that the engine deals. Differentiable: a row's gradient is
+    the sum of its gradients in all processes. A single process gets `tensor` back.
     """
     if world_size() == 1:
         return tensor
@@ -297,11 +295,10 @@ def share_random_states() -> None:
 
 
 def separate_random_states() -> None:
-    """Give every process but the first random streams of its own, which follow from the state of
-    the first one.
+    """Give every process but the first random streams that are seeded from the first one's state.
 
-    So the first draws what a run of one process draws, and, called before every epoch, a resumed
-    run repeats all streams from the one state that a checkpoint holds.
+    Rank 0 thus draws exactly what a single process would; called before every epoch, all streams
+    can be rebuilt from the one state a checkpoint stores.
     """
     if world_size() > 1:
         seed = from_main(

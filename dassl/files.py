@@ -1,4 +1,6 @@
-"""Locks, temporary files, checksums of checkpoints: what processes share. Quick to import."""
+"""Locks, temporary files and checksums of checkpoints, for files that processes share. Quick to
+import.
+"""
 
 import errno
 import fcntl
@@ -149,7 +151,7 @@ def remove_abandoned(folder: str, name: str = "") -> None:
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
-    """Whether it is a file of bytes: reading a pipe would wait for ever."""
+    """Whether a path is a regular file: reading a pipe would wait for ever."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
     except (OSError, ValueError):
@@ -157,7 +159,7 @@ def is_file(path: str | os.PathLike[str]) -> bool:
 
 
 def is_special(path: str) -> bool:
-    """Whether it is there, and neither a file of bytes nor a folder: a pipe, a device."""
+    """Whether a path exists and is neither a file nor a folder, such as a pipe or a device."""
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):

@@ -46,7 +46,7 @@ def changes(stored: object, data: Mapping[str, str]) -> list[str]:
 
 
 def file_hash(path: str) -> str | None:
-    """SHA-256 of a file's content; None if there is none to be read."""
+    """SHA-256 of a file's content; None if the file cannot be read."""
     if not os.path.isfile(path):
         return None
     try:

@@ -13,10 +13,10 @@ LOGGERS = ("dassl", "datasets", "tools", "trainers")
 
 
 class Stdout(logging.Handler):
-    """Writes messages without time or level to what sys.stdout is at that moment.
+    """Writes messages, without time or level, to the current sys.stdout.
 
-    Errors of the stream (nobody reads it, the disk of the log is full) reach the caller, as those
-    of `print` do.
+    Errors of the stream (its reader is gone, the disk of the log is full) reach the caller, as with
+    `print`.
     """
 
     def emit(self, record: logging.LogRecord) -> None:

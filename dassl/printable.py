@@ -1,4 +1,4 @@
-"""Names of files and classes may hold what a terminal obeys: it is escaped here.
+"""Escapes characters in names of files and classes that would control the terminal.
 
 Nothing here needs torch, which takes seconds to import.
 """
@@ -15,7 +15,7 @@ _OBEYED = re.compile(r"(\x1b\[[0-9;]*m|[\t\n\r])|" + CONTROL.pattern)
 
 
 def any_text_can_be_written() -> None:
-    """From now on stdout and stderr escape what their encoding lacks.
+    """Let stdout and stderr escape characters that their encoding lacks.
 
     Class names need not be ASCII, nor names of files UTF-8.
     """

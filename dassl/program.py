@@ -105,7 +105,7 @@ def check() -> None:
 
 
 def drop_unread() -> bool:
-    """Whether stdout or stderr has lost its reader; from then on, what goes there goes nowhere."""
+    """Whether stdout or stderr has lost its reader; further output to it is then discarded."""
     gone = False
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -62,9 +62,9 @@ for _kind in ("null", "bool", "int", "float", "timestamp"):
 
 
 def load(text: str | IO, scalars: bool = False) -> Any:
-    """What a YAML text or open file holds; with `scalars`, what is not text there is a Scalar.
+    """Load a YAML text or open file; with `scalars`, every value that is not text is a Scalar.
 
-    Raises yaml.YAMLError for what is no YAML, and for a key given twice.
+    Raises yaml.YAMLError for invalid YAML and for a key given twice.
     """
     try:
         return yaml.load(text, _TextLoader if scalars else _Loader)

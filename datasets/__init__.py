@@ -1,7 +1,4 @@
-"""Data sets and what reads them.
-
-Importing this package registers every module of `datasets/sets/`.
-"""
+"""Data sets and their readers. Importing this package registers all of `datasets/sets/`."""
 
 import importlib
 import pkgutil

@@ -59,10 +59,7 @@ def data_root(cfg, remedy: str) -> str:
 
 
 def read_split(path: str) -> Split:
-    """The three parts of a split file, checked.
-
-    Raises UserError naming the file and what is wrong with it.
-    """
+    """Read and check the three parts of a split file. Raises UserError, naming file and fault."""
     split = read_json(path)
     if not isinstance(split, dict) or not all(isinstance(split.get(part), list) for part in PARTS):
         raise UserError(f"split file '{path}' lacks one of the lists train, val, test: restore it")
@@ -223,10 +220,9 @@ def split_by_class(rows: Rows, train: float = 0.5, val: float = 0.2) -> Split:
 
 
 def split_off_val(trainval: Rows, test: Rows, val: float = 0.2) -> Split:
-    """A data set's own training and test part; CoOp's 20% of each class's training images become
-    the validation part.
+    """Take 20% of each class's training images as the validation part, as CoOp does.
 
-    A class with one training image has none there, which is said.
+    A class with one training image keeps it for training; a warning counts such classes.
     """
     split: Split = {"train": [], "val": [], "test": test}
     classes = by_label(trainval).values()
@@ -333,9 +329,7 @@ def without_target(cfg, name: str):
 
 
 def offers(given: Path, source: Source) -> bool:
-    """Whether a file or folder that the user has can stand for `source`; what it cannot is
-    downloaded.
-    """
+    """Whether a file or folder of the user can replace `source`; otherwise it is downloaded."""
     if given.is_file():
         return given.name == source.name
     return any(
@@ -450,9 +444,10 @@ class CoOpDataset(DatasetBase):
 
     @classmethod
     def content(cls, cfg) -> dict[str, str]:
-        """{what it is, in words: path} of what decides it, whether it is there or not.
+        """{description: path} of the files that decide parts and classes, whether they exist or
+        not.
 
-        Of a folder the names of its images count (`image_names`).
+        A folder counts by the names of its images (`image_names`).
         """
         home = osp.join(osp.abspath(osp.expanduser(cfg.DATASET.ROOT)), cls.home(cfg))
         files = cls.sources_of_split(cfg, home)
@@ -492,11 +487,10 @@ class CoOpDataset(DatasetBase):
 
     @classmethod
     def prepare(cls, root: str, given: Path | None = None, progress: bool = True) -> dict[str, int]:
-        """Download (or take from `given`) and arrange what the data set is made of.
+        """Download the files of the data set, or take them from `given`, and put them in place.
 
-        Returns {data set: pictures}.
-
-        Raises UserError if a file can be had nowhere, or only a person can get it.
+        Returns {data set: pictures}. Raises UserError if a file cannot be obtained, or only by a
+        person.
         """
         folder = Path(root).expanduser() / cls.folder
         if given is not None and not given.exists():
@@ -537,7 +531,7 @@ class CoOpDataset(DatasetBase):
 
     @classmethod
     def neighbour(cls, root: str, source: Source) -> Path | None:
-        """A file of another data set that is the same as `source`, if it is there."""
+        """Return an existing file of another data set that equals `source`, or None."""
         return None
 
     @classmethod
@@ -616,9 +610,9 @@ class CoOpDataset(DatasetBase):
     def _target(self, apart: list[Datum] | None, cfg, classes: Set[str]) -> list[Datum]:
         """Training images of the target domain, as many per class as of the source.
 
-        The target is another data set (DATASET.TARGET) or what the split keeps `apart` as
-        "unlabelled". Raises UserError if it is empty or its classes are not the source's
-        (`classes`), unless DATASET.TARGET_CLASSES is subset and they are among them.
+        The target is another data set (DATASET.TARGET), or the rows that the split keeps `apart` as
+        "unlabelled". Raises UserError if the target is empty, has classes the source lacks, or
+        lacks some and DATASET.TARGET_CLASSES is not "subset".
         """
         name = cfg.DATASET.get("TARGET", "")
         if not name and apart is None:
@@ -666,10 +660,10 @@ class CoOpDataset(DatasetBase):
     def _few_shot(
         self, train: list[Datum], val: list[Datum], cfg
     ) -> tuple[list[Datum], list[Datum]]:
-        """The published draw: `shots` training and at most 4 validation images per class.
+        """Return the published draw: `shots` training and at most 4 validation images per class.
 
-        Cached as JSON, paths relative to DATASET.ROOT, with a checksum of what was drawn from. The
-        random state is the same whether the cache was hit or not.
+        Cached as JSON, with paths relative to DATASET.ROOT and a checksum of the lists that were
+        drawn from. The random state afterwards is the same with and without the cache.
         """
         shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
         if indices := cfg.DATASET.get("INDICES", ""):
@@ -802,9 +796,9 @@ class CoOpDataset(DatasetBase):
 
 
 def _with_label(path: str, name: str, items: Sequence[Datum], label: object) -> Datum:
-    """Of the rows of one path the one that an index file means by its label.
+    """Return the row of a path that an index file means by its label.
 
-    Raises UserError if none or several.
+    Several rows may share a path. Raises UserError if no row or several rows fit.
     """
     by_row = {(item.label, item.domain, item.classname): item for item in items}
     if len(by_row) > 1:

@@ -165,7 +165,7 @@ def unreadable(paths: list[str], name: str, progress: bool) -> list[str]:
 
 
 def table(reports: list[Report]) -> str:
-    """Lines of aligned columns, then the problems of each data set that is there."""
+    """Return lines of aligned columns, then the problems of each existing data set."""
     rows = [("data set", "images found / expected", "split file", "classes", "problems")]
     for report in reports:
         expected = f"{report.expected:,}" if report.expected else "?"
@@ -212,7 +212,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """1 if a data set that is there, or was named, has a problem; else 0."""
+    """Return 1 if an existing or a named data set has a problem, else 0."""
     classes = [find(name) for name in args.names] or list(prepared_classes().values())
     if not osp.isdir(osp.expanduser(args.root)):
         sys.stdout.write(

@@ -1,9 +1,8 @@
-"""The files of a data set: fetched with resume, mirrors and checksums, unpacked safely, and put in
-place.
+"""Fetches a data set's files with resume, mirrors and checksums, unpacks them safely, and puts them
+in place.
 
-What stands in place is always whole: downloads grow in `.downloads/<name>.part*`, archives are
-unpacked in `.unpacking-<name>`, both in the data set's folder, and only what is complete is moved
-out of there.
+Files in place are always whole: downloads grow in `.downloads/<name>.part*`, archives are unpacked
+in `.unpacking-<name>`, both in the data set's folder, and only complete files are moved.
 """
 
 import contextlib
@@ -136,7 +135,7 @@ def arrange(source: Source, folder: Path, given: Path | None = None, progress: b
 
 
 def _lacking(source: Source, folder: Path) -> dict[str, str]:
-    """{path in the archive: place} of what is not in its place."""
+    """{path in the archive: destination} of what is missing at its destination."""
     places = {source.name: source.name} if source.unpack is None else source.unpack
     return {inside: place for inside, place in places.items() if not _there(folder, place, source)}
 
@@ -144,7 +143,10 @@ def _lacking(source: Source, folder: Path) -> dict[str, str]:
 def _arrange(
     source: Source, folder: Path, offer: Path | dict[str, Path] | None, progress: bool
 ) -> bool:
-    """`arrange`, without what another process has put in place meanwhile; offer: from `_given`."""
+    """Do the work of `arrange`, without files that another process has put in place meanwhile.
+
+    offer: from `_given`.
+    """
     wanted, unpacking = _lacking(source, folder), folder / f".unpacking-{source.name}"
     if not wanted:
         return False
@@ -386,7 +388,7 @@ def _reading(path: Path, what: str, progress: bool, **options):
 
 
 def _listing(folder: Path, source: Source) -> Path:
-    """Names of what an archive has put into the folder itself."""
+    """File that lists the names which an archive has put into the data set's folder."""
     return folder / ".downloads" / f"{source.name}.places"
 
 
@@ -442,7 +444,7 @@ def _copy(origins: Mapping[str, Path], into: Path, progress: bool) -> dict[Path,
 def _unpacked(
     source: Source, archive: Path, wanted: Mapping[str, str], into: Path, progress: bool
 ) -> dict[Path, str]:
-    """{path of what is unpacked: its place}."""
+    """Unpack an archive -> {path: destination}."""
     if source.inner:
         _unpack(archive, [source.inner], into / "outer", progress)
         archive = into / "outer" / source.inner
@@ -514,7 +516,7 @@ class _Selection:
 
 
 def _unpack(archive: Path, wanted: Collection[str], into: Path, progress: bool) -> None:
-    """Unpack what lies at or below the paths `wanted`.
+    """Unpack everything at or below the paths `wanted`.
 
     Raises UserError for a broken or unsafe archive and for a path that it lacks.
     """

@@ -241,7 +241,7 @@ def _leads_up(entry: os.DirEntry, real: str) -> bool:
 
 @dataclass
 class Folder:
-    """Names of what lies in a folder itself, sorted."""
+    """Sorted names of the subfolders and pictures of one folder."""
 
     folders: list[str] = field(default_factory=list)
     pictures: list[str] = field(default_factory=list)
@@ -250,10 +250,10 @@ class Folder:
 def list_folder(
     path: str, remedy: str = f"{REPAIR} or correct --root", left_out: Counter | None = None
 ) -> Folder:
-    """The folders and pictures in `path` itself, those that are not hidden.
+    """List the visible subfolders and pictures of `path`.
 
-    `left_out` counts junk of systems and links in circles. Raises UserError if it is no folder or
-    cannot be read.
+    `left_out` counts junk of systems and links in circles. Raises UserError if `path` is not a
+    directory or cannot be read.
     """
     left_out = Counter() if left_out is None else left_out
     real, found = osp.realpath(path), Folder()
@@ -346,11 +346,11 @@ def say_left_out(where: str, left_out: Counter) -> str:
 
 
 def file_identities(folder: str, paths: Iterable[str], name: str, remedy: str) -> dict[str, tuple]:
-    """{path: what only this file on the disk has}.
+    """{path: identity of its file on the disk}.
 
-    It is the same for links, hard links and all spellings of a path. Raises UserError with the
-    number and the first three of those that are not in `folder`, and for what is no file or cannot
-    be looked at.
+    The identity is the same for links, hard links and all spellings of a path. Raises UserError
+    with the number and the first three of the paths that are missing in `folder`, and for a path
+    that is not a regular file or cannot be accessed.
     """
     identities: dict[str, tuple] = {}
     missing = []

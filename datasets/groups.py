@@ -11,10 +11,10 @@ from datasets.base import PARTS, CoOpDataset, Split, UserError
 class GroupDataset(CoOpDataset):
     """Parent of data sets whose rows have four values: [path, label, class name, domain].
 
-    class_names, domain_names: in the order of labels and of domains. adjusted_average: whether
-    papers report the average in which groups weigh what they do in the training part (Sagawa et
-    al., ICLR 2020) instead of the plain one. `train_group_counts` {(label, domain): images} counts
-    the whole training part, before few-shot picks.
+    class_names, domain_names: in the order of labels and of domains. adjusted_average: True if
+    papers weight groups by their share of the training set (Sagawa et al., ICLR 2020).
+    `train_group_counts` {(label, domain): images} counts the whole training part, before few-shot
+    picks.
     """
 
     class_names: tuple[str, ...] = ()

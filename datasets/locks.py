@@ -24,7 +24,7 @@ def temporary(path: Path):
 
 @functools.cache
 def _tidy(folder: Path) -> None:
-    """Remove what killed processes left, once: a folder may get thousands of pictures."""
+    """Remove files of killed processes, once: a folder may get thousands of pictures."""
     files.remove_abandoned(str(folder))
 
 

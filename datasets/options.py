@@ -1,6 +1,6 @@
-"""How data sets declare options: a default and what a key may hold, once (`dassl.config.rules`).
+"""Declares options of data sets through `dassl.config.rules`: default, rule, effect and help, once.
 
-Upstream Dassl has no rules: there only the defaults are left.
+Upstream Dassl has no rules: there only the defaults remain.
 """
 
 from collections.abc import Mapping

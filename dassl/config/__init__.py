@@ -88,7 +88,7 @@ get_cfg_default()  # stored configurations are compared by these declarations, t
 
 
 def as_before(name: str) -> tuple:
-    """Values of a key with which a run is what it was before the key existed; () for most keys."""
+    """Values with which a run equals one from before the key existed; () for most keys."""
     return rules.KEYS[name].as_before if name in rules.KEYS else ()
 
 
@@ -174,9 +174,7 @@ def _plain(value):
 
 
 def _written(value):
-    """For a key that takes text: what stands in the YAML file or on the command line, whatever else
-    it could be read as.
-    """
+    """Text as it stands in the YAML file or on the command line, for a key that takes text."""
     if isinstance(value, Scalar):
         return value.text if value.value is not None or value.text == "~" else None
     return str(value) if type(value) in (int, float) else _plain(value)
@@ -282,14 +280,16 @@ def counted(cfg: CfgNode, nodes: Sequence[str] | None = None) -> dict:
 
 
 def config_hash(cfg: CfgNode, nodes: Sequence[str] | None = None) -> str:
-    """12 hex digits that identify what is `counted`."""
+    """12 hex digits that identify the settings in `counted`."""
     return hashlib.sha256(
         json.dumps(counted(cfg, nodes), sort_keys=True, default=str).encode()
     ).hexdigest()[:12]
 
 
 def _file_hash(name: str) -> str | None:
-    """SHA-256 of the file of this name, here or in the repository; None if there is none."""
+    """SHA-256 of a file, relative to the working folder or the repository; None if it does not
+    exist.
+    """
     for path in (name, os.path.join(_HERE, name)) if name else ():
         if os.path.isfile(path):
             stat = os.stat(path)

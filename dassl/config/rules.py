@@ -264,7 +264,10 @@ key, whole, number, several, path, template = Key, Whole, Number, Several, Path,
 
 
 def one_of(*choices, empty: bool = False) -> OneOf:
-    """One of `choices`, or of what a single function returns; `empty`: or empty text."""
+    """A rule: one of `choices`, or of the names that a single function returns.
+
+    empty: whether empty text fits, too.
+    """
     return OneOf(empty, choices[0] if len(choices) == 1 and callable(choices[0]) else choices)
 
 

@@ -263,7 +263,7 @@ class DatasetWrapper(Dataset):
         return views[0] if len(views) == 1 else views
 
     def say_notes(self) -> None:
-        """Say what was noticed about pictures, each kind once for all loaders of a run."""
+        """Log the notes about pictures, each kind once for all loaders of a run."""
         for (kind, note), index in zip(PICTURE_NOTES.items(), self._noticed.tolist(), strict=True):
             if index >= 0 and kind not in _said:
                 _said.add(kind)

@@ -1,5 +1,5 @@
-"""Loaders of which every process of a run gets a part: of each training batch some images, of a
-test whole batches.
+"""Loaders that are shared among the processes of a run: training images within each batch, test
+batches in turn.
 """
 
 from collections.abc import Iterator

@@ -10,9 +10,9 @@ from dassl.utils.torchtools import newest_first
 
 
 def reason(trainer) -> str:
-    """How the sentence about a loss that is not finite goes on: the culprit and the remedy.
+    """Return the end of the sentence about a loss that is not finite: the culprit and the remedy.
 
-    Only what was finite before the steps of this run makes their learning rate the culprit.
+    The learning rate of this run is the culprit only if everything was finite before its steps.
     """
     if culprit := _frozen(trainer):
         return culprit
@@ -87,7 +87,7 @@ def _unlearned(module: nn.Module, learning: set[int]) -> Iterator[tuple[str, Ten
 
 
 def _not_finite(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """The first name of a tensor that is not finite; "" if there is none."""
+    """Return the name of the first tensor that is not finite, or ""."""
     return next(
         (
             name
@@ -99,7 +99,7 @@ def _not_finite(tensors: Iterable[tuple[str, Tensor]]) -> str:
 
 
 def _image(batches: Iterable[dict]) -> str:
-    """Path of the first image of a step whose pixels are not finite; "" if there is none."""
+    """Return the path of the first image of a step with pixels that are not finite, or ""."""
     for batch in batches:
         images = batch.get("img") if isinstance(batch, dict) else None
         if isinstance(images, Tensor) and images.is_floating_point():

@@ -26,17 +26,17 @@ def _nodes(cfg) -> Sequence[str] | None:
 
 
 def run_settings(cfg) -> dict:
-    """{key: value} of what a run of `cfg` depends on."""
+    """{key: value} of the settings on which the result of a run depends."""
     return counted(cfg, _nodes(cfg))
 
 
 def settings_hash(cfg) -> str:
-    """The hash of what a run of `cfg` depends on but for its data."""
+    """Hash of the settings on which the result of a run depends, without its data."""
     return config_hash(cfg, _nodes(cfg))
 
 
 def run_hash(cfg, data: dict[str, str] | None = None) -> str:
-    """The hash of what a run of `cfg` depends on. Compare two hashes with `identity.same_run`.
+    """Hash of the settings and data of a run. Compare two hashes with `identity.same_run`.
 
     data: `data_hashes(cfg)`, if it is known already.
     """
@@ -44,10 +44,10 @@ def run_hash(cfg, data: dict[str, str] | None = None) -> str:
 
 
 def data_files(cfg) -> dict[str, str]:
-    """{what it is, in words: path} of all that decides which images are in which part and class.
+    """{description: path} of the files that decide which images are in which part and class.
 
-    Of a folder the names of its images count. A data set tells in its class method `content(cfg)`;
-    {} for one without, as those written for upstream Dassl are.
+    A folder counts by the names of its images. Data sets state these files in their class method
+    `content(cfg)`; {} for a data set without it, such as those written for upstream Dassl.
     """
     if cfg.DATASET.NAME not in DATASET_REGISTRY:
         return {}
@@ -56,7 +56,7 @@ def data_files(cfg) -> dict[str, str]:
 
 
 def data_hashes(cfg) -> dict[str, str]:
-    """{what it is, in words: SHA-256} of those `data_files` that are there."""
+    """{description: SHA-256} of the existing `data_files`."""
     hashes = {what: _content(cfg, path) for what, path in data_files(cfg).items()}
     return {what: content for what, content in hashes.items() if content}
 
@@ -69,10 +69,10 @@ def _content(cfg, path: str) -> str | None:
 
 
 def stored_settings(config: dict) -> dict[str, tuple]:
-    """`run_settings` of a stored configuration: {key: (what counts, what the configuration says)}.
+    """Return `run_settings` of a stored configuration: {key: (compared value, stored value)}.
 
-    config: "config" of a results.json. The two differ for a file that is there: its content counts.
-    Raises AttributeError, KeyError or TypeError for what is no whole configuration.
+    config: "config" of a results.json. The two values differ for an existing file, which is
+    compared by content. Raises AttributeError, KeyError or TypeError if `config` is incomplete.
     """
     return {
         key: (value, functools.reduce(operator.getitem, key.split("."), config))

@@ -43,9 +43,9 @@ class Checkpoints(Models):
         """Write every registered model to `directory`/<name>/; `epoch` counts from 0, the file name
         from 1.
 
-        Beyond the published keys the file holds what an exact continuation needs: random states,
-        best result, time. Of several processes the first one writes, and the others wait until it
-        has. Raises UserError, before anything is written, if a parameter is not finite.
+        Beyond the published keys the file holds random states, best result and time, for an exact
+        continuation. The first of several processes writes, and the others wait. Raises UserError,
+        before anything is written, if a parameter is not finite.
         """
         for name in self.get_model_names():
             for key, value in self._models[name].named_parameters():
@@ -102,9 +102,10 @@ class Checkpoints(Models):
             )
 
     def own_form(self, name: str, checkpoint: dict, path: str) -> dict:
-        """A checkpoint as this trainer would have written it, before a run goes on from it.
+        """Convert a checkpoint to the form that this trainer writes, before a run resumes from it.
 
-        Trainers override it if published checkpoints of their models hold more than they learn.
+        Trainers override it if published checkpoints of their models hold more than learned
+        parameters.
         """
         return checkpoint
 

@@ -82,7 +82,7 @@ class TrainerBase(Checkpoints):
             )
 
     def close_writer(self) -> None:
-        """Write what is left and close TensorBoard's file."""
+        """Write pending points and close TensorBoard's file."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -159,7 +159,7 @@ class TrainerBase(Checkpoints):
         raise NotImplementedError
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
-        """One step -> what goes into the log."""
+        """Make one step and return the numbers for the log."""
         raise NotImplementedError
 
     def parse_batch_train(self, batch: dict):
@@ -278,9 +278,7 @@ class SimpleTrainer(TrainerBase):
         self.time_start = time.time()
 
     def _take_best(self, directory: str) -> None:
-        """The best model so far comes along from `directory`; where there is none, the next one is
-        the best.
-        """
+        """Copy the best model so far from `directory`; without one, the next model is the best."""
         files = {
             name: osp.join(directory, name, "model-best.pth.tar") for name in self.get_model_names()
         }

@@ -1,4 +1,4 @@
-"""Backbones and heads of SimpleNet: what torchvision has, plus what is registered here."""
+"""Backbones and heads of SimpleNet: torchvision's, and those that are registered here."""
 
 from dassl.modeling.build import BACKBONE_REGISTRY, HEAD_REGISTRY, build_backbone, build_head
 

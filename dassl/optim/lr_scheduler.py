@@ -89,12 +89,11 @@ class LinearWarmupScheduler(_Warmup):
 
 
 def build_lr_scheduler(optimizer: Optimizer, optim_cfg) -> LRScheduler | _Warmup:
-    """The scheduler that `optim_cfg` (cfg.OPTIM) describes; call step() once per epoch.
+    """Build the scheduler of `optim_cfg` (cfg.OPTIM); call its step() once per epoch.
 
+    With WARMUP_RECOUNT the main schedule starts at epoch 0 when the warm-up ends, so that it never
+    reaches its last WARMUP_EPOCH epochs; without, it continues from epoch WARMUP_EPOCH. Raises
     UserError for unknown names.
-
-    With WARMUP_RECOUNT the main schedule starts from its own epoch 0 when the warm-up ends, so that
-    it never reaches its last WARMUP_EPOCH epochs; without, it goes on from epoch WARMUP_EPOCH.
     """
     name, max_epoch, warmup = optim_cfg.LR_SCHEDULER, optim_cfg.MAX_EPOCH, optim_cfg.WARMUP_EPOCH
     check_availability(name, AVAI_SCHEDS, "lr scheduler")

@@ -1,6 +1,4 @@
-"""log.txt: everything that is printed, without what only makes sense on a terminal; and progress
-for both.
-"""
+"""log.txt, a copy of the output without parts for terminals only; progress on both."""
 
 import atexit
 import datetime
@@ -101,12 +99,12 @@ atexit.register(_restore)
 
 
 def setup_logger(output: str | None = None) -> None:
-    """Copy stdout and stderr to `output` (a .txt or .log file) or `output`/log.txt from now on;
-    None does nothing.
+    """Copy stdout and stderr to `output` (a .txt or .log file) or `output`/log.txt; None does
+    nothing.
 
-    An existing log is kept under a name that ends in the time of its last change. Of several
-    processes the first one does this, and the others add what they write to stderr, which is their
-    errors. Raises UserError if the log cannot be written.
+    An existing log is kept under a name that ends in the time of its last change. The first of
+    several processes does this; the others add their stderr, which holds their errors. Raises
+    UserError if the log cannot be written.
     """
     if output is None:
         return

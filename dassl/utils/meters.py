@@ -1,4 +1,4 @@
-"""Running averages of what a training step reports."""
+"""Running averages of the numbers that training steps report."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -23,13 +23,12 @@ class AverageMeter:
         first = self.count == 0
         self.sum += self.val * n
         self.count += n
-        self.avg = (
-            0.9 * self.avg + 0.1 * self.val
-            if self.ema and not first
-            else self.val
-            if first
-            else self.sum / self.count
-        )
+        if first:
+            self.avg = self.val
+        elif self.ema:
+            self.avg = 0.9 * self.avg + 0.1 * self.val
+        else:
+            self.avg = self.sum / self.count
 
 
 class MetricMeter:

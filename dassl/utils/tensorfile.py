@@ -100,7 +100,7 @@ class Opaque:
 
 
 class Unreadable(Exception):
-    """The file is not what torch writes, or is damaged."""
+    """The file was not written by torch, or is damaged."""
 
 
 class _Dict(dict):
@@ -456,7 +456,7 @@ def read_file(path: str) -> tuple[Any, set[str]]:
 
 
 def unread(path: str, kinds: set[str]) -> str:
-    """The sentence about what `read_file` left unread of a file."""
+    """The sentence that names the classes which `read_file` did not rebuild."""
     return (
         f"Not read from '{path}', since only tensors and plain values are: "
         f"{', '.join(sorted(kinds))}"

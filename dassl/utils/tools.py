@@ -1,4 +1,4 @@
-"""Files, images, seeds: what everything else leans on."""
+"""Files, images and seeds, for all other modules."""
 
 import errno
 import json
@@ -42,7 +42,7 @@ def check_isfile(fpath: str) -> bool:
 
 
 def listdir_nohidden(path: str, sort: bool = False) -> list[str]:
-    """Names in a folder but those that begin with a dot."""
+    """Names in a folder, without those that begin with a dot."""
     names = [name for name in os.listdir(path) if not name.startswith(".")]
     return sorted(names) if sort else names
 
@@ -306,7 +306,7 @@ def set_rng_state(state: dict) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what can change a number."""
+    """{name: version} of the software that can change a number."""
     numbers = {"python": platform.python_version(), "platform": platform.platform()}
     for package in ("torch", "torchvision", "numpy", "pillow", "scikit-learn"):
         try:

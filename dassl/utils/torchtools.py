@@ -209,7 +209,7 @@ def _check_slots(optimizer: Optimizer) -> None:
 
 
 def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
-    """Load what fits by name and shape, and report the rest.
+    """Load weights that fit by name and shape, and log the others.
 
     Raises UserError as load_checkpoint does.
     """

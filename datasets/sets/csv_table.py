@@ -243,10 +243,9 @@ class CSV(OwnDataset):
         return tuple(names), [number[name] for name in domains]
 
     def _paths(self, table: Table) -> list[str]:
-        """Paths of the pictures as the folder has them.
+        """Return the pictures' paths as the folder spells them.
 
-        Backslashes, as Windows has them, and the other way to write accents are taken for what is
-        there, which is said.
+        Backslashes, as on Windows, and other forms of accents are resolved, with a warning.
         """
         paths, changed = [], []
         for _, row in table:

@@ -44,11 +44,10 @@ def icon_table() -> dict[str, dict]:
 
 
 def prepare(root: str, progress: bool = True) -> dict[str, int]:
-    """Write the pictures and the split file to `root`/icons; what is there already is kept.
+    """Write the pictures and the split file to `root`/icons; existing ones are kept.
 
-    Returns {data set: pictures}.
-
-    Raises UserError if the package resvg-py is missing or the disk is full.
+    Returns {data set: pictures}. Raises UserError if the package resvg-py is missing or the disk is
+    full.
     """
     folder, table = Path(root).expanduser() / Icons.folder, icon_table()
     for key, row in tqdm(table.items(), desc="Icons pictures", disable=not progress, mininterval=1):

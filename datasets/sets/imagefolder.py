@@ -64,10 +64,10 @@ class OwnDataset(CoOpDataset):
         return PLACE
 
     def once(self, parts: dict[str, Rows]) -> dict[str, Rows]:
-        """The rows of each part with every file once, however its path is written.
+        """Return the rows of each part with every file once, however its path is written.
 
-        What is left out is said. Raises UserError for a file in two classes or domains, and for
-        files that are not there.
+        A warning counts the others. Raises UserError for a file in two classes or domains, and for
+        missing files.
         """
         paths = (row[0] for rows in parts.values() for row in rows)
         identity = file_identities(self.image_dir, paths, self.split_name(), self.repair)

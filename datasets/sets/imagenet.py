@@ -1,4 +1,4 @@
-"""ImageNet 2012 (Deng et al., CVPR 2009), and what its variants have in common with it."""
+"""ImageNet 2012 (Deng et al., CVPR 2009), and the parent of its variants."""
 
 import os.path as osp
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ class ImageNetFolders(CoOpDataset):
 
     @classmethod
     def sources_of_split(cls, cfg, home):
-        """classnames.txt, and the names of the images, of which ImageNet itself has too many to
-        list for every run.
+        """classnames.txt, and the names of the images except for ImageNet, which has too many to
+        list.
         """
         lists = {"list 'classnames.txt'": osp.join(home, "classnames.txt")}
         return lists if cls.images[0] else lists | super().sources_of_split(cfg, home)

@@ -129,12 +129,11 @@ def emoji_table() -> list[dict[str, str]]:
 
 
 def split_of(style: str, hexcodes: set[str]) -> dict[str, list]:
-    """CoOp's split of one style: rows [path, label, class name] of the emoji that it has, classes
-    in alphabetical order.
+    """Return CoOp's split of one style: rows [path, label, class name], classes in ABC order.
 
-    Classes with fewer pictures than `LEAST` in a part are left out (artists who did not draw all
-    emoji), and as many small ones as it takes to cut base and new classes where the whole table
-    cuts them.
+    Classes with fewer pictures than `LEAST` in a part are left out: not every artist drew all
+    emoji. Then the smallest classes are dropped until base and new split at the same class as in
+    the full table.
     """
     table = [row for row in emoji_table() if row["hexcode"] in hexcodes]
     count = Counter((row["class"], row["split"]) for row in table)
@@ -165,7 +164,7 @@ def split_of(style: str, hexcodes: set[str]) -> dict[str, list]:
 
 
 def prepare(root: str, progress: bool = True) -> dict[str, int]:
-    """Write the pictures and split files to `root`/openmoji; what is there already is kept.
+    """Write the pictures and split files to `root`/openmoji; existing ones are kept.
 
     Every file is written whole or not at all, the split file of a style last. Returns {data set:
     pictures}. Raises UserError if a package is missing, a drawing is not readable or the disk is
@@ -201,7 +200,7 @@ def prepare(root: str, progress: bool = True) -> dict[str, int]:
 
 
 def write_picture(path: Path, draw) -> None:
-    """The image that `draw()` makes, as PNG, whole or not at all; nothing if the file is there.
+    """Write the image that `draw()` returns as PNG, whole or not at all; an existing file is kept.
 
     Raises UserError if it cannot be written.
     """

@@ -57,10 +57,9 @@ class Waterbirds(GroupDataset):
 
     @classmethod
     def prepare(cls, root: str, given: Path | None = None, progress: bool = True) -> dict[str, int]:
-        """As the parent's.
+        """As the parent's, but below `root`: the archive is the data set's folder itself.
 
-        The archive is the data set's folder itself, so it is arranged below `root`: in one step,
-        and not at all if it is there.
+        It is put in place in one step, unless the folder exists.
         """
         home = Path(root).expanduser()
         for source in cls.sources:

@@ -29,7 +29,8 @@ def extend_cfg(cfg: CfgNode) -> None:
             "TEMPLATES": rules.key(
                 "seven",
                 rules.one_of(*ENSEMBLES),
-                "Templates to average: seven is CLIP's selection, as in CoOp; eighty are all of CLIP's notebook.",
+                "Templates to average: seven is CLIP's selection, as in CoOp; eighty are all of "
+                "CLIP's notebook.",
             )
         },
     )

@@ -97,7 +97,8 @@ def clean_cfg(cfg: CfgNode, trainer: str) -> None:
     from dassl.engine import TRAINER_REGISTRY  # it imports this module
 
     kind = TRAINER_REGISTRY.get(trainer) if trainer in TRAINER_REGISTRY else None
-    kept = (trainer.upper(), *(kind.config_nodes(cfg) if hasattr(kind, "config_nodes") else ()))
+    nodes = kind.config_nodes(cfg) if kind and hasattr(kind, "config_nodes") else ()
+    kept = (trainer.upper(), *nodes)
     for key, value in list(cfg.TRAINER.items()):
         if isinstance(value, CfgNode) and key not in kept:
             del cfg.TRAINER[key]

@@ -22,7 +22,7 @@ def _nodes(cfg) -> Sequence[str] | None:
     trainer = (
         TRAINER_REGISTRY.get(cfg.TRAINER.NAME) if cfg.TRAINER.NAME in TRAINER_REGISTRY else None
     )
-    return trainer.config_nodes(cfg) if hasattr(trainer, "config_nodes") else None
+    return trainer.config_nodes(cfg) if trainer and hasattr(trainer, "config_nodes") else None
 
 
 def run_settings(cfg) -> dict:

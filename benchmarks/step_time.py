@@ -378,29 +378,38 @@ def report_peak(bench: Bench, way: str) -> None:
         print((kilobytes("VmHWM") - before) / 2**10)
 
 
+def difference(plain: tuple, ours: tuple) -> tuple[str, bool]:
+    """(how far results and gradients of the two ways differ, in words; whether that is too far)."""
+    (logits, gradient), (our_logits, our_gradient) = plain, ours
+    distance = ((logits - our_logits).abs().max() / logits.abs().max()).item()
+    words, failed = f"results differ by {distance:.0e}", distance > 1e-4
+    if gradient is not None:
+        distance = ((gradient - our_gradient).norm() / gradient.norm()).item()
+        words, failed = f"{words}, gradients by {distance:.0e}", failed or distance > 1e-3
+    return words, failed
+
+
+def ratio(times: dict[str, list[float]], slow: str, fast: str) -> float:
+    """Median of the ratios of runs that are next to each other in time.
+
+    A busy machine slows both of a pair.
+    """
+    return statistics.median(a / b for a, b in zip(times[slow], times[fast], strict=True))
+
+
 def compare(arguments: argparse.Namespace, method: str, classes: int) -> None:
     bench = Bench(arguments, method, classes)
     speed = products_per_second(bench.device, bench.backbone.image.width)
     for task in ("train", "test", *(("tower",) if method == "CoOp" else ())):
-        ways = [f"plain_{task}", f"our_{task}"] + ["craft_train"] * (task == "train")
+        plain, ours = f"plain_{task}", f"our_{task}"
+        ways = [plain, ours] + ["craft_train"] * (task == "train")
         results = {way: getattr(bench, way)() for way in ways}  # also warms up
-        (plain, plain_gradient), (ours, our_gradient) = (results[way] for way in ways[:2])
-        difference = ((plain - ours).abs().max() / plain.abs().max()).item()
-        equal = f"results differ by {difference:.0e}"
-        failed = difference > 1e-4
-        if plain_gradient is not None:
-            difference = ((plain_gradient - our_gradient).norm() / plain_gradient.norm()).item()
-            equal += f", gradients by {difference:.0e}"
-            failed = failed or difference > 1e-3
-        times = {way: [] for way in ways}
+        words, failed = difference(results[plain], results[ours])
+        times: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(arguments.repeats):
             for way in ways:
                 times[way].append(timed(getattr(bench, way), bench.device))
-        # Pairs run next to each other in time, so that a busy machine slows both of a ratio.
-        ratio = statistics.median(
-            p / o for p, o in zip(times[ways[0]], times[ways[1]], strict=True)
-        )
-        plain_s, our_s = (statistics.median(times[way]) for way in ways[:2])
+        plain_s, our_s = (statistics.median(times[way]) for way in (plain, ours))
         what = {
             "train": "step",
             "test": f"{arguments.test_batches} batches",
@@ -408,23 +417,15 @@ def compare(arguments: argparse.Namespace, method: str, classes: int) -> None:
         }[task]
         line = (
             f"{method:9s} {classes:4d} classes  {task:5s}  plain {plain_s:7.3f} s  "
-            f"ours {our_s:7.3f} s / {what}  {ratio:5.2f}x  "
+            f"ours {our_s:7.3f} s / {what}  {ratio(times, plain, ours):5.2f}x  "
             f"floor {bench.floor(task) / speed:.3f} s"
         )
         if arguments.memory and task != "tower":
-            line += (
-                "  peak "
-                + " -> ".join(f"{peak_memory(method, way, classes):,.0f}" for way in ways[:2])
-                + " MB"
-            )
-        print(f"{line}  {equal}", flush=True)
+            peaks = (f"{peak_memory(method, way, classes):,.0f}" for way in (plain, ours))
+            line += f"  peak {' -> '.join(peaks)} MB"
+        print(f"{line}  {words}", flush=True)
         if task == "train":
-            added = (
-                statistics.median(
-                    c / o for c, o in zip(times["craft_train"], times["our_train"], strict=True)
-                )
-                - 1
-            )
+            added = ratio(times, "craft_train", ours) - 1
             print(
                 f"{method:9s} {classes:4d} classes  CRAFT adds {100 * added:.1f}% to a training "
                 "step",

@@ -40,42 +40,43 @@ def extend_cfg(cfg: CfgNode) -> None:
             ),
         },
     )
+    rules.declare(cfg, "TRAINER", shared_options())
+    for module in MODULES:
+        if hasattr(module, "extend_cfg"):
+            module.extend_cfg(cfg)
+
+
+def shared_options() -> dict:
+    """The keys of TRAINER that all methods have."""
     names = rules.several(
         rules.one_of(lambda: list(TERMS)),
         lambda: f"give a list of some of {', '.join(TERMS)}",
     )
-    rules.declare(
-        cfg,
-        "TRAINER",
-        {
-            "TERMS": rules.key(
-                (),
-                names,
-                "Loss terms of trainers/terms/ that are added to the method's.",
-                as_before=((), []),
-            ),
-            "TEXT_CHECKPOINTING": rules.key(
-                False,
-                help="True recomputes the text tower in the backward pass: less memory for many "
-                "classes, a third slower.",
-                affects="result",
-            ),
-            "COMPILE": rules.key(
-                False,
-                help="True compiles the blocks of both towers with `torch.compile`.",
-                affects="result",
-            ),
-            "CACHED_VIEWS": rules.key(
-                0,
-                rules.whole(0),
-                "Methods without visual prompts: augmented views per training image, encoded once "
-                "and cached on disk; 0: a fresh view at every step.",
-            ),
-        },
-    )
-    for module in MODULES:
-        if hasattr(module, "extend_cfg"):
-            module.extend_cfg(cfg)
+    return {
+        "TERMS": rules.key(
+            (),
+            names,
+            "Loss terms of trainers/terms/ that are added to the method's.",
+            as_before=((), []),
+        ),
+        "TEXT_CHECKPOINTING": rules.key(
+            False,
+            help="True recomputes the text tower in the backward pass: less memory for many "
+            "classes, a third slower.",
+            affects="result",
+        ),
+        "COMPILE": rules.key(
+            False,
+            help="True compiles the blocks of both towers with `torch.compile`.",
+            affects="result",
+        ),
+        "CACHED_VIEWS": rules.key(
+            0,
+            rules.whole(0),
+            "Methods without visual prompts: augmented views per training image, encoded once "
+            "and cached on disk; 0: a fresh view at every step.",
+        ),
+    }
 
 
 extend_cfg(get_cfg_default())  # hashes of stored configurations need the declarations

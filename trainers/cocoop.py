@@ -35,8 +35,8 @@ def extend_cfg(cfg: CfgNode) -> None:
             "EVAL_MEMORY_MB": rules.key(
                 256,
                 rules.whole(1),
-                "Size of a layer's largest tensor in evaluation, which decides how many images run "
-                "at once.",
+                "Size of a layer's largest tensor in evaluation, which decides how many images "
+                "run at once.",
                 affects="result",
             ),
         },

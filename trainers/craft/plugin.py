@@ -102,6 +102,19 @@ def mmd_options(widths: object) -> dict:
             "biased is the V-statistic, never negative; unbiased is the U-statistic, which needs "
             "two samples on each side.",
         ),
+        **bandwidth_options(widths),
+        "KERNELS": rules.key(
+            "mean",
+            rules.one_of(*KERNELS),
+            "How several Gaussians make one kernel: their mean or their sum.",
+            as_before=("mean",),
+        ),
+    }
+
+
+def bandwidth_options(widths: object) -> dict:
+    """The keys of TRAINER.CRAFT.MMD that set the widths of the Gaussians."""
+    return {
         "BANDWIDTH": rules.key(
             "median",
             rules.one_of(*BANDWIDTHS),
@@ -118,12 +131,6 @@ def mmd_options(widths: object) -> dict:
             widths,
             "Squared widths a of the Gaussians exp(-d² / 2a) with BANDWIDTH variances.",
             as_before=(list(VARIANCES),),
-        ),
-        "KERNELS": rules.key(
-            "mean",
-            rules.one_of(*KERNELS),
-            "How several Gaussians make one kernel: their mean or their sum.",
-            as_before=("mean",),
         ),
     }
 

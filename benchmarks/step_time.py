@@ -64,7 +64,8 @@ SIZES = {
     "ViT-B/32": (512, 224, 12, 768, 32, 77, 49408, 512, 8, 12),
     "tiny": (64, 32, 12, 128, 8, 77, 49408, 64, 1, 12),
 }
-# Method: training batch, and the options of its published config on ViT-B/16 (IVLP: 2 + 2 prompts as published, in 9 layers, not 12, as PromptSRC).
+# Method: training batch, and the options of its published config on ViT-B/16 (IVLP: 2 + 2 prompts
+# as published, in 9 layers, not 12, as PromptSRC).
 METHODS = {
     "CoOp": (32, {"COOP": {"N_CTX": 16}}),
     "CoCoOp": (1, {"COCOOP": {"N_CTX": 4, "CTX_INIT": "a photo of a"}}),
@@ -94,7 +95,7 @@ def configured(method: str):
 
 
 class Bench:
-    """One model, one method, one batch, one set of classes, and the two ways of training and evaluating on them."""
+    """One model, method, batch and set of classes, and the two ways to train and evaluate."""
 
     def __init__(self, arguments: argparse.Namespace, method: str, classes: int):
         torch.manual_seed(0)
@@ -267,9 +268,10 @@ class Bench:
     # What cannot be saved
 
     def floor(self, task: str) -> float:
-        """Multiply-adds of the matrix products in the blocks (attention's own are left out), none of them twice.
+        """Multiply-adds of the matrix products in the blocks, none of them twice.
 
-        A training step also needs the gradient of every activation that depends on a prompt: as much again.
+        Those of attention are not counted. A training step also needs the gradient of every
+        activation that depends on a prompt: as much again.
         """
         text, image, frozen_image = (
             self.text_products(),
@@ -293,18 +295,18 @@ class Bench:
         )
 
     def text_products(self) -> float:
-        """All class texts once: shared positions once, no padding, the last layer for the end-of-text tokens only."""
+        """All class texts once: shared positions once, no padding, the last layer for one token."""
         if self.method == "VPT":
             return 0.0
         tower, prefix = (
             self.backbone.text,
             int(self.tokens.eq(self.tokens[:1]).all(0).long().cumprod(0).sum()),
         )
-        own = sum(count_tokens(name) + 2 for name in self.names)
+        tokens = prefix + sum(count_tokens(name) + 2 for name in self.names)
         square = tower.width**2
         return (
-            (tower.layers - 1) * 12 * square * (own + prefix)
-            + 2 * square * (own + prefix)
+            (tower.layers - 1) * 12 * square * tokens
+            + 2 * square * tokens
             + 10 * square * len(self.names)
         )
 
@@ -341,7 +343,7 @@ def products_per_second(device: torch.device, width: int) -> float:
 
 
 def peak_memory(method: str, way: str, classes: int) -> float:
-    """MB at the worst moment of one run of `way`, above what is there before it, in a process of its own."""
+    """MB that one run of `way` adds at its worst moment, in a separate process."""
     command = [
         sys.executable,
         *sys.argv,
@@ -376,54 +378,57 @@ def report_peak(bench: Bench, way: str) -> None:
         print((kilobytes("VmHWM") - before) / 2**10)
 
 
+def difference(plain: tuple, ours: tuple) -> tuple[str, bool]:
+    """(how far results and gradients of the two ways differ, in words; whether that is too far)."""
+    (logits, gradient), (our_logits, our_gradient) = plain, ours
+    distance = ((logits - our_logits).abs().max() / logits.abs().max()).item()
+    words, failed = f"results differ by {distance:.0e}", distance > 1e-4
+    if gradient is not None:
+        distance = ((gradient - our_gradient).norm() / gradient.norm()).item()
+        words, failed = f"{words}, gradients by {distance:.0e}", failed or distance > 1e-3
+    return words, failed
+
+
+def ratio(times: dict[str, list[float]], slow: str, fast: str) -> float:
+    """Median of the ratios of runs that are next to each other in time.
+
+    A busy machine slows both of a pair.
+    """
+    return statistics.median(a / b for a, b in zip(times[slow], times[fast], strict=True))
+
+
 def compare(arguments: argparse.Namespace, method: str, classes: int) -> None:
     bench = Bench(arguments, method, classes)
     speed = products_per_second(bench.device, bench.backbone.image.width)
     for task in ("train", "test", *(("tower",) if method == "CoOp" else ())):
-        ways = [f"plain_{task}", f"our_{task}"] + ["craft_train"] * (task == "train")
+        plain, ours = f"plain_{task}", f"our_{task}"
+        ways = [plain, ours] + ["craft_train"] * (task == "train")
         results = {way: getattr(bench, way)() for way in ways}  # also warms up
-        (plain, plain_gradient), (ours, our_gradient) = (results[way] for way in ways[:2])
-        difference = ((plain - ours).abs().max() / plain.abs().max()).item()
-        equal = f"results differ by {difference:.0e}"
-        failed = difference > 1e-4
-        if plain_gradient is not None:
-            difference = ((plain_gradient - our_gradient).norm() / plain_gradient.norm()).item()
-            equal += f", gradients by {difference:.0e}"
-            failed = failed or difference > 1e-3
-        times = {way: [] for way in ways}
+        words, failed = difference(results[plain], results[ours])
+        times: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(arguments.repeats):
             for way in ways:
                 times[way].append(timed(getattr(bench, way), bench.device))
-        # Pairs run next to each other in time, so that a busy machine slows both of a ratio.
-        ratio = statistics.median(
-            p / o for p, o in zip(times[ways[0]], times[ways[1]], strict=True)
-        )
-        plain_s, our_s = (statistics.median(times[way]) for way in ways[:2])
+        plain_s, our_s = (statistics.median(times[way]) for way in (plain, ours))
         what = {
             "train": "step",
             "test": f"{arguments.test_batches} batches",
             "tower": "text tower",
         }[task]
         line = (
-            f"{method:9s} {classes:4d} classes  {task:5s}  plain {plain_s:7.3f} s  ours {our_s:7.3f} s / {what}  {ratio:5.2f}x  "
+            f"{method:9s} {classes:4d} classes  {task:5s}  plain {plain_s:7.3f} s  "
+            f"ours {our_s:7.3f} s / {what}  {ratio(times, plain, ours):5.2f}x  "
             f"floor {bench.floor(task) / speed:.3f} s"
         )
         if arguments.memory and task != "tower":
-            line += (
-                "  peak "
-                + " -> ".join(f"{peak_memory(method, way, classes):,.0f}" for way in ways[:2])
-                + " MB"
-            )
-        print(f"{line}  {equal}", flush=True)
+            peaks = (f"{peak_memory(method, way, classes):,.0f}" for way in (plain, ours))
+            line += f"  peak {' -> '.join(peaks)} MB"
+        print(f"{line}  {words}", flush=True)
         if task == "train":
-            added = (
-                statistics.median(
-                    c / o for c, o in zip(times["craft_train"], times["our_train"], strict=True)
-                )
-                - 1
-            )
+            added = ratio(times, "craft_train", ours) - 1
             print(
-                f"{method:9s} {classes:4d} classes  CRAFT adds {100 * added:.1f}% to a training step",
+                f"{method:9s} {classes:4d} classes  CRAFT adds {100 * added:.1f}% to a training "
+                "step",
                 flush=True,
             )
         if failed:
@@ -461,8 +466,8 @@ def main() -> None:
         report_peak(Bench(arguments, arguments.methods[0], arguments.classes[0]), arguments.peak)
         return
     print(
-        f"{arguments.model}, random weights, float32, test batch {arguments.test_batch}, {arguments.device}, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}"
+        f"{arguments.model}, random weights, float32, test batch {arguments.test_batch}, "
+        f"{arguments.device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     )
     for method in arguments.methods:
         for classes in arguments.classes:

@@ -1,7 +1,10 @@
-"""Several processes of one run, started by torchrun. Where there is only one, everything here does nothing or the obvious.
+"""Several processes of one run, started by torchrun.
 
-The engine shares out every batch so that process `rank()` of `world_size()` has its items [rank::world_size]; see docs/multi_gpu.md.
-Tensors on a GPU travel by NCCL, all others, and Python objects, by gloo.
+Where there is only one, everything here does nothing or the obvious.
+
+The engine shares out every batch so that process `rank()` of `world_size()` has its items
+[rank::world_size]; see docs/multi_gpu.md. Tensors on a GPU travel by NCCL, all others, and Python
+objects, by gloo.
 """
 
 import hashlib
@@ -23,7 +26,8 @@ from torch import Tensor, nn
 from dassl.utils.tools import UserError, get_rng_state, set_random_seed, set_rng_state
 
 T = TypeVar("T")
-# The first process may encode a whole data set while the others wait. Nobody waits in vain: torchrun ends all when one has ended.
+# The first process may encode a whole data set while the others wait. Nobody waits in vain:
+# torchrun ends all when one has ended.
 PATIENCE = timedelta(days=1)
 NEEDED = {
     "RANK",
@@ -59,7 +63,10 @@ def is_main() -> bool:
 
 
 def start() -> None:
-    """Join the other processes, if torchrun has started several. Only the first one has a stdout and warns from then on."""
+    """Join the other processes, if torchrun has started several.
+
+    Only the first one has a stdout and warns from then on.
+    """
     global _store
     if _several() or not NEEDED <= os.environ.keys() or int(os.environ["WORLD_SIZE"]) < 2:
         return
@@ -87,9 +94,11 @@ def stop() -> None:
 
 
 def first_to_fail(sentence: str) -> bool:
-    """Whether the error that ends this process is the first of the run, and thus to be said; the rest are its consequences or copies.
+    """Whether the error that ends this process is the first of the run, and thus to be said; the
+    rest are its consequences or copies.
 
-    The first one is in torchrun's report, too; the others wait a little for torchrun to end them, so as not to be.
+    The first one is in torchrun's report, too; the others wait a little for torchrun to end them,
+    so as not to be.
     """
     if not _several():
         return True
@@ -114,7 +123,10 @@ def first_to_fail(sentence: str) -> bool:
 
 
 def own_device(use_cuda: bool) -> torch.device:
-    """Where this process computes: with several, each has a GPU of its own. Raises UserError if there are too few GPUs."""
+    """Where this process computes: with several, each has a GPU of its own.
+
+    Raises UserError if there are too few GPUs.
+    """
     if not (use_cuda and torch.cuda.is_available()):
         return torch.device("cpu")
     if world_size() == 1:
@@ -122,7 +134,8 @@ def own_device(use_cuda: bool) -> torch.device:
     local = int(os.environ["LOCAL_RANK"])
     if local >= torch.cuda.device_count():
         raise UserError(
-            f"there are {torch.cuda.device_count()} GPU(s) for more processes on this machine: reduce --nproc-per-node, or set USE_CUDA False"
+            f"there are {torch.cuda.device_count()} GPU(s) for more processes on this machine: "
+            "reduce --nproc-per-node, or set USE_CUDA False"
         )
     torch.cuda.set_device(local)
     return torch.device("cuda", local)
@@ -140,8 +153,8 @@ def _together() -> Iterator[None]:
         if not LOST.search(str(error)):
             raise
         raise UserError(
-            "another process of this run was ended (killed, or out of memory): run the same command again to go on from the last "
-            "checkpoint"
+            "another process of this run was ended (killed, or out of memory): run the same "
+            "command again to go on from the last checkpoint"
         ) from None
 
 
@@ -154,7 +167,9 @@ def barrier() -> None:
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """The first process goes through the body before the others, which find the files it has written there."""
+    """The first process goes through the body before the others, which find the files it has
+    written there.
+    """
     if not is_main():
         barrier()
     yield
@@ -163,35 +178,41 @@ def main_first() -> Iterator[None]:
 
 
 def from_main(make: Callable[[], T]) -> T:
-    """What `make()` returns on the first process: any object that can be pickled, tensors on the CPU."""
+    """What `make()` returns on the first process: any object that can be pickled, tensors on the
+    CPU.
+    """
     if world_size() == 1:
         return make()
-    found = [make() if is_main() else None]
+    holder = [make() if is_main() else None]
     with _together():
-        dist.broadcast_object_list(found, src=0)
-    return found[0]
+        dist.broadcast_object_list(holder, src=0)
+    return holder[0]
 
 
 def gather_objects(value: Any) -> list:
     """The values of all processes, by rank: any objects that can be pickled, tensors on the CPU."""
     if world_size() == 1:
         return [value]
-    found = [None] * world_size()
+    values = [None] * world_size()
     with _together():
-        dist.all_gather_object(found, value)
-    return found
+        dist.all_gather_object(values, value)
+    return values
 
 
 def in_turn(tensors: list[Tensor] | None) -> list[list[Tensor]]:
-    """The lists of all processes, by rank, on the CPU, without those that gave None; of one process its own, as it is."""
+    """The lists of all processes, by rank, on the CPU, without those that gave None; of one process
+    its own, as it is.
+    """
     if world_size() == 1:
         return [] if tensors is None else [tensors]
-    found = gather_objects(None if tensors is None else [tensor.cpu() for tensor in tensors])
-    return [tensors for tensors in found if tensors is not None]
+    gathered = gather_objects(None if tensors is None else [tensor.cpu() for tensor in tensors])
+    return [tensors for tensors in gathered if tensors is not None]
 
 
 class _Gather(torch.autograd.Function):
-    """Backward: every process has a loss of its own, and a row's gradient is the sum of what all of them ask of it."""
+    """Backward: every process has a loss of its own, and a row's gradient is the sum of what all of
+    them ask of it.
+    """
 
     @staticmethod
     def forward(ctx, tensor: Tensor) -> Tensor:
@@ -217,10 +238,12 @@ class _Gather(torch.autograd.Function):
 
 
 def gather(tensor: Tensor) -> Tensor:
-    """The rows of all processes, (B, ...), from (b, ...) here, where b may differ: first every process's first row, then the second ones, ...
+    """The rows of all processes, (B, ...), from (b, ...) here, where b may differ: first every
+    process's first row, then the second ones, ...
 
-    Of shares that the engine has dealt this is the order of the whole batch. Differentiable: a row's gradient is the sum of
-    those that the processes have for it. In one process `tensor` itself.
+    Of shares that the engine has dealt this is the order of the whole batch. Differentiable: a
+    row's gradient is the sum of those that the processes have for it. In one process `tensor`
+    itself.
     """
     if world_size() == 1:
         return tensor
@@ -229,7 +252,8 @@ def gather(tensor: Tensor) -> Tensor:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace each gradient by its mean over the processes; a parameter without one in any process keeps none.
+    """Replace each gradient by its mean over the processes; a parameter without one in any process
+    keeps none.
 
     One message: all gradients, flat, and for each whether there is one.
     """
@@ -242,14 +266,14 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         for parameter in unique
     ]
-    there = gradients[0].new_tensor([parameter.grad is not None for parameter in unique])
-    flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), there])
+    has_gradient = gradients[0].new_tensor([parameter.grad is not None for parameter in unique])
+    flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), has_gradient])
     with _together():
         dist.all_reduce(flat)
-    *means, there = (flat / world_size()).split(
+    *means, has_gradient = (flat / world_size()).split(
         [*(gradient.numel() for gradient in gradients), len(unique)]
     )
-    for parameter, mean, known in zip(unique, means, there.tolist(), strict=True):
+    for parameter, mean, known in zip(unique, means, has_gradient.tolist(), strict=True):
         if known:
             parameter.grad = mean.view_as(parameter).to(parameter.dtype)
 
@@ -265,16 +289,19 @@ def broadcast_state(model: nn.Module) -> None:
 
 
 def share_random_states() -> None:
-    """Set all random states to those of the first process, which an unseeded run needs for all to draw the same few shots."""
+    """Set all random states to those of the first process, which an unseeded run needs for all to
+    draw the same few shots.
+    """
     if world_size() > 1:
         set_rng_state(from_main(get_rng_state))
 
 
 def separate_random_states() -> None:
-    """Give every process but the first random streams of its own, which follow from the state of the first one.
+    """Give every process but the first random streams of its own, which follow from the state of
+    the first one.
 
-    So the first draws what a run of one process draws, and, called before every epoch, a resumed run repeats all streams from
-    the one state that a checkpoint holds.
+    So the first draws what a run of one process draws, and, called before every epoch, a resumed
+    run repeats all streams from the one state that a checkpoint holds.
     """
     if world_size() > 1:
         seed = from_main(

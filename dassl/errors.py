@@ -4,9 +4,13 @@ from dassl.printable import escaped
 
 
 class UserError(Exception):
-    """Bad input. The message is one sentence: the culprit (file or key) and the remedy; further lines are further arguments.
+    """Bad input.
 
-    Control characters of names in it are escaped: they could change the terminal, or forge lines of the log.
+    The message is one sentence: the culprit (file or key) and the remedy; further lines are further
+    arguments.
+
+    Control characters of names in it are escaped: they could change the terminal, or forge lines of
+    the log.
     """
 
     def __init__(self, message: str = "", *more: str):

@@ -9,13 +9,14 @@ import os.path as osp
 import re
 import socket
 import stat
-import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
+
+from dassl import program
 
 LOCK = ".lock"  # in the output folder of a run, while it runs
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
@@ -86,8 +87,8 @@ def _is(file: IO[bytes], path: str) -> bool:
 
 
 def _holder(file: IO[bytes]) -> str:
-    found = re.match(rb"process \d+ on [\w.-]+", file.read(200))
-    return found[0].decode() if found else "another process"
+    holder = re.match(rb"process \d+ on [\w.-]+", file.read(200))
+    return holder[0].decode() if holder else "another process"
 
 
 def is_locked(folder: str) -> bool:
@@ -140,11 +141,11 @@ def remove_abandoned(folder: str, name: str = "") -> None:
     suffix = r"(\.\w+)?" if name else r"\.tmp"
     ours = re.compile(rf"\.{re.escape(name) or '.+'}\.[0-9a-f]{{32}}{suffix}")
     with suppress(OSError):
-        found = [osp.join(folder, entry) for entry in os.listdir(folder) if ours.fullmatch(entry)]
-        for left in filter(is_file, found):
-            with suppress(OSError), open(left, "rb") as file:
+        paths = [osp.join(folder, entry) for entry in os.listdir(folder) if ours.fullmatch(entry)]
+        for path in filter(is_file, paths):
+            with suppress(OSError), open(path, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(left)
+                os.unlink(path)
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
@@ -170,10 +171,9 @@ def shorten_tempdir() -> None:
     if len(os.fsencode(folder)) > 107 - len(
         "/craft-sweep-12345678/listener-12345678"
     ) and os.access("/tmp", os.W_OK | os.X_OK):
-        print(
+        program.say(
             f"Note: temporary files are put into /tmp, since '{folder}' (TMPDIR) is too long a "
-            "name for sockets",
-            file=sys.stderr,
+            "name for sockets"
         )
         tempfile.tempdir = "/tmp"
 
@@ -196,14 +196,14 @@ def model_checksum(folder: str, epoch: int | None) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     paths = {name: osp.join(folder, name, checkpoint_name(epoch)) for name in names}
-    found = [
+    contents = [
         f"{name} {_content(path, os.stat(path).st_size, os.stat(path).st_mtime_ns)}"
         for name, path in paths.items()
         if is_file(path)
     ]
     return (
-        hashlib.sha256("\n".join(found).encode(errors="surrogateescape")).hexdigest()
-        if found
+        hashlib.sha256("\n".join(contents).encode(errors="surrogateescape")).hexdigest()
+        if contents
         else None
     )
 

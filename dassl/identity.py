@@ -1,7 +1,7 @@
 """What makes a run another run beyond its configuration: the lists of images that it read.
 
-The hash of a run is that of its settings and, where the data set names files that decide which images
-are in which part and class, "-" and a hash of their content. Nothing here imports torch.
+The hash of a run is that of its settings and, where the data set names files that decide which
+images are in which part and class, "-" and a hash of their content. Nothing here imports torch.
 """
 
 import functools
@@ -14,7 +14,7 @@ SEPARATOR = "-"
 
 
 def joined(settings: str, data: Mapping[str, str]) -> str:
-    """The hash of a run with this hash of its settings, on data of this content, {what: SHA-256}."""
+    """Join the hash of a run's settings with a hash of its data, {what: SHA-256}."""
     if not data:
         return settings
     text = json.dumps(data, sort_keys=True)
@@ -27,7 +27,10 @@ def of_settings(run: str) -> str:
 
 
 def same_run(stored: object, wanted: str) -> bool:
-    """Whether two hashes are of one run. A hash without data, as older versions wrote it, fits any data."""
+    """Whether two hashes are of one run.
+
+    A hash without data, as older versions wrote it, fits any data.
+    """
     if not isinstance(stored, str):
         return False
     settings, _, data = stored.partition(SEPARATOR)
@@ -36,7 +39,7 @@ def same_run(stored: object, wanted: str) -> bool:
 
 
 def changes(stored: object, data: Mapping[str, str]) -> list[str]:
-    """What of `data` has another content than `stored`; nothing where one of the two is not known."""
+    """Name the files of `data` whose content differs from `stored`; [] if one is unknown."""
     if not isinstance(stored, Mapping) or not stored or not data:
         return []
     return sorted(what for what in {**stored, **data} if stored.get(what) != data.get(what))
@@ -47,8 +50,10 @@ def file_hash(path: str) -> str | None:
     if not os.path.isfile(path):
         return None
     try:
-        found = os.stat(path)
-        return _of_content(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        status = os.stat(path)
+        return _of_content(
+            path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        )
     except OSError:
         return None
 
@@ -56,16 +61,16 @@ def file_hash(path: str) -> str | None:
 @functools.lru_cache(4096)
 def _of_content(path: str, *state: int) -> str:
     """A sweep asks for the same files once for each of a thousand runs."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def folders_below(path: str) -> list[str]:
     """The folder and all below it but hidden ones, each once though links may go in circles."""
-    seen, found = set(), []
+    seen, folders = set(), []
     for top, below, _ in os.walk(path, followlinks=True):
         below[:] = [name for name in below if not name.startswith(".")]  # caches of runs
         real = os.path.realpath(top)
@@ -73,8 +78,8 @@ def folders_below(path: str) -> list[str]:
             below.clear()
             continue
         seen.add(real)
-        found.append(top)
-    return found
+        folders.append(top)
+    return folders
 
 
 def names_hash(path: str, names: Callable[[str], Iterable[str]]) -> str | None:

@@ -14,16 +14,19 @@ def did_you_mean(requested: object, known: Iterable[str]) -> str:
 
 
 def check_availability(requested: str, available: list[str], kind: str = "name") -> None:
-    """Raise UserError listing `available` and the closest match unless `requested` is one of them."""
+    """Raise UserError with all names and the closest one unless `requested` is `available`."""
     if requested in available:
         return
     raise UserError(
-        f"unknown {kind} '{requested}': {did_you_mean(requested, available)}known ones are {', '.join(sorted(available)) or '(none)'}"
+        f"unknown {kind} '{requested}': {did_you_mean(requested, available)}known ones are "
+        f"{', '.join(sorted(available)) or '(none)'}"
     )
 
 
 def closest(name: str, known: Sequence[str]) -> list[str]:
-    """The known keys that `name` is likely to stand for, the nearest first: those of its last word wherever they are, else the most similar one."""
+    """The known keys that `name` is likely to stand for, the nearest first: those of its last word
+    wherever they are, else the most similar one.
+    """
 
     def plain(text: str) -> str:
         return text.lower().replace("_", "")

@@ -26,12 +26,12 @@ def any_text_can_be_written() -> None:
 
 def escaped(text: str) -> str:
     """`text` on one line, with control characters as Python writes them."""
-    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def harmless(text: str) -> str:
-    """Lines of a program, with every control character escaped but colours, tabs and ends of lines."""
-    return _OBEYED.sub(lambda found: found[1] or escaped(found[0]), text)
+    """Escape all control characters in lines of a program but colours, tabs and ends of lines."""
+    return _OBEYED.sub(lambda match: match[1] or escaped(match[0]), text)
 
 
 class Harmless:

@@ -1,4 +1,6 @@
-"""YAML files whose keys are each given once; nothing here needs torch, which takes seconds to import."""
+"""YAML files whose keys are each given once; nothing here needs torch, which takes seconds to
+import.
+"""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -8,7 +10,9 @@ import yaml
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML keeps the last of several values of a key; somebody who wrote two meant both, or has forgotten one."""
+    """PyYAML keeps the last of several values of a key; somebody who wrote two meant both, or has
+    forgotten one.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: dict[str, int] = {}
@@ -20,7 +24,8 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(
                     None,
                     None,
-                    f"'{key.value}' is given twice, in lines {seen[key.value]} and {line}: take one out",
+                    f"'{key.value}' is given twice, in lines {seen[key.value]} and {line}: take "
+                    "one out",
                 )
             seen[key.value] = line
         return super().construct_mapping(node, deep)
@@ -28,18 +33,24 @@ class _Loader(yaml.SafeLoader):
 
 @dataclass(frozen=True)
 class Scalar:
-    """What YAML takes for a number, truth value, date or nothing, and the text that stands in the file: 1_0 is 10, and no is False."""
+    """What YAML takes for a number, truth value, date or nothing, and the text that stands in the
+    file: 1_0 is 10, and no is False.
+    """
 
     value: Any
     text: str
 
 
 class _TextLoader(_Loader):
-    """A reader who expects text wants `no`, 010 or 12:30 as they were written; what is meant is not known here."""
+    """A reader who expects text wants `no`, 010 or 12:30 as they were written; what is meant is not
+    known here.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        found = super().construct_mapping(node, deep)
-        return {key.text if isinstance(key, Scalar) else key: value for key, value in found.items()}
+        mapping = super().construct_mapping(node, deep)
+        return {
+            key.text if isinstance(key, Scalar) else key: value for key, value in mapping.items()
+        }
 
 
 def _with_text(loader: _TextLoader, node: yaml.ScalarNode) -> Scalar:

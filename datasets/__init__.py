@@ -1,4 +1,7 @@
-"""Data sets and what reads them. Importing this package registers every module of `datasets/sets/`."""
+"""Data sets and what reads them.
+
+Importing this package registers every module of `datasets/sets/`.
+"""
 
 import importlib
 import pkgutil
@@ -41,7 +44,8 @@ def extend_cfg(cfg) -> None:
             "INDICES": rules.key(
                 "",
                 rules.path(),
-                "Folder of published few-shot picks: `<INDICES>/<config name>/shot_<k>-seed_<s>.json`.",
+                "Folder of published few-shot picks: `<INDICES>/<config "
+                "name>/shot_<k>-seed_<s>.json`.",
             ),
             "FOLDER": rules.key(
                 "",
@@ -57,8 +61,8 @@ def extend_cfg(cfg) -> None:
             ),
             "TARGET_LABELLED": rules.key(
                 False,
-                help="True trains on the target's images with their labels, as an oracle for methods without "
-                "these labels.",
+                help="True trains on the target's images with their labels, as an oracle for "
+                "methods without these labels.",
             ),
             "TARGET_CLASSES": rules.key(
                 "same",

@@ -1,13 +1,16 @@
-"""The CoOp layout, read once for all data sets: a folder of images and a list of which image is in which part and class.
+"""The CoOp layout, read once for all data sets: a folder of images and a list of which image is in
+which part and class.
 
-A data set is a subclass of CoOpDataset in a file of its own, named as CoOp names its config (`datasets/sets/oxford_pets.py`):
-folder, split file, template, class-name corrections, where the files come from. `split_zhou_<Name>.json` is
-{"train": [[path, label, class name], ...], "val": ..., "test": ...} with paths relative to the image folder; here a row may
-have a fourth value, the domain. Without that file a data set's `partition` makes a split.
+A data set is a subclass of CoOpDataset in a file of its own, named as CoOp names its config
+(`datasets/sets/oxford_pets.py`): folder, split file, template, class-name corrections, where the
+files come from. `split_zhou_<Name>.json` is {"train": [[path, label, class name], ...], "val": ...,
+"test": ...} with paths relative to the image folder; here a row may have a fourth value, the
+domain. Without that file a data set's `partition` makes a split.
 """
 
 import hashlib
 import json
+import logging
 import math
 import os
 import os.path as osp
@@ -30,6 +33,8 @@ from datasets.files import (
     shown,
     text_for_clip,
 )
+
+log = logging.getLogger(__name__)
 
 SUBSETS = ("all", "base", "new")
 PARTS = ("train", "val", "test")
@@ -54,7 +59,10 @@ def data_root(cfg, remedy: str) -> str:
 
 
 def read_split(path: str) -> Split:
-    """The three parts of a split file, checked. Raises UserError naming the file and what is wrong with it."""
+    """The three parts of a split file, checked.
+
+    Raises UserError naming the file and what is wrong with it.
+    """
     split = read_json(path)
     if not isinstance(split, dict) or not all(isinstance(split.get(part), list) for part in PARTS):
         raise UserError(f"split file '{path}' lacks one of the lists train, val, test: restore it")
@@ -68,19 +76,24 @@ def read_split(path: str) -> Split:
                 and isinstance(row[2], str)
             ):
                 raise UserError(
-                    f"split file '{path}' has the row {row!r} in {part}: a row is [path, label, class name]"
+                    f"split file '{path}' has the row {row!r} in {part}: a row is [path, label, "
+                    "class name]"
                 )
     check_split(split, f"split file '{path}'")
     return split
 
 
 def check_split(split: Split, name: str) -> None:
-    """One name per label, labels from 0 without gap, every class in train, names that are text. Raises UserError."""
+    """One name per label, labels from 0 without gap, every class in train, names that are text.
+
+    Raises UserError.
+    """
     names: dict[int, str] = {}
     for row in (row for part in PARTS for row in split[part]):
         if names.setdefault(row[1], row[2]) != row[2]:
             raise UserError(
-                f"{name} gives label {row[1]} to both '{names[row[1]]}' and '{row[2]}': give every class its own label"
+                f"{name} gives label {row[1]} to both '{names[row[1]]}' and '{row[2]}': give every "
+                "class its own label"
             )
     if missing := sorted(set(range(len(names))) - names.keys()):
         raise UserError(
@@ -88,28 +101,33 @@ def check_split(split: Split, name: str) -> None:
         )
     if missing := sorted(names.keys() - {row[1] for row in split["train"]}):
         raise UserError(
-            f"{name} has no training image of label {missing[0]} ('{names[missing[0]]}'): classes are those of "
-            "the list train, so add one or take the class out"
+            f"{name} has no training image of label {missing[0]} ('{names[missing[0]]}'): classes "
+            "are those of the list train, so add one or take the class out"
         )
     for text in names.values():
         if not text_for_clip(text):
             raise UserError(
-                f"{name} has the class name '{shown(text)}', which is no word: give the class a name"
+                f"{name} has the class name '{shown(text)}', which is no word: give the class a "
+                "name"
             )
         if not is_utf8(text):
             raise UserError(
-                f"{name} has the class name '{shown(text)}', which is not UTF-8 text: rename the class"
+                f"{name} has the class name '{shown(text)}', which is not UTF-8 text: rename the "
+                "class"
             )
 
 
 def warn_of_repeats(split: Split, identity: Mapping[str, tuple], name: str) -> None:
-    """Say which files are in two parts, or in two classes of one part, however their paths are written."""
+    """Say which files are in two parts, or in two classes of one part, however their paths are
+    written.
+    """
     for one, other in (("train", "test"), ("train", "val"), ("val", "test")):
         known = {identity[row[0]] for row in split[one]}
         twice = sorted({row[0] for row in split[other] if identity[row[0]] in known})
         if twice and split[one] != split[other]:  # val may serve as test
-            print(
-                f"Warning: {name} has {len(twice)} image(s) in both {one} and {other}, first {', '.join(map(shown, twice[:3]))}"
+            log.warning(
+                f"Warning: {name} has {len(twice)} image(s) in both {one} and {other}, first "
+                f"{', '.join(map(shown, twice[:3]))}"
             )
     for part in PARTS:
         first: dict[tuple, list] = {}
@@ -119,8 +137,9 @@ def warn_of_repeats(split: Split, identity: Mapping[str, tuple], name: str) -> N
                 f"'{shown(row[0])}' in '{row[2]}' and '{first[identity[row[0]]][2]}'"
                 for row in again[:3]
             ]
-            print(
-                f"Warning: {name} lists {len(again)} image(s) of {part} more than once, first {', '.join(others)}"
+            log.warning(
+                f"Warning: {name} lists {len(again)} image(s) of {part} more than once, first "
+                f"{', '.join(others)}"
             )
 
 
@@ -128,8 +147,9 @@ def warn_of_same_text(name: str, classnames: Sequence[str]) -> None:
     """Say which classes CLIP cannot tell apart by their names."""
     if same := same_for_clip(classnames):
         groups = ", ".join(" and ".join(f"'{shown(text)}'" for text in group) for group in same[:5])
-        print(
-            f"Warning: the names of {len(same)} group(s) of classes of {name} {SAME_TEXT}, which cannot tell them apart: {groups}"
+        log.warning(
+            f"Warning: the names of {len(same)} group(s) of classes of {name} {SAME_TEXT}, which "
+            f"cannot tell them apart: {groups}"
         )
 
 
@@ -141,7 +161,8 @@ def read_mat(path: str, key: str):
         return loadmat(path)[key]
     except Exception as error:  # scipy raises a dozen kinds
         raise UserError(
-            f"'{path}' cannot be read as a MATLAB file with '{key}' ({' '.join(str(error).split())}): prepare the data set again"
+            f"'{path}' cannot be read as a MATLAB file with '{key}' "
+            f"({' '.join(str(error).split())}): prepare the data set again"
         ) from None
 
 
@@ -153,7 +174,10 @@ def rows_of_folders(
     remedy: str = "the data set is not complete, prepare it again",
     left_out: Counter | None = None,
 ) -> Rows:
-    """Rows of all images in the folders of `image_dir`/`below` that `labels` numbers. Raises UserError for an empty one."""
+    """Rows of all images in the folders of `image_dir`/`below` that `labels` numbers.
+
+    Raises UserError for an empty one.
+    """
     rows = []
     for folder, label in labels.items():
         images = list_images(image_dir, osp.join(below, folder), left_out)
@@ -165,15 +189,16 @@ def rows_of_folders(
     return rows
 
 
-# Making a split where none is published. A generator of its own: the split is the same for every run and seed.
+# Making a split where none is published. A generator of its own: the split is the same for every
+# run and seed.
 
 
 def by_label(rows: Iterable[list]) -> dict[int, Rows]:
     """Rows of each label, labels in the order in which they appear."""
-    found = defaultdict(list)
+    groups = defaultdict(list)
     for row in rows:
-        found[row[1]].append(row)
-    return found
+        groups[row[1]].append(row)
+    return groups
 
 
 def shuffled(rows: Rows) -> Rows:
@@ -183,39 +208,43 @@ def shuffled(rows: Rows) -> Rows:
 def split_by_class(rows: Rows, train: float = 0.5, val: float = 0.2) -> Split:
     """CoOp's 50% / 20% / 30% of each class. Raises UserError for a class that is too small."""
     split: Split = {part: [] for part in PARTS}
-    for own in by_label(rows).values():
-        first, second = round(len(own) * train), round(len(own) * val)
-        if not 0 < first < first + second < len(own):
+    for members in by_label(rows).values():
+        first, second = round(len(members) * train), round(len(members) * val)
+        if not 0 < first < first + second < len(members):
             raise UserError(
-                f"class '{own[0][2]}' has {len(own)} image(s), too few for a training, validation and test part: add some or take it out"
+                f"class '{members[0][2]}' has {len(members)} image(s), too few for a training, "
+                "validation and test part: add some or take it out"
             )
-        own = shuffled(own)
-        split["train"] += own[:first]
-        split["val"] += own[first : first + second]
-        split["test"] += own[first + second :]
+        members = shuffled(members)
+        split["train"] += members[:first]
+        split["val"] += members[first : first + second]
+        split["test"] += members[first + second :]
     return split
 
 
 def split_off_val(trainval: Rows, test: Rows, val: float = 0.2) -> Split:
-    """A data set's own training and test part; CoOp's 20% of each class's training images become the validation part.
+    """A data set's own training and test part; CoOp's 20% of each class's training images become
+    the validation part.
 
     A class with one training image has none there, which is said.
     """
     split: Split = {"train": [], "val": [], "test": test}
     classes = by_label(trainval).values()
-    if alone := [own[0][2] for own in classes if len(own) == 1]:
-        print(
-            f"{len(alone)} class(es) with one training image have none in the val part made here, first '{alone[0]}'"
+    if alone := [members[0][2] for members in classes if len(members) == 1]:
+        log.warning(
+            f"{len(alone)} class(es) with one training image have none in the val part made here, "
+            f"first '{alone[0]}'"
         )
-    for own in classes:
-        count, own = min(max(1, round(len(own) * val)), len(own) - 1), shuffled(own)
-        split["val"] += own[:count]
-        split["train"] += own[count:]
+    for members in classes:
+        count, members = min(max(1, round(len(members) * val)), len(members) - 1), shuffled(members)
+        split["val"] += members[:count]
+        split["train"] += members[count:]
     return split
 
 
 def subsample_classes(subset: str, *parts: Sequence[Datum]) -> list[list[Datum]]:
-    """The parts with only the base classes (the first ceil(n/2) labels) or the new ones, relabelled from 0.
+    """The parts with only the base classes (the first ceil(n/2) labels) or the new ones, relabelled
+    from 0.
 
     Raises UserError for an unknown subset (DATASET.SUBSAMPLE_CLASSES).
     """
@@ -262,7 +291,8 @@ def check_picks(path: str, picked: Sequence[Datum], train: Sequence[Datum]) -> N
 
 
 def labelled_like(source: Sequence[Datum], target: Sequence[Datum]) -> list[Datum]:
-    """The target's items with the source's labels: their own if both have the same classes in the same order, else by class name.
+    """The target's items with the source's labels: their own if both have the same classes in the
+    same order, else by class name.
 
     Raises UserError if a name that is needed belongs to several of the source's labels.
     """
@@ -272,8 +302,8 @@ def labelled_like(source: Sequence[Datum], target: Sequence[Datum]) -> list[Datu
     for name, count in Counter(names.values()).items():
         if count > 1 and name in others.values():
             raise UserError(
-                f"DATASET.TARGET_LABELLED: {count} classes are named '{name}', so the target's label cannot be told: use a target with the same "
-                "classes in the same order"
+                f"DATASET.TARGET_LABELLED: {count} classes are named '{name}', so the target's "
+                "label cannot be told: use a target with the same classes in the same order"
             )
     labels = {name: label for label, name in names.items()}
     return [
@@ -289,15 +319,23 @@ def labelled_like(source: Sequence[Datum], target: Sequence[Datum]) -> list[Datu
 
 def without_target(cfg, name: str):
     """The configuration of a run on the data set `name`, the target of this one."""
-    told = cfg.clone()
-    told.defrost()
-    told.DATASET.NAME, told.DATASET.TARGET, told.DATASET.INDICES = name, "", ""
-    told.DATASET.SOURCE_DOMAINS = told.DATASET.TARGET_DOMAINS = ()  # of the source
-    return told
+    cfg_of_target = cfg.clone()
+    cfg_of_target.defrost()
+    cfg_of_target.DATASET.NAME, cfg_of_target.DATASET.TARGET, cfg_of_target.DATASET.INDICES = (
+        name,
+        "",
+        "",
+    )
+    cfg_of_target.DATASET.SOURCE_DOMAINS = (
+        cfg_of_target.DATASET.TARGET_DOMAINS
+    ) = ()  # of the source
+    return cfg_of_target
 
 
 def offers(given: Path, source: Source) -> bool:
-    """Whether a file or folder that the user has can stand for `source`; what it cannot is downloaded."""
+    """Whether a file or folder that the user has can stand for `source`; what it cannot is
+    downloaded.
+    """
     if given.is_file():
         return given.name == source.name
     return any(
@@ -312,16 +350,18 @@ def offers(given: Path, source: Source) -> bool:
 class CoOpDataset(DatasetBase):
     """A data set in the CoOp layout; subclasses set the class attributes.
 
-    folder: below DATASET.ROOT. image_folder: below `folder`. split_file: its name; split_md5: checksum of the published one.
-    templates: format strings with `{}` for the class name, the first one being the data set's own. corrections: {class name
-    in the files: as published}. classes, images: published numbers (train, val, test), 0 where not known or no part of its own.
-    sources, mirror: what it is made of, and an archive of all of it (`datasets.prepare`). manual: what only a person can fetch,
-    in three lines.
+    folder: below DATASET.ROOT. image_folder: below `folder`. split_file: its name; split_md5:
+    checksum of the published one. templates: format strings with `{}` for the class name, the first
+    one being the data set's own. corrections: {class name in the files: as published}. classes,
+    images: published numbers (train, val, test), 0 where not known or no part of its own. sources,
+    mirror: what it is made of, and an archive of all of it (`datasets.prepare`). manual: what only
+    a person can fetch, in three lines.
 
     lists: files that `partition` reads, below `folder`; none: it goes by the names of the images.
 
-    Options (config node DATASET): NUM_SHOTS, SUBSAMPLE_CLASSES, TEMPLATE (instead of the data set's own), INDICES (a folder
-    with published few-shot picks, `<INDICES>/<config name>/shot_<k>-seed_<s>.json`).
+    Options (config node DATASET): NUM_SHOTS, SUBSAMPLE_CLASSES, TEMPLATE (instead of the data set's
+    own), INDICES (a folder with published few-shot picks, `<INDICES>/<config
+    name>/shot_<k>-seed_<s>.json`).
     """
 
     folder = ""
@@ -353,12 +393,14 @@ class CoOpDataset(DatasetBase):
         for needed in (self.dataset_dir, self.image_dir):
             if not osp.isdir(needed):
                 raise UserError(
-                    f"folder '{needed}' of data set {type(self).__name__} does not exist: {self.how_to_get(cfg.DATASET.ROOT)}"
+                    f"folder '{needed}' of data set {type(self).__name__} does not exist: "
+                    f"{self.how_to_get(cfg.DATASET.ROOT)}"
                 )
         if template := cfg.DATASET.get("TEMPLATE", ""):
             if not template.count("{}") == template.count("{") == template.count("}") == 1:
                 raise UserError(
-                    f"DATASET.TEMPLATE is '{template}': write one {{}} where the class name goes, and no other braces"
+                    f"DATASET.TEMPLATE is '{template}': write one {{}} where the class name goes, "
+                    "and no other braces"
                 )
             self.templates = (template,)
         split = self.split(cfg)
@@ -366,7 +408,7 @@ class CoOpDataset(DatasetBase):
         if cfg.DATASET.NUM_SHOTS >= 1:
             train, val = self._few_shot(train, val, cfg)
         elif cfg.DATASET.get("INDICES", ""):
-            print(
+            log.warning(
                 "Warning: DATASET.INDICES is not used, since DATASET.NUM_SHOTS is "
                 f"{cfg.DATASET.NUM_SHOTS}: all images are taken"
             )
@@ -389,14 +431,15 @@ class CoOpDataset(DatasetBase):
         shots = cfg.DATASET.NUM_SHOTS
         if shots < 1 and shots != ALL_SHOTS:
             raise UserError(
-                f"DATASET.NUM_SHOTS is {shots}: set it to 1 or more images per class, or to {ALL_SHOTS} for all"
+                f"DATASET.NUM_SHOTS is {shots}: set it to 1 or more images per class, or to "
+                f"{ALL_SHOTS} for all"
             )
         for key in ("SOURCE_DOMAINS", "TARGET_DOMAINS"):
             if cfg.DATASET[key] and not self.chooses_domains:
                 names = ", ".join(map(str, cfg.DATASET[key]))
                 raise UserError(
-                    f"DATASET.{key} is ({names}) but {type(self).__name__} has no domains to choose from: take the key out, or use "
-                    "DATASET.NAME CSV with a column domain"
+                    f"DATASET.{key} is ({names}) but {type(self).__name__} has no domains to "
+                    "choose from: take the key out, or use DATASET.NAME CSV with a column domain"
                 )
 
     @classmethod
@@ -412,15 +455,15 @@ class CoOpDataset(DatasetBase):
         Of a folder the names of its images count (`image_names`).
         """
         home = osp.join(osp.abspath(osp.expanduser(cfg.DATASET.ROOT)), cls.home(cfg))
-        found = cls.sources_of_split(cfg, home)
+        files = cls.sources_of_split(cfg, home)
         if (indices := cfg.DATASET.get("INDICES", "")) and cfg.DATASET.NUM_SHOTS >= 1:
-            found["index file of DATASET.INDICES"] = cls.index_file(cfg, indices)
+            files["index file of DATASET.INDICES"] = cls.index_file(cfg, indices)
         name = cfg.DATASET.get("TARGET", "")
         target = DATASET_REGISTRY.get(name) if name and name in DATASET_REGISTRY else None
         if hasattr(target, "content"):
             theirs = target.content(without_target(cfg, name))
-            found |= {f"{what} of DATASET.TARGET": path for what, path in theirs.items()}
-        return found
+            files |= {f"{what} of DATASET.TARGET": path for what, path in theirs.items()}
+        return files
 
     @classmethod
     def home(cls, cfg) -> str:
@@ -431,12 +474,12 @@ class CoOpDataset(DatasetBase):
     def sources_of_split(cls, cfg, home: str) -> dict[str, str]:
         """The part of `content` that is in the data set's own folder `home`."""
         path = osp.join(home, cls.split_file)
-        found = {f"split file '{cls.split_file}'": path} if cls.split_file else {}
-        if found and osp.isfile(path):
-            return found
+        files = {f"split file '{cls.split_file}'": path} if cls.split_file else {}
+        if files and osp.isfile(path):
+            return files
         if cls.lists:
-            return found | {f"list '{name}'": osp.join(home, name) for name in cls.lists}
-        return found | {"names of the images": osp.join(home, cls.image_folder)}
+            return files | {f"list '{name}'": osp.join(home, name) for name in cls.lists}
+        return files | {"names of the images": osp.join(home, cls.image_folder)}
 
     @staticmethod
     def image_names(folder: str) -> list[str]:
@@ -449,7 +492,9 @@ class CoOpDataset(DatasetBase):
 
     @classmethod
     def prepare(cls, root: str, given: Path | None = None, progress: bool = True) -> dict[str, int]:
-        """Download (or take from `given`) and arrange what the data set is made of. Returns {data set: pictures}.
+        """Download (or take from `given`) and arrange what the data set is made of.
+
+        Returns {data set: pictures}.
 
         Raises UserError if a file can be had nowhere, or only a person can get it.
         """
@@ -463,19 +508,20 @@ class CoOpDataset(DatasetBase):
             not in (names := [source.name for source in (*cls.sources, cls.mirror) if source])
         ):
             raise UserError(
-                f"'{given}' is none of the files that {cls.__name__} is made of: rename it to one of {', '.join(names)}"
+                f"'{given}' is none of the files that {cls.__name__} is made of: rename it to one "
+                f"of {', '.join(names)}"
             )
         if cls.mirror and given is not None and given.name == cls.mirror.name:
             arrange(cls.mirror, folder, given, progress)
         else:
             for source in cls.sources:
-                own = given if given and offers(given, source) else cls.neighbour(root, source)
+                offer = given if given and offers(given, source) else cls.neighbour(root, source)
                 try:
-                    arrange(source, folder, own, progress)
+                    arrange(source, folder, offer, progress)
                 except UserError as error:
-                    if own or cls.mirror is None:
+                    if offer or cls.mirror is None:
                         raise
-                    print(f"{error}\nTrying a copy of the whole data set instead")
+                    log.warning(f"{error}\nTrying a copy of the whole data set instead")
                     arrange(cls.mirror, folder, None, progress)
                     break
         images = list_images(str(folder / cls.image_folder))
@@ -483,7 +529,8 @@ class CoOpDataset(DatasetBase):
             raise UserError(
                 *cls.manual
                 or [
-                    f"'{folder / cls.image_folder}' holds no images: delete '{folder}' and prepare {cls.__name__} again"
+                    f"'{folder / cls.image_folder}' holds no images: delete '{folder}' and prepare "
+                    f"{cls.__name__} again"
                 ]
             )
         return {cls.__name__: len(images)}
@@ -495,13 +542,17 @@ class CoOpDataset(DatasetBase):
 
     @classmethod
     def config_name(cls) -> str:
-        """The name of its file, which is CoOp's name of its config and of its folder of few-shot picks."""
+        """The name of its file, which is CoOp's name of its config and of its folder of few-shot
+        picks.
+        """
         return cls.__module__.rsplit(".", 1)[-1]
 
     # The split
 
     def split(self, cfg) -> Split:
-        """The published split if its file is there, else `partition`'s; checked, with corrected class names."""
+        """The published split if its file is there, else `partition`'s; checked, with corrected
+        class names.
+        """
         path = osp.join(self.dataset_dir, self.split_file)
         if self.split_file and osp.exists(path):
             name, split = f"split file '{path}'", read_split(path)
@@ -509,8 +560,9 @@ class CoOpDataset(DatasetBase):
             name, split = self.split_name(), self.partition()
             check_split(split, name)
             if self.split_file:
-                print(
-                    f"'{path}' does not exist: the split is made here and is NOT the published one, so numbers cannot be compared with papers"
+                log.warning(
+                    f"'{path}' does not exist: the split is made here and is NOT the published "
+                    "one, so numbers cannot be compared with papers"
                 )
         warn_of_repeats(
             split,
@@ -533,10 +585,14 @@ class CoOpDataset(DatasetBase):
         return f"the split of '{self.dataset_dir}'"
 
     def partition(self) -> Split:
-        """A split without the published file. Raises UserError where only the published one makes sense."""
+        """A split without the published file.
+
+        Raises UserError where only the published one makes sense.
+        """
         path = osp.join(self.dataset_dir, self.split_file)
         raise UserError(
-            f"'{path}' of data set {type(self).__name__} does not exist: {self.how_to_get(self.root)}"
+            f"'{path}' of data set {type(self).__name__} does not exist: "
+            f"{self.how_to_get(self.root)}"
         )
 
     def class_folders(self, ignored: Sequence[str] = ()) -> Rows:
@@ -560,8 +616,9 @@ class CoOpDataset(DatasetBase):
     def _target(self, apart: list[Datum] | None, cfg, classes: Set[str]) -> list[Datum]:
         """Training images of the target domain, as many per class as of the source.
 
-        The target is another data set (DATASET.TARGET) or what the split keeps `apart` as "unlabelled". Raises UserError if it is
-        empty or its classes are not the source's (`classes`), unless DATASET.TARGET_CLASSES is subset and they are among them.
+        The target is another data set (DATASET.TARGET) or what the split keeps `apart` as
+        "unlabelled". Raises UserError if it is empty or its classes are not the source's
+        (`classes`), unless DATASET.TARGET_CLASSES is subset and they are among them.
         """
         name = cfg.DATASET.get("TARGET", "")
         if not name and apart is None:
@@ -575,21 +632,24 @@ class CoOpDataset(DatasetBase):
                 items = self._draw(items, cfg.DATASET.NUM_SHOTS)
         if not items:
             raise UserError(
-                f"target {name} has no training images: choose another DATASET.TARGET or TARGET_DOMAINS"
+                f"target {name} has no training images: choose another DATASET.TARGET or "
+                "TARGET_DOMAINS"
             )
-        found, rule = {item.classname for item in items}, cfg.DATASET.get("TARGET_CLASSES", "same")
+        target_classes = {item.classname for item in items}
+        rule = cfg.DATASET.get("TARGET_CLASSES", "same")
         if rule not in TARGET_CLASSES:
             raise UserError(
                 f"DATASET.TARGET_CLASSES is '{rule}': choose one of {', '.join(TARGET_CLASSES)}"
             )
         for lacking, who, here, allowed in (
-            (found - classes, cfg.DATASET.NAME, name, False),
-            (classes - found, name, cfg.DATASET.NAME, rule == "subset"),
+            (target_classes - classes, cfg.DATASET.NAME, name, False),
+            (classes - target_classes, name, cfg.DATASET.NAME, rule == "subset"),
         ):
             if lacking and not allowed:
                 raise UserError(
-                    f"{who} lacks {len(lacking)} class(es) of {here}: {', '.join(sorted(lacking)[:5])}: choose a target with the same "
-                    "classes, or, if it has some of them only, set DATASET.TARGET_CLASSES subset"
+                    f"{who} lacks {len(lacking)} class(es) of {here}: "
+                    f"{', '.join(sorted(lacking)[:5])}: choose a target with the same classes, or, "
+                    "if it has some of them only, set DATASET.TARGET_CLASSES subset"
                 )
         return items
 
@@ -608,8 +668,8 @@ class CoOpDataset(DatasetBase):
     ) -> tuple[list[Datum], list[Datum]]:
         """The published draw: `shots` training and at most 4 validation images per class.
 
-        Cached as JSON, paths relative to DATASET.ROOT, with a checksum of what was drawn from. The random state is the same
-        whether the cache was hit or not.
+        Cached as JSON, paths relative to DATASET.ROOT, with a checksum of what was drawn from. The
+        random state is the same whether the cache was hit or not.
         """
         shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
         if indices := cfg.DATASET.get("INDICES", ""):
@@ -623,48 +683,68 @@ class CoOpDataset(DatasetBase):
         ]
         checksum = hashlib.sha256(json.dumps(drawn_from).encode()).hexdigest()
         cache = osp.join(self.dataset_dir, self.few_shot_folder, f"shot_{shots}-seed_{seed}.json")
-        if seed >= 0 and osp.isfile(cache):
-            try:
-                found = read_json(cache)
-                if found.get("drawn_from_sha256") == checksum:
-                    picks = [
-                        [items[place] for place in found["places"][part]]
-                        for part, items in (("train", train), ("val", val))
-                    ]
-                    if short := sum(
-                        count < shots for count in Counter(item.label for item in picks[0]).values()
-                    ):
-                        print(
-                            f"{short} class(es) have fewer than {shots} images: all that they have are used"
-                        )
-                    return picks[0], picks[1] if self.few_shot_val else val
-            except (UserError, AttributeError, KeyError, TypeError, IndexError):
-                print(f"The few-shot cache '{cache}' is not readable: it is drawn again")
-        # By place in the lists, since rows of other classes may share a path. The paths are for people.
-        places = {
-            part: {id(item): place for place, item in enumerate(items)}
-            for part, items in (("train", train), ("val", val))
-        }
+        if seed >= 0 and (cached := self._cached_picks(cache, checksum, shots, train, val)):
+            return cached
         state = random.getstate()
-        train = self.generate_fewshot_dataset(train, num_shots=shots)
+        drawn = {"train": self.generate_fewshot_dataset(train, num_shots=shots), "val": []}
         if self.few_shot_val:
-            val = self.generate_fewshot_dataset(val, num_shots=min(shots, 4))
+            drawn["val"] = self.generate_fewshot_dataset(val, num_shots=min(shots, 4))
         random.setstate(state)
         if seed >= 0:
-            drawn = {"train": train, "val": val if self.few_shot_val else []}
-            picks = {
-                "drawn_from_sha256": checksum,
-                **{part: [self._relative(item) for item in items] for part, items in drawn.items()},
-                "places": {
-                    part: [places[part][id(item)] for item in items]
-                    for part, items in drawn.items()
-                },
-            }
-            try:
-                write_json(picks, cache)
-            except (UserError, OSError) as error:
-                print(f"The few-shot draw is not cached ({error})")
-        return train, val
+            self._cache_picks(cache, checksum, {"train": train, "val": val}, drawn)
+        return drawn["train"], drawn["val"] if self.few_shot_val else val
+
+    def _cached_picks(
+        self, cache: str, checksum: str, shots: int, train: list[Datum], val: list[Datum]
+    ) -> tuple[list[Datum], list[Datum]] | None:
+        """Return the few-shot picks of a cache file; None if it is missing, damaged or outdated."""
+        if not osp.isfile(cache):
+            return None
+        try:
+            stored = read_json(cache)
+            if stored.get("drawn_from_sha256") != checksum:
+                return None
+            picks = [
+                [items[place] for place in stored["places"][part]]
+                for part, items in (("train", train), ("val", val))
+            ]
+        except (UserError, AttributeError, KeyError, TypeError, IndexError):
+            log.warning(f"The few-shot cache '{cache}' is not readable: it is drawn again")
+            return None
+        counts = Counter(item.label for item in picks[0]).values()
+        if short := sum(count < shots for count in counts):
+            log.warning(
+                f"{short} class(es) have fewer than {shots} images: all that they have are used"
+            )
+        return picks[0], picks[1] if self.few_shot_val else val
+
+    def _cache_picks(
+        self,
+        cache: str,
+        checksum: str,
+        parts: dict[str, list[Datum]],
+        drawn: dict[str, list[Datum]],
+    ) -> None:
+        """Write few-shot picks to a cache file; a folder that refuses it is noted.
+
+        A pick is stored by its place in the list, since rows of several classes may share a path.
+        The paths are for people.
+        """
+        places = {
+            part: {id(item): place for place, item in enumerate(items)}
+            for part, items in parts.items()
+        }
+        picks = {
+            "drawn_from_sha256": checksum,
+            **{part: [self._relative(item) for item in items] for part, items in drawn.items()},
+            "places": {
+                part: [places[part][id(item)] for item in items] for part, items in drawn.items()
+            },
+        }
+        try:
+            write_json(picks, cache)
+        except (UserError, OSError) as error:
+            log.warning(f"The few-shot draw is not cached ({error})")
 
     def _relative(self, item: Datum) -> str:
         path = (
@@ -677,13 +757,16 @@ class CoOpDataset(DatasetBase):
     def _picks(
         self, path: str, train: list[Datum], val: list[Datum]
     ) -> tuple[list[Datum], list[Datum]]:
-        """The images that a public index file names (cross_modal_adaptation's format: {part: {"data": [{"impath", ...}]}}).
+        """The images that a public index file names (cross_modal_adaptation's format: {part:
+        {"data": [{"impath", ...}]}}).
 
-        Paths count from the data set's folder, whatever stands before it. Raises UserError for one that is not in the split.
+        Paths count from the data set's folder, whatever stands before it. Raises UserError for one
+        that is not in the split.
         """
         if not osp.isfile(path):
             raise UserError(
-                f"DATASET.INDICES: '{path}' does not exist: correct the folder, or take the key out to draw the images here"
+                f"DATASET.INDICES: '{path}' does not exist: correct the folder, or take the key "
+                "out to draw the images here"
             )
         found, parts = read_json(path), []
         for part, items in (("train", train), ("val", val)):
@@ -699,30 +782,37 @@ class CoOpDataset(DatasetBase):
                 labels = [label if isinstance(label, int) else None for label in labels]
             except (KeyError, TypeError, AttributeError):
                 raise UserError(
-                    f"'{path}' is not an index file of few-shot picks ({part}: data: impath): correct DATASET.INDICES"
+                    f"'{path}' is not an index file of few-shot picks ({part}: data: impath): "
+                    "correct DATASET.INDICES"
                 ) from None
             if missing := [name for name in names if name not in known]:
                 raise UserError(
-                    f"'{path}' names {len(missing)} image(s) that are not in the {part} part of {type(self).__name__}, first "
-                    f"{', '.join(missing[:3])}: use the published split file, or take DATASET.INDICES out"
+                    f"'{path}' names {len(missing)} image(s) that are not in the {part} part of "
+                    f"{type(self).__name__}, first {', '.join(missing[:3])}: use the published "
+                    "split file, or take DATASET.INDICES out"
                 )
             pairs = list(dict.fromkeys(zip(names, labels, strict=True)))
             if again := len(names) - len(pairs):
-                print(
-                    f"'{path}' names {again} image(s) of the {part} part more than once: each is taken once"
+                log.warning(
+                    f"'{path}' names {again} image(s) of the {part} part more than once: each is "
+                    "taken once"
                 )
             parts.append([_with_label(path, name, known[name], label) for name, label in pairs])
         return parts[0], parts[1] if self.few_shot_val else val
 
 
 def _with_label(path: str, name: str, items: Sequence[Datum], label: object) -> Datum:
-    """Of the rows of one path the one that an index file means by its label. Raises UserError if none or several."""
-    found = {(item.label, item.domain, item.classname): item for item in items}
-    if len(found) > 1:
-        found = {row: item for row, item in found.items() if item.label == label}
-    if len(found) != 1:
+    """Of the rows of one path the one that an index file means by its label.
+
+    Raises UserError if none or several.
+    """
+    by_row = {(item.label, item.domain, item.classname): item for item in items}
+    if len(by_row) > 1:
+        by_row = {row: item for row, item in by_row.items() if item.label == label}
+    if len(by_row) != 1:
         raise UserError(
-            f"'{path}' names '{name}', which the split lists {len(items)} times, in different classes or "
-            "domains: take all but one of these rows out of the split, or DATASET.INDICES out"
+            f"'{path}' names '{name}', which the split lists {len(items)} times, in different "
+            "classes or domains: take all but one of these rows out of the split, or "
+            "DATASET.INDICES out"
         )
-    return next(iter(found.values()))
+    return next(iter(by_row.values()))

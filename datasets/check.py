@@ -1,7 +1,9 @@
-"""Look at the data sets under a root: `python -m datasets.check [NAME ...] [--root DATA] [--images]`.
+"""Look at the data sets under a root: `python -m datasets.check [NAME ...] [--root DATA]
+[--images]`.
 
-Each is loaded as a run loads it and compared with its published numbers. --images also reads every image (always done for
-data sets that are named). The exit code is 1 if a data set that is there, or was named, has a problem.
+Each is loaded as a run loads it and compared with its published numbers. --images also reads every
+image (always done for data sets that are named). The exit code is 1 if a data set that is there, or
+was named, has a problem.
 """
 
 import argparse
@@ -23,7 +25,9 @@ from datasets.base import PARTS, SAME_TEXT, CoOpDataset, UserError
 from datasets.prepare import find, prepared_classes
 from tools import inputs
 
-MINIATURE = "miniature.json"  # written by tools/miniatures.py: the numbers and split checksum to expect instead of the published ones
+# Written by tools/miniatures.py: the numbers and split checksum to expect instead of the published
+# ones.
+MINIATURE = "miniature.json"
 
 
 @dataclass
@@ -42,78 +46,98 @@ class Report:
 def examine(
     cls: type[CoOpDataset], root: str, images: bool = False, progress: bool = True
 ) -> Report:
-    """Load a data set and compare it with what was published; with `images` read every one of them."""
+    """Load a data set and compare it with its published numbers; with `images` read every image."""
     folder = Path(root).expanduser() / cls.folder
     expected, md5 = dict(zip(PARTS, cls.images, strict=True)), cls.split_md5
     report = Report(cls.__name__, present=folder.is_dir(), expected=sum(expected.values()))
-    if not report.present:
-        report.problems.append(f"absent: {cls.how_to_get(root)}")
-        return report
-    if (folder / MINIATURE).is_file():
-        try:
-            told = read_json(str(folder / MINIATURE)).get(cls.__name__, {})
-            expected, md5 = dict(told.get("images", expected)), told.get("split_md5", md5)
-            sum(expected.values())
-        except (UserError, TypeError, ValueError, AttributeError) as error:
-            report.problems.append(
-                f"'{folder / MINIATURE}' is not what tools.miniatures writes ({error}): make the miniature again"
-            )
-            return report
-        report.name, report.expected = f"{report.name} (miniature)", sum(expected.values())
-    split_file = folder / cls.split_file
-    if cls.split_file:
-        report.split = "generated"
-        if split_file.is_file():
-            try:
-                content = split_file.read_bytes()
-            except OSError as error:
-                report.problems.append(
-                    f"'{split_file}' cannot be read ({error.strerror}): correct its rights, or look after the disk"
-                )
-                return report
-            report.split = (
-                "there"
-                if not md5
-                else "published"
-                if hashlib.md5(content).hexdigest() == md5
-                else "other"
-            )
+    try:
+        if not report.present:
+            raise UserError(f"absent: {cls.how_to_get(root)}")
+        if (folder / MINIATURE).is_file():
+            expected, md5 = _of_miniature(folder / MINIATURE, cls, expected, md5)
+            report.name, report.expected = f"{report.name} (miniature)", sum(expected.values())
+        if cls.split_file:
+            report.split = _kind_of_split(folder / cls.split_file, md5)
         if report.split == "other":
             report.problems.append(
-                f"{cls.split_file} is not the published file (md5 {md5}): if you want that one, move yours away and {cls.how_to_get(root)}"
+                f"{cls.split_file} is not the published file (md5 {md5}): if you want that one, "
+                f"move yours away and {cls.how_to_get(root)}"
             )
-    cfg = get_cfg_default()
-    datasets.extend_cfg(cfg)
-    cfg.DATASET.ROOT, cfg.DATASET.NAME = str(root), cls.__name__
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(said):
-            data = cls(cfg)
+        data, notes = _load(cls, root)
     except UserError as error:
         report.problems.append(str(error))
         return report
     # Class names that repeat are as published.
-    report.problems += [line for line in said.getvalue().splitlines() if SAME_TEXT not in line]
-    paths = {item.impath for part in (data.train_x, data.val, data.test) for item in part or ()}
-    report.found = len(paths)
-    report.classes = f"{data.num_classes:,}"
-    if cls.classes and data.num_classes != cls.classes:
-        report.problems.append(
-            f"{data.num_classes} classes instead of {cls.classes}: prepare it again"
-        )
-    # Where no split is published, the parts of the one made here need not have the published sizes.
-    for part, items in (
-        zip(PARTS, (data.train_x, data.val, data.test), strict=True)
-        if report.split != "generated"
-        else ()
-    ):
+    report.problems += [line for line in notes.splitlines() if SAME_TEXT not in line]
+    _compare(report, data, cls.classes, expected)
+    if images:
+        report.problems += unreadable(sorted(_paths(data)), cls.__name__, progress)
+    return report
+
+
+def _of_miniature(
+    path: Path, cls: type[CoOpDataset], expected: dict[str, int], md5: str
+) -> tuple[dict[str, int], str]:
+    """Return ({part: images}, MD5 of the split file) to expect of a miniature.
+
+    The file `path` replaces the published numbers that it names. Raises UserError if it is damaged.
+    """
+    try:
+        numbers = read_json(str(path)).get(cls.__name__, {})
+        expected = dict(numbers.get("images", expected))
+        sum(expected.values())
+        return expected, numbers.get("split_md5", md5)
+    except (UserError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"'{path}' is not what tools.miniatures writes ({error}): make the miniature again"
+        ) from None
+
+
+def _kind_of_split(path: Path, md5: str) -> str:
+    """Return "generated", "there", "published" or "other".
+
+    Raises UserError for an unreadable file.
+    """
+    if not path.is_file():
+        return "generated"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"'{path}' cannot be read ({error.strerror}): correct its rights, or look after the "
+            "disk"
+        ) from None
+    if not md5:
+        return "there"
+    return "published" if hashlib.md5(content).hexdigest() == md5 else "other"
+
+
+def _load(cls: type[CoOpDataset], root: str) -> tuple[CoOpDataset, str]:
+    """Return the data set, loaded as a run loads it, and the notes that it prints."""
+    cfg = get_cfg_default()
+    datasets.extend_cfg(cfg)
+    cfg.DATASET.ROOT, cfg.DATASET.NAME = str(root), cls.__name__
+    with contextlib.redirect_stdout(io.StringIO()) as notes:
+        return cls(cfg), notes.getvalue()
+
+
+def _paths(data: CoOpDataset) -> set[str]:
+    return {item.impath for part in (data.train_x, data.val, data.test) for item in part or ()}
+
+
+def _compare(report: Report, data: CoOpDataset, classes: int, expected: dict[str, int]) -> None:
+    """Enter numbers of images and classes, and where they differ from the expected ones."""
+    report.found, report.classes = len(_paths(data)), f"{data.num_classes:,}"
+    if classes and data.num_classes != classes:
+        report.problems.append(f"{data.num_classes} classes instead of {classes}: prepare it again")
+    if report.split == "generated":
+        return  # its parts need not have the sizes of the published ones
+    for part, items in zip(PARTS, (data.train_x, data.val, data.test), strict=True):
         if expected.get(part) and len(items or ()) != expected[part]:
             report.problems.append(
-                f"{part} has {len(items or ()):,} images instead of {expected[part]:,}: the data set is not complete, prepare it again"
+                f"{part} has {len(items or ()):,} images instead of {expected[part]:,}: the data "
+                "set is not complete, prepare it again"
             )
-    if images:
-        report.problems += unreadable(sorted(paths), cls.__name__, progress)
-    return report
 
 
 def unreadable(paths: list[str], name: str, progress: bool) -> list[str]:
@@ -192,7 +216,8 @@ def run(args: argparse.Namespace) -> int:
     classes = [find(name) for name in args.names] or list(prepared_classes().values())
     if not osp.isdir(osp.expanduser(args.root)):
         sys.stdout.write(
-            f"'{args.root}' is no folder yet: the first `python -m datasets.prepare NAME --root {args.root}` makes it\n"
+            f"'{args.root}' is no folder yet: the first `python -m datasets.prepare NAME --root "
+            f"{args.root}` makes it\n"
         )
     reports = [examine(cls, args.root, args.images or bool(args.names)) for cls in classes]
     sys.stdout.write(table(reports) + "\n")

@@ -3,6 +3,7 @@
 import csv
 import errno
 import html
+import logging
 import os
 import os.path as osp
 import re
@@ -15,6 +16,8 @@ from dataclasses import dataclass, field
 from PIL import Image, features
 
 from datasets.errors import UserError
+
+log = logging.getLogger(__name__)
 
 REPAIR = "prepare the data set again"  # the remedy for files of a published data set
 _BLANK = r"[\s\ufeff\u200b\u200e\u200f\u2060]"  # blanks, and signs without width
@@ -167,7 +170,7 @@ def names_of_folders(path: str, folders: Sequence[str], remedy: str) -> dict[str
         )
     if lost:
         first = f"first '{shown(lost[0])}'"
-        print(f"'{path}' has {len(lost)} line(s) of folders that are not there, {first}")
+        log.warning(f"'{path}' has {len(lost)} line(s) of folders that are not there, {first}")
     return names
 
 
@@ -338,8 +341,8 @@ def _why_left_out(entry: os.DirEntry, kind: str, real: str) -> str:
 
 def say_left_out(where: str, left_out: Counter) -> str:
     """One line, "" if nothing was left out."""
-    found = ", ".join(f"{count} {what}" for what, count in sorted(left_out.items()))
-    return f"Left out of '{shown(where)}': {found}" if found else ""
+    counts = ", ".join(f"{count} {what}" for what, count in sorted(left_out.items()))
+    return f"Left out of '{shown(where)}': {counts}" if counts else ""
 
 
 def file_identities(folder: str, paths: Iterable[str], name: str, remedy: str) -> dict[str, tuple]:
@@ -349,7 +352,7 @@ def file_identities(folder: str, paths: Iterable[str], name: str, remedy: str) -
     number and the first three of those that are not in `folder`, and for what is no file or cannot
     be looked at.
     """
-    found: dict[str, tuple] = {}
+    identities: dict[str, tuple] = {}
     missing = []
     for path in dict.fromkeys(paths):
         try:
@@ -367,12 +370,12 @@ def file_identities(folder: str, paths: Iterable[str], name: str, remedy: str) -
                 f"{name} names '{shown(path)}' in '{folder}', which is no picture but a folder, "
                 f"a pipe or a device: {remedy}"
             )
-        found[path] = (status.st_dev, status.st_ino)
+        identities[path] = (status.st_dev, status.st_ino)
         if not status.st_ino:  # some network drives do not number files
-            found[path] = (osp.realpath(osp.join(folder, path)),)
+            identities[path] = (osp.realpath(osp.join(folder, path)),)
     if missing:
         raise UserError(
             f"{name} names {len(missing)} image(s) that are not in '{folder}', first "
             f"{', '.join(missing[:3])}: {remedy}"
         )
-    return found
+    return identities

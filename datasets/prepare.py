@@ -1,7 +1,10 @@
-"""Make a data set ready: `python -m datasets.prepare NAME [--root DATA] [--from ARCHIVE_OR_DIR]`. Running it again changes nothing.
+"""Make a data set ready: `python -m datasets.prepare NAME [--root DATA] [--from ARCHIVE_OR_DIR]`.
 
-NAME is that of a config or of a class (oxford_pets, OxfordPets). Files are downloaded with checksums where known, or taken from
---from: an archive, or a folder with archives or with the unpacked data.
+Running it again changes nothing.
+
+NAME is that of a config or of a class (oxford_pets, OxfordPets). Files are downloaded, and checked
+where a checksum is known, or taken from `--from`: an archive, or a folder that holds archives or
+the unpacked data.
 """
 
 import argparse
@@ -28,7 +31,10 @@ def prepared_classes() -> dict[str, type[CoOpDataset]]:
 
 
 def find(name: str) -> type[CoOpDataset]:
-    """The data set of a class's, config's or folder's name, in any spelling. Raises UserError listing the known names."""
+    """The data set of a class's, config's or folder's name, in any spelling.
+
+    Raises UserError listing the known names.
+    """
     classes = prepared_classes()
 
     def plain(text: str) -> str:

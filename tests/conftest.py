@@ -12,7 +12,8 @@ for folder in (ROOT, ROOT / "tests"):
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 
-# Files that take minutes start first: with `--dist loadfile` one that starts last keeps one worker busy alone.
+# Files that take minutes start first: with `--dist loadfile` one that starts last keeps one worker
+# busy alone.
 LONGEST_FIRST = (
     "test_scripts",
     "test_sweep",
@@ -31,7 +32,8 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than some seconds (run in CI too)")
     torch.set_num_threads(
         1
-    )  # models are so small here that threads cost more than they bring, much more on a busy machine
+        # Models are so small here that threads cost more than they bring.
+    )
 
 
 @pytest.fixture(autouse=True)

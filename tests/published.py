@@ -55,7 +55,9 @@ def nested(parameters: dict[str, torch.Tensor], buffers: dict[str, torch.Tensor]
 
 
 class Published:
-    """A training of upstream's kind, after `steps` epochs of one step: `save` writes its checkpoint."""
+    """A training of upstream's kind, after `steps` epochs of one step: `save` writes its
+    checkpoint.
+    """
 
     def __init__(
         self,
@@ -83,7 +85,7 @@ class Published:
         self.steps = steps
 
     def save(self, folder: Path, name: str, **more) -> Path:
-        """Write `folder`/<name>/model.pth.tar-<epoch>, the text file beside it, and the best model."""
+        """Write `folder`/<name>/model.pth.tar-<epoch>, its text file and the best model."""
         state = {
             "state_dict": self.model.state_dict(),
             "epoch": self.steps,

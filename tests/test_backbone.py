@@ -72,7 +72,9 @@ def test_every_kind_of_file_gives_the_same_features(file, tmp_path, weights):
 
 
 def test_clip_itself_reads_the_same_file(file):
-    """What this project loads stays loadable by clip.load, with the same features up to clip's rounding to half."""
+    """What this project loads stays loadable by clip.load, with the same features up to clip's
+    rounding to half.
+    """
     model, _ = clip.load(file, device="cpu")
     with torch.no_grad():
         theirs = unit(model.encode_image(images(2, 32)))
@@ -288,7 +290,9 @@ def test_weights_that_are_no_numbers(tmp_path, weights):
 
 @pytest.fixture
 def forgetful(weights):
-    """A CLIP that has never learned "dog", the second half of "tabby", "!" and "x"; and what it says."""
+    """A CLIP that has never learned "dog", the second half of "tabby", "!" and "x"; and what it
+    says.
+    """
     embedding = weights["token_embedding.weight"].clone()
     encode = module.SimpleTokenizer().encode
     for word in ("dog", "!", "x"):
@@ -306,8 +310,9 @@ def test_words_that_were_never_learned_are_named_once(forgetful):
     assert said == []
     backbone.encode_texts(["a photo of a Dog.", "a cat", "my retrievers", "the dog"])
     assert said == [
-        "Warning: this CLIP has never learned 'dog', 'retrievers' (the embeddings of their tokens are all zeros), so that 3 of 4 "
-        "texts say less than they seem to: 'a photo of a Dog.', 'my retrievers', 'the dog'; choose other words, or another CLIP"
+        "Warning: this CLIP has never learned 'dog', 'retrievers' (the embeddings of their tokens "
+        "are all zeros), so that 3 of 4 texts say less than they seem to: 'a photo of a Dog.', 'my "
+        "retrievers', 'the dog'; choose other words, or another CLIP"
     ]
     backbone.tokenize(["dogs and a dog", "retrievers"])
     assert len(said) == 1
@@ -341,7 +346,7 @@ def test_many_words_are_counted(weights):
 
 def test_sixteen_of_promptsrcs_templates_are_not_for_the_bundled_clip(capsys):
     backbone = load_backbone(str(module.ROOT / "assets/openmoji_clip.pt"))
-    backbone.tokenize([template.format("") for template in SIXTY], told=SIXTY)
+    backbone.tokenize([template.format("") for template in SIXTY], names=SIXTY)
     (line,) = capsys.readouterr().out.splitlines()
     assert (
         "'cropped', 'blurry'" in line
@@ -353,7 +358,8 @@ def test_sixteen_of_promptsrcs_templates_are_not_for_the_bundled_clip(capsys):
 def test_too_long_text_is_named(weights):
     with pytest.raises(
         UserError,
-        match=r"the text 'cat cat .*' is longer than the 77 tokens CLIP reads: shorten the class name",
+        match=r"the text 'cat cat .*' is longer than the 77 tokens CLIP reads: shorten the class "
+        "name",
     ):
         Backbone(weights).tokenize(["cat " * 80])
 

@@ -1,4 +1,6 @@
-"""What keys of the configuration may hold: every key of the engine, the trainers and the data sets is walked with values that nobody means."""
+"""What keys of the configuration may hold: every key of the engine, the trainers and the data sets
+is walked with values that nobody means.
+"""
 
 import math
 import os
@@ -131,7 +133,6 @@ NAMES = {
     "DATASET.SOURCE_DOMAINS",
     "DATASET.TARGET_DOMAINS",
     "OPTIM.NEW_LAYERS",
-    "TRAINER.TERMS",
 }
 WIDE = {
     name for name in NUMBERS if rules.KEYS[name].rule.fits(1e9)
@@ -170,7 +171,9 @@ WRONG = [
 
 
 def refused(name: str, merge) -> bool:
-    """Whether `merge(cfg)` ends in one sentence that names the key; any other exception is the test's failure."""
+    """Whether `merge(cfg)` ends in one sentence that names the key; any other exception is the
+    test's failure.
+    """
     try:
         merge(defaults())
     except UserError as error:
@@ -191,7 +194,8 @@ def test_every_key_refuses_what_it_cannot_mean(value, meant):
         accepted = not refused(
             name, lambda cfg: merge_from_dict(cfg, nested(name, value), " (in 'x.yaml')")
         )
-        # Numbers where text is expected are the text that they are written as; lists may be of such texts.
+        # Numbers where text is expected are the text that they are written as; lists may be of such
+        # texts.
         as_text = (
             name in TEXTS and type(value) in (int, float) and rules.KEYS[name].rule.fits(str(value))
         )
@@ -398,7 +402,8 @@ def test_whole_numbers_of_a_yaml_file_merge_into_floats_and_ambiguous_ones_are_r
     merge_from_dict(
         cfg,
         strict_yaml.load(
-            "TRAINER: {PROMPTSRC: {GPA_MEAN: 45, GPA_STD: 5}}\nOPTIM: {LR: 1e-3, SGD_DAMPNING: 0.5}",
+            "TRAINER: {PROMPTSRC: {GPA_MEAN: 45, GPA_STD: 5}}\n"
+            "OPTIM: {LR: 1e-3, SGD_DAMPNING: 0.5}",
             scalars=True,
         ),
     )
@@ -409,7 +414,8 @@ def test_whole_numbers_of_a_yaml_file_merge_into_floats_and_ambiguous_ones_are_r
     for text, taken in (("010", 8), ("1:30", 90)):
         with pytest.raises(
             UserError,
-            match=rf"OPTIM.MAX_EPOCH \(in 'x'\) is {text}, which YAML takes for {taken}: write the number in decimals",
+            match=rf"OPTIM.MAX_EPOCH \(in 'x'\) is {text}, which YAML takes for {taken}: write "
+            "the number in decimals",
         ):
             merge_from_dict(
                 defaults(),
@@ -466,7 +472,10 @@ def test_the_closest_key(wrong, nearest):
 def test_a_whole_group_at_the_wrong_place_is_named_by_its_first_key():
     with pytest.raises(
         UserError,
-        match=r"unknown config key 'optim.max_epoch' \(in 'x'\): the closest known key is 'OPTIM.MAX_EPOCH'",
+        match=(
+            r"unknown config key 'optim.max_epoch' \(in 'x'\): the closest known key is "
+            r"'OPTIM.MAX_EPOCH'"
+        ),
     ):
         merge_from_dict(defaults(), {"optim": {"max_epoch": 3}}, " (in 'x')")
     with pytest.raises(
@@ -476,7 +485,8 @@ def test_a_whole_group_at_the_wrong_place_is_named_by_its_first_key():
         merge_from_dict(defaults(), {"COOP": {"CSC": True}})
     with pytest.raises(
         UserError,
-        match="closest known keys are 'DATALOADER.TEST.BATCH_SIZE', 'DATALOADER.TRAIN_X.BATCH_SIZE', ",
+        match="closest known keys are 'DATALOADER.TEST.BATCH_SIZE', "
+        "'DATALOADER.TRAIN_X.BATCH_SIZE', ",
     ):
         merge_from_list(defaults(), ["BATCH_SIZE", "3"])
 
@@ -583,5 +593,8 @@ def test_an_unknown_effect_is_refused_where_the_key_is_declared():
 
 
 def test_the_declarations_are_known_without_torch():
-    code = "import sys, dassl.config as c; c.keys('log')['LOG.WANDB']; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, dassl.config as c; c.keys('log')['LOG.WANDB']; sys.exit('torch' in "
+        "sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

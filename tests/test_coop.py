@@ -1,4 +1,6 @@
-"""CoOp: prompts against a slow construction, the published numbers, and training through the engine."""
+"""CoOp: prompts against a slow construction, the published numbers, and training through the
+engine.
+"""
 
 import pytest
 import torch
@@ -79,7 +81,9 @@ def test_prompts_equal_a_slow_construction(backbone, n_ctx, position, per_class)
     ],
 )
 def test_start_words_of_several_tokens_keep_their_rest(backbone, options):
-    """Published: the first M tokens are learned, the other tokens of the words stay between them and the name."""
+    """Published: the first M tokens are learned, the other tokens of the words stay between them
+    and the name.
+    """
     init = "a 2x photo of a"
     assert count_tokens(init) == 6
     built, eot = sequence(PromptLearner(backbone, NAMES, 5, init, **options))
@@ -139,7 +143,10 @@ def test_only_the_context_is_kept(backbone):
 def test_a_name_that_is_too_long_is_named(backbone):
     with pytest.raises(
         UserError,
-        match="class name 'cat cat .*' with 16 context tokens takes 79 positions but the text encoder has 77",
+        match=(
+            "class name 'cat cat .*' with 16 context tokens takes 79 positions but the text "
+            "encoder has 77"
+        ),
     ):
         PromptLearner(backbone, ["dog", " ".join(["cat"] * 60)], 16)
     PromptLearner(backbone, [" ".join(["cat"] * 58)], 16)  # just fits
@@ -310,7 +317,10 @@ def test_class_names_may_have_braces_and_templates_only_one_pair(tmp_path):
             model("a {}!").ensemble_features(["a {}.", template])
         with pytest.raises(
             UserError,
-            match="needs one {} where the class name goes, and no other braces: correct the data set's",
+            match=(
+                "needs one {} where the class name goes, and no other braces: correct the data "
+                "set's"
+            ),
         ):
             model(template).class_texts()
 
@@ -318,7 +328,10 @@ def test_class_names_may_have_braces_and_templates_only_one_pair(tmp_path):
 def test_pictures_without_a_transform_are_refused(tmp_path):
     with pytest.raises(
         UserError,
-        match="INPUT.NO_TRANSFORM is True, but CLIP reads pictures of one size as numbers: set it to False",
+        match=(
+            "INPUT.NO_TRANSFORM is True, but CLIP reads pictures of one size as numbers: set it to "
+            "False"
+        ),
     ):
         make_trainer(tmp_path, "CoOp", "INPUT.NO_TRANSFORM", True)
 

@@ -1,4 +1,4 @@
-"""Static image anchors: their values, their cache, and that nothing else notices them being made."""
+"""Static image anchors: their values, their cache, and that nothing else notices them."""
 
 import os
 import random

@@ -43,7 +43,9 @@ def slow_stochastic(image, text, labels, scale, targets, directions):
 
 
 def test_static_by_hand():
-    """One text, two anchors of its class at cosine 1 and 0, one of another at -1, scale 1: -log((e + 1) / (e + 1 + 1/e))."""
+    """One text, two anchors of its class at cosine 1 and 0, one of another at -1, scale 1: -log((e
+    + 1) / (e + 1 + 1/e)).
+    """
     text, anchors = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     loss = static_alignment(text, torch.tensor([4]), anchors, torch.tensor([4, 4, 7]), 1.0)
     assert loss.item() == pytest.approx(math.log((math.e + 1 + 1 / math.e) / (math.e + 1)))
@@ -125,7 +127,9 @@ def test_the_order_of_a_batch_does_not_matter(targets):
 
 
 def test_repeated_classes_are_one_positive_set():
-    """With class texts, columns repeat: the gradient is that of the total probability of the class in the batch."""
+    """With class texts, columns repeat: the gradient is that of the total probability of the class
+    in the batch.
+    """
     image, classes, labels = (
         unit("image", 5, 8),
         unit("classes", 3, 8),

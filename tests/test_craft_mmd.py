@@ -102,14 +102,18 @@ def slow_group_mmd2(representation, labels, domains, estimator, bandwidth):
 
 
 def expected_kernel(mean, variance, sigma):
-    """E exp(-d^2 / (2 sigma^2)) over d of N(mean, variance): the integral of a product of two Gaussians."""
+    """E exp(-d^2 / (2 sigma^2)) over d of N(mean, variance): the integral of a product of two
+    Gaussians.
+    """
     return (
         sigma / math.sqrt(sigma**2 + variance) * math.exp(-(mean**2) / (2 * (sigma**2 + variance)))
     )
 
 
 def draws(count, n, m, shift=0.0, s=1.0, t=1.0, width=1, **options):
-    """MMD^2 of `count` pairs of samples of N(0, s^2) and N(shift, t^2): the mean and its standard error."""
+    """MMD^2 of `count` pairs of samples of N(0, s^2) and N(shift, t^2): the mean and its standard
+    error.
+    """
     generator = torch.Generator().manual_seed(0)
     values = torch.stack(
         [
@@ -132,7 +136,9 @@ def gradients(value, *inputs):
 
 
 def test_by_hand():
-    """Points 0 and 1 against 3, sigma 1: the V-statistic has (2 + 2 e^-1/2) / 4, 1, and the mean of e^-9/2 and e^-2."""
+    """Points 0 and 1 against 3, sigma 1: the V-statistic has (2 + 2 e^-1/2) / 4, 1, and the mean of
+    e^-9/2 and e^-2.
+    """
     x, z = torch.tensor([[0.0], [1.0]]), torch.tensor([[3.0]])
     expected = (1 + math.exp(-0.5)) / 2 + 1 - (math.exp(-4.5) + math.exp(-2))
     assert mmd2(x, z, "biased", "fixed", sigmas=[1.0]).item() == pytest.approx(expected)
@@ -187,7 +193,9 @@ def test_the_multipliers_scale_the_median_distance():
 
 
 def test_pairs_that_coincide_count_in_the_median():
-    """Points 0, 0, 0 and 1, 3 have the distances 0, 0, 0, 1, 1, 1, 2, 3, 3, 3, of lower median 1; the positive ones alone have 2."""
+    """Points 0, 0, 0 and 1, 3 have the distances 0, 0, 0, 1, 1, 1, 2, 3, 3, 3, of lower median 1;
+    the positive ones alone have 2.
+    """
     x, z = torch.zeros(3, 1), torch.tensor([[1.0], [3.0]])
     assert mmd2(x, z).item() == pytest.approx(
         mmd2(x, z, bandwidth="fixed", sigmas=MULTIPLIERS).item()
@@ -199,7 +207,9 @@ def test_pairs_that_coincide_count_in_the_median():
 
 @pytest.mark.parametrize(("shift", "t"), [(1.0, 1.0), (0.0, 2.0), (2.0, 0.5)])
 def test_closed_form_for_two_gaussians(shift, t):
-    """Both estimators, in expectation; the biased one exceeds the truth by the terms of members with themselves."""
+    """Both estimators, in expectation; the biased one exceeds the truth by the terms of members
+    with themselves.
+    """
     n, m, sigmas = (
         30,
         20,
@@ -222,7 +232,9 @@ def test_closed_form_for_two_gaussians(shift, t):
 
 @pytest.mark.parametrize("options", [{"bandwidth": "fixed", "sigmas": [0.7]}, {}])
 def test_without_a_shift_only_the_unbiased_mean_is_zero(options):
-    """Exactly so with the median too, which is the same for every way to deal a pooled sample out to two sides."""
+    """Exactly so with the median too, which is the same for every way to deal a pooled sample out
+    to two sides.
+    """
     for n, m in ((8, 5), (6, 6), (2, 9)):
         mean, error = draws(400, n, m, width=3, estimator="unbiased", **options)
         assert abs(mean) < 4 * error
@@ -266,7 +278,9 @@ def test_neither_the_order_of_members_nor_of_samples_matters(estimator, bandwidt
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_gradients_are_those_of_the_values(estimator):
-    """The median counts as a constant, so with it the gradient is that of its value given as sigmas."""
+    """The median counts as a constant, so with it the gradient is that of its value given as
+    sigmas.
+    """
     x, z = normal("x", 5, 3).requires_grad_(), normal("z", 4, 3).requires_grad_()
     assert torch.autograd.gradcheck(
         lambda x, z: mmd2(x, z, estimator, "fixed", sigmas=SIGMAS), (x, z)
@@ -326,7 +340,9 @@ def test_close_points_far_from_the_origin_are_told_apart():
 
 
 def test_a_kernel_wider_than_the_data_keeps_its_precision():
-    """MMD^2 is 1e-6 of the kernel's values, which a float32 sum of them would lose in its last digits."""
+    """MMD^2 is 1e-6 of the kernel's values, which a float32 sum of them would lose in its last
+    digits.
+    """
     x, z = named_tensor("x", (6, 4)), 1 + named_tensor("z", (5, 4))
     for estimator in ESTIMATORS:
         value = mmd2(x, z, estimator, "fixed", sigmas=[1e3]).item()
@@ -404,7 +420,9 @@ def test_single_samples_by_hand():
 
 
 def test_a_median_of_zero_gives_way_to_the_positive_distances():
-    """Five copies of a point against another at distance 3: 10 of 15 pairs coincide; a sigma of 0 would give the value 2."""
+    """Five copies of a point against another at distance 3: 10 of 15 pairs coincide; a sigma of 0
+    would give the value 2.
+    """
     x, z = torch.zeros(5, 2, requires_grad=True), torch.tensor([[0.0, 3.0]], requires_grad=True)
     value = mmd2(x, z, multipliers=[1.0])
     value.backward()
@@ -560,7 +578,7 @@ def test_the_released_discrepancy_equals_the_slow_loop(sizes, dtype):
 
 
 def test_the_release_sums_and_normalises():
-    """Each option for itself: the sum is four means, and a column's scale and offset do not matter."""
+    """Each option alone: the sum is four means, and columns' scale and offset do not matter."""
     x, z = normal("a", 5, 3), normal("b", 4, 3)
     mean, total = (
         mmd2(x, z, bandwidth="variances", kernels=kernels) for kernels in ("mean", "sum")

@@ -217,7 +217,7 @@ def test_a_checkpoint_is_the_baselines(tmp_path):
 
 
 def test_template_texts_do_not_depend_on_coops_context(tmp_path, capsys):
-    """CoOp has first-layer prompts only, so template samples teach it nothing; this is said, once."""
+    """CoOp has first-layer prompts only, so template samples teach it nothing, which it notes."""
     craft = trained(tmp_path / "a", "CraftCoOp", "TRAINER.CRAFT.TEXT_SAMPLES", "template")
     out = capsys.readouterr().out
     assert out.count("no gradient for this method with TRAINER.CRAFT.TEXT_SAMPLES 'template'") == 1
@@ -263,7 +263,8 @@ def test_mixed_precision(tmp_path):
         (
             "STOCHASTIC_DIRECTIONS",
             "text_to_image",
-            "TRAINER.CRAFT.STOCHASTIC_DIRECTIONS is 'text_to_image': choose one of both, image_to_text",
+            "TRAINER.CRAFT.STOCHASTIC_DIRECTIONS is 'text_to_image': choose one of both, "
+            "image_to_text",
         ),
         (
             "LAMBDA_STATIC",
@@ -320,7 +321,8 @@ def test_craft_mmd_is_its_weight_times_the_discrepancy_with_the_options_given(
     trainer = shifted(tmp_path, domains, options, *OFF, "TRAINER.CRAFT.LAMBDA_MMD", weight)
     trainer.set_model_mode("train")
     trainer.batch_idx, trainer.num_batches = 0, 100
-    # Of a class and domain two pictures each, so that every group is large enough for the unbiased estimator.
+    # Of a class and domain two pictures each, so that every group is large enough for the unbiased
+    # estimator.
     items = [
         item
         for item in trainer.dm.dataset.train_x

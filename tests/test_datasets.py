@@ -101,7 +101,9 @@ def test_halves_keep_everything_but_the_labels():
 
 
 def slow_draw(rows, shots):
-    """The published draw, written independently: labels in order of appearance, random.sample of each."""
+    """The published draw, written independently: labels in order of appearance, random.sample of
+    each.
+    """
     by_label = defaultdict(list)
     for row in rows:
         by_label[row[1]].append(row[0])
@@ -247,10 +249,14 @@ def test_an_index_file_means_the_row_of_its_label(mini):
     rows[0] = ("ant/train0.png", None)
     with pytest.raises(
         UserError,
-        match=r"names 'images/ant/train0.png', which the split lists 2 times, in different classes or domains: take",
+        match=(
+            r"names 'images/ant/train0.png', which the split lists 2 times, in different classes "
+            r"or domains: take"
+        ),
     ):
         load(mini, *picks_of(mini, {"train": rows, "val": []}))
-    # Another content, other picks; of the target nothing is picked by the file, which is the source's.
+    # Another content, other picks; of the target nothing is picked by the file, which is the
+    # source's.
     rows[:1] = [("ant/train3.png", None)]
     paint(mini, MiniatureTarget.folder)
     data = load(
@@ -342,7 +348,8 @@ def change_row(index, value):
         ),
         (
             change_row(1, "3"),
-            r"has the row \['ant/test0.png', '3', 'ant'\] in test: a row is \[path, label, class name\]",
+            r"has the row \['ant/test0.png', '3', 'ant'\] in test: a row is \[path, label, class "
+            r"name\]",
         ),
         (
             lambda split: {"train": split["train"]},
@@ -371,7 +378,10 @@ def test_wrong_split_file(mini, change, message):
 def test_missing_folders(mini):
     with pytest.raises(
         UserError,
-        match="DATASET.ROOT '.*nowhere' does not exist: create it with datasets.prepare or correct --root",
+        match=(
+            "DATASET.ROOT '.*nowhere' does not exist: create it with datasets.prepare or correct "
+            "--root"
+        ),
     ):
         load(mini, "DATASET.ROOT", str(mini / "nowhere"))
     with pytest.raises(

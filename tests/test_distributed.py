@@ -1,4 +1,6 @@
-"""Training by two processes (gloo, CPU) against one process: the same losses, parameters and metrics, one set of files, one sentence."""
+"""Training by two processes (gloo, CPU) against one process: the same losses, parameters and
+metrics, one set of files, one sentence.
+"""
 
 import importlib.util
 import json
@@ -54,8 +56,8 @@ def torchrun(*arguments) -> subprocess.CompletedProcess:
 def forked(folder: Path, action, *arguments) -> tuple[list[int], str]:
     """Exit codes and stderr of `action(rank, *arguments)` in two processes that know of each other.
 
-    As under torchrun, but forked from a process that has imported everything: torchrun's own part is
-    tested by `torchrun`.
+    As under torchrun, but forked from a process that has imported everything: torchrun's own part
+    is tested by `torchrun`.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["train", "two_processes"])
@@ -91,7 +93,9 @@ def equal(one: dict, other: dict) -> bool:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory) -> tuple[Path, dict, dict]:
-    """Folder, what the first process found, what the second one found: all of tests/two_processes.py in one start."""
+    """Folder, what the first process found, what the second one found: all of
+    tests/two_processes.py in one start.
+    """
     folder = tmp_path_factory.mktemp("two")
     tiny(folder, "made", "CoOp")  # data and weights
     codes, errors = forked(folder, two_processes.all_of_it, folder)
@@ -104,7 +108,9 @@ def found(tmp_path_factory) -> tuple[Path, dict, dict]:
 
 @pytest.mark.slow
 def test_gathered_rows_and_their_gradient_are_those_of_one_process(found):
-    """Each process's loss is the function of the whole times its number from 1: a row's gradient is the sum, 3 times that of one process."""
+    """Each process's loss is the function of the whole times its number from 1: a row's gradient is
+    the sum, 3 times that of one process.
+    """
     for rows in (1, 2, 5, 6):
         for rank in (0, 1):
             whole, gathered, gradient, labels = found[1 + rank]["gathering"][rows]
@@ -247,7 +253,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(found):
 def test_batches_too_small_for_two_processes_are_refused_before_the_first_step(found):
     for who in found[1:]:
         assert who["refused"] == [
-            f"a batch of DATALOADER.{node} has 1 image(s) for 2 processes: change BATCH_SIZE, set DATALOADER.TRAIN_X.DROP_LAST True, or start fewer processes"
+            f"a batch of DATALOADER.{node} has 1 image(s) for 2 processes: change BATCH_SIZE, set "
+            "DATALOADER.TRAIN_X.DROP_LAST True, or start fewer processes"
             for node in ("TRAIN_X", "TRAIN_X", "TRAIN_U")
         ]
 
@@ -411,8 +418,8 @@ def test_processes_of_different_seeds_are_refused(own):
     codes, errors = program(own, two_processes.train_other_seed, *given)
     assert 0 not in codes and not (own / "different").exists()
     assert said(errors) == [
-        "error: the processes of this run differ in SEED (1 in the first, 2 in process 1): start all of them with the same command and the "
-        "same files"
+        "error: the processes of this run differ in SEED (1 in the first, 2 in process 1): start "
+        "all of them with the same command and the same files"
     ]
 
 
@@ -421,8 +428,8 @@ def test_a_killed_process_ends_all_with_a_sentence_and_the_checkpoint_is_left(ow
     codes, errors = program(own, two_processes.train_dying, *arguments(own, "killed", "CoOp"))
     assert codes[0] not in (0, None) and codes[1] == -signal.SIGKILL
     assert all(
-        "another process of this run was ended (killed, or out of memory): run the same command again"
-        in line
+        "another process of this run was ended (killed, or out of memory): run the same command "
+        "again" in line
         for line in said(errors)
     )
     assert len(said(errors)) == 1 and "[rank" not in errors

@@ -1,4 +1,6 @@
-"""Two domains in training (train_u, groups): MMD in every structure, samplers, the group evaluator, selection by it."""
+"""Two domains in training (train_u, groups): MMD in every structure, samplers, the group evaluator,
+selection by it.
+"""
 
 import functools
 import json
@@ -16,10 +18,9 @@ import torch
 from PIL import Image
 from test_craft_mmd import released_mmd
 from tiny_run import CLASSES, STRUCTURES, TinyNoise, make_cfg, make_trainer
-from yacs.config import CfgNode
 
 import trainers
-from dassl.config import get_cfg_default, merge_from_dict, rules
+from dassl.config import get_cfg_default, merge_from_dict
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.data.samplers import build_sampler
 from dassl.evaluation import GroupClassification, build_evaluator
@@ -115,16 +116,23 @@ def test_every_structure_trains_with_mmd_and_its_term_is_that_of_the_features(
     assert max(value for value, _, _ in seen) > 1e-6
 
 
+def leaves(tree, prefix=""):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
 def preset(name):
     """The pairs KEY, VALUE of a file of configs/craft."""
-    words = []
+    cfg, keys = get_cfg_default(), []
+    trainers.extend_cfg(cfg)
     for _, tree in read_config(str(ROOT / f"configs/craft/{name}.yaml")):
-        cfg = get_cfg_default()
-        trainers.extend_cfg(cfg)
         merge_from_dict(cfg, tree)
-        for key, _ in rules.leaves(CfgNode(tree)):
-            words += [key, functools.reduce(operator.getitem, key.split("."), cfg)]
-    return words
+        keys += leaves(tree)
+    values = {key: functools.reduce(operator.getitem, key.split("."), cfg) for key in keys}
+    return [word for pair in values.items() for word in pair]
 
 
 def test_the_preset_of_the_released_ood_trainer_is_its_loss(tmp_path, monkeypatch):
@@ -149,7 +157,7 @@ def test_the_preset_of_the_released_ood_trainer_is_its_loss(tmp_path, monkeypatc
     trainer.train()
     assert len(seen) == len(summaries) == 2
     for (value, slow), summary in zip(seen, summaries, strict=True):
-        assert value == pytest.approx(slow, rel=1e-3) and value > 0.1
+        assert value == pytest.approx(slow, rel=1e-3) and value > 1e-3
         assert set(summary) == {"loss", "acc", "cross_entropy", "craft_mmd"}
         assert summary["loss"] == pytest.approx(summary["cross_entropy"] + value, rel=1e-5)
 
@@ -264,7 +272,8 @@ def test_a_space_that_cannot_teach_is_said_once(tmp_path, capsys):
     [
         (
             ("TRAINER.CRAFT.LAMBDA_MMD", 1.0),
-            r"TRAINER.CRAFT.LAMBDA_MMD is 1.0 but MMD.DOMAINS is none: set it to unlabelled or group, or the weight to 0",
+            r"TRAINER.CRAFT.LAMBDA_MMD is 1.0 but MMD.DOMAINS is none: set it to unlabelled or "
+            r"group, or the weight to 0",
         ),
         (
             ("TRAINER.CRAFT.LAMBDA_MMD", -1.0),
@@ -276,7 +285,8 @@ def test_a_space_that_cannot_teach_is_said_once(tmp_path, capsys):
         ),
         (
             (*MMD, "group", "TRAINER.CRAFT.MMD.SPACE", "pixel"),
-            r"TRAINER.CRAFT.MMD.SPACE is 'pixel': choose one of anchor, feature, probability, logits",
+            r"TRAINER.CRAFT.MMD.SPACE is 'pixel': choose one of anchor, feature, probability, "
+            r"logits",
         ),
         (
             (*MMD, "group", "TRAINER.CRAFT.MMD.ESTIMATOR", "best"),
@@ -296,11 +306,13 @@ def test_a_space_that_cannot_teach_is_said_once(tmp_path, capsys):
         ),
         (
             (*MMD, "unlabelled", "DATASET.NAME", "TinyNoise"),
-            r"but TinyNoise has no unlabelled images: name the target domain's data set in DATASET.TARGET",
+            r"but TinyNoise has no unlabelled images: name the target domain's data set in "
+            r"DATASET.TARGET",
         ),
         (
             (*MMD, "group", "DATASET.NAME", "TinyNoise"),
-            r"but no class of TinyNoise has training images of two domains: use a data set with groups",
+            r"but no class of TinyNoise has training images of two domains: use a data set with "
+            r"groups",
         ),
         # 12 images: a last batch of one
         (
@@ -312,7 +324,8 @@ def test_a_space_that_cannot_teach_is_said_once(tmp_path, capsys):
                 "DATALOADER.TRAIN_X.BATCH_SIZE",
                 11,
             ),
-            r"a batch of DATALOADER.TRAIN_X has 1 image\(s\), but MMD with the unbiased estimator needs 2: "
+            r"a batch of DATALOADER.TRAIN_X has 1 image\(s\), but MMD with the unbiased estimator "
+            r"needs 2: "
             "change BATCH_SIZE, set DATALOADER.TRAIN_X.DROP_LAST True",
         ),
         (
@@ -324,11 +337,13 @@ def test_a_space_that_cannot_teach_is_said_once(tmp_path, capsys):
                 "DATALOADER.TRAIN_X.BATCH_SIZE",
                 3,
             ),
-            r"a batch of DATALOADER.TRAIN_X has 3 image\(s\), but MMD with the unbiased estimator needs 4",
+            r"a batch of DATALOADER.TRAIN_X has 3 image\(s\), but MMD with the unbiased estimator "
+            r"needs 4",
         ),
         (
             ("TEST.SELECT_BY", "gap"),
-            r"TEST.SELECT_BY is 'gap': with TEST.EVALUATOR Classification choose one of accuracy, macro_f1, perclass_accuracy",
+            r"TEST.SELECT_BY is 'gap': with TEST.EVALUATOR Classification choose one of accuracy, "
+            r"macro_f1, perclass_accuracy",
         ),
     ],
 )
@@ -383,7 +398,10 @@ def test_a_domain_that_lacks_a_class_is_refused(tmp_path):
     )
     with pytest.raises(
         UserError,
-        match="DATASET.SOURCE_DOMAINS leaves class 'bee' of '.*images.csv' without training images: name more domains, or",
+        match=(
+            "DATASET.SOURCE_DOMAINS leaves class 'bee' of '.*images.csv' without training images: "
+            "name more domains, or"
+        ),
     ):
         make_trainer(tmp_path, "ZeroshotCLIP", *options, ("photo",))
     assert make_trainer(tmp_path, "ZeroshotCLIP", *options, ("sketch",)).num_classes == 3
@@ -417,7 +435,8 @@ def test_own_pictures_go_through_every_protocol(tmp_path, kind):
                 .astype(np.uint8)
             ).save(path)
             lines.append(
-                f"{name}/{i}.png,{name},{'train' if i < 5 else 'val' if i < 6 else 'test'},{('sunny', 'rainy')[i % 2]}"
+                f"{name}/{i}.png,{name},{'train' if i < 5 else 'val' if i < 6 else 'test'},"
+                f"{('sunny', 'rainy')[i % 2]}"
             )
     (folder / "images.csv").write_text("\n".join(lines))
     common = ("DATASET.NAME", kind, "DATASET.FOLDER", "own", "OPTIM.MAX_EPOCH", 1)

@@ -1,4 +1,6 @@
-"""Fetching, checking, unpacking and placing the files of data sets, against a local server that misbehaves in all ways."""
+"""Fetching, checking, unpacking and placing the files of data sets, against a local server that
+misbehaves in all ways.
+"""
 
 import contextlib
 import errno
@@ -81,8 +83,9 @@ class Server:
         etag='"1"',
         headers=(),
     ):
-        """breaks: for each request in turn after how many bytes it breaks off. more: how much too long Content-Length is.
-        most: bytes that what it sends for a Range has at most. if_range: whether that header is respected.
+        """breaks: for each request in turn after how many bytes it breaks off. more: how much too
+        long Content-Length is. most: bytes that what it sends for a Range has at most. if_range:
+        whether that header is respected.
         """
         start, asked, extra = 0, handler.headers.get("Range"), dict(headers)
         if etag:
@@ -328,8 +331,8 @@ def test_a_length_that_is_too_long_is_a_reason_to_take_the_mirror(server, tmp_pa
     liar, good = server.put("/liar", more=1000, ranges=False), server.put("/good")
     message = refused("", fetch, Source("file.bin", (liar,)), tmp_path)
     assert (
-        f"'file.bin' cannot be downloaded from {liar} (IncompleteRead(300000 bytes read, 1000 more expected))"
-        in message
+        f"'file.bin' cannot be downloaded from {liar} (IncompleteRead(300000 bytes read, 1000 more "
+        "expected))" in message
     )
     assert (
         len(server.asked) == 1 + download.TRIES and not (tmp_path / ".downloads/file.bin").exists()
@@ -361,8 +364,9 @@ def test_a_wrong_checksum_goes_on_to_the_mirror_and_without_one_is_said(server, 
         "", fetch, Source("file.bin", (wrong, server.url("/none")), md5=md5(BODY)), tmp_path
     )
     assert message == (
-        f"'file.bin' cannot be downloaded from {wrong} (checksum {md5(BODY[::-1])} instead of {md5(BODY)}), {server.url('/none')} (HTTP 404 Not "
-        f"Found): fetch it by hand and put it at '{tmp_path / '.downloads/file.bin'}' or give it with --from FILE"
+        f"'file.bin' cannot be downloaded from {wrong} (checksum {md5(BODY[::-1])} instead of "
+        f"{md5(BODY)}), {server.url('/none')} (HTTP 404 Not Found): fetch it by hand and put it at "
+        f"'{tmp_path / '.downloads/file.bin'}' or give it with --from FILE"
     )
     assert tree(tmp_path / ".downloads").keys() <= {"file.bin.part.from"} and [
         path for path, _ in server.asked
@@ -377,7 +381,8 @@ def test_a_wrong_checksum_goes_on_to_the_mirror_and_without_one_is_said(server, 
 
 def test_what_is_put_by_hand_is_taken_and_no_address_is_said(tmp_path):
     refused(
-        r"'file.bin' has no address to download it from: fetch it by hand and put it at '.*file.bin' or give",
+        r"'file.bin' has no address to download it from: fetch it by hand and put it at "
+        r"'.*file.bin' or give",
         fetch,
         Source("file.bin"),
         tmp_path,
@@ -525,7 +530,8 @@ def test_errors_of_the_libraries_are_reasons(server, libraries, tmp_path, url):
     refused(r"\(Connection reset by peer\): fetch", fetch, Source("file.bin", (url,)), tmp_path)
     libraries.error = OSError(errno.ENOSPC, "No space left on device")
     refused(
-        r"'.*' cannot be read or written \(No space left on device\): free space, correct the rights or choose another --root$",
+        r"'.*' cannot be read or written \(No space left on device\): free space, correct the "
+        r"rights or choose another --root$",
         fetch,
         Source("file.bin", (url,)),
         tmp_path,
@@ -636,7 +642,8 @@ def test_an_archive_in_the_archive(server, tmp_path):
     )
     assert arrange(source, tmp_path, progress=False) and tree(tmp_path) == PLACED
     refused(
-        r"'.*outer.zip' lacks 'outer/none.tar.gz' \(at its top: outer\): it is not the right archive",
+        r"'.*outer.zip' lacks 'outer/none.tar.gz' \(at its top: outer\): it is not the right "
+        r"archive",
         arrange,
         Source("outer.zip", (server.url("/set"),), unpack=PLACES, inner="outer/none.tar.gz"),
         tmp_path / "b",
@@ -709,7 +716,8 @@ def test_what_the_user_gives_is_not_it(tmp_path):
     (tmp_path / "given").mkdir()
     source = Source("set.zip", md5=md5(b"right"), unpack=PLACES)
     refused(
-        r"'.*given' does not hold 'set.zip' or 'set/images' or 'set/labels.txt': give the file or the right folder with --from",
+        r"'.*given' does not hold 'set.zip' or 'set/images' or 'set/labels.txt': give the file or "
+        r"the right folder with --from",
         arrange,
         source,
         tmp_path / "set",
@@ -731,7 +739,8 @@ def test_what_the_user_gives_is_not_it(tmp_path):
     )
     (tmp_path / "given/set.zip").write_bytes(b"wrong")
     refused(
-        rf"'.*given.set.zip' is not set.zip \(checksum {md5(b'wrong')} instead of {md5(b'right')}\): get it again or correct --from",
+        rf"'.*given.set.zip' is not set.zip \(checksum {md5(b'wrong')} instead of "
+        rf"{md5(b'right')}\): get it again or correct --from",
         arrange,
         source,
         tmp_path / "set",
@@ -926,7 +935,8 @@ def test_an_archive_that_would_fill_the_disk(tmp_path, monkeypatch, make):
     given.write_bytes(make({**FILES, "set/images/zeros": bytes(1_000_000)}))
     monkeypatch.setattr(download, "SMALL", 100_000)
     refused(
-        r"is not unpacked because 'set/images/zeros' in it makes more than [\d,]+ bytes of [\d,]+: get it from another source",
+        r"is not unpacked because 'set/images/zeros' in it makes more than [\d,]+ bytes of [\d,]+: "
+        r"get it from another source",
         arrange,
         Source("set.archive", unpack=PLACES),
         tmp_path / "set",
@@ -975,7 +985,8 @@ def test_broken_archives(tmp_path, name):
 def test_what_is_no_archive(tmp_path, content):
     (tmp_path / "given.zip").write_bytes(content)
     refused(
-        r"'.*given.zip' is not set.zip \(not a whole zip or tar archive\): get it again or correct --from",
+        r"'.*given.zip' is not set.zip \(not a whole zip or tar archive\): get it again or correct "
+        r"--from",
         arrange,
         Source("set.zip", unpack=PLACES),
         tmp_path / "set",
@@ -1023,7 +1034,10 @@ def full(monkeypatch, owner, name):
 
 def test_a_full_disk_is_one_sentence_and_nothing_is_half_there(server, tmp_path, monkeypatch):
     source = Source("set.zip", (server.put("/set", make_zip(FILES)),), unpack=PLACES)
-    message = r"'.*' cannot be read or written \(No space left on device\): free space, correct the rights or choose another --root$"
+    message = (
+        r"'.*' cannot be read or written \(No space left on device\): free space, correct the "
+        r"rights or choose another --root$"
+    )
     for owner, name in (
         (Path, "mkdir"),
         (download, "_mark"),
@@ -1065,7 +1079,8 @@ def test_a_folder_that_cannot_be_written(server, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "mkdir", denied)
     refused(
-        r"'.*\.downloads' cannot be read or written \(Permission denied\): free space, correct the rights",
+        r"'.*\.downloads' cannot be read or written \(Permission denied\): free space, correct the "
+        r"rights",
         arrange,
         source,
         tmp_path / "set",

@@ -1,4 +1,6 @@
-"""The encoders against clip's own modules, and against what the published prompt structures computed."""
+"""The encoders against clip's own modules, and against what the published prompt structures
+computed.
+"""
 
 import itertools
 
@@ -143,7 +145,10 @@ def test_image_prompts_equal_the_plain_way(backbone, plain, depth):
 
 
 def test_template_texts_take_deep_prompts(backbone, plain):
-    """Plain texts with deep prompts only: CRAFT's template samples. One template shares too little to be split."""
+    """Plain texts with deep prompts only: CRAFT's template samples.
+
+    One template shares too little to be split.
+    """
     deep = [named_tensor("deep", (2, 64), 0.1).requires_grad_()]
     for texts in (TEXTS, ["red cat", "a dog ran"]):
         tokens = backbone.tokenize(texts)
@@ -254,7 +259,10 @@ def test_too_deep_prompts_are_refused(backbone):
     prompts = torch.zeros(2, 64)
     with pytest.raises(
         UserError,
-        match="prompts for 4 layers do not fit an encoder of 3 layers: set the prompt depth to 3 or less",
+        match=(
+            "prompts for 4 layers do not fit an encoder of 3 layers: set the prompt depth to 3 or "
+            "less"
+        ),
     ):
         backbone.image(images(1, 32), prompts, [prompts] * 3)
     with pytest.raises(UserError, match="cannot replace"):
@@ -262,7 +270,9 @@ def test_too_deep_prompts_are_refused(backbone):
 
 
 def test_deep_prompts_never_replace_the_end_of_a_text(backbone):
-    """ "cat" has one token before its end: with two replaced, all such texts would have the same features."""
+    """ "cat" has one token before its end: with two replaced, all such texts would have the same
+    features.
+    """
     deep, tokens = [torch.zeros(2, 64)], backbone.tokenize(["cat", "a long red dog"])
     for refused in (
         lambda: backbone.text.encode_tokens(tokens, deep),
@@ -270,7 +280,10 @@ def test_deep_prompts_never_replace_the_end_of_a_text(backbone):
     ):
         with pytest.raises(
             UserError,
-            match="a deep prompt of 2 tokens cannot replace 1 tokens: use fewer prompts per layer, or, .* a longer template",
+            match=(
+                "a deep prompt of 2 tokens cannot replace 1 tokens: use fewer prompts per layer, "
+                "or, .* a longer template"
+            ),
         ):
             refused()
     backbone.text.check_texts(tokens[1:], deep)

@@ -450,7 +450,10 @@ def test_another_configuration_in_the_folder_is_not_continued(tmp_path):
     make_trainer(tmp_path, "CoOp").train()
     with pytest.raises(
         UserError,
-        match=r"model.pth.tar-2' is of a run with another configuration \(OPTIM.LR is 0.1 there and 0.3 here\): choose",
+        match=(
+            r"model.pth.tar-2' is of a run with another configuration \(OPTIM.LR is 0.1 there and "
+            r"0.3 here\): choose"
+        ),
     ):
         make_trainer(tmp_path, "CoOp", "OPTIM.LR", 0.3).train()
 
@@ -465,7 +468,8 @@ def test_disk_full_while_saving_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     )
     with pytest.raises(
         UserError,
-        match=r"cannot write '.*model.pth.tar-2' \(No space left on device\): free space .*is intact",
+        match=r"cannot write '.*model.pth.tar-2' \(No space left on device\): free space "
+        ".*is intact",
     ):
         save_checkpoint(
             {"state_dict": {"ctx": torch.zeros(3)}, "epoch": 2},
@@ -525,7 +529,10 @@ def test_truncated_and_missing_checkpoints_are_named(tmp_path):
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(
         UserError,
-        match="model.pth.tar-2' cannot be read: it is truncated or not a checkpoint; copy it again, or move it away",
+        match=(
+            "model.pth.tar-2' cannot be read: it is truncated or not a checkpoint; copy it again, "
+            "or move it away"
+        ),
     ):
         trainer.load_model(str(tmp_path / "output"), epoch=2)
     with pytest.raises(
@@ -664,14 +671,20 @@ def test_what_is_no_checkpoint_is_refused_in_a_sentence(tmp_path):
         torch.save(content, path)
         with pytest.raises(
             UserError,
-            match="model.pth.tar-2' is not a checkpoint: it holds no tensors by name; give a file that a training run wrote",
+            match=(
+                "model.pth.tar-2' is not a checkpoint: it holds no tensors by name; give a file "
+                "that a training run wrote"
+            ),
         ):
             trainer.load_model(str(tmp_path / "output"), epoch=2)
     torch.save(weights, path)  # fit to be loaded, not to go on from
     trainer.load_model(str(tmp_path / "output"), epoch=2)
     with pytest.raises(
         UserError,
-        match="model.pth.tar-2' lacks 'state_dict', so no run can go on from it: load it with --model-dir, or move it away",
+        match=(
+            "model.pth.tar-2' lacks 'state_dict', so no run can go on from it: load it with "
+            "--model-dir, or move it away"
+        ),
     ):
         make_trainer(tmp_path, "CoOp").train()
     with pytest.raises(
@@ -681,7 +694,9 @@ def test_what_is_no_checkpoint_is_refused_in_a_sentence(tmp_path):
 
 
 def test_the_best_model_comes_along_from_another_folder(tmp_path, monkeypatch):
-    """A best epoch before the interruption is deployed by a run that goes on elsewhere; without its file the next epoch is the best."""
+    """A best epoch before the interruption is deployed by a run that goes on elsewhere; without its
+    file the next epoch is the best.
+    """
     options = ("TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", 1, "OPTIM.MAX_EPOCH", 3)
 
     def run(name, scores, *more):
@@ -746,7 +761,9 @@ def test_best_val_without_a_validation_set_deploys_the_last(tmp_path, capsys):
 
 
 def test_evaluating_on_the_way_changes_no_draw(tmp_path):
-    """With workers, whose seeds the main process draws: a resumed run tests more often than an uninterrupted one."""
+    """With workers, whose seeds the main process draws: a resumed run tests more often than an
+    uninterrupted one.
+    """
     states = []
     for tests in (0, 2):
         trainer = make_trainer(tmp_path, "CoOp", "DATALOADER.NUM_WORKERS", 1)
@@ -793,7 +810,10 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
     trainer.after_epoch = broken
     with pytest.raises(
         UserError,
-        match="'ctx' is not finite after epoch 2: lower OPTIM.LR or use PREC fp32; the last checkpoint is from before",
+        match=(
+            "'ctx' is not finite after epoch 2: lower OPTIM.LR or use PREC fp32; the last "
+            "checkpoint is from before"
+        ),
     ):
         trainer.train()
     assert sorted(path.name for path in (tmp_path / "output/prompt_learner").iterdir()) == [
@@ -1010,7 +1030,10 @@ def test_scores_that_are_no_numbers_end_a_test(tmp_path, value, kind, monkeypatc
     monkeypatch.setattr(trainer, "model_inference", lambda images: scores[: len(images)])
     with pytest.raises(
         UserError,
-        match="the model's scores are NaN or infinite for some images, so there is no result: use PREC fp32",
+        match=(
+            "the model's scores are NaN or infinite for some images, so there is no result: use "
+            "PREC fp32"
+        ),
     ):
         trainer.test()
     assert not list((tmp_path / "output").glob("*"))
@@ -1039,7 +1062,8 @@ def test_unknown_names_list_the_known_ones(tmp_path):
     registry.register()(DatasetBase)
     with pytest.raises(
         UserError,
-        match="unknown thing 'DatasetBas': did you mean 'DatasetBase'\\? known ones are DatasetBase",
+        match="unknown thing 'DatasetBas': did you mean 'DatasetBase'\\? known ones are "
+        "DatasetBase",
     ):
         registry.get("DatasetBas")
     with pytest.raises(UserError, match="unknown trainer 'CoOpp': did you mean 'CoOp'"):
@@ -1106,7 +1130,10 @@ def test_weights_and_biases_is_told_what_tensorboard_is_told_and_never_needed(
     monkeypatch.setitem(sys.modules, "wandb", FakeWandb(fails=True))
     with pytest.raises(
         UserError,
-        match=r"LOG.WANDB is True but wandb does not start \(api_key not configured\): run `wandb login`, set WANDB_MODE",
+        match=(
+            r"LOG.WANDB is True but wandb does not start \(api_key not configured\): run `wandb "
+            r"login`, set WANDB_MODE"
+        ),
     ):
         make_trainer(
             tmp_path, "CoOp", "LOG.WANDB", True, "OUTPUT_DIR", str(tmp_path / "third")

@@ -17,9 +17,10 @@ import trainers.terms
 from dassl.config import cfg_to_dict
 from dassl.engine import run_settings
 from dassl.evaluation import Classification
-from dassl.utils import read_json
+from dassl.utils import UserError, read_json
 from tools import export, figures, plans, predict, protocols, report, results
 from trainers.backbone import load_backbone
+from trainers.base import PromptTrainer
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs/extending.md").read_text()
@@ -208,11 +209,17 @@ def test_the_term_of_the_page_joins_any_structure(five, trainer):
 
 
 def test_an_unknown_term_names_those_that_there_are(five, capsys):
-    assert train.main(arguments(five, "Offset", "TRAINER.TERMS", "('Confidense',)")) == 2
+    terms = ("TRAINER.TERMS", "('Confidense',)")
+    assert train.main(arguments(five, "Offset", *terms)) == 2
     error = capsys.readouterr().err
-    assert "TRAINER.TERMS has the unknown term 'Confidense': choose of" in error
+    assert "TRAINER.TERMS is ('Confidense',): give a list of some of" in error
     for name in ("Confidence", "StaticAlignment", "StochasticAlignment", "DomainDiscrepancy"):
         assert name in error
+    cfg = train.setup_cfg(arguments(five, "Offset")).clone()
+    cfg.defrost()
+    cfg.TRAINER.TERMS = ("Confidense",)  # as upstream's configuration takes it
+    with pytest.raises(UserError, match="TRAINER.TERMS has the unknown term 'Confidense': choose"):
+        PromptTrainer.term_kinds(cfg)
 
 
 def rename(folder: Path, *names: str) -> None:
@@ -258,7 +265,9 @@ def test_what_it_learned_per_class_is_refused_for_other_classes(folder, capsys):
 
 
 def test_without_the_names_of_the_training_it_says_so(folder, capsys):
-    """Checkpoints of older versions, whose results.json knows them, and of other codes, where nobody does."""
+    """Checkpoints of older versions, whose results.json knows them, and of other codes, where
+    nobody does.
+    """
     train_bias(folder)
     path = folder / "out/prompt_learner/model.pth.tar-1"
     checkpoint = torch.load(path)
@@ -289,8 +298,8 @@ def test_tools_refuse_other_classes_too(folder, capsys, monkeypatch):
     ):
         assert run() == 2
         assert (
-            "learned 'bias' for each of its classes, which no other class can use: leave out --classes"
-            in capsys.readouterr().err
+            "learned 'bias' for each of its classes, which no other class can use: leave out "
+            "--classes" in capsys.readouterr().err
         )
     rename(folder, "newt", "frog", "pike")
     assert figures.main(["tsne", str(folder / "out"), "--out", str(folder / "t")]) == 2

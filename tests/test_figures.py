@@ -1,4 +1,6 @@
-"""The paper's pictures on tiny runs: the numbers behind them, the files, and what is said of bad input."""
+"""The paper's pictures on tiny runs: the numbers behind them, the files, and what is said of bad
+input.
+"""
 
 import os
 import shutil

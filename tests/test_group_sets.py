@@ -184,7 +184,8 @@ META, ATTRIBUTES, PARTITION = "metadata.csv", "list_attr_celeba", "list_eval_par
         (
             "Waterbirds",
             remove(META),
-            r"metadata.csv' cannot be read \(No such file or directory\): prepare the data set again",
+            r"metadata.csv' cannot be read \(No such file or directory\): prepare the data set "
+            r"again",
         ),
         (
             "Waterbirds",
@@ -194,7 +195,8 @@ META, ATTRIBUTES, PARTITION = "metadata.csv", "list_attr_celeba", "list_eval_par
         (
             "Waterbirds",
             edit(META, ",place,", ",where,"),
-            r"metadata.csv' has no column place \(it has img_id, img_filename, y, split, where, place_filename\)",
+            r"metadata.csv' has no column place \(it has img_id, img_filename, y, split, where, "
+            r"place_filename\)",
         ),
         (
             "Waterbirds",
@@ -229,12 +231,14 @@ META, ATTRIBUTES, PARTITION = "metadata.csv", "list_attr_celeba", "list_eval_par
         (
             "Waterbirds",
             remove("*/Bird_0*1*.jpg"),
-            r"names \d+ image\(s\) that are not in .*, first .*jpg, .*jpg, .*jpg: prepare the data set again",
+            r"names \d+ image\(s\) that are not in .*, first .*jpg, .*jpg, .*jpg: prepare the data "
+            r"set again",
         ),
         (
             "Waterbirds",
             without(META, r",0,1,1,"),
-            r"^Waterbirds has no picture of group \(landbird, water\) in val: add some or prepare '.*' again$",
+            r"^Waterbirds has no picture of group \(landbird, water\) in val: add some or prepare "
+            r"'.*' again$",
         ),
         (
             "Waterbirds",
@@ -264,7 +268,8 @@ META, ATTRIBUTES, PARTITION = "metadata.csv", "list_attr_celeba", "list_eval_par
         (
             "CelebA",
             edit(f"{ATTRIBUTES}.txt", "Male", "Man"),
-            r"list_attr_celeba.txt' has no column Male \(it has image_id, 5_o_Clock_Shadow, Blond_Hair, ",
+            r"list_attr_celeba.txt' has no column Male \(it has image_id, 5_o_Clock_Shadow, "
+            r"Blond_Hair, ",
         ),
         (
             "CelebA",
@@ -294,7 +299,8 @@ META, ATTRIBUTES, PARTITION = "metadata.csv", "list_attr_celeba", "list_eval_par
         (
             "CelebA",
             remove("img_align_celeba/00000[1-4].jpg"),
-            r"names 4 image\(s\) that are not in .*, first 00000\d.jpg, 00000\d.jpg, 00000\d.jpg: prepare",
+            r"names 4 image\(s\) that are not in .*, first 00000\d.jpg, 00000\d.jpg, 00000\d.jpg: "
+            r"prepare",
         ),
         (
             "Kaggle",
@@ -429,7 +435,8 @@ def test_what_cannot_be_had_is_said(tmp_path, unchecked, capsys):
     unchecked("CelebA"), unchecked("Waterbirds")
     assert prepare.main(["celeba", "--root", str(tmp_path / "data")]) == 2
     assert re.search(
-        r"^error: 'img_align_celeba.zip' has no address .* or give it with --from FILE, or a folder with Kaggle's jessicali9530/celeba-dataset\n$",
+        r"^error: 'img_align_celeba.zip' has no address .* or give it with --from FILE, or a "
+        r"folder with Kaggle's jessicali9530/celeba-dataset\n$",
         capsys.readouterr().err,
     )
     for name in ("celeba", "waterbirds"):
@@ -440,21 +447,21 @@ def test_what_cannot_be_had_is_said(tmp_path, unchecked, capsys):
         assert "correct --from" in capsys.readouterr().err
     assert prepare.main(["celeba", "--root", str(tmp_path / "data"), "--from", str(tmp_path)]) == 2
     assert (
-        "is or holds none of img_align_celeba.zip, list_attr_celeba.txt, list_eval_partition.txt: correct --from"
-        in capsys.readouterr().err
+        "is or holds none of img_align_celeba.zip, list_attr_celeba.txt, list_eval_partition.txt: "
+        "correct --from" in capsys.readouterr().err
     )
     assert (
         prepare.main(["waterbirds", "--root", str(tmp_path / "data"), "--from", str(tmp_path)]) == 2
     )
     assert (
-        "does not hold 'waterbird_complete95_forest2water2.tar.gz' or 'waterbird_complete95_forest2water2': give the"
-        in capsys.readouterr().err
+        "does not hold 'waterbird_complete95_forest2water2.tar.gz' or "
+        "'waterbird_complete95_forest2water2': give the" in capsys.readouterr().err
     )
     (tmp_path / "data/waterbird_complete95_forest2water2").mkdir(parents=True)
     assert prepare.main(["waterbirds", "--root", str(tmp_path / "data")]) == 2
     assert (
-        "waterbird_complete95_forest2water2' holds no images: delete it and prepare Waterbirds again"
-        in capsys.readouterr().err
+        "waterbird_complete95_forest2water2' holds no images: delete it and prepare Waterbirds "
+        "again" in capsys.readouterr().err
     )
 
 
@@ -589,7 +596,8 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory) -> tuple[Path, dict[str, int], list[str]]:
-    """The data root; files and times after a run that was killed at its 300th picture; all files then.
+    """The data root; files and times after a run that was killed at its 300th picture; all files
+    then.
 
     The root is that of a second run, which completed the set.
     """
@@ -680,11 +688,13 @@ def test_a_wrong_split_file_of_the_stand_in(drawn, tmp_path):
     for change, message in (
         (
             lambda row: row[:3],
-            r"^OpenMojiGroups has the row \['val/.*\] in val: a row is \[path, label, class name, domain\]",
+            r"^OpenMojiGroups has the row \['val/.*\] in val: a row is \[path, label, class name, "
+            r"domain\]",
         ),
         (
             lambda row: [*row[:3], 2],
-            r"has the row \['val/.*, 2\] in val: .* with a domain from 0 to 1, correct the split file or prepare",
+            r"has the row \['val/.*, 2\] in val: .* with a domain from 0 to 1, correct the split "
+            r"file or prepare",
         ),
         (lambda row: [*row[:3], "land"], r"has the row \['val/.*, 'land'\] in val: "),
     ):

@@ -1,4 +1,6 @@
-"""The tools that read the code are content with it, and what describes the project says the same everywhere."""
+"""The tools that read the code are content with it, and what describes the project says the same
+everywhere.
+"""
 
 import importlib.util
 import re

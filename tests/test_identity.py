@@ -203,7 +203,7 @@ PUBLISHED = sorted(
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_list_that_a_data_set_reads_counts(name, tmp_path, monkeypatch):
-    """Of published sets without their split file: what `partition` opens is what `content` names."""
+    """Published sets without their split file: `partition` opens what `content` names."""
     kind = DATASET_REGISTRY.get(name)
 
     class Names(miniatures.Painter):
@@ -299,8 +299,8 @@ def test_done_and_refused_by_the_content_of_the_split(mini, capsys):
     assert (
         code == 2
         and (
-            f"'{results}' holds results of another run (the split file "
-            "'split_zhou_Miniature.json' changed since): move"
+            f"'{results}' holds results of another run (the split file 'split_zhou_Miniature.json' "
+            "changed since): move"
         )
         in err
     )

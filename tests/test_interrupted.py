@@ -522,7 +522,8 @@ def test_processes_with_other_settings_are_refused(files, monkeypatch):
         )
         with pytest.raises(
             UserError,
-            match=rf"the processes of this run differ in {key} \(.* in the first, {value} in process 2\): start all of them",
+            match=rf"the processes of this run differ in {key} \(.* in the first, {value} in "
+            r"process 2\): start all of them",
         ):
             train.check_processes(cfg, args)
 
@@ -538,7 +539,10 @@ def test_processes_with_other_data_are_refused(tmp_path, monkeypatch):
     trainer.dm.dataset.test.pop()
     with pytest.raises(
         UserError,
-        match=r"process 1 of this run reads other images or labels \(test\) than the first one: give all processes the same split",
+        match=(
+            r"process 1 of this run reads other images or labels \(test\) than the first one: give "
+            r"all processes the same split"
+        ),
     ):
         trainer._check_same_data()
 
@@ -651,7 +655,8 @@ def test_a_good_file_that_cannot_be_read_is_not_called_damaged(tmp_path, refusin
 
 def test_too_little_memory_is_told_from_damage():
     torch_says = RuntimeError(
-        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 9 bytes."
     )
     for error in (MemoryError(), torch_says, OSError(errno.ENOMEM, "Cannot allocate memory")):
         assert "Cannot allocate memory): free memory" in str(unreadable("'x'", error))
@@ -670,7 +675,8 @@ def test_a_sweep_and_tables_tell_rights_from_damage(tmp_path, refusing, monkeypa
     refusing(tmp_path / "job/results.json", errno.EACCES)
     state, note = launchers.state_of(job, str(tmp_path), "h", dict)
     assert state == "failed" and note.endswith(
-        "results.json' cannot be read (Permission denied): correct its rights, or look after the disk"
+        "results.json' cannot be read (Permission denied): correct its rights, or look after the "
+        "disk"
     )
 
 
@@ -809,7 +815,8 @@ def test_a_loss_that_is_not_finite_names_the_culprit(tmp_path):
         change=lambda trainer: next(iter(trainer.backbone.image.buffers())).fill_(torch.nan),
     )
     assert said.startswith(
-        f"the loss is nan at epoch 1, batch 1, since the pretrained weights '{tmp_path / 'clip.pt'}' hold numbers that are not finite"
+        "the loss is nan at epoch 1, batch 1, since the pretrained weights "
+        f"'{tmp_path / 'clip.pt'}' hold numbers that are not finite"
     )
     assert "LR" not in said and "checkpoint" not in said
     said = blamed(tmp_path, "MODEL.BACKBONE.NAME", str(tmp_path / "steep.pt"))
@@ -839,8 +846,8 @@ def test_a_loss_that_is_not_finite_names_the_culprit(tmp_path):
         ),
     )
     assert (
-        "although weights, images and parameters are finite: use PREC fp32, or lower the weights of the loss terms"
-        in said
+        "although weights, images and parameters are finite: use PREC fp32, or lower the weights "
+        "of the loss terms" in said
     )
     said = blamed(tmp_path, "OPTIM.LR", 1e30)
     assert said.endswith(": lower OPTIM.LR or use PREC fp32")  # there is no checkpoint
@@ -858,7 +865,8 @@ def test_lists_of_threads(monkeypatch):
         monkeypatch.setenv("OMP_NUM_THREADS", given)
         with pytest.raises(
             inputs.InputError,
-            match=f"OMP_NUM_THREADS is '{given}': set it to a number of threads from 1, or unset it",
+            match=f"OMP_NUM_THREADS is '{given}': set it to a number of threads from 1, or unset "
+            "it",
         ):
             sweep.slots(1, False)
 

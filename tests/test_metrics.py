@@ -1,4 +1,6 @@
-"""Further metrics of a test against slow loops; what TEST.METRICS changes, and what it leaves alone."""
+"""Further metrics of a test against slow loops; what TEST.METRICS changes, and what it leaves
+alone.
+"""
 
 import pytest
 import torch

@@ -562,9 +562,8 @@ def test_what_is_no_picture_is_counted_and_never_opened(tmp_path, capsys):
         line for line in capsys.readouterr().out.splitlines() if line.startswith("Left out")
     )
     assert said == (
-        f"Left out of '{home}': 2 file(s) .heic, 1 file(s) without ending, 1 hidden, 1 "
-        "picture(s) in no class folder, "
-        "1 pipe(s), device(s) or dead link(s)"
+        f"Left out of '{home}': 2 file(s) .heic, 1 file(s) without ending, 1 hidden, 1 picture(s) "
+        "in no class folder, 1 pipe(s), device(s) or dead link(s)"
     )
     assert predict.find_images([str(home / "cat")]) == [
         str(home / "cat" / f"{i}.png") for i in range(5)
@@ -791,7 +790,10 @@ def test_an_output_folder_that_is_not_utf8_is_refused():
 
 
 def test_nothing_is_too_odd_for_the_terminal():
-    code = "from dassl.printable import any_text_can_be_written as w; w(); print('caf\\udce9 M\\xf6we')"
+    code = (
+        "from dassl.printable import any_text_can_be_written as w; w(); print('caf\\udce9 "
+        "M\\xf6we')"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,

@@ -332,7 +332,8 @@ def test_a_random_crop_resizes_nothing_and_a_smaller_picture_is_named(tmp_path):
     )
     with pytest.raises(
         UserError,
-        match=r"image '.*small.png' does not fit: its 20 x 60 pixels are fewer than random_crop takes",
+        match=r"image '.*small.png' does not fit: its 20 x 60 pixels are fewer than random_crop "
+        "takes",
     ):
         wrapper[0]
     both = [
@@ -391,6 +392,9 @@ def test_a_picture_of_too_many_pixels_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(
         UserError,
-        match="image '.*x.png' has more than the 2,000 pixels that are read: make it smaller or take it out",
+        match=(
+            "image '.*x.png' has more than the 2,000 pixels that are read: make it smaller or take "
+            "it out"
+        ),
     ):
         read_image(str(tmp_path / "x.png"))

@@ -1,4 +1,6 @@
-"""`datasets.prepare` from archives that are packed as the official ones are, by hand and from a server."""
+"""`datasets.prepare` from archives that are packed as the official ones are, by hand and from a
+server.
+"""
 
 import dataclasses
 import shutil
@@ -184,8 +186,8 @@ def test_a_wrong_from_is_said(tmp_path, capsys):
     (tmp_path / "some.zip").write_bytes(b"x")
     assert prepare.main(["dtd", "--root", str(tmp_path), "--from", str(tmp_path / "some.zip")]) == 2
     assert (
-        "is none of the files that DescribableTextures is made of: rename it to one of dtd-r1.0.1.tar.gz, split_zhou"
-        in capsys.readouterr().err
+        "is none of the files that DescribableTextures is made of: rename it to one of "
+        "dtd-r1.0.1.tar.gz, split_zhou" in capsys.readouterr().err
     )
     assert prepare.main(["dtd", "--root", str(tmp_path), "--from", str(tmp_path / "none.zip")]) == 2
     assert "none.zip' does not exist: correct --from" in capsys.readouterr().err
@@ -197,6 +199,6 @@ def test_a_wrong_from_is_said(tmp_path, capsys):
         == 2
     )
     assert (
-        "dtd-r1.0.1.tar.gz' is not dtd-r1.0.1.tar.gz (checksum 9dd4e461268c8034f5c8564e155c67a6 instead of fff73e50"
-        in capsys.readouterr().err
+        "dtd-r1.0.1.tar.gz' is not dtd-r1.0.1.tar.gz (checksum 9dd4e461268c8034f5c8564e155c67a6 "
+        "instead of fff73e50" in capsys.readouterr().err
     )

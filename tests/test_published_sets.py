@@ -1,4 +1,6 @@
-"""The published data sets on miniatures in their true layout, and the tools that prepare and check them."""
+"""The published data sets on miniatures in their true layout, and the tools that prepare and check
+them.
+"""
 
 import json
 import random
@@ -133,8 +135,8 @@ def test_without_the_split_file_one_is_made_and_said(root, name, capsys):
     data = load(folder, name)
     said = capsys.readouterr().out
     assert (
-        f"split_zhou_{name}.json' does not exist: the split is made here and is NOT the published one"
-        in said
+        f"split_zhou_{name}.json' does not exist: the split is made here and is NOT the published "
+        "one" in said
     )
     sizes = [len(part) / data.num_classes for part in (data.train_x, data.val, data.test)]
     assert sizes == (
@@ -182,7 +184,8 @@ def test_few_shot_picks_are_the_published_ones_and_cached_relative_to_the_root(r
     assert [item.impath for item in again.train_x] == [item.impath for item in train]
 
 
-# Published picks of EuroSAT (cross_modal_adaptation, MIT, indices/eurosat/shot_{1-seed_1,2-seed_3}.json): positions in the lists of its split file.
+# Published picks of EuroSAT (cross_modal_adaptation, MIT,
+# indices/eurosat/shot_{1-seed_1,2-seed_3}.json): positions in the lists of its split file.
 EUROSAT = [1500, 1500, 1500, 1250, 1250, 1000, 1250, 1500, 1250, 1500]  # training images per class
 PICKS = {
     (1, 1): (
@@ -286,10 +289,14 @@ def test_public_index_files(root, tmp_path, capsys):
     write_indices(tmp_path, chosen[0] + ["eurosat/2750/Forest/none.jpg"], chosen[1])
     with pytest.raises(
         UserError,
-        match=r"names 1 image\(s\) that are not in the train part of EuroSAT, first 2750/Forest/none.jpg: use the published",
+        match=(
+            r"names 1 image\(s\) that are not in the train part of EuroSAT, first "
+            r"2750/Forest/none.jpg: use the published"
+        ),
     ):
         load(root, "EuroSAT", *options)
-    # A class that nothing would be learned of; new classes may be missing where only base ones are trained on.
+    # A class that nothing would be learned of; new classes may be missing where only base ones are
+    # trained on.
     new = {row[2] for row in one_each if row[1] >= 5}
     write_indices(
         tmp_path,
@@ -298,7 +305,10 @@ def test_public_index_files(root, tmp_path, capsys):
     )
     with pytest.raises(
         UserError,
-        match=r"shot_1-seed_1.json' picks no image of 5 class\(es\), first .*: add images of every class, or take DATASET.INDICES",
+        match=(
+            r"shot_1-seed_1.json' picks no image of 5 class\(es\), first .*: add images of every "
+            r"class, or take DATASET.INDICES"
+        ),
     ):
         load(root, "EuroSAT", *options)
     assert len(load(root, "EuroSAT", *options, "DATASET.SUBSAMPLE_CLASSES", "base").train_x) == 5
@@ -396,13 +406,15 @@ def keep(number: int):
         (
             "Caltech101",
             remove("101_ObjectCategories"),
-            r"folder '.*101_ObjectCategories' of data set Caltech101 does not exist: run `python -m datasets.p",
+            r"folder '.*101_ObjectCategories' of data set Caltech101 does not exist: run `python "
+            r"-m datasets.p",
         ),
         ("DescribableTextures", keep(0), "holds no images: the data set is not complete"),
         (
             "DescribableTextures",
             keep(2),
-            r"has 2 image\(s\), too few for a training, validation and test part: add some or take it out",
+            r"has 2 image\(s\), too few for a training, validation and test part: add some or take "
+            r"it out",
         ),
         (
             "OxfordPets",
@@ -654,7 +666,10 @@ def test_csv_with_names_parts_and_domains(tmp_path):
     } == {-1}
     with pytest.raises(
         UserError,
-        match=r"DATASET.TARGET_DOMAINS names 'snowy', which is not in column domain of '.*' \(rainy, sunny\)",
+        match=(
+            r"DATASET.TARGET_DOMAINS names 'snowy', which is not in column domain of '.*' \(rainy, "
+            r"sunny\)"
+        ),
     ):
         csv(tmp_path, "DATASET.TARGET_DOMAINS", ("snowy",))
 
@@ -721,7 +736,8 @@ def test_csv_with_text_labels_and_groups(tmp_path, capsys):
         (
             "path,classname,split,domain,group",
             ["ant/0.png,a,train,x,0", "ant/1.png,a,test,y,0"],
-            r"line 3: group '0' is class and domain \('a', 'x'\) elsewhere and \('a', 'y'\) here: a group is one class in one domain",
+            r"line 3: group '0' is class and domain \('a', 'x'\) elsewhere and \('a', 'y'\) here: "
+            r"a group is one class in one domain",
         ),
     ],
 )
@@ -736,7 +752,10 @@ def test_a_missing_table(tmp_path):
     draw_own(tmp_path / "data/own")
     with pytest.raises(
         UserError,
-        match=r"none.csv' cannot be read as a CSV table \(No such file or directory\): correct DATASET.CSV",
+        match=(
+            r"none.csv' cannot be read as a CSV table \(No such file or directory\): correct "
+            r"DATASET.CSV"
+        ),
     ):
         csv(tmp_path, "DATASET.CSV", "none.csv")
 
@@ -780,7 +799,10 @@ def test_another_data_set_as_unlabelled_target(root):
     ] and not plain.train_u
     with pytest.raises(
         UserError,
-        match=r"^ImageNetR lacks 800 class\(es\) of ImageNet: .*, if it has some of them only, set DATASET.TARGET_CLASSES subset",
+        match=(
+            r"^ImageNetR lacks 800 class\(es\) of ImageNet: .*, if it has some of them only, set "
+            r"DATASET.TARGET_CLASSES subset"
+        ),
     ):
         load(root, "ImageNet", "DATASET.NUM_SHOTS", 1, "DATASET.TARGET", "ImageNetR")
     assert (
@@ -818,7 +840,10 @@ def test_an_empty_target(tmp_path):
     )
     with pytest.raises(
         UserError,
-        match=r"target CSV \(test\) has no training images: choose another DATASET.TARGET or TARGET_DOMAINS",
+        match=(
+            r"target CSV \(test\) has no training images: choose another DATASET.TARGET or "
+            r"TARGET_DOMAINS"
+        ),
     ):
         csv(tmp_path, "DATASET.TARGET_DOMAINS", ("test",))
 
@@ -848,8 +873,8 @@ def test_check_of_an_empty_root_explains_itself(tmp_path, capsys):
     assert check.main(["--root", str(tmp_path), "oxford_pets"]) == 1
     assert check.main(["--root", str(tmp_path), "oxford_cars"]) == 2
     assert (
-        "error: unknown data set 'oxford_cars': did you mean 'StanfordCars'? known ones are Caltech101"
-        in capsys.readouterr().err
+        "error: unknown data set 'oxford_cars': did you mean 'StanfordCars'? known ones are "
+        "Caltech101" in capsys.readouterr().err
     )
 
 

@@ -183,7 +183,8 @@ def test_shots_are_numbers_from_one_or_all(name, shots, env, tmp_path):
     assert done.returncode == 2 and not list(tmp_path.iterdir())
     assert done.stderr == (
         "error: SHOTS is "
-        f"'{shots.split(' ')[-1] or ' ' if name == 'few_shot.sh' else shots}': write a number from 1, or all\n"
+        f"'{shots.split(' ')[-1] or ' ' if name == 'few_shot.sh' else shots}': write a number from "
+        "1, or all\n"
     )
 
 

@@ -1,4 +1,6 @@
-"""Every prompt structure: the published numbers, CRAFT switched off, checkpoints, resuming, and what users get wrong."""
+"""Every prompt structure: the published numbers, CRAFT switched off, checkpoints, resuming, and
+what users get wrong.
+"""
 
 import json
 
@@ -33,7 +35,9 @@ class ReferenceNames(TinyNoise):
 
 
 def published_case(name, trainer, folder, *options):
-    """The trainer of a reference file with its parameters filled, {published name: parameter}, and the file."""
+    """The trainer of a reference file with its parameters filled, {published name: parameter}, and
+    the file.
+    """
     expected = reference(name)
     case = expected["case"]
     folder.mkdir(parents=True, exist_ok=True)
@@ -257,8 +261,8 @@ def test_published_checkpoints_load_and_what_is_ignored_is_said(tmp_path, name, 
 def test_batches_of_one_say_that_they_have_nothing_to_compare(tmp_path, capsys):
     make_trainer(tmp_path, "CraftCoCoOp", "DATALOADER.TRAIN_X.BATCH_SIZE", 1)
     assert (
-        "with batches of one image craft_stochastic is 0 at every step: raise DATALOADER.TRAIN_X.BATCH_SIZE"
-        in capsys.readouterr().out
+        "with batches of one image craft_stochastic is 0 at every step: raise "
+        "DATALOADER.TRAIN_X.BATCH_SIZE" in capsys.readouterr().out
     )
 
 
@@ -390,7 +394,9 @@ def test_frozen_class_texts_are_encoded_once_for_a_whole_run(tmp_path, name, mon
 
 @pytest.mark.parametrize("name", ["CoOp", "CraftCoOp", "CoCoOp"])
 def test_images_that_stay_the_same_are_encoded_once(tmp_path, name, monkeypatch):
-    """With a training transform that draws nothing; the result is that of encoding them at every step."""
+    """With a training transform that draws nothing; the result is that of encoding them at every
+    step.
+    """
     fixed = ("INPUT.TRANSFORMS", ("normalize",), "OPTIM.MAX_EPOCH", 3)
     trainer = make_trainer(tmp_path / "a", name, *fixed, "TEST.NO_TEST", True)
     calls, encode = [], trainer.backbone.encode_images
@@ -492,7 +498,8 @@ def test_mixed_precision_on_a_cpu_is_close(tmp_path, name):
             "MaPLe",
             "TRAINER.MAPLE.PROMPT_DEPTH",
             4,
-            "prompts for 4 layers do not fit an encoder of 3 layers: set the prompt depth to 3 or less",
+            "prompts for 4 layers do not fit an encoder of 3 layers: set the prompt depth to 3 or "
+            "less",
         ),
         (
             "VPT",
@@ -516,7 +523,8 @@ def test_mixed_precision_on_a_cpu_is_close(tmp_path, name):
             "MaPLe",
             "TRAINER.MAPLE.CTX_INIT",
             "photo",
-            "CTX_INIT 'photo' has 1 word.s. for 2 context vectors: reduce N_CTX, or leave CTX_INIT empty",
+            "CTX_INIT 'photo' has 1 word.s. for 2 context vectors: reduce N_CTX, or leave CTX_INIT "
+            "empty",
         ),
         (
             "IVLP",
@@ -534,7 +542,8 @@ def test_mixed_precision_on_a_cpu_is_close(tmp_path, name):
             "CoCoOp",
             "TRAINER.COCOOP.N_CTX",
             80,
-            "class name 'golden retriever' with 80 context tokens takes 85 positions|class name 'tabby cat' with 80",
+            "class name 'golden retriever' with 80 context tokens takes 85 positions|class name "
+            "'tabby cat' with 80",
         ),
         (
             "VPT",

@@ -238,8 +238,8 @@ def test_folders_and_options_are_those_of_the_scripts(tiny):
     )
     assert source.options[source.options.index("DATASET.TARGET") + 1] == "OpenMojiLine"
     assert (
-        shifted.folder
-        == "ood/test_openmoji_line/imagefolder_to_openmoji_line/shots_2/CraftCoOp/openmoji_mmd/seed1"
+        shifted.folder == "ood/test_openmoji_line/imagefolder_to_openmoji_line/shots_2/CraftCoOp/"
+        "openmoji_mmd/seed1"
     )
     (group,) = expand(protocol="group", shots="all")
     assert (

@@ -650,7 +650,7 @@ def test_openai_checksums_are_those_of_clip():
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A finished run whose checkpoint and results.json an attacker may change, and how to train on."""
+    """A finished run whose files an attacker may change, and how to train on."""
     folder = tmp_path_factory.mktemp("doors")
     trainer = make_trainer(folder, "CraftCoOp", "TRAIN.CHECKPOINT_FREQ", 1)
     trainer.train()

@@ -1,6 +1,11 @@
-"""What names from outside can do to a terminal, a log and a table: nothing. And what is not text can be written all the same."""
+"""What names from outside can do to a terminal, a log and a table: nothing.
 
+And what is not text can be written all the same.
+"""
+
+import contextlib
 import io
+import logging
 import os
 import subprocess
 import sys
@@ -12,6 +17,7 @@ from PIL import Image
 from tiny_run import make_cfg
 
 import train
+from dassl import messages
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.printable import escaped, harmless
 from dassl.utils import UserError, setup_logger
@@ -19,7 +25,8 @@ from dassl.utils.logger import _restore
 from tools import inputs
 
 ROOT = Path(__file__).resolve().parent.parent
-TITLE = "x\x1b]0;mine\x07\n* accuracy: 99.9%"  # sets a terminal's title and looks like a line of a result
+# Sets a terminal's title and looks like a line of a result.
+TITLE = "x\x1b]0;mine\x07\n* accuracy: 99.9%"
 
 
 def test_only_colours_tabs_and_ends_of_lines_reach_the_terminal():
@@ -55,7 +62,10 @@ def test_the_log_and_the_terminal_get_the_same_harmless_text(tmp_path, monkeypat
 
 
 def test_what_a_terminals_encoding_lacks_is_escaped(tmp_path):
-    code = f"from dassl.utils import setup_logger; setup_logger({str(tmp_path)!r}); print('M\\u00f6we \\udce9')"
+    code = (
+        f"from dassl.utils import setup_logger; setup_logger({str(tmp_path)!r}); print('M\\u00f6we "
+        "\\udce9')"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
@@ -143,3 +153,40 @@ def test_tools_are_as_careful(tmp_path, capsys):
     assert (tmp_path / "table.md").read_text() == "| a\\x1b]0;mine\\x07 |\n"
     sys.stdout.write("\x1b]")  # the stream of the caller is what it was
     assert capsys.readouterr().out == "\x1b]"
+
+
+@pytest.mark.parametrize("name", ["dassl", "datasets", "tools", "trainers"])
+def test_messages_of_library_code_are_lines_of_stdout_as_it_is_at_that_moment(name, capsys):
+    log = logging.getLogger(f"{name}.a_module")
+    log.info("100% of %s\t1\nsecond")
+    with contextlib.redirect_stdout(io.StringIO()) as other:
+        log.warning("elsewhere")
+    assert (
+        capsys.readouterr().out == "100% of %s\t1\nsecond\n" and other.getvalue() == "elsewhere\n"
+    )
+    messages.install()
+    log.info("once")
+    assert capsys.readouterr().out == "once\n"
+
+
+def test_messages_are_in_the_log_and_an_error_of_the_stream_is_heard(tmp_path, monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", screen)
+    setup_logger(str(tmp_path))
+    logging.getLogger("dassl.engine").info("a line")
+    _restore()
+    assert screen.getvalue() == (tmp_path / "log.txt").read_text() == "a line\n"
+
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    with pytest.raises(BrokenPipeError):
+        logging.getLogger("dassl.engine").info("nobody reads this")
+
+
+def test_notes_of_data_sets_are_seen_where_dassl_installs_no_handler():
+    """On upstream Dassl, Python's own last resort writes warnings to stderr."""
+    for path in (ROOT / "datasets").rglob("*.py"):
+        assert "log.info(" not in path.read_text(), path

@@ -1,4 +1,4 @@
-"""Upstream, both ways: ours runs on what upstream Dassl has, and what is written for it runs here."""
+"""Both ways: our code runs on upstream Dassl, and code written for upstream runs here."""
 
 import ast
 import copy
@@ -41,7 +41,10 @@ def test_only_upstream_names_are_imported(path):
 
 
 def test_everything_imports_where_dassl_has_no_user_error():
-    code = "import dassl.engine, dassl.utils; del dassl.utils.UserError; import datasets, trainers, trainers.errors as e; print(e.UserError.__name__)"
+    code = (
+        "import dassl.engine, dassl.utils; del dassl.utils.UserError; import datasets, trainers, "
+        "trainers.errors as e; print(e.UserError.__name__)"
+    )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True
     )

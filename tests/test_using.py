@@ -55,7 +55,9 @@ def logits(trainer) -> torch.Tensor:
 
 
 class Finished:
-    """A run's folder, the trainer that wrote it, and its logits (images, C) on its test images, in the order of their names."""
+    """A run's folder, the trainer that wrote it, and its logits (images, C) on its test images, in
+    the order of their names.
+    """
 
     def __init__(self, trainer):
         self.folder, self.trainer = trainer.cfg.OUTPUT_DIR, trainer
@@ -76,7 +78,10 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(home):
-    """Finished runs by name, "new" being an evaluation of CoOp's on other classes. Then the data set is taken away, but for its test images."""
+    """Finished runs by name, "new" being an evaluation of CoOp's on other classes.
+
+    Then the data set is taken away, but for its test images.
+    """
     found = {}
     for name, (trainer, *options) in RUNS.items():
         epochs = 2 if name == "CoOp" else 1
@@ -173,9 +178,9 @@ def test_predictions_are_the_runs_own_without_its_data(name, runs, home, capsys)
     assert "note:" not in captured.err and len(captured.out.splitlines()) == 8 * (
         1 + len(content["classnames"])
     )
-    assert (
-        captured.out.splitlines()[1]
-        == f"  {content['images'][0]['top'][0]['probability']:7.2%}  {content['images'][0]['top'][0]['class']}"
+    assert captured.out.splitlines()[1] == (
+        f"  {content['images'][0]['top'][0]['probability']:7.2%}  "
+        f"{content['images'][0]['top'][0]['class']}"
     )
 
 
@@ -210,8 +215,8 @@ def test_any_classes(runs, home, tmp_path, capsys):
             == 2
         )
         assert (
-            "learned 'ctx' for each of its classes, which no other class can use: leave out --classes"
-            in capsys.readouterr().err
+            "learned 'ctx' for each of its classes, which no other class can use: leave out "
+            "--classes" in capsys.readouterr().err
         )
 
 
@@ -240,8 +245,8 @@ def test_the_model_of_an_evaluation_fits_its_classes(runs, changed, home, capsys
     assert predict.main(["--model-dir", folder, str(home / "pictures")]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert (
-        "'ctx' was learned for each class, and class 0 is 'tabby_cat' there and 'saxophone' here; use it for the classes"
-        in error
+        "'ctx' was learned for each class, and class 0 is 'tabby_cat' there and 'saxophone' here; "
+        "use it for the classes" in error
     )
 
 
@@ -434,7 +439,8 @@ def test_weights_elsewhere(changed, runs, home, tmp_path, capsys):
     torch.save(weights, tmp_path / "other.pt")
     predicted(folder, home, "--weights", str(tmp_path / "other.pt"))
     assert re.search(
-        r"note: '.*other.pt' seems to be another CLIP than the run's \(the configuration's hash is \w+ with it, not",
+        r"note: '.*other.pt' seems to be another CLIP than the run's \(the configuration's hash is "
+        r"\w+ with it, not",
         capsys.readouterr().err,
     )
 
@@ -466,7 +472,8 @@ MISTAKES = {
         None,
         {},
         ["--model-dir", "HOME", RED],
-        "'HOME/results.json' cannot be read (No such file or directory): give --model-dir the folder",
+        "'HOME/results.json' cannot be read (No such file or directory): give --model-dir the "
+        "folder",
     ),
     "no json": (
         None,
@@ -478,19 +485,22 @@ MISTAKES = {
         None,
         {},
         ["--model-dir", "HOME/list", RED],
-        "'HOME/list/results.json' lacks 'complete': give --model-dir the folder of a run of train.py",
+        "'HOME/list/results.json' lacks 'complete': give --model-dir the folder of a run of "
+        "train.py",
     ),
     "stopped": (
         "CoOp",
         {"complete": False},
         [RED],
-        "the run in 'RUN' is not finished: run its command again, or choose a checkpoint with --load-epoch",
+        "the run in 'RUN' is not finished: run its command again, or choose a checkpoint with "
+        "--load-epoch",
     ),
     "old": (
         "CoOp",
         {"classnames": None},
         [RED],
-        "'RUN/results.json' lacks 'classnames' (an older version wrote it): give --classes, or test",
+        "'RUN/results.json' lacks 'classnames' (an older version wrote it): give --classes, or "
+        "test",
     ),
     "unknown key": (
         "CoOp",
@@ -635,8 +645,8 @@ def test_another_kind_of_trainer(changed, home, capsys, monkeypatch):
     monkeypatch.setattr(trained.TRAINER_REGISTRY, "get", lambda name: object)
     assert predict.main(["--model-dir", changed("CoOp"), RED.replace("HOME", str(home))]) == 2
     assert (
-        "is of the trainer CoOp, which learns no prompts: give --model-dir a run of a prompt learner"
-        in capsys.readouterr().err
+        "is of the trainer CoOp, which learns no prompts: give --model-dir a run of a prompt "
+        "learner" in capsys.readouterr().err
     )
 
 
@@ -875,7 +885,10 @@ def test_a_planted_word_is_found(runs, changed, tmp_path, capsys):
 @pytest.mark.parametrize("name", ["VPT", "ZeroshotCLIP"])
 def test_methods_without_a_context_are_refused(name, runs, capsys):
     assert interpret.main(["--model-dir", runs[name].folder]) == 2
-    message = f"error: {name} learns no text context, so there are no words to compare: give --model-dir a run of another method"
+    message = (
+        f"error: {name} learns no text context, so there are no words to compare: give --model-dir "
+        "a run of another method"
+    )
     assert capsys.readouterr().err.strip().endswith(message)
     assert interpret.main(["--model-dir", runs[name].folder, "--top", "0"]) == 2
 

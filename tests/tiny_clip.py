@@ -1,4 +1,6 @@
-"""Random CLIPs, images and parameters, the same on every machine: each tensor is seeded by the CRC32 of its name."""
+"""Random CLIPs, images and parameters, the same on every machine: each tensor is seeded by the
+CRC32 of its name.
+"""
 
 import functools
 import json
@@ -27,7 +29,7 @@ def _numbers(name: str, shape: tuple[int, ...], scale: float) -> torch.Tensor:
 
 
 def named_tensor(name: str, shape: tuple[int, ...], scale: float = 1.0) -> torch.Tensor:
-    """Normal numbers times `scale`, rounded to half precision so that they survive any file format."""
+    """Normal numbers times `scale`, rounded to half precision: any file format keeps them."""
     return _numbers(name, shape, scale).clone()
 
 
@@ -42,10 +44,11 @@ def vit_weights(
     vocab: int = 49408,
     context: int = 77,
 ) -> dict[str, torch.Tensor]:
-    """State dict of a ViT CLIP in OpenAI's architecture, as the reference outputs were computed from.
+    """State dict of a ViT CLIP in OpenAI's architecture, as the reference outputs were computed
+    from.
 
-    Their generator's text rounds the layer norms' weights, 1 + noise, to half precision; the stored outputs agree to 3e-7
-    without that rounding and only to 8e-4 with it.
+    Their generator's text rounds the layer norms' weights, 1 + noise, to half precision; the stored
+    outputs agree to 3e-7 without that rounding and only to 8e-4 with it.
     """
     plain = {
         "positional_embedding": (context, text_width),

@@ -1,4 +1,6 @@
-"""A whole run in seconds: a random CLIP, a data set of coloured noise, and the configuration for both."""
+"""A whole run in seconds: a random CLIP, a data set of coloured noise, and the configuration for
+both.
+"""
 
 from pathlib import Path
 
@@ -28,7 +30,7 @@ STRUCTURES = {
 
 @DATASET_REGISTRY.register()
 class TinyNoise(DatasetBase):
-    """Noise of a colour per class; with the subset "new" only the last three classes, renumbered."""
+    """Noise of a colour per class; the subset "new" has the last three classes, renumbered."""
 
     names = CLASSES
     templates = ("a picture of a {}.", "a {}.")
@@ -62,7 +64,8 @@ DOMAINS = ("photo", "sketch")
 
 
 def write_table(home: Path, name: str = "own") -> Path:
-    """A data set for DATASET.NAME CSV in `home`/data/`name`: each class has pictures of two domains in every part.
+    """A data set for DATASET.NAME CSV in `home`/data/`name`: each class has pictures of two domains
+    in every part.
 
     The file names tell class, domain and part: <class>/<domain>-<part>-<number>.png.
     """

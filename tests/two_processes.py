@@ -31,7 +31,8 @@ ODD = (
 )  # of 12 images: 5, 5, 2; shares of 3 and 2, 3 and 2, 1 and 1
 WEIGHT = ("TRAINER.CRAFT.LAMBDA_MMD", 0.5)
 SLOW = ("OPTIM.LR", 0.005)
-# A median bandwidth would make the discrepancy of two groups of one image a constant, whose gradient is rounding.
+# A median bandwidth would make the discrepancy of two groups of one image a constant, whose
+# gradient is rounding.
 SAMPLES = {
     "alone": (),
     "unlabelled": (*MMD, "unlabelled", *WEIGHT),
@@ -89,7 +90,9 @@ def tiny(folder: Path, output: str, name: str, *options):
 
 
 def outcome(folder: Path, output: str, name: str) -> dict:
-    """Losses, images of each step, parameters, metrics and what is drawn from each generator in the end."""
+    """Losses, images of each step, parameters, metrics and what is drawn from each generator in the
+    end.
+    """
     trainer = tiny(folder, f"{output}/{name}", CASES[name][0], *CASES[name][1])
     if name == "scaled":
         trainer.scaler = torch.amp.GradScaler("cpu")
@@ -155,7 +158,9 @@ def gathering() -> dict:
 
 
 def averaging() -> list:
-    """Gradients after averaging: two that both have, one that only the second process has, one that nobody has."""
+    """Gradients after averaging: two that both have, one that only the second process has, one that
+    nobody has.
+    """
     a, b, c, d = (
         nn.Parameter(torch.zeros(2, 3, dtype=dtype))
         for dtype in (torch.float, torch.double, torch.float, torch.float)
@@ -192,7 +197,7 @@ def streams(folder: Path) -> list:
 
 
 def resumed(folder: Path) -> list:
-    """Parameters of an augmented run, and of one that was stopped after the first of three epochs."""
+    """Parameters of an augmented run, and of one that was stopped after one of three epochs."""
     options = ("OPTIM.MAX_EPOCH", 3, "TRAIN.CHECKPOINT_FREQ", 1, *MMD, "unlabelled", *SLOW)
     whole = tiny(folder, "whole", "CraftPromptSRC", *options)
     whole.train()

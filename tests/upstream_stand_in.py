@@ -271,7 +271,7 @@ class TrainerX:
 
 
 def install() -> None:
-    """Put it into `sys.modules`; the rest is this project's, without the names that upstream lacks."""
+    """Put it into `sys.modules`, with this project's modules without names that upstream lacks."""
     import dassl.config
     import dassl.data.data_manager
     import dassl.data.datasets

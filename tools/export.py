@@ -34,8 +34,8 @@ PROMPTED = (
 )
 PLAIN = "; this CLIP was trained with plain GELU, which clip.load does not compute"
 CONDITIONAL = (
-    "class texts depend on the image: this file holds the prompts only, and a prediction needs both "
-    "towers"
+    "class texts depend on the image: this file holds the prompts only, and a prediction needs "
+    "both towers"
 )
 
 
@@ -80,7 +80,10 @@ def contents(run: Trained) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def description(run: Trained, learned: list[str], conditional: bool) -> dict:
-    """The metadata. learned: names of parameters; conditional: whether texts depend on the image."""
+    """The metadata.
+
+    learned: names of parameters. conditional: whether class texts depend on the image.
+    """
     cfg, clip = run.cfg, run.clip
     prompted = not clip.images_stay_frozen
     use = CONDITIONAL if conditional else PROMPTED if prompted else FROZEN

@@ -1,4 +1,6 @@
-"""The paper's pictures from finished runs, as PNG and PDF: `python -m tools.figures KIND RUN ... [options]`.
+"""The paper's pictures from finished runs, as PNG and PDF.
+
+    python -m tools.figures KIND RUN ... [options]
 
     tsne RUN RUN [--classes 2]
         t-SNE of the test features of some classes, baseline beside CRAFT (Figure 4)

@@ -55,8 +55,8 @@ def contexts(run: Trained, top: int) -> Iterator[tuple[str | None, list[list[tup
     context = next((module.ctx for module in modules if isinstance(module, Context)), None)
     if context is None:
         raise UserError(
-            f"{run.cfg.TRAINER.NAME} learns no text context, so there are no words to compare: give "
-            "--model-dir a run of another method"
+            f"{run.cfg.TRAINER.NAME} learns no text context, so there are no words to compare: "
+            "give --model-dir a run of another method"
         )
     tokenizer, vocabulary = SimpleTokenizer(), clip.backbone.text.token_embedding_weight
     vocabulary = vocabulary[: len(tokenizer.decoder)]

@@ -1,4 +1,5 @@
-"""Write `assets/emoji/*.zip`: the benchmark's emoji by another artist, as a further data set (needs npm; run once).
+"""Write `assets/emoji/*.zip`: the benchmark's emoji by another artist, as a further data set (needs
+npm; run once).
 
     python -m tools.make_emoji_pictures --packages DIR
 
@@ -24,7 +25,9 @@ SETS = {"emojione": "@iconify-json/emojione@1.2"}
 
 
 def names_of(packages: Path) -> dict[str, str]:
-    """{slug of a name, hyphens dropped: hexcode}: today's and Unicode's names, and those that Noto's and Twemoji's icons use."""
+    """{slug of a name, hyphens dropped: hexcode}: today's and Unicode's names, and those that
+    Noto's and Twemoji's icons use.
+    """
     table, names = concepts(fetch(EMOJIBASE, packages))
     plain = {key.replace("-FE0F", "").lower(): key for key in table}
     for package in ("@iconify-json/noto@1.2", "@iconify-json/twemoji@1.2"):
@@ -38,7 +41,7 @@ def names_of(packages: Path) -> dict[str, str]:
     return {name.replace("-", ""): hexcode for name, hexcode in names.items()}
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -48,27 +51,28 @@ def main() -> None:
     BUNDLED.mkdir(parents=True, exist_ok=True)
     for style, package in SETS.items():
         icons = json.loads((fetch(package, packages) / "icons.json").read_text())
-        found = {}
+        drawings = {}
         for name, icon in icons["icons"].items():
             hexcode = names.get(re.sub(r"\W", "", name))
-            if hexcode in wanted and hexcode not in found:
+            if hexcode in wanted and hexcode not in drawings:
                 width, height = (icon.get(key, icons.get(key, 16)) for key in ("width", "height"))
                 svg = (
-                    '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+                    '<svg xmlns="http://www.w3.org/2000/svg" '
+                    'xmlns:xlink="http://www.w3.org/1999/xlink" '
                     f'viewBox="0 0 {width} {height}">{icon["body"]}</svg>'
                 )
-                found[hexcode] = render_svg(svg, PICTURE_SIZE)
+                drawings[hexcode] = render_svg(svg, PICTURE_SIZE)
         with zipfile.ZipFile(BUNDLED / f"{style}.zip", "w", zipfile.ZIP_STORED) as archive:
-            for hexcode, picture in sorted(found.items()):
+            for hexcode, picture in sorted(drawings.items()):
                 buffer = io.BytesIO()
                 picture.quantize(
                     64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
                 ).save(buffer, "PNG", optimize=True)
-                archive.writestr(
-                    zipfile.ZipInfo(f"{hexcode}.png"), buffer.getvalue()
-                )  # a fixed date: the same bytes every time
-        print(f"{style}: {len(found)} of {len(wanted)} emoji")
+                # ZipInfo has a fixed date, so that the bytes are the same every time.
+                archive.writestr(zipfile.ZipInfo(f"{hexcode}.png"), buffer.getvalue())
+        sys.stdout.write(f"{style}: {len(drawings)} of {len(wanted)} emoji\n")
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(inputs.main(lambda _: main() or 0, argparse.Namespace()))
+    sys.exit(inputs.main(lambda _: main(), argparse.Namespace()))

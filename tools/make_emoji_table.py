@@ -1,7 +1,9 @@
-"""Write `datasets/sets/emoji.csv`, the table behind the bundled benchmark: which emoji is in which class and split.
+"""Write `datasets/sets/emoji.csv`, the table behind the bundled benchmark: which emoji is in which
+class and split.
 
-Source of names and subgroups: the Unicode emoji data as packaged in `emojibase-data` (MIT; `npm pack emojibase-data`).
-Only needed when the table is to change; the benchmark itself reads the committed table.
+Source of names and subgroups: the Unicode emoji data as packaged in `emojibase-data` (MIT; `npm
+pack emojibase-data`). Only needed when the table is to change; the benchmark itself reads the
+committed table.
 
     python -m tools.make_emoji_table --emojibase DIR_OF_UNPACKED_PACKAGE
 """
@@ -20,7 +22,8 @@ from tools import inputs
 TABLE = Path(__file__).resolve().parent.parent / "datasets" / "sets" / "emoji.csv"
 COLUMNS = ("hexcode", "name", "family", "class", "split")
 
-# Unicode subgroups -> class name a person would use. Subgroups left out have too few pictures, or (flags, keycaps)
+# Unicode subgroups -> class name a person would use. Subgroups left out have too few pictures, or
+# (flags, keycaps)
 # pictures that are all alike.
 CLASSES = {
     "smiling face": ("face-smiling", "face-affection", "face-tongue"),
@@ -86,7 +89,9 @@ TRAIN, VAL = (
 
 
 def family(name: str) -> str:
-    """Emoji that show the same thing (gender, hair, skin or hour variants) share a family, and a family stays on one side."""
+    """Emoji that show the same thing (gender, hair, skin or hour variants) share a family, and a
+    family stays on one side.
+    """
     name = name.lower().replace("’", "'")
     if re.search(r"o'clock|-thirty", name):
         return "clock face"
@@ -119,7 +124,8 @@ def rows(emojibase: Path) -> list[dict]:
         small = sum(map(len, members.values())) < 24
         wanted = {"val": VAL - small, "train": TRAIN - 2 * small}
         for key in order:
-            # Families of many pictures go to the test side, so that one thing never fills a class's few shots.
+            # Families of many pictures go to the test side, so that one thing never fills a class's
+            # few shots.
             split = next(
                 (s for s in wanted if counts[s] < wanted[s] and len(members[key]) <= 3), "test"
             )
@@ -135,7 +141,7 @@ def rows(emojibase: Path) -> list[dict]:
     return table
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -153,8 +159,10 @@ def main() -> None:
     count = {
         split: sum(row["split"] == split for row in table) for split in ("train", "val", "test")
     }
-    print(f"{len(table)} emoji in {len({row['class'] for row in table})} classes: {count}")
+    classes = {row["class"] for row in table}
+    sys.stdout.write(f"{len(table)} emoji in {len(classes)} classes: {count}\n")
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(inputs.main(lambda _: main() or 0, argparse.Namespace()))
+    sys.exit(inputs.main(lambda _: main(), argparse.Namespace()))

@@ -1,9 +1,11 @@
-"""Write a data set in its true layout with small generated pictures, for tests and for trying a protocol without the data.
+"""Write a data set in its true layout with small generated pictures, for tests and for trying a
+protocol without the data.
 
     python -m tools.miniatures NAME|all --root DIR [--no-split]
 
-The numbers of classes, the files, folders and annotations are the real ones' (class names mostly are not); --no-split leaves out
-the split_zhou_*.json, so that the data set makes its own split. `datasets.check` knows from miniature.json what to expect.
+The numbers of classes, the files, folders and annotations are the real ones' (class names mostly
+are not); --no-split leaves out the split_zhou_*.json, so that the data set makes its own split.
+`datasets.check` knows from miniature.json what to expect.
 """
 
 import argparse
@@ -62,7 +64,9 @@ def class_names(number: int) -> list[str]:
 
 
 class Painter:
-    """Writes pictures: noise around a colour of the class, now and then grey or CMYK, as in the real sets."""
+    """Writes pictures: noise around a colour of the class, now and then grey or CMYK, as in the
+    real sets.
+    """
 
     def __init__(self, folder: Path):
         self.folder, self.count = folder, 0
@@ -118,14 +122,16 @@ def trainval(label: int) -> list[tuple[str, int, int]]:
 
 
 def oxford_pets(cls, home):
-    paint, lines = Painter(home / "images"), {"trainval": [], "test": []}
+    paint = Painter(home / "images")
+    lines: dict[str, list[str]] = {"trainval": [], "test": []}
     for label, name in enumerate(class_names(cls.classes)):
         breed = (
             name.title().replace(" ", "_") if label % 3 else name.replace(" ", "_")
         )  # cats are upper, dogs lower case
         for part, _, i in trainval(label):
             lines[part].append(
-                f"{Path(paint(f'{breed}_{i + 1}.jpg', label)).stem} {label + 1} {1 + label % 2} {label + 1}"
+                f"{Path(paint(f'{breed}_{i + 1}.jpg', label)).stem} {label + 1} {1 + label % 2} "
+                f"{label + 1}"
             )
     write_lists(home / "annotations", lines)
 
@@ -149,13 +155,14 @@ def oxford_flowers(cls, home):
 
 
 def stanford_cars(cls, home):
-    paint, found = Painter(home), {"trainval": [], "test": []}
+    paint = Painter(home)
+    rows_of: dict[str, list[tuple[str, int]]] = {"trainval": [], "test": []}
     for label in range(cls.classes):
         for part, _, _ in trainval(label):
             folder = "cars_train" if part == "trainval" else "cars_test"
-            file = f"{len(found[part]) + 1:05d}.jpg"
+            file = f"{len(rows_of[part]) + 1:05d}.jpg"
             paint(f"{folder}/{file}", label)
-            found[part].append((file, label + 1))
+            rows_of[part].append((file, label + 1))
     (home / "devkit").mkdir()
     names = np.empty((1, cls.classes), dtype=object)
     names[0] = [
@@ -168,12 +175,17 @@ def stanford_cars(cls, home):
     ):
         savemat(
             path,
-            {"annotations": np.array([found[part]], dtype=[("fname", object), ("class", object)])},
+            {
+                "annotations": np.array(
+                    [rows_of[part]], dtype=[("fname", object), ("class", object)]
+                )
+            },
         )
 
 
 def sun397(cls, home):
-    paint, lines = Painter(home / "SUN397"), {"ClassName": [], "Training_01": [], "Testing_01": []}
+    paint = Painter(home / "SUN397")
+    lines: dict[str, list[str]] = {"ClassName": [], "Training_01": [], "Testing_01": []}
     for label, name in enumerate(class_names(cls.classes)):
         place = name.replace(" ", "_")
         folder = f"{place[0]}/{place}" + ("/indoor", "/outdoor", "", "")[label % 4]
@@ -186,10 +198,8 @@ def sun397(cls, home):
 
 
 def ucf101(cls, home):
-    paint, lines = (
-        Painter(home / cls.image_folder),
-        {"classInd": [], "trainlist01": [], "testlist01": []},
-    )
+    paint = Painter(home / cls.image_folder)
+    lines: dict[str, list[str]] = {"classInd": [], "trainlist01": [], "testlist01": []}
     for label, name in enumerate(class_names(cls.classes)):
         action = name.title().replace(" ", "")
         lines["classInd"].append(f"{label + 1} {action}")
@@ -203,11 +213,8 @@ def ucf101(cls, home):
 
 
 def fgvc_aircraft(cls, home):
-    paint, names, lines = (
-        Painter(home / "images"),
-        class_names(cls.classes),
-        {f"images_variant_{part}": [] for part in PARTS},
-    )
+    paint, names = Painter(home / "images"), class_names(cls.classes)
+    lines: dict[str, list[str]] = {f"images_variant_{part}": [] for part in PARTS}
     for part, number in PER_CLASS.items():
         for label, name in enumerate(names):
             lines[f"images_variant_{part}"] += [
@@ -218,7 +225,9 @@ def fgvc_aircraft(cls, home):
 
 
 def imagenet(cls, home):
-    """ImageNet and its variants; those of 200 classes have a classnames.txt of all 1,000, as copied from ImageNet."""
+    """ImageNet and its variants; those of 200 classes have a classnames.txt of all 1,000, as copied
+    from ImageNet.
+    """
     wnids = [f"n{1440764 + 7 * i:08d}" for i in range(ImageNet.classes)]
     write_lists(
         home,
@@ -246,14 +255,15 @@ COUNTS = {"train": (9, 2, 1, 6), "val": (3, 2, 1, 2), "test": (2, 2, 2, 2)}  # i
 
 def entries() -> list[tuple[int, int, int, int]]:
     """(number from 0, part's number, label, domain) of the images."""
-    found = [
+    groups = [
         (part, *group)
         for part, counts in enumerate(COUNTS.values())
         for group, count in zip(GROUPS, counts, strict=True)
         for _ in range(count)
     ]
     return [
-        (number, *entry) for number, entry in enumerate(random.Random(0).sample(found, len(found)))
+        (number, *entry)
+        for number, entry in enumerate(random.Random(0).sample(groups, len(groups)))
     ]
 
 
@@ -305,7 +315,10 @@ SPECIAL: dict[str, Callable] = {
 
 
 def make(cls: type[CoOpDataset], root: Path, split: bool = True) -> Path:
-    """Write a miniature of `cls` below `root` and return its folder. Raises UserError if there is something already, or none can be made."""
+    """Write a miniature of `cls` below `root` and return its folder.
+
+    Raises UserError if there is something already, or none can be made.
+    """
     home = Path(root) / cls.folder
     if not cls.classes:
         raise UserError(
@@ -335,7 +348,7 @@ def make(cls: type[CoOpDataset], root: Path, split: bool = True) -> Path:
     for part, number in zip(PARTS, cls.images, strict=True):
         if not number:
             expected[part] = 0
-    told = {"images": expected}
+    numbers: dict[str, object] = {"images": expected}
     if cls.split_file and split:
         rows = {
             part: [
@@ -344,8 +357,8 @@ def make(cls: type[CoOpDataset], root: Path, split: bool = True) -> Path:
             for part in PARTS
         }
         write_json(rows, str(home / cls.split_file))
-        told["split_md5"] = hashlib.md5((home / cls.split_file).read_bytes()).hexdigest()
-    (home / MINIATURE).write_text(json.dumps({cls.__name__: told}))
+        numbers["split_md5"] = hashlib.md5((home / cls.split_file).read_bytes()).hexdigest()
+    (home / MINIATURE).write_text(json.dumps({cls.__name__: numbers}))
     return home
 
 

@@ -1,4 +1,5 @@
-"""Write what the pages copy from elsewhere: result tables from docs/results/, config keys from their declarations.
+"""Write what the pages copy from elsewhere: result tables from docs/results/, config keys from
+their declarations.
 
     python -m tools.pages            # after a change of either
     python -m tools.pages --check    # exit code 1 if a page is not up to date
@@ -11,8 +12,8 @@ A copy stands between the lines `<!-- generated: WHAT -->` and `<!-- end -->`. W
     results NAME gain          the gains of CRAFT in it
     results NAME terms         gains of each term of CRAFT in the harmonic mean, of the average row
 
-Behind `results NAME KIND` may follow `datasets=A,B` and `trainers=A,B` (only these), `average` (add the
-average of these data sets) and `indent=4` (for a code block).
+Behind `results NAME KIND` may follow `datasets=A,B` and `trainers=A,B` (only these), `average` (add
+the average of these data sets) and `indent=4` (for a code block).
 """
 
 import argparse
@@ -193,7 +194,8 @@ def _gain(cell: dict, baseline: dict) -> dict:
 
 
 def options(wanted: str = "") -> str:
-    """Every key of the engine, the data sets and the trainers, in a table for each group; or one of these tables.
+    """Every key of the engine, the data sets and the trainers, in a table for each group; or one of
+    these tables.
 
     Raises InputError for an unknown group.
     """

@@ -2,10 +2,12 @@
 
     python -m tools.pretrain_clip --bank BANK_DIR --out assets/openmoji_clip.pt --minutes 90
 
-OpenAI architecture, so `clip.load(path)` reads the file. A batch holds emoji, each drawn by two artists, and icons. Three
-losses, all on the shared embedding: picture against caption (CLIP; every picture of a concept is a positive), picture
-against the names of all Unicode subgroups (icons: of their sets' categories), and picture against picture of the same concept by another artist. No
-benchmark picture is used (see `tools.pretrain_data`); progress is judged on the validation split only.
+OpenAI architecture, so `clip.load(path)` reads the file. A batch holds emoji, each drawn by two
+artists, and icons. Three losses, all on the shared embedding: picture against caption (CLIP; every
+picture of a concept is a positive), picture against the names of all Unicode subgroups (icons: of
+their sets' categories), and picture against picture of the same concept by another artist. No
+benchmark picture is used (see `tools.pretrain_data`); progress is judged on the validation split
+only.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import random
 import sys
 import time
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 import clip
@@ -51,10 +54,13 @@ TEMPLATES = (
 )
 
 LONGEST = 90  # characters of a caption
+SHOWN = ("contrast", "subgroup", "pair")  # losses in the log
 
 
 class Vocabulary:
-    """Only tokens that captions use are trained: a small embedding in training, a full one (other rows zero) in the file."""
+    """Only tokens that captions use are trained: a small embedding in training, a full one (other
+    rows zero) in the file.
+    """
 
     def __init__(self, captions: list[str]):
         tokens = clip.tokenize(captions, truncate=True)
@@ -64,7 +70,7 @@ class Vocabulary:
         self.small[self.ids] = torch.arange(len(self.ids))
 
     def __call__(self, captions: list[str]) -> tuple[Tensor, Tensor]:
-        """Tokens (N, L) cut to the longest caption, and the position (N,) of the end-of-text token."""
+        """Return tokens (N, L), cut to the longest caption, and (N,) where each text ends."""
         tokens = clip.tokenize([caption[:LONGEST] for caption in captions], truncate=True)
         end = tokens.argmax(1)
         return self.small[tokens[:, : int(end.max()) + 1]], end
@@ -101,7 +107,9 @@ def encode_text(model: CLIP, tokens: Tensor, end: Tensor) -> Tensor:
 
 
 def encode_image(model: CLIP, images: Tensor, keep: Tensor | None = None) -> Tensor:
-    """Unit-norm features (N, D); `keep` (N, K) are the patches to run, in training half of them (FLIP, arXiv 2212.00794)."""
+    """Unit-norm features (N, D); `keep` (N, K) are the patches to run, in training half of them
+    (FLIP, arXiv 2212.00794).
+    """
     if keep is None:
         return F.normalize(model.visual(images).float(), dim=1)
     visual = model.visual
@@ -113,15 +121,16 @@ def encode_image(model: CLIP, images: Tensor, keep: Tensor | None = None) -> Ten
 
 
 def augment(pictures: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """(N, S, S, 3) uint8 -> normalised (N, 3, size, size): moved, turned, mirrored, recoloured, thicker, outlines only, on coloured paper."""
+    """(N, S, S, 3) uint8 -> normalised (N, 3, size, size): moved, turned, mirrored, recoloured,
+    thicker, outlines only, on coloured paper.
+    """
 
     def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         return torch.rand(shape, generator=generator) * (high - low) + low
 
     n = len(pictures)
-    ink = (
-        1 - pictures.permute(0, 3, 1, 2).float() / 255
-    )  # white paper is 0, so that padding is paper
+    # White paper is 0, so that padding is paper.
+    ink = 1 - pictures.permute(0, 3, 1, 2).float() / 255
     thick = uniform(n) < 0.2
     ink[thick] = F.max_pool2d(ink[thick], 3, 1, 1)
     angle, scale = uniform(n, low=-0.25, high=0.25), uniform(n, low=0.85, high=1.25)
@@ -133,13 +142,12 @@ def augment(pictures: Tensor, size: int, generator: torch.Generator) -> Tensor:
         [cos * mirror * stretch, -sin, shift[:, 0], sin * mirror * stretch, cos, shift[:, 1]], 1
     ).view(n, 2, 3)
     ink = F.grid_sample(
-        ink, F.affine_grid(matrix, (n, 3, size, size), align_corners=False), align_corners=False
+        ink, F.affine_grid(matrix, [n, 3, size, size], align_corners=False), align_corners=False
     )
     image = 1 - ink
     grey = image.mean(1, keepdim=True)
-    edges = F.max_pool2d(grey, 3, 1, 1) + F.max_pool2d(
-        -grey, 3, 1, 1
-    )  # a line drawing of sorts, of any picture
+    # A line drawing of sorts, of any picture.
+    edges = F.max_pool2d(grey, 3, 1, 1) + F.max_pool2d(-grey, 3, 1, 1)
     image = torch.where(uniform(n, 1, 1, 1) < 0.08, (1 - 1.5 * edges).clamp(0, 1), image)
     image = torch.where(uniform(n, 1, 1, 1) < 0.2, grey, image)
     image = torch.where(
@@ -159,10 +167,13 @@ def augment(pictures: Tensor, size: int, generator: torch.Generator) -> Tensor:
 
 
 def build_optimizers(model: CLIP, lr: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the blocks, AdamW for the rest: on this little data Muon needs about half the steps."""
+    """Muon for the matrices of the blocks, AdamW for the rest: on this little data Muon needs about
+    half the steps.
+    """
     if not hasattr(torch.optim, "Muon"):
         raise SystemExit(
-            f"error: torch {torch.__version__} has no torch.optim.Muon, with which the small CLIP was trained: install torch 2.9 or newer"
+            f"error: torch {torch.__version__} has no torch.optim.Muon, with which the small CLIP "
+            "was trained: install torch 2.9 or newer"
         )
     matrices = [p for name, p in model.named_parameters() if ".resblocks." in name and p.ndim == 2]
     inside = {id(p) for p in matrices}
@@ -248,7 +259,7 @@ def validation(root: Path | None, size: int) -> dict[str, tuple[Tensor, Tensor, 
 
     from dassl.utils import read_image
 
-    found = {}
+    sets = {}
     for path in sorted(root.glob("openmoji/split_zhou_*.json")):
         rows = json.loads(path.read_text())["val"]
         images = [
@@ -258,12 +269,12 @@ def validation(root: Path | None, size: int) -> dict[str, tuple[Tensor, Tensor, 
             for row in rows
         ]
         names = {label: name for _, label, name in rows}
-        found[path.stem.removeprefix("split_zhou_")] = (
+        sets[path.stem.removeprefix("split_zhou_")] = (
             (torch.stack(images).float() / 255 - MEAN) / STD,
             torch.tensor([row[1] for row in rows]),
             [names[i] for i in sorted(names)],
         )
-    return found
+    return sets
 
 
 @torch.no_grad()
@@ -279,7 +290,8 @@ def zero_shot(
 def save(model: CLIP, vocabulary: Vocabulary, path: Path) -> None:
     """State dict in half precision; rows of tokens never trained are zero, which packs to nothing.
 
-    Matrices keep 7 of the 10 bits of the mantissa, as in bfloat16, so that the file packs to four fifths.
+    Matrices keep 7 of the 10 bits of the mantissa, as in bfloat16, so that the file packs to four
+    fifths.
     """
     weights = {key: value.detach().to(torch.float16) for key, value in model.state_dict().items()}
     for key, value in weights.items():
@@ -296,14 +308,144 @@ def save(model: CLIP, vocabulary: Vocabulary, path: Path) -> None:
     temporary.replace(path)
 
 
-def main() -> None:
+@dataclass
+class Batch:
+    """Pictures of emoji, two each and first, and of icons; B of them, E emoji, I icons.
+
+    images (B, 3, S, S), normalised; owner (B,): number of the concept that a picture is of;
+    labels (E,): subgroup of each emoji; categories (I,): category of each icon, -1 without one;
+    captions: one for each concept, then the names of all subgroups and of all categories.
+    """
+
+    images: Tensor
+    owner: Tensor
+    labels: Tensor
+    categories: Tensor
+    captions: list[str]
+
+
+def draw_batch(
+    bank: Bank, args: argparse.Namespace, rng: random.Random, generator: torch.Generator
+) -> Batch:
+    emoji, icons = bank.draw(args.emoji, rng), rng.sample(bank.icons, args.icons)
+    numbers = [n for key in emoji for n in bank.views(key, 2, rng)]
+    numbers += [bank.views(key, 1, rng)[0] for key in icons]
+    images = augment(bank.pictures[numbers], args.image, generator)
+    captions = [bank.caption(key, rng) for key in emoji + icons]
+    captions += [rng.choice(TEMPLATES).format(name) for name in bank.classes + bank.categories]
+    known = {name: number for number, name in enumerate(bank.categories)}
+    return Batch(
+        images,
+        torch.cat(
+            [torch.arange(len(emoji)).repeat_interleave(2), len(emoji) + torch.arange(len(icons))]
+        ),
+        torch.tensor([bank.classes.index(bank.concepts[key]["class"]) for key in emoji]),
+        torch.tensor([known.get(bank.concepts[key]["class"], -1) for key in icons]),
+        captions,
+    )
+
+
+def losses(
+    model: CLIP, vocabulary: Vocabulary, bank: Bank, batch: Batch, keep: Tensor | None
+) -> dict[str, Tensor]:
+    """{"contrast", "subgroup", "category", "pair"}: scalars. keep: as for `encode_image`."""
+    with torch.autocast("cpu", torch.bfloat16):
+        v = encode_image(model, batch.images, keep)
+        w = encode_text(model, *vocabulary(batch.captions))
+    concepts = len(batch.labels) + len(batch.categories)
+    w, names, category_names = w.split([concepts, len(bank.classes), len(bank.categories)])
+    scale = model.logit_scale.exp().clamp(max=100)
+    positive = (batch.owner[:, None] == torch.arange(len(w))[None]).float()
+    logits = scale * v @ w.t()
+    both = soft_cross_entropy(logits, positive) + soft_cross_entropy(logits.t(), positive.t())
+    drawn = 2 * len(batch.labels)
+    alike = (v[:drawn] @ v[:drawn].t()) * 14 - 1e4 * torch.eye(drawn)
+    return {
+        "contrast": both / 2,
+        "subgroup": F.cross_entropy(
+            scale * v[:drawn] @ names.t(),
+            batch.labels[batch.owner[:drawn]],
+            label_smoothing=0.05,
+        ),
+        "category": F.cross_entropy(
+            scale * v[drawn:] @ category_names.t(),
+            batch.categories,
+            ignore_index=-1,
+            label_smoothing=0.05,
+        ),
+        "pair": F.cross_entropy(alike, torch.arange(drawn) ^ 1),  # two pictures of one emoji
+    }
+
+
+def load_start(model: CLIP, vocabulary: Vocabulary, path: Path) -> None:
+    """Continue from a file of `save`; tokens not trained there keep their random embedding."""
+    weights = {key: value.float() for key, value in load_checkpoint(str(path), "--init").items()}
+    known = weights["token_embedding.weight"][vocabulary.ids]
+    weights["token_embedding.weight"] = torch.where(
+        (known != 0).any(1, keepdim=True), known, model.token_embedding.weight.detach()
+    )
+    model.load_state_dict(weights)
+
+
+def learning_rate(args: argparse.Namespace, step: int, progress: float) -> float:
+    """Warm-up over 200 steps, then a half cosine over the time; progress: from 0 to 1."""
+    return args.lr * (min(1.0, (step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * progress)))
+
+
+def train(model: CLIP, vocabulary: Vocabulary, bank: Bank, args: argparse.Namespace) -> None:
+    """Train for `args.minutes`; the average of the weights is saved every minute and at the end."""
+    rng, generator = random.Random(args.seed), torch.Generator().manual_seed(args.seed)
+    optimizers = build_optimizers(model, args.lr)
+    averaged = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
+    )
+    watched = validation(args.data, args.image)
+    patches = (args.image // args.patch) ** 2
+    start, step, last, seen = time.time(), 0, time.time(), 0
+    while (progress := (time.time() - start) / (60 * args.minutes)) < 1:
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = learning_rate(args, step, progress)
+        batch = draw_batch(bank, args, rng, generator)
+        order = torch.rand(len(batch.images), patches, generator=generator)
+        keep = order.topk(patches // 2, 1).indices if progress < args.masked else None
+        terms = losses(model, vocabulary, bank, batch, keep)
+        loss = terms["contrast"] + terms["subgroup"]
+        loss = loss + 0.25 * terms["category"].nan_to_num() + 0.5 * terms["pair"]
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+        averaged.update_parameters(model)
+        step, seen = step + 1, seen + len(batch.images)
+        if time.time() - last > 60:
+            last = time.time()
+            model.eval()
+            scores = {
+                name: round(zero_shot(averaged.module, vocabulary, *data), 1)
+                for name, data in watched.items()
+            }
+            shown = " ".join(f"{name} {terms[name].item():.2f}" for name in SHOWN)
+            speed = seen / (last - start)
+            scale = model.logit_scale.exp().clamp(max=100).item()
+            log.info(
+                f"{(last - start) / 60:4.1f} min step {step} ({speed:.0f} images/s) {shown} "
+                f"scale {scale:.1f} val {scores}"
+            )
+            save(averaged.module, vocabulary, args.out)
+    save(averaged.module, vocabulary, args.out)
+    minutes = (time.time() - start) / 60
+    log.info(f"finished: {step} steps, {seen} images, {minutes:.1f} minutes -> {args.out}")
+
+
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bank", type=inputs.path, required=True)
     parser.add_argument("--out", type=inputs.path, required=True)
     parser.add_argument(
-        "--init", type=inputs.path, help="weights to go on from, as written by --out"
+        "--init", type=inputs.path, help="weights to continue from, as written by --out"
     )
     parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument(
@@ -327,126 +469,27 @@ def main() -> None:
     )
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.manual_seed(args.seed)
-    rng, generator = random.Random(args.seed), torch.Generator().manual_seed(args.seed)
     bank = Bank(args.bank)
     vocabulary = Vocabulary(all_captions(bank))
     model = build(len(vocabulary.ids), args)
     if args.init:
-        weights = {
-            key: value.float() for key, value in load_checkpoint(args.init, "--init").items()
-        }
-        known = weights["token_embedding.weight"][vocabulary.ids]
-        weights["token_embedding.weight"] = torch.where(
-            (known != 0).any(1, keepdim=True), known, model.token_embedding.weight.detach()
-        )
-        model.load_state_dict(weights)
-    optimizers = build_optimizers(model, args.lr)
-    averaged = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
-    )
-    watched = validation(args.data, args.image)
+        load_start(model, vocabulary, args.init)
+    parameters = sum(p.numel() for p in model.parameters()) / 1e6
     log.info(
-        "%d pictures, %d emoji, %d icons, %d subgroups, %d categories, %d tokens, %.2f M parameters",
-        len(bank.pictures),
-        len(bank.emoji),
-        len(bank.icons),
-        len(bank.classes),
-        len(bank.categories),
-        len(vocabulary.ids),
-        sum(p.numel() for p in model.parameters()) / 1e6,
+        f"{len(bank.pictures)} pictures, {len(bank.emoji)} emoji, {len(bank.icons)} icons, "
+        f"{len(bank.classes)} subgroups, {len(bank.categories)} categories, {len(vocabulary.ids)} "
+        f"tokens, {parameters:.2f} M parameters"
     )
-    start, step, last, seen = time.time(), 0, time.time(), 0
-    while (progress := (time.time() - start) / (60 * args.minutes)) < 1:
-        rate = min(1.0, (step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * progress))
-        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["lr"] = args.lr * rate
-        emoji, icons = bank.draw(args.emoji, rng), rng.sample(bank.icons, args.icons)
-        owner = [i for i in range(len(emoji)) for _ in range(2)] + list(
-            range(len(emoji), len(emoji) + len(icons))
-        )
-        numbers = [n for key in emoji for n in bank.views(key, 2, rng)] + [
-            bank.views(key, 1, rng)[0] for key in icons
-        ]
-        images = augment(bank.pictures[numbers], args.image, generator)
-        owner = torch.tensor(owner)
-        labels = torch.tensor([bank.classes.index(bank.concepts[key]["class"]) for key in emoji])
-        categories = torch.tensor(
-            [
-                bank.categories.index(bank.concepts[key]["class"])
-                if bank.concepts[key]["class"] in bank.categories
-                else -1
-                for key in icons
-            ]
-        )
-        captions = [bank.caption(key, rng) for key in emoji + icons]
-        captions += [rng.choice(TEMPLATES).format(name) for name in bank.classes + bank.categories]
-        with torch.autocast("cpu", torch.bfloat16):
-            patches = (args.image // args.patch) ** 2
-            keep = (
-                torch.rand(len(images), patches, generator=generator).topk(patches // 2, 1).indices
-            )
-            v = encode_image(model, images, keep if progress < args.masked else None)
-            w = encode_text(model, *vocabulary(captions))
-        w, names, category_names = w.split(
-            [len(emoji) + len(icons), len(bank.classes), len(bank.categories)]
-        )
-        scale = model.logit_scale.exp().clamp(max=100)
-        positive = (owner[:, None] == torch.arange(len(w))[None]).float()
-        logits = scale * v @ w.t()
-        contrast = (
-            soft_cross_entropy(logits, positive) + soft_cross_entropy(logits.t(), positive.t())
-        ) / 2
-        drawn = 2 * len(emoji)
-        subgroup = F.cross_entropy(
-            scale * v[:drawn] @ names.t(), labels[owner[:drawn]], label_smoothing=0.05
-        )
-        category = F.cross_entropy(
-            scale * v[drawn:] @ category_names.t(),
-            categories,
-            ignore_index=-1,
-            label_smoothing=0.05,
-        )
-        alike = (v[:drawn] @ v[:drawn].t()) * 14 - 1e4 * torch.eye(drawn)
-        pair = F.cross_entropy(alike, torch.arange(drawn) ^ 1)
-        loss = contrast + subgroup + 0.25 * category.nan_to_num() + 0.5 * pair
-        model.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-        averaged.update_parameters(model)
-        step, seen = step + 1, seen + len(images)
-        if time.time() - last > 60:
-            last = time.time()
-            model.eval()
-            scores = {
-                name: zero_shot(averaged.module, vocabulary, *data)
-                for name, data in watched.items()
-            }
-            log.info(
-                "%4.1f min step %d (%.0f images/s) contrast %.2f subgroup %.2f pair %.2f scale %.1f val %s",
-                (last - start) / 60,
-                step,
-                seen / (last - start),
-                contrast.item(),
-                subgroup.item(),
-                pair.item(),
-                scale.item(),
-                {name: round(score, 1) for name, score in scores.items()},
-            )
-            save(averaged.module, vocabulary, args.out)
-    save(averaged.module, vocabulary, args.out)
-    log.info(
-        "finished: %d steps, %d images, %.1f minutes -> %s",
-        step,
-        seen,
-        (time.time() - start) / 60,
-        args.out,
-    )
+    train(model, vocabulary, bank, args)
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(inputs.main(lambda _: main() or 0, argparse.Namespace()))
+    sys.exit(inputs.main(lambda _: main(), argparse.Namespace()))

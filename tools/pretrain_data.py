@@ -1,14 +1,16 @@
-"""Fetch and render the pictures that the tiny bundled CLIP is pretrained on: other artists' drawings of emoji.
+"""Fetch and render the pictures that the tiny bundled CLIP is pretrained on: other artists'
+drawings of emoji.
 
-    python -m tools.pretrain_data --out BANK_DIR [--packages DIR]      (needs npm; about 15 minutes on 2 cores)
+    python -m tools.pretrain_data --out BANK_DIR [--packages DIR]    # needs npm; about 15 minutes
 
-Each artist is an npm package with a free licence (`ARTISTS`). Every drawing is rendered three times: as it is, with a black
-outline, and as a line drawing (white fill, black stroke), because the benchmark's style is outlined and its shifted domain
-is line drawings. General icons (`ICONS`) whose name is that of an emoji count as further artists of it, the others as
-concepts of their own. OpenMoji itself is used only for emoji outside the benchmark's classes (`datasets/sets/emoji.csv`), so
-that no benchmark picture is ever seen; EmojiOne and the icon sets of `datasets/sets/icons.py` are kept out altogether: they are
-downstream data sets.
-Writes `pictures.npy` (N, S, S, 3) uint8, `index.json` (concept and artist of each) and `concepts.json` (captions).
+Each artist is an npm package with a free licence (`ARTISTS`). Every drawing is rendered three
+times: as it is, with a black outline, and as a line drawing (white fill, black stroke), because the
+benchmark's style is outlined and its shifted domain is line drawings. General icons (`ICONS`) whose
+name is that of an emoji count as further artists of it, the others as concepts of their own.
+OpenMoji itself is used only for emoji outside the benchmark's classes (`datasets/sets/emoji.csv`),
+so that no benchmark picture is ever seen; EmojiOne and the icon sets of `datasets/sets/icons.py`
+are kept out altogether: they are downstream data sets. Writes `pictures.npy` (N, S, S, 3) uint8,
+`index.json` (concept and artist of each) and `concepts.json` (captions).
 """
 
 import argparse
@@ -72,7 +74,9 @@ CATEGORIES = (
     "healthicons",
 )  # icon sets whose categories say what a picture shows
 VARIANT = re.compile(
-    r"-(bold|thin|light|fill|duotone|twotone|off|variant|outline|filled|rounded|sharp|negative|flat|duo)(-|$)|\d"
+    r"-(bold|thin|light|fill|duotone|twotone|off|variant|outline|filled|rounded|sharp|negative|flat"
+    r"|duo)"
+    r"(-|$)|\d"
 )
 SHAPES = "path,circle,rect,ellipse,polygon,polyline,line,use"
 
@@ -83,15 +87,15 @@ def slug(name: str) -> str:
 
 
 def fetch(package: str, folder: Path) -> Path:
-    """Folder `package` of an unpacked npm package (downloaded with `npm pack` unless it is there)."""
+    """Return the folder of an unpacked npm package, which `npm pack` downloads if it is missing."""
     name = package.rsplit("@", 1)[0].lstrip("@").replace("/", "-")
-    found = sorted(path for path in folder.glob(f"{name}-[0-9]*") if path.is_dir())
-    if found:
-        return found[-1] / "package"
-    archive = subprocess.run(
+    folders = sorted(path for path in folder.glob(f"{name}-[0-9]*") if path.is_dir())
+    if folders:
+        return folders[-1] / "package"
+    packed = subprocess.run(
         ["npm", "pack", "--silent", package], cwd=folder, check=True, capture_output=True, text=True
     )
-    archive = folder / archive.stdout.split()[-1]
+    archive = folder / packed.stdout.split()[-1]
     target = archive.with_suffix("")
     with tarfile.open(archive) as tar:
         tar.extractall(target, filter="data")
@@ -99,8 +103,13 @@ def fetch(package: str, folder: Path) -> Path:
 
 
 def svg_variants(body: str, width: int, height: int) -> list[str]:
-    """The drawing as it is, outlined, and as a line drawing; stroke about as thick as OpenMoji's (2 of 72)."""
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 {width} {height}">'
+    """The drawing as it is, outlined, and as a line drawing; stroke about as thick as OpenMoji's (2
+    of 72).
+    """
+    head = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="0 0 {width} {height}">'
+    )
     stroke = f"stroke:#000;stroke-width:{0.026 * width:.3f};stroke-linejoin:round"
     styles = (
         "",
@@ -185,7 +194,7 @@ def icon_jobs(
         folder = fetch(package, packages)
         icons = json.loads((folder / "icons.json").read_text())
         width, height = icons.get("width", 16), icons.get("height", 16)
-        category_of = {}
+        category_of: dict[str, str] = {}
         if any(name in package for name in CATEGORIES):
             for category, members in json.loads((folder / "metadata.json").read_text())[
                 "categories"
@@ -209,7 +218,9 @@ def icon_jobs(
 
 
 def font_pictures(packages: Path, table: dict) -> list[tuple[str, np.ndarray]]:
-    """Line drawings from the monochrome font, two weights; emoji of one code point only (the font has no joined ones)."""
+    """Line drawings from the monochrome font, two weights; emoji of one code point only (the font
+    has no joined ones).
+    """
     pictures = []
     for path in sorted(fetch(FONT, packages).glob("[36]00*/*.ttf")):
         font = ImageFont.truetype(str(path), int(SIZE * 0.72))
@@ -244,7 +255,7 @@ def rendered_pictures(packages: Path, table: dict) -> list[tuple[str, np.ndarray
     return pictures
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -260,7 +271,8 @@ def main() -> None:
     table, names = concepts(fetch(EMOJIBASE, packages))
     work = jobs(packages, table, names) + icon_jobs(packages, table, names)
     pictures, index = [], []
-    # A fork inherits the locks of threads that torch started. Ctrl-C ends this process, and with it the others.
+    # A fork inherits the locks of threads that torch started. Ctrl-C ends this process, and with it
+    # the others.
     with ProcessPoolExecutor(
         mp_context=get_context("spawn"),
         initializer=signal.signal,
@@ -273,8 +285,8 @@ def main() -> None:
             for style, picture in enumerate(rendered):
                 pictures.append(picture)
                 index.append({"artist": artist, "concept": concept, "style": style})
-    for artist, found, style in ((FONT, font_pictures, 2), (RENDERED, rendered_pictures, 0)):
-        for concept, picture in found(packages, table):
+    for artist, render, style in ((FONT, font_pictures, 2), (RENDERED, rendered_pictures, 0)):
+        for concept, picture in render(packages, table):
             pictures.append(picture)
             index.append({"artist": artist, "concept": concept, "style": style})
     np.save(args.out / "pictures.npy", np.stack(pictures))
@@ -287,7 +299,8 @@ def main() -> None:
         len({row["concept"] for row in index}),
         len(artists),
     )
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(inputs.main(lambda _: main() or 0, argparse.Namespace()))
+    sys.exit(inputs.main(lambda _: main(), argparse.Namespace()))

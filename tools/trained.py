@@ -1,6 +1,7 @@
 """A model from what a finished run left in its folder: results.json and checkpoints.
 
-The data set need not be there. Shared by tools.predict, tools.export, tools.interpret and tools.figures.
+The data set is not needed. Shared by tools.predict, tools.export, tools.interpret and
+tools.figures.
 """
 
 import argparse
@@ -197,12 +198,12 @@ def _backbone(cfg: CfgNode, precision: str) -> Backbone:
 
 def _warn_of_other_weights(results: dict, weights: str) -> None:
     """Say if the CLIP `weights` is not the one that the run with these results learned with."""
-    here = _hash(results["config"], weights)
-    there = of_settings(results.get("config_hash") or "")
-    if here and there and here != there:
+    given = _hash(results["config"], weights)
+    learned = of_settings(results.get("config_hash") or "")
+    if given and learned and given != learned:
         print(
             f"note: '{weights}' seems to be another CLIP than the run's (the configuration's hash "
-            f"is {here} with it, not {there}): results may differ"
+            f"is {given} with it, not {learned}): results may differ"
         )
 
 
@@ -237,8 +238,8 @@ def read(model_dir: str) -> tuple[dict, CfgNode]:
         results = read_json(path)
     except OSError as error:
         raise UserError(
-            f"'{path}' cannot be read ({error.strerror}): give --model-dir the folder of a finished "
-            "run"
+            f"'{path}' cannot be read ({error.strerror}): give --model-dir the folder of a "
+            "finished run"
         ) from None
     for key, kind in (("complete", bool), ("config", dict), ("epochs", int)):
         if not isinstance(results, dict) or not isinstance(results.get(key), kind):
@@ -284,7 +285,7 @@ def _hash(config: dict, weights: str) -> str | None:
 
 
 def _checkpoint(model_dir: str, results: dict, load_epoch: int | None) -> tuple[str, int | None]:
-    """Folder and epoch (None: the best) of the model that the run tested, or of the epoch asked for."""
+    """Folder and epoch (None: the best) of the model that the run tested, or of `load_epoch`."""
     loaded = results.get("loaded")
     if loaded and not loaded["model_dir"]:
         raise UserError(
@@ -296,7 +297,7 @@ def _checkpoint(model_dir: str, results: dict, load_epoch: int | None) -> tuple[
 
 
 def model_checksum(model_dir: str, results: dict) -> str | None:
-    """The checksum of the checkpoints that the run in `model_dir` tested; None if it learned nothing.
+    """The checksum of the checkpoints that the run in `model_dir` tested; None for none.
 
     results: its results.json. Raises OSError for a checkpoint that cannot be read.
     """

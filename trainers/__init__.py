@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 from dassl.config import get_cfg_default
 from trainers.backbone import ACTIVATION_CHOICES
 from trainers.options import rules
+from trainers.terms import TERMS
 
 
 def modules() -> tuple[ModuleType, ...]:
@@ -33,45 +34,49 @@ def extend_cfg(cfg: CfgNode) -> None:
             "ACTIVATION": rules.key(
                 "auto",
                 rules.one_of(*ACTIVATION_CHOICES),
-                "Activation of the CLIP: quick_gelu for OpenAI's, gelu for most of open_clip's; auto "
-                "knows OpenAI's and refuses others.",
+                "Activation of the CLIP: quick_gelu for OpenAI's, gelu for most of open_clip's; "
+                "auto knows OpenAI's and refuses others.",
                 as_before=("quick_gelu", "auto"),
             ),
         },
     )
-    names = rules.several(rules.text(empty=False), "give a list of loss terms, such as ('Mine',)")
-    rules.declare(
-        cfg,
-        "TRAINER",
-        {
-            "TERMS": rules.key(
-                (),
-                names,
-                "Loss terms of trainers/terms/ that are added to the method's own.",
-                as_before=((), []),
-            ),
-            "TEXT_CHECKPOINTING": rules.key(
-                False,
-                help="True recomputes the text tower in the backward pass: less memory for many "
-                "classes, a third slower.",
-                affects="result",
-            ),
-            "COMPILE": rules.key(
-                False,
-                help="True compiles the blocks of both towers with `torch.compile`.",
-                affects="result",
-            ),
-            "CACHED_VIEWS": rules.key(
-                0,
-                rules.whole(0),
-                "Methods without visual prompts: augmented views per training image, encoded once and "
-                "cached on disk; 0: a fresh view at every step.",
-            ),
-        },
-    )
+    rules.declare(cfg, "TRAINER", shared_options())
     for module in MODULES:
         if hasattr(module, "extend_cfg"):
             module.extend_cfg(cfg)
+
+
+def shared_options() -> dict:
+    """The keys of TRAINER that all methods have."""
+    names = rules.several(
+        rules.one_of(lambda: list(TERMS)),
+        lambda: f"give a list of some of {', '.join(TERMS)}",
+    )
+    return {
+        "TERMS": rules.key(
+            (),
+            names,
+            "Loss terms of trainers/terms/ that are added to the method's.",
+            as_before=((), []),
+        ),
+        "TEXT_CHECKPOINTING": rules.key(
+            False,
+            help="True recomputes the text tower in the backward pass: less memory for many "
+            "classes, a third slower.",
+            affects="result",
+        ),
+        "COMPILE": rules.key(
+            False,
+            help="True compiles the blocks of both towers with `torch.compile`.",
+            affects="result",
+        ),
+        "CACHED_VIEWS": rules.key(
+            0,
+            rules.whole(0),
+            "Methods without visual prompts: augmented views per training image, encoded once "
+            "and cached on disk; 0: a fresh view at every step.",
+        ),
+    }
 
 
 extend_cfg(get_cfg_default())  # hashes of stored configurations need the declarations

@@ -1,7 +1,8 @@
-"""A frozen CLIP from an OpenAI name or a file: the only place in `trainers/` that imports `clip`."""
+"""A frozen CLIP from an OpenAI name or a file: only this file of `trainers/` imports `clip`."""
 
 import hashlib
 import io
+import logging
 import os
 import re
 import warnings
@@ -25,9 +26,13 @@ with warnings.catch_warnings():
     import clip.model
     from clip.simple_tokenizer import SimpleTokenizer
 
+log = logging.getLogger(__name__)
+
 ROOT = Path(__file__).resolve().parent.parent
 PRECISIONS = ("fp32", "fp16", "amp")
-CACHED_NUMBERS = 6_000_000  # of the widest layer: a CPU runs more images faster in pieces of this size (ViT-B/16: 9 images, 8%)
+# Numbers in the widest layer: a CPU runs many images faster in pieces of this size (ViT-B/16: 8%
+# faster with 9 images).
+CACHED_NUMBERS = 6_000_000
 TEXTS_AT_ONCE = 256  # bounds the memory of encoding a thousand class texts without a graph
 ACTIVATION_CHOICES = ("auto", *ACTIVATIONS)
 OPENAI_MARKS = {
@@ -51,11 +56,11 @@ REQUIRED = {  # and how many dimensions each has
 
 
 class Backbone(nn.Module):
-    """A frozen CLIP: `text` and `image` encoders, `scale` (the exp of its logit scale), sizes and tokenizer.
+    """A frozen CLIP: `text` and `image` encoders, `scale`, sizes and tokenizer.
 
-    Attributes: input_resolution (pixels), embed_dim D, context_length, `activation` (quick_gelu or
-    gelu), `fingerprint` (hash of what determines image features, for caches of them), `say` (takes
-    warnings).
+    Attributes: `scale` (the exp of the logit scale), input_resolution (pixels), embed_dim D,
+    context_length, `activation` (quick_gelu or gelu), `fingerprint` (hash of what determines image
+    features, for caches of them), `say` (takes warnings).
     """
 
     scale: Tensor
@@ -65,7 +70,7 @@ class Backbone(nn.Module):
     ):
         super().__init__()
         self.activation = activation
-        self.say: Callable[[str], None] = print
+        self.say: Callable[[str], None] = log.warning
         self._named: set[str] = set()
         visual = sub_weights(weights, "visual.")
         digest = hashlib.sha256(precision.encode())
@@ -101,13 +106,13 @@ class Backbone(nn.Module):
                 block.compile(dynamic=True)
 
     def tokenize(
-        self, texts: Sequence[str], learned: int = 0, told: Sequence[str] | None = None
+        self, texts: Sequence[str], learned: int = 0, names: Sequence[str] | None = None
     ) -> Tensor:
         """Token ids (N, context_length): start of text, text, end of text (the largest id), zeros.
 
-        Words that this CLIP has never learned are warned of, each once. learned: tokens at the start
-        of every text that are placeholders. told: what a warning calls the texts, if not themselves.
-        Raises UserError for a text that is too long.
+        A warning names each word, once, that this CLIP has never learned. learned: number of tokens
+        at the start of every text that are placeholders. names: what a warning calls the texts;
+        None: the texts. Raises UserError for a text that is too long.
         """
         rows = []
         for text in texts:
@@ -115,11 +120,11 @@ class Backbone(nn.Module):
                 rows.append(clip.tokenize(text, context_length=self.context_length))
             except RuntimeError:
                 raise UserError(
-                    f"the text '{text}' is longer than the {self.context_length} tokens CLIP reads: "
-                    "shorten the class name or the context"
+                    f"the text '{text}' is longer than the {self.context_length} tokens CLIP "
+                    "reads: shorten the class name or the context"
                 ) from None
         tokens = torch.cat(rows)
-        self._warn_of_unlearned(tokens, learned, texts if told is None else told)
+        self._warn_of_unlearned(tokens, learned, texts if names is None else names)
         return tokens
 
     @cached_property
@@ -127,12 +132,12 @@ class Backbone(nn.Module):
         """(vocabulary,), True for tokens whose embedding is all zeros, on the CPU."""
         return (self.text.token_embedding_weight == 0).all(1).cpu()
 
-    def _warn_of_unlearned(self, tokens: Tensor, learned: int, told: Sequence[str]) -> None:
+    def _warn_of_unlearned(self, tokens: Tensor, learned: int, names: Sequence[str]) -> None:
         """Name words of token rows (N, L) whose embeddings are zeros: CLIP does not see them."""
         if not self._unlearned.any():
             return
         affected: dict[str, list[str]] = {}  # what a text is called: its words not named before
-        for row, name in zip(tokens, told, strict=True):
+        for row, name in zip(tokens, names, strict=True):
             inside = row[1 + learned : int(row.argmax())]
             if new := [word for word in self._unlearned_words(inside) if word not in self._named]:
                 affected.setdefault(name, []).extend(new)
@@ -141,8 +146,9 @@ class Backbone(nn.Module):
             self._named.update(words)
             self.say(
                 f"Warning: this CLIP has never learned {_listed(words)} (the embeddings of their "
-                f"tokens are all zeros), so that {len(affected)} of {len(set(told))} texts say less "
-                f"than they seem to: {_listed(list(affected))}; choose other words, or another CLIP"
+                f"tokens are all zeros), so that {len(affected)} of {len(set(names))} texts say "
+                f"less than they seem to: {_listed(list(affected))}; choose other words, or "
+                "another CLIP"
             )
 
     def _unlearned_words(self, tokens: Tensor) -> list[str]:
@@ -160,10 +166,10 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str], at_length_1: bool = True) -> Tensor:
-        """Features (N, D), float32, of plain texts: unit-norm, or as they come out of the encoder."""
+        """Features (N, D), float32, of plain texts: unit-norm, or as the encoder gives them."""
         tokens = self.tokenize(texts).to(self.scale.device)
-        found = (self.text.encode_tokens(some) for some in tokens.split(TEXTS_AT_ONCE))
-        return torch.cat([unit(some) if at_length_1 else some.float() for some in found])
+        parts = (self.text.encode_tokens(part) for part in tokens.split(TEXTS_AT_ONCE))
+        return torch.cat([unit(part) if at_length_1 else part.float() for part in parts])
 
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
@@ -192,7 +198,7 @@ def count_tokens(text: str) -> int:
 
 
 def as_read(classname: str) -> list[int]:
-    """Tokens of a class name: CLIP reads names that differ in case, `_` or blanks only as the same."""
+    """Tokens of a class name; names that differ only in case, `_` or blanks have the same ones."""
     return _tokenizer.encode(classname.replace("_", " "))
 
 
@@ -205,8 +211,9 @@ def same_as_read(classnames: Iterable[str]) -> list[list[str]]:
 
 
 def load_backbone(name: str, precision: str = "fp32", activation: str = "auto") -> Backbone:
-    """CLIP by OpenAI name (downloaded and checked by `clip`) or from a state dict or TorchScript file, on the CPU.
+    """CLIP on the CPU, by OpenAI name or from a state dict or TorchScript file.
 
+    `clip` downloads and checks OpenAI's.
     A relative path is looked up from the working folder, then from this repository. activation:
     quick_gelu, gelu, or auto, which knows OpenAI's and the bundled CLIP. Raises UserError with the
     remedy.
@@ -268,34 +275,36 @@ def _weights(content: object) -> dict[str, Tensor]:
 
 
 def _activation(asked: str, path: str, weights: Mapping[str, Tensor], known: bool) -> str:
-    """The activation to compute with. Weights do not tell; all of OpenAI's were trained with quick_gelu.
+    """The activation to compute with, which weights do not tell.
 
-    known: whether the file was fetched by OpenAI's name. A CLIP that is too small for a published one
-    is taken to be like OpenAI's, and that is said. Raises UserError for `auto` with any other file.
+    OpenAI's CLIPs were trained with quick_gelu. known: whether the file was fetched by OpenAI's
+    name. A CLIP that is smaller than any published one is taken to be like OpenAI's, with a note.
+    Raises UserError for `auto` with any other file.
     """
     if asked == "quick_gelu":
         return asked
     known = known or OPENAI_MARKS <= weights.keys() or _is_known_file(path)
     if asked == "gelu":
         if known:
-            print(
-                f"Warning: MODEL.BACKBONE.ACTIVATION is gelu, but '{path}' was trained with quick_gelu"
+            log.warning(
+                f"Warning: MODEL.BACKBONE.ACTIVATION is gelu, but '{path}' was trained with "
+                "quick_gelu"
             )
         return asked
     if known:
         return "quick_gelu"
     if weights["text_projection"].shape[-1] < NARROWEST:
-        print(
+        log.warning(
             f"Note: '{path}' is none of OpenAI's CLIPs and smaller than any published one: it is "
-            "computed with quick_gelu, as OpenAI's are; set MODEL.BACKBONE.ACTIVATION to gelu if it "
-            "was trained with that"
+            "computed with quick_gelu, as OpenAI's are; set MODEL.BACKBONE.ACTIVATION to gelu if "
+            "it was trained with that"
         )
         return "quick_gelu"
     raise UserError(
         f"'{path}' is none of OpenAI's CLIPs, and its weights do not tell the activation that they "
-        "were trained with: set MODEL.BACKBONE.ACTIVATION to gelu (most models of open_clip, such as "
-        "LAION-2B and DataComp) or to quick_gelu (OpenAI's own after tuning or conversion, MetaCLIP, "
-        "DFN, and what open_clip names -quickgelu)"
+        "were trained with: set MODEL.BACKBONE.ACTIVATION to gelu (most models of open_clip, such "
+        "as LAION-2B and DataComp) or to quick_gelu (OpenAI's own after tuning or conversion, "
+        "MetaCLIP, DFN, and what open_clip names -quickgelu)"
     )
 
 
@@ -348,8 +357,8 @@ def _download(name: str) -> str:
         return clip.clip._download(url, folder)
     except (OSError, RuntimeError) as error:  # URLError is an OSError
         raise UserError(
-            f"CLIP {name} could not be downloaded ({error}): fetch {url} elsewhere and put it into '{folder}', "
-            "or give MODEL.BACKBONE.NAME the path of the file"
+            f"CLIP {name} could not be downloaded ({error}): fetch {url} elsewhere and put it into "
+            f"'{folder}', or give MODEL.BACKBONE.NAME the path of the file"
         ) from None
 
 
@@ -358,16 +367,16 @@ def _find(name: str) -> str:
         if name and path.is_file():
             return str(path)
     raise UserError(
-        f"MODEL.BACKBONE.NAME '{name}' is neither a file nor one of {', '.join(clip.available_models())}: "
-        "correct it, or --backbone"
+        f"MODEL.BACKBONE.NAME '{name}' is neither a file nor one of "
+        f"{', '.join(clip.available_models())}: correct it, or --backbone"
     )
 
 
 def _read(path: str) -> dict[str, Tensor]:
-    """Tensors by name, of a file of weights or a TorchScript archive, which is how OpenAI ships CLIP.
+    """Tensors by name, of a file of weights or of a TorchScript archive, as OpenAI ships CLIP.
 
-    An archive is a program. Only OpenAI's own files, told by their checksums, are run; of any other
-    archive the tensors are read and the program is left alone.
+    An archive is a program. Only OpenAI's files, known by their checksums, are run; of any other
+    archive only the tensors are read.
     """
     try:
         content = _run(path) if _sha256(path) in _openai() else read_tensors(path)

@@ -1,11 +1,13 @@
-"""What all prompt-learning trainers share: data, loop, optimiser and checkpoints of a `PromptedCLIP`.
+"""What all prompt-learning trainers share: data, loop, optimiser, checkpoints of a `PromptedCLIP`.
 
-One step: images -> features (the model) -> loss terms (the method's, then those of `trainers.terms`)
--> the sum of the terms is minimised. The walk is `PromptTrainer.forward_backward`.
+One step: images -> features (the model) -> loss terms (the method's, then those of
+`trainers.terms`) -> the sum of the terms is minimised. The walk is
+`PromptTrainer.forward_backward`.
 """
 
 import functools
 import html
+import logging
 import operator
 import os.path as osp
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +33,8 @@ from trainers.parallel import average_gradients, gather
 from trainers.step import Features, Step
 from trainers.terms import TERMS, Term
 from trainers.views import encode_training_images_once
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Features", "PromptTrainer", "Step", "class_names_of"]
 
@@ -214,7 +218,7 @@ class PromptTrainer(TrainerX):
         if cfg.MODEL.INIT_WEIGHTS:
             load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
         names = ", ".join(name for name, _ in self.model.named_parameters())
-        print(f"Learnable: {count_num_param(self.model):,} numbers in {names}")
+        log.info(f"Learnable: {count_num_param(self.model):,} numbers in {names}")
         self.optim = build_optimizer(self.model, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model(self.model_name, self.model, self.optim, self.sched)
@@ -311,7 +315,7 @@ class PromptTrainer(TrainerX):
                 self._idle.add(name)
         for inputs, names in idle.items():
             verb = "has" if len(names) == 1 else "have"
-            print(
+            log.warning(
                 f"{' and '.join(sorted(names))} {verb} no gradient for this method with "
                 f"{inputs}: none of the inputs depends on a learned parameter"
             )
@@ -346,7 +350,7 @@ class PromptTrainer(TrainerX):
             self.scaler.load_state_dict(state["scaler"])
 
     def own_form(self, name: str, checkpoint: dict, path: str) -> dict:
-        """A published checkpoint with nothing but learned parameters and their optimiser's state."""
+        """A published checkpoint, reduced to learned parameters and their optimiser's state."""
         if "state_dict" not in checkpoint:
             return checkpoint  # none that a run can go on from
         self.clip.check_classes(class_names_of(checkpoint), path)
@@ -363,7 +367,7 @@ class PromptTrainer(TrainerX):
                     "--model-dir"
                 ) from None
             if made["optimizer"] is None:
-                print(
+                log.warning(
                     f"The optimizer's state in '{path}' is of other parameters: its momentum "
                     "starts anew"
                 )
@@ -372,13 +376,13 @@ class PromptTrainer(TrainerX):
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """As `load_prompts`; nothing is loaded without a directory."""
         if not directory:
-            print("Note that load_model() is skipped as no pretrained model is given")
+            log.info("Note that load_model() is skipped as no pretrained model is given")
             return
         for name in self.get_model_names():
             load_prompts(self.clip, directory, name, epoch)
 
     def check_classes(self, theirs: Sequence[str] | None, path: str) -> None:
-        """As `PromptedCLIP.check_classes`; its presence tells train.py that classes are compared."""
+        """As `PromptedCLIP.check_classes`; train.py sees by it that classes are compared."""
         self.clip.check_classes(theirs, path)
 
 
@@ -388,7 +392,7 @@ def make_backbone(cfg: CfgNode, precision: str, device: torch.device) -> Backbon
     Raises UserError as `load_backbone` does, and if CLIP does not read images of INPUT.SIZE.
     """
     name, size = cfg.MODEL.BACKBONE.NAME, tuple(cfg.INPUT.SIZE)
-    print(f"Loading CLIP (backbone: {name})")
+    log.info(f"Loading CLIP (backbone: {name})")
     activation = cfg.MODEL.BACKBONE.get("ACTIVATION", "auto")
     backbone = load_backbone(name, precision, activation).to(device)
     pixels = backbone.input_resolution
@@ -412,7 +416,7 @@ def warn_of_same_tokens(classnames: Sequence[str]) -> None:
     same = same_as_read(spelled.values())
     if same:
         named = "; ".join(" and ".join(f"'{name}'" for name in names) for names in same[:5])
-        print(
+        log.warning(
             f"Warning: CLIP reads the names of {len(same)} group(s) of classes as the same words "
             f"and cannot tell them apart: {named}; rename one class of each"
         )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import random
 import re
@@ -16,12 +17,14 @@ from yacs.config import CfgNode
 from trainers.errors import UserError
 from trainers.files import read_tensors, temporary, unreadable
 
+log = logging.getLogger(__name__)
+
 VERSION = 2  # of what determines the numbers; a change makes every cache file a miss
 
 
 @contextmanager
 def rng_untouched() -> Iterator[None]:
-    """Whatever happens inside, the global random states of Python, numpy and torch are afterwards as before."""
+    """Restore the global random states of Python, numpy and torch at the end of the context."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         try:
@@ -32,14 +35,19 @@ def rng_untouched() -> Iterator[None]:
 
 
 def describe(items: Sequence, root: str, transform: object, **what) -> dict:
-    """All that determines image features, as plain JSON: images (path below `root`, size, time, label), transform, and `what`."""
+    """All that determines image features, as plain JSON.
+
+    images (path below `root`, size, time, label), transform, and `what`. Raises UserError for an
+    image that cannot be read.
+    """
     images = []
     for item in items:
         try:
             stat = os.stat(item.impath)
         except OSError as error:
             raise UserError(
-                f"image '{item.impath}' cannot be read ({error.strerror}): restore it, or take it out of the data set"
+                f"image '{item.impath}' cannot be read ({error.strerror}): restore it, or take it "
+                "out of the data set"
             ) from None
         images.append(
             [
@@ -75,7 +83,7 @@ def plain_repr(transform: object) -> str:
 class TensorFile:
     """The file in `folder` (None: no cache) that `description`, plain JSON, determines.
 
-    A damaged file is replaced, a folder that cannot be written is done without; both are said.
+    A damaged file is replaced, and a folder that cannot be written is skipped, with a message.
     """
 
     def __init__(self, folder: str | None, description: object):
@@ -93,15 +101,15 @@ class TensorFile:
         )
 
     def read(
-        self, whole: Callable[[dict[str, Tensor]], bool], say: Callable[[str], None] = print
+        self, whole: Callable[[dict[str, Tensor]], bool], say: Callable[[str], None] = log.info
     ) -> dict[str, Tensor] | None:
-        """The tensors, or None if there is no file or it is damaged: not readable, of another key, or not `whole`."""
+        """The tensors; None without a file, or if it is unreadable, of another key, not `whole`."""
         if not self.path or not os.path.isfile(self.path):
             return None
         try:
             stored = read_tensors(self.path)
             good = stored["key"] == self.key and whole(stored)
-        except Exception as error:  # noqa: BLE001 - a damaged archive can fail in any way, and all of them mean the same
+        except Exception as error:  # noqa: BLE001 - a damaged archive can fail in any way
             if refused := unreadable(f"cache file '{self.path}'", error):
                 say(f"The {refused}; its content is made again")
                 return None
@@ -111,7 +119,7 @@ class TensorFile:
             return None
         return stored
 
-    def write(self, tensors: dict[str, Tensor], say: Callable[[str], None] = print) -> None:
+    def write(self, tensors: dict[str, Tensor], say: Callable[[str], None] = log.info) -> None:
         """Atomically: several runs may share the folder."""
         if not self.path:
             return
@@ -122,6 +130,5 @@ class TensorFile:
                 file.flush()
                 os.replace(file.name, self.path)
         except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
-            say(
-                f"Nothing can be cached in '{os.path.dirname(self.path)}' ({str(error).splitlines()[0]}): going on without"
-            )
+            folder, reason = os.path.dirname(self.path), str(error).splitlines()[0]
+            say(f"Nothing can be cached in '{folder}' ({reason}): going on without")

@@ -1,5 +1,6 @@
 """Checkpoints of learned prompts: this project's, and those of the published codes."""
 
+import logging
 import os.path as osp
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from trainers.errors import UserError
 
 if TYPE_CHECKING:
     from trainers.model import PromptedCLIP
+
+log = logging.getLogger(__name__)
 
 # Published checkpoints carry token embeddings of the class names and a copy of the frozen CLIP.
 TOKEN_BUFFERS = ("token_prefix", "token_suffix")
@@ -52,7 +55,7 @@ def load_prompts(
     model.check_classes(class_names_of(checkpoint) or stored_classes(directory), path)
     state = checkpoint.get("state_dict", checkpoint)
     model.prompts.load_state_dict(learned_state(model.prompts, state, path))
-    print(f"Loaded the weights of {name} from '{path}' (epoch = {checkpoint.get('epoch')})")
+    log.info(f"Loaded the weights of {name} from '{path}' (epoch = {checkpoint.get('epoch')})")
 
 
 def learned_state(model: nn.Module, state: dict[str, Tensor], path: str) -> dict[str, Tensor]:
@@ -76,7 +79,7 @@ def learned_state(model: nn.Module, state: dict[str, Tensor], path: str) -> dict
             )
     if buffers or frozen:
         ignored = buffers + ([f"{len(frozen)} tensors of frozen CLIP"] if frozen else [])
-        print(f"Ignored in '{path}', since not learned: {', '.join(ignored)}")
+        log.info(f"Ignored in '{path}', since not learned: {', '.join(ignored)}")
     return {name: state[name] for name in learned}
 
 

@@ -1,4 +1,7 @@
-"""CoCoOp: CoOp whose context a small network shifts for every image (Zhou et al., CVPR 2022, arXiv 2203.05557)."""
+"""CoCoOp: CoOp whose context a small network shifts for every image.
+
+Zhou et al., CVPR 2022, arXiv 2203.05557.
+"""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -32,7 +35,8 @@ def extend_cfg(cfg: CfgNode) -> None:
             "EVAL_MEMORY_MB": rules.key(
                 256,
                 rules.whole(1),
-                "Size of a layer's largest tensor in evaluation, which decides how many images run at once.",
+                "Size of a layer's largest tensor in evaluation, which decides how many images "
+                "run at once.",
                 affects="result",
             ),
         },
@@ -40,7 +44,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 class ConditionalContext(Context):
-    """A context `ctx` (M, W) and the network `meta_net` that maps an image feature (D,) to its shift (W,)."""
+    """A context `ctx` (M, W), and the network `meta_net` from image feature (D,) to shift (W,)."""
 
     def __init__(self, backbone: Backbone, classnames: Sequence[str], n_ctx: int, init: str = ""):
         super().__init__(backbone, classnames, count_context(n_ctx, init), init)
@@ -56,7 +60,7 @@ class ConditionalContext(Context):
     def forward(  # type: ignore[override]
         self, image: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Prompts (C, L, W), end-of-text positions (C,), one prefix per image feature (B, D): (B, P, W)."""
+        """Prompts (C, L, W), end-of-text positions (C,), prefixes (B, P, W) of images (B, D)."""
         return self.names, self.eot, self.prefix(self.ctx + self.meta_net(image).unsqueeze(1))
 
 

@@ -1,4 +1,7 @@
-"""CoOp: learnable context vectors around the class name (Zhou et al., IJCV 2022, arXiv 2109.01134)."""
+"""CoOp: learnable context vectors around the class name.
+
+Zhou et al., IJCV 2022, arXiv 2109.01134.
+"""
 
 from collections.abc import Sequence
 
@@ -81,7 +84,7 @@ class PromptLearner(Context):
 
 
 def _name_behind(before: int, fixed: int, tokens: int, length: int) -> list[int]:
-    """Positions 0..`length` in a new order: the `tokens` of a name from `fixed` come at `before`."""
+    """Positions below `length`, reordered: the `tokens` of a name from `fixed` come at `before`."""
     positions = list(range(length))
     name = positions[fixed : fixed + tokens]
     return positions[:before] + name + positions[before:fixed] + positions[fixed + tokens :]

@@ -297,8 +297,8 @@ class TextEncoder(Encoder):
         for i, block in enumerate(self.blocks):
             if 0 < i <= len(deep):
                 prefix = _replace(prefix, deep[i - 1], 1)
-            # The last layer's output at the prefix is wasted, but the prefix is short and this keeps
-            # one path.
+            # The last layer's output at the prefix is wasted, but the prefix is short and this
+            # keeps one path.
             prefix, (keys, values) = self.run(block, prefix, causal=True)
             before = _for_each(keys, texts), _for_each(values, texts)
             if i + 1 == self.layers:
@@ -426,7 +426,7 @@ def _up_to(eot: Tensor, length: int) -> Tensor:
 
 
 def _for_each(states: Tensor, texts: int) -> Tensor:
-    """Keys or values (G, heads, P, w) of prefixes, for each of `texts`: (G * texts, heads, P, w)."""
+    """Keys or values (G, heads, P, w) of prefixes, repeated for each text: (G * texts, ...)."""
     return states[:, None].expand(-1, texts, -1, -1, -1).flatten(0, 1)
 
 

@@ -1,4 +1,4 @@
-"""The error that a user can mend. Upstream Dassl has no such class, and these trainers run there too."""
+"""The error that a user can mend, also on upstream Dassl, which has no such class."""
 
 import dassl.utils
 

@@ -1,5 +1,6 @@
 """Files: with dassl's own ways of reading and writing, or plain ones on upstream Dassl."""
 
+import logging
 import uuid
 from typing import Any
 
@@ -12,6 +13,8 @@ try:
     import dassl.utils.tensorfile as reader
 except ModuleNotFoundError:
     files = reader = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
 
 unreadable = getattr(dassl.utils, "unreadable", lambda what, error: None)
 
@@ -32,5 +35,5 @@ def read_tensors(path: str) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     content, skipped = reader.read_file(path)
     if skipped:
-        print(reader.unread(path, skipped))
+        log.info(reader.unread(path, skipped))
     return content

@@ -1,4 +1,7 @@
-"""IVLP: independent deep prompts in both encoders (the baseline of MaPLe and PromptSRC; Rasheed et al., CVPR 2023)."""
+"""IVLP: independent deep prompts in both encoders.
+
+The baseline of MaPLe and PromptSRC; Rasheed et al., CVPR 2023.
+"""
 
 from collections.abc import Sequence
 
@@ -20,8 +23,8 @@ def ivlp_options(contexts: int) -> dict:
         "N_CTX_TEXT": rules.key(contexts, rules.whole(1), "Text prompts per layer."),
         "CTX_INIT": rules.key(
             "a photo of a",
-            help="Words whose first ones start the first layer's text prompts; these start at random if it is "
-            "empty or N_CTX_TEXT is over 4.",
+            help="Words whose first ones start the first layer's text prompts; these start at "
+            "random if it is empty or N_CTX_TEXT is over 4.",
         ),
         "PREC": rules.key("fp16", rules.one_of(*PRECISIONS), PRECISION_HELP),
         "PROMPT_DEPTH_VISION": rules.key(

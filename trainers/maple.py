@@ -25,8 +25,8 @@ def extend_cfg(cfg: CfgNode) -> None:
             "N_CTX": rules.key(2, rules.whole(1), "Prompts per layer."),
             "CTX_INIT": rules.key(
                 "a photo of a",
-                help="Words whose first ones start the first layer's text prompts; these start at random if it "
-                "is empty or N_CTX is over 4.",
+                help="Words whose first ones start the first layer's text prompts; these start at "
+                "random if it is empty or N_CTX is over 4.",
             ),
             "PREC": rules.key("fp16", rules.one_of(*PRECISIONS), PRECISION_HELP),
             "PROMPT_DEPTH": rules.key(9, rules.whole(1), "Layers with prompts; 1: the first only."),

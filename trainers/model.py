@@ -10,6 +10,7 @@ and overrides what they change: `text_features`, `image_features`, `deep_text_pr
 
 import contextlib
 import io
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
@@ -22,6 +23,8 @@ from trainers.backbone import Backbone, as_read, unit
 from trainers.cache import rng_untouched
 from trainers.errors import UserError
 from trainers.step import Features, Step
+
+log = logging.getLogger(__name__)
 
 DEFAULT_TEMPLATE = "a photo of a {}."
 
@@ -46,8 +49,8 @@ class PromptedCLIP(nn.Module):
 
     backbone: on the device of the model. classnames: in label order; spaces take the place of
     underscores. options: the method's node of the configuration, such as cfg.TRAINER.COOP.
-    templates: hand-written texts with {} for the class name; the first one makes `class_texts`. They
-    may be a function, which is called by a method that reads them.
+    templates: hand-written texts with {} for the class name; the first one makes `class_texts`. A
+    function in their place is called by a method that reads them.
 
     `prompts` holds all that is learned, under the published names; None for a method that learns
     nothing. Raises UserError for options that do not fit the backbone or the class names.
@@ -135,7 +138,7 @@ class PromptedCLIP(nn.Module):
         return self.features(images, features.text)
 
     def encode_class_texts(self) -> Tensor | None:
-        """Class texts (C, D) without a graph, for many batches; None if they depend on the image."""
+        """Class texts (C, D), without a graph; None if they depend on the image."""
         with torch.no_grad(), self.autocast():
             return self.text_features()
 
@@ -148,7 +151,7 @@ class PromptedCLIP(nn.Module):
 
     @property
     def images_stay_frozen(self) -> bool:
-        """Whether image features are those of frozen CLIP, since nothing is learned about images."""
+        """Whether nothing is learned about images: their features are those of frozen CLIP."""
         return type(self).image_features is PromptedCLIP.image_features
 
     # Texts of the data set
@@ -164,8 +167,8 @@ class PromptedCLIP(nn.Module):
         return filled(templates, self.classnames)
 
     def _warn_of_templates(self, templates: Sequence[str]) -> None:
-        """Name templates with words that CLIP has never learned, rather than each text made of them."""
-        self.backbone.tokenize([text.replace("{}", "") for text in templates], told=templates)
+        """Name templates with words that CLIP never learned, rather than each text made of them."""
+        self.backbone.tokenize([text.replace("{}", "") for text in templates], names=templates)
 
     def ensemble_features(self, templates: Sequence[str], at_length_1: bool = True) -> Tensor:
         """Unit-norm mean (C, D) over templates of frozen CLIP's text features.
@@ -204,12 +207,16 @@ class PromptedCLIP(nn.Module):
         names = [*self.classnames, self.classnames[0]]  # a name that fits every structure
         with rng_untouched(), contextlib.redirect_stdout(io.StringIO()):
             larger = type(self)(self.backbone, names, self.options, self._templates).prompts
-        there = {} if larger is None else larger.state_dict()
-        here = self.prompts.state_dict()
-        return [name for name in here if name not in there or here[name].shape != there[name].shape]
+            assert larger is not None  # as here
+        shapes = {name: value.shape for name, value in larger.state_dict().items()}
+        return [
+            name
+            for name, value in self.prompts.state_dict().items()
+            if value.shape != shapes.get(name)
+        ]
 
     def check_classes(self, theirs: Sequence[str] | None, path: str) -> None:
-        """Raise UserError if the checkpoint `path` holds what was learned for each of other classes.
+        """Raise UserError if the checkpoint `path` learned something for each of other classes.
 
         theirs: the class names that the checkpoint was trained on, in label order; None if they are
         not known, which a warning says.
@@ -219,7 +226,7 @@ class PromptedCLIP(nn.Module):
         if not (names := ", ".join(f"'{name}'" for name in self.learned_per_class())):
             return
         if not theirs:
-            print(
+            log.warning(
                 f"Warning: '{path}' does not tell which classes it was trained on, but {names} was "
                 "learned for each of them: the result means something only for the same classes in "
                 "the same order"

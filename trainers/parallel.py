@@ -1,6 +1,7 @@
-"""What trainers need where several processes train together. Upstream Dassl knows only one: then these do nothing, or the obvious.
+"""What trainers need where several processes train together.
 
-Every process has its share of a batch's images, and computes the loss of the whole batch from what all of them gather.
+Every process has its share of a batch's images, and computes the loss of the whole batch from what
+all processes gather. Upstream Dassl knows one process: there nothing is gathered.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,12 +18,15 @@ T = TypeVar("T")
 
 
 def gather(tensor: Tensor) -> Tensor:
-    """(B, ...), of the whole batch and in its order, from this process's rows (b, ...); differentiable."""
+    """Rows (B, ...) of the whole batch, in order, from this process's (b, ...); differentiable."""
     return several.gather(tensor) if several else tensor
 
 
 def from_main(make: Callable[[], T]) -> T:
-    """What `make()` returns on the first process, which alone calls it: tensors on the CPU, plain data."""
+    """The result of `make()` on the first process, which alone calls it.
+
+    Tensors on the CPU, and plain data.
+    """
     return several.from_main(make) if several else make()
 
 

@@ -1,5 +1,6 @@
-"""Learnable prompts that structures share: a text context at the first layer, and deeper prompts."""
+"""Learnable prompts that structures share: a context at the first layer, and deeper prompts."""
 
+import logging
 from collections.abc import Sequence
 from typing import cast
 
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 
 from trainers.backbone import Backbone, count_tokens
 from trainers.errors import UserError
+
+log = logging.getLogger(__name__)
 
 STD = 0.02  # of random starts, as published
 MOST_FROM_WORDS = 4  # context vectors that start from words
@@ -25,7 +28,7 @@ def count_context(n_ctx: int, init: str) -> int:
     """
     words = len(init.replace("_", " ").split())
     if words and words != n_ctx:
-        print(
+        log.warning(
             f"CTX_INIT '{init}' sets the number of context vectors to {words}: N_CTX {n_ctx} is "
             "not used"
         )
@@ -38,7 +41,7 @@ def start_words(n_ctx: int, init: str) -> str:
     None for more than four context vectors, as published.
     """
     if init.strip() and n_ctx > MOST_FROM_WORDS:
-        print(
+        log.warning(
             f"CTX_INIT '{init}' is not used: {n_ctx} context vectors, more than "
             f"{MOST_FROM_WORDS}, start at random, as published"
         )
@@ -81,12 +84,13 @@ class Context(nn.Module):
             if needed > text.context_length:
                 raise UserError(
                     f"class name '{name}' with {length} context tokens takes {needed} positions "
-                    f"but the text encoder has {text.context_length}: shorten the name or the context"
+                    f"but the text encoder has {text.context_length}: shorten the name or the "
+                    "context"
                 )
         if words:
             backbone.tokenize([lead])  # warns of its words, which are read
         texts = [f"{lead} {name}." for name in classnames]
-        tokens = backbone.tokenize(texts, learned=0 if words else n_ctx, told=classnames)
+        tokens = backbone.tokenize(texts, learned=0 if words else n_ctx, names=classnames)
         eot = tokens.argmax(1)
         tokens = tokens[:, : int(eot.max()) + 1].to(text.positional_embedding.device)
         embedded = text.embed(tokens)

@@ -1,5 +1,6 @@
 """PromptSRC: IVLP kept close to frozen CLIP (Khattak et al., ICCV 2023, arXiv 2307.06948)."""
 
+import logging
 import math
 from functools import cached_property
 
@@ -16,6 +17,8 @@ from trainers.options import rules
 from trainers.parallel import gather
 from trainers.step import Features, Step
 from trainers.templates import SIXTY
+
+log = logging.getLogger(__name__)
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -55,11 +58,13 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 def epoch_weights(epochs: int, mean: float, std: float) -> list[float]:
-    """Gaussian weights of the epochs 1..`epochs`, which sum to 1 (the paper's prompt aggregation, equation 6)."""
+    """Gaussian weights of the epochs 1..`epochs`, which sum to 1.
+
+    The paper's prompt aggregation, equation 6.
+    """
     exponents = [-0.5 * ((epoch - mean) / std) ** 2 for epoch in range(1, epochs + 1)]
-    weights = [
-        math.exp(exponent - max(exponents)) for exponent in exponents
-    ]  # without underflow if the mean is far off
+    # less the maximum, so that nothing underflows if the mean is far off
+    weights = [math.exp(exponent - max(exponents)) for exponent in exponents]
     return [weight / sum(weights) for weight in weights]
 
 
@@ -91,7 +96,7 @@ class PromptSRCModel(IVLPModel):
 
 @TRAINER_REGISTRY.register()
 class PromptSRC(IVLP):
-    """Trains a `PromptSRCModel`; the final prompts are a Gaussian-weighted average over the epochs."""
+    """Trains a `PromptSRCModel`, whose final prompts are a Gaussian-weighted average of epochs."""
 
     structure = PromptSRCModel
     options = "PROMPTSRC"
@@ -104,9 +109,9 @@ class PromptSRC(IVLP):
         super().build_model()
 
     def after_epoch(self) -> None:
-        """Adds the epoch's prompts to the average; after the last epoch the average is the model."""
+        """Add the epoch's prompts to the average, which is the model after the last epoch."""
         if not self.gpa and self.epoch > 0:  # a published checkpoint lacks the average so far
-            print(
+            log.warning(
                 f"The average of the prompts starts at epoch {self.epoch + 1}: the checkpoint that "
                 "this run continues holds none"
             )
@@ -120,7 +125,7 @@ class PromptSRC(IVLP):
         for name, value in self.model.state_dict().items():
             self.gpa[name] = self.gpa.get(name, torch.zeros_like(value)) + weight * value
         if self.epoch + 1 == self.max_epoch:
-            print("Using the average of the prompts over the epochs")
+            log.info("Using the average of the prompts over the epochs")
             self.model.load_state_dict(self.gpa)
         super().after_epoch()
 

@@ -31,7 +31,7 @@ class Features:
         return self.scale * torch.einsum("bd,bcd->bc", self.image, self.text)
 
     def gathered(self) -> "Features":
-        """The features of the whole batch, if each of several processes has a share of its images."""
+        """The features of the whole batch, if several processes have a share of its images each."""
         text = self.text if self.text.dim() == 2 else gather(self.text)
         return Features(gather(self.image), text, self.scale)
 

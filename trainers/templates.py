@@ -1,4 +1,7 @@
-"""Hand-written templates for ensembles of class texts. The wordings are CLIP's (Radford et al., ICML 2021; its ImageNet notebook)."""
+"""Hand-written templates for ensembles of class texts.
+
+The wordings are CLIP's (Radford et al., ICML 2021; its ImageNet notebook).
+"""
 
 SEVEN = tuple(
     text + "."

@@ -5,6 +5,7 @@ Otherwise `TRAINER.CACHED_VIEWS` K draws K augmented views of every image once a
 step takes one of them at random.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -22,6 +23,8 @@ from trainers.parallel import from_main
 
 if TYPE_CHECKING:
     from trainers.base import PromptTrainer
+
+log = logging.getLogger(__name__)
 
 FIXED = {"normalize", "center_crop", "instance_norm"}  # transforms that do the same every time
 
@@ -57,11 +60,12 @@ def encoded_views(
     seed: int,
     description: dict,
     folder: str | None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = log.info,
 ) -> Tensor:
     """Features (K, N, D) of `number` = K passes over `batches()`.
 
-    batches() yields features (B, D) of all N images, in their order. Drawn under `seed` and cached in `folder`; the global random states stay as they were.
+    batches() yields features (B, D) of all N images, in their order. Drawn under `seed` and cached
+    in `folder`; the global random states stay as they were.
     """
     file, count = TensorFile(folder, [description, number, seed]), len(description["images"])
 

@@ -1,4 +1,9 @@
-"""VPT on CLIP: deep visual prompts, fixed class texts (Jia et al., ECCV 2022, arXiv 2203.12119; the baseline of MaPLe's code)."""
+"""VPT on CLIP: deep visual prompts, fixed class texts.
+
+Jia et al., ECCV 2022, arXiv 2203.12119; the baseline of MaPLe's code.
+"""
+
+import logging
 
 from torch import Tensor, nn
 from yacs.config import CfgNode
@@ -9,6 +14,8 @@ from trainers.base import PromptTrainer
 from trainers.model import PromptedCLIP
 from trainers.options import PRECISION_HELP, rules
 from trainers.prompts import DeepPrompts, prompted_image
+
+log = logging.getLogger(__name__)
 
 PUBLISHED_WORDS = "a photo of a"
 
@@ -50,7 +57,7 @@ class VPTModel(PromptedCLIP):
         words = options.CTX_INIT.replace("_", " ").split()
         if not words:
             words = PUBLISHED_WORDS.split()
-            print(
+            log.info(
                 "TRAINER.VPT.CTX_INIT is empty: the class texts begin with "
                 f"'{PUBLISHED_WORDS}', as published"
             )

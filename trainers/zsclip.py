@@ -3,6 +3,7 @@
 arXiv 2103.00020.
 """
 
+import logging
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -13,6 +14,8 @@ from trainers.base import PromptTrainer, make_backbone
 from trainers.model import PromptedCLIP
 from trainers.options import rules
 from trainers.templates import EIGHTY, SEVEN
+
+log = logging.getLogger(__name__)
 
 ENSEMBLES = {"seven": SEVEN, "eighty": EIGHTY}
 
@@ -26,7 +29,8 @@ def extend_cfg(cfg: CfgNode) -> None:
             "TEMPLATES": rules.key(
                 "seven",
                 rules.one_of(*ENSEMBLES),
-                "Templates to average: seven is CLIP's selection, as in CoOp; eighty are all of CLIP's notebook.",
+                "Templates to average: seven is CLIP's selection, as in CoOp; eighty are all of "
+                "CLIP's notebook.",
             )
         },
     )
@@ -64,7 +68,7 @@ class ZeroshotCLIP(PromptTrainer):
 
     def train(self) -> None:  # type: ignore[override] # as the engine does
         """Test, since there is nothing to train: so this trainer can stand wherever one can."""
-        print(f"{type(self).__name__} learns nothing: testing it")
+        log.info(f"{type(self).__name__} learns nothing: testing it")
         self.test()
 
 

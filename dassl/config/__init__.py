@@ -58,15 +58,15 @@ class Config(CfgNode):
         super().merge_from_other_cfg(_with_floats(cfg_other, self))
 
     def merge_from_list(self, cfg_list: list) -> None:
-        found = list(cfg_list)
+        converted = list(cfg_list)
         for place, key in enumerate(cfg_list[:-1:2]):
             old: Any = self
             for part in key.split("."):
                 old = old.get(part) if isinstance(old, dict) else None
             value = _with_floats(self._decode_cfg_value(cfg_list[2 * place + 1]), old)
             if isinstance(value, float):
-                found[2 * place + 1] = value
-        super().merge_from_list(found)
+                converted[2 * place + 1] = value
+        super().merge_from_list(converted)
 
 
 def _with_floats(value, old):
@@ -97,17 +97,22 @@ def clean_cfg(cfg: CfgNode, trainer: str) -> None:
     from dassl.engine import TRAINER_REGISTRY  # it imports this module
 
     kind = TRAINER_REGISTRY.get(trainer) if trainer in TRAINER_REGISTRY else None
-    kept = (trainer.upper(), *(kind.config_nodes(cfg) if hasattr(kind, "config_nodes") else ()))
+    nodes = kind.config_nodes(cfg) if kind and hasattr(kind, "config_nodes") else ()
+    kept = (trainer.upper(), *nodes)
     for key, value in list(cfg.TRAINER.items()):
         if isinstance(value, CfgNode) and key not in kept:
             del cfg.TRAINER[key]
 
 
 def merge_from_list(cfg: CfgNode, pairs: list[str]) -> None:
-    """Merge ["A.B", "value", ...] into `cfg`. Raises UserError naming the unknown or mistyped key, or the value that does not fit it."""
+    """Merge ["A.B", "value", ...] into `cfg`.
+
+    Raises UserError naming the unknown or mistyped key, or the value that does not fit it.
+    """
     if len(pairs) % 2:
         raise UserError(
-            f"the options {' '.join(map(str, pairs))} are not KEY VALUE pairs: '{pairs[-1]}' lacks its partner"
+            f"the options {' '.join(map(str, pairs))} are not KEY VALUE pairs: '{pairs[-1]}' lacks "
+            "its partner"
         )
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
         *parents, leaf = key.split(".")
@@ -118,7 +123,10 @@ def merge_from_list(cfg: CfgNode, pairs: list[str]) -> None:
 
 
 def merge_from_dict(cfg: CfgNode, tree: dict, where: str = "") -> None:
-    """Merge a nested dict; whole numbers are taken for floats. `where`, the file that it is of, ends up in the sentence of the UserError."""
+    """Merge a nested dict; whole numbers are taken for floats.
+
+    `where`, the file that it is of, ends up in the sentence of the UserError.
+    """
     known = _leaves(cfg)
 
     def merge(node: CfgNode, tree: dict, prefix: str) -> None:
@@ -132,8 +140,9 @@ def merge_from_dict(cfg: CfgNode, tree: dict, where: str = "") -> None:
             old = node[key]
             if isinstance(old, CfgNode) != isinstance(value, dict):
                 raise UserError(
-                    f"config key '{name}'{where} is {'a group of keys' if isinstance(old, CfgNode) else 'one value'}, "
-                    f"not {rules.shown(_plain(value))}"
+                    f"config key '{name}'{where} is "
+                    f"{'a group of keys' if isinstance(old, CfgNode) else 'one value'}, not "
+                    f"{rules.shown(_plain(value))}"
                 )
             if isinstance(old, CfgNode):
                 merge(old, value, name + ".")
@@ -165,7 +174,9 @@ def _plain(value):
 
 
 def _written(value):
-    """For a key that takes text: what stands in the YAML file or on the command line, whatever else it could be read as."""
+    """For a key that takes text: what stands in the YAML file or on the command line, whatever else
+    it could be read as.
+    """
     if isinstance(value, Scalar):
         return value.text if value.value is not None or value.text == "~" else None
     return str(value) if type(value) in (int, float) else _plain(value)
@@ -180,17 +191,26 @@ def _literal(text: str):
 
 
 def _in_decimals(value, name: str, where: str):
-    """A value of a YAML file. Raises UserError for a number that YAML reads otherwise than people: 010 is 8 there, and 1:30 is 90."""
+    """A value of a YAML file.
+
+    Raises UserError for a number that YAML reads otherwise than people: 010 is 8 there, and 1:30 is
+    90.
+    """
     number = value.value if isinstance(value, Scalar) else None
     if type(number) is int and _literal(value.text) != number:
         raise UserError(
-            f"{name}{where} is {value.text}, which YAML takes for {number}: write the number in decimals"
+            f"{name}{where} is {value.text}, which YAML takes for {number}: write the number in "
+            "decimals"
         )
     return _plain(value)
 
 
 def _coerce(value, old, name: str, where: str):
-    """`value` as the type of `old`; text is read as a Python literal where it is one, as yacs does."""
+    """Convert `value` to the type of `old`; text that is a Python literal is read as one, as by
+    yacs.
+
+    Raises UserError, naming the key, if that is impossible.
+    """
     rule = rules.KEYS[name].rule if name in rules.KEYS else None
     texts = isinstance(rule, rules.Several) and isinstance(rule.item, rules.Text)
     if isinstance(old, str):
@@ -199,7 +219,8 @@ def _coerce(value, old, name: str, where: str):
         value = _in_decimals(value, name, where)
     if isinstance(value, str) and not (isinstance(old, str) and value == ""):
         parsed = _literal(value)
-        # A text key keeps text: the class name "7" or the folder name 2024 must not turn into a number.
+        # A text key keeps text: the class name "7" or the folder name 2024 must not turn into a
+        # number.
         value = parsed if not isinstance(old, str) or isinstance(parsed, str) else value
     if isinstance(rule, rules.Path) and isinstance(value, str):
         value = os.path.expanduser(value)
@@ -213,7 +234,8 @@ def _coerce(value, old, name: str, where: str):
     if isinstance(old, (list, tuple)) and isinstance(value, (list, tuple)):
         return type(old)(map(_written, value) if texts else value)
     raise UserError(
-        f"config key '{name}'{where} takes a {type(old).__name__} such as {old!r}, not {rules.shown(_plain(value))}"
+        f"config key '{name}'{where} takes a {type(old).__name__} such as {old!r}, not "
+        f"{rules.shown(_plain(value))}"
     )
 
 
@@ -234,9 +256,11 @@ def cfg_to_dict(cfg: CfgNode) -> dict:
 
 
 def counted(cfg: CfgNode, nodes: Sequence[str] | None = None) -> dict:
-    """{key: value} of everything in the configuration that can change the result; of files that it names, the content.
+    """{key: value} of everything in the configuration that can change the result; of files that it
+    names, the content.
 
-    nodes: the groups of keys under TRAINER that the trainer reads; None: all of them. KeyError if the keys that name files are missing.
+    nodes: the groups of keys under TRAINER that the trainer reads; None: all of them. KeyError if
+    the keys that name files are missing.
     """
     skipped = (
         ()

@@ -21,7 +21,9 @@ from dassl.config.rules import (
 
 
 def _listed(module: str, name: str) -> Callable[[], list[str]]:
-    """The names in a list, dict or registry of another module, which is imported when they are needed."""
+    """The names in a list, dict or registry of another module, which is imported when they are
+    needed.
+    """
 
     def names() -> list[str]:
         holder = getattr(import_module(module), name)
@@ -59,8 +61,8 @@ _TRAIN_LOADER = {
 _LOG = {
     "WANDB": key(
         False,
-        help="True sends curves to Weights & Biases too (`pip install wandb`), under the account of "
-        "`wandb login`.",
+        help="True sends curves to Weights & Biases too (`pip install wandb`), under the account "
+        "of `wandb login`.",
         affects=LOG,
     ),
     "WANDB_PROJECT": key("craft", text(empty=False), "Project of Weights & Biases.", affects=LOG),
@@ -81,7 +83,8 @@ _INPUT = {
     "TRANSFORMS": key(
         (),
         _some_of("dassl.data.transforms.transforms", "AVAI_CHOICES"),
-        "Transforms of training images, applied in a fixed order. A test resizes, crops the centre and takes normalize.",
+        "Transforms of training images, applied in a fixed order. A test resizes, crops the centre "
+        "and takes normalize.",
     ),
     "NO_TRANSFORM": key(False, help="True hands on images as they are stored."),
     "PIXEL_MEAN": key(
@@ -121,7 +124,8 @@ _INPUT = {
     "TRANSPARENCY": key(
         "drop",
         one_of("drop", "white"),
-        "drop takes the colours of transparent pixels as stored, as published; white puts them on white.",
+        "drop takes the colours of transparent pixels as stored, as published; white puts them on "
+        "white.",
         as_before=("drop",),
     ),
     "UPRIGHT": key(
@@ -131,7 +135,10 @@ _INPUT = {
     ),
     "DRAFT": key(
         False,
-        help="True decodes JPEGs at a fraction (1/2, 1/4, 1/8) not below SIZE: faster, but not to the bit.",
+        help=(
+            "True decodes JPEGs at a fraction (1/2, 1/4, 1/8) not below SIZE: faster, but not to "
+            "the bit."
+        ),
     ),
 }
 
@@ -153,7 +160,10 @@ _DATASET = {
     ),
     "ALL_AS_UNLABELED": key(
         False,
-        help="True takes labelled images as unlabelled too, for data sets written for upstream Dassl.",
+        help=(
+            "True takes labelled images as unlabelled too, for data sets written for upstream "
+            "Dassl."
+        ),
     ),
 }
 
@@ -161,13 +171,17 @@ _DATALOADER = {
     "NUM_WORKERS": key(
         4,
         whole(0, 1024),
-        "Processes that load images; 0: the run's process. Each has an augmentation stream of its own.",
+        "Processes that load images; 0: the run's process. Each has an augmentation stream of its "
+        "own.",
     ),
     "K_TRANSFORMS": key(1, whole(1), "Augmented versions of each training image in a batch."),
     "RETURN_IMG0": key(False, help="True adds the image without augmentation to a batch (`img0`)."),
     "PERSISTENT_WORKERS": key(
         False,
-        help="True keeps training workers between epochs: faster, but a resumed run draws other augmentations.",
+        help=(
+            "True keeps training workers between epochs: faster, but a resumed run draws other "
+            "augmentations."
+        ),
     ),
     "TRAIN_X": dict(_TRAIN_LOADER),
     "TRAIN_U": {
@@ -238,7 +252,7 @@ _OPTIM = {
             least=1,
             rising=True,
         ),
-        "single_step: epochs between two falls; multi_step: the epochs of the falls; -1: MAX_EPOCH.",
+        "single_step: epochs between two falls; multi_step: epochs of the falls; -1: MAX_EPOCH.",
     ),
     "GAMMA": key(0.1, number(0), "Factor of the learning rate at a fall."),
     "MAX_EPOCH": key(10, whole(1), "Epochs to train."),
@@ -252,7 +266,7 @@ _OPTIM = {
     "WARMUP_MIN_LR": key(1e-5, number(0), "Learning rate at the start of a linear warm-up."),
     "WARMUP_RECOUNT": key(
         True,
-        help="True starts the schedule after the warm-up; False counts warm-up epochs as its first.",
+        help="True starts the schedule after the warm-up; False counts epochs of warm-up in it.",
     ),
 }
 
@@ -275,7 +289,8 @@ _TEST = {
     "FINAL_MODEL": key(
         "last_step",
         one_of("last_step", "best_val"),
-        "Model that is tested after training: of the last epoch, or of the best one on validation images.",
+        "Model that is tested after training: of the last epoch, or of the best one on validation "
+        "images.",
     ),
     "SELECT_BY": key(
         "",
@@ -295,13 +310,17 @@ DEFAULTS = {
     "RESUME": key(
         "",
         path(),
-        "Folder of an earlier run to continue. A run continues from checkpoints in OUTPUT_DIR in any case.",
+        "Folder of an earlier run to continue. A run continues from checkpoints in OUTPUT_DIR in "
+        "any case.",
         affects=NOTHING,
         set_by="--output",
     ),
     "EVAL_ONLY": key(
         False,
-        help="True tests without training (`train.py --eval-only`) and skips what only training needs.",
+        help=(
+            "True tests without training (`train.py --eval-only`) and skips what only training "
+            "needs."
+        ),
         affects=NOTHING,
         set_by="protocol",
     ),

@@ -30,7 +30,9 @@ _VERB = re.compile("^(set it to|choose one of|write|give) ")
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value may be: whether it `fits` and, where it does not, which `advice` ends the sentence."""
+    """What a value may be: whether it `fits` and, where it does not, which `advice` ends the
+    sentence.
+    """
 
     def fits(self, value: Any) -> bool:
         raise NotImplementedError
@@ -207,7 +209,9 @@ class OneOf(Text):
 
 @dataclass(frozen=True)
 class Several(Rule):
-    """A list or tuple of values that fit `item`: `count` of them, or without `count` at least `least`."""
+    """A list or tuple of values that fit `item`: `count` of them, or without `count` at least
+    `least`.
+    """
 
     item: Rule
     words: str | Callable[[], str]
@@ -225,7 +229,8 @@ class Several(Rule):
         return self.words() if callable(self.words) else self.words
 
 
-# What a key affects. Only the last two are part of a run's hash; only the last decides which models a
+# What a key affects. Only the last two are part of a run's hash; only the last decides which models
+# a
 # checkpoint can be loaded into.
 NOTHING, LOG, RESULT, MODEL = AFFECTS = ("nothing", "log", "result", "model")
 
@@ -234,11 +239,11 @@ NOTHING, LOG, RESULT, MODEL = AFFECTS = ("nothing", "log", "result", "model")
 class Key:
     """The declaration of a key.
 
-    rule: None takes the rule of the default's type. help: whole sentences for docs/options.md. affects: one
-    of AFFECTS; empty takes that of the key's group (see `affects`). as_before: values with which a run
-    is what it was before the key existed; these are left out of the hash, so that earlier hashes
-    stay. set_by: the argument by which scripts and sweeps set the key, which is therefore no KEY
-    VALUE option there. Raises ValueError for an unknown `affects`.
+    rule: None takes the rule of the default's type. help: whole sentences for docs/options.md.
+    affects: one of AFFECTS; empty takes that of the key's group (see `affects`). as_before: values
+    with which a run is what it was before the key existed; these are left out of the hash, so that
+    earlier hashes stay. set_by: the argument by which scripts and sweeps set the key, which is
+    therefore no KEY VALUE option there. Raises ValueError for an unknown `affects`.
     """
 
     default: Any
@@ -276,16 +281,18 @@ KEYS: dict[str, Key] = {}  # every declared key by dotted name, with its rule
 
 
 def keys(*affected: str) -> dict[str, Key]:
-    """{dotted name: declaration} of the declared keys that affect one of `affected`; of all without arguments."""
+    """{dotted name: declaration} of the declared keys that affect one of `affected`; of all without
+    arguments.
+    """
     return {name: key for name, key in KEYS.items() if not affected or affects(name) in affected}
 
 
 def affects(name: str) -> str:
     """One of AFFECTS for a dotted key name.
 
-    A key that does not say so, and one that another code added without declaring it, affects the model if it
-    is in the groups TRAINER or MODEL, else the result. The precision (PREC) of a method affects the
-    result: a checkpoint fits every precision.
+    A key that does not say so, and one that another code added without declaring it, affects the
+    model if it is in the groups TRAINER or MODEL, else the result. The precision (PREC) of a method
+    affects the result: a checkpoint fits every precision.
     """
     if name in KEYS and KEYS[name].affects:
         return KEYS[name].affects

@@ -1,5 +1,6 @@
 """Loaders of a run: training (labelled and unlabelled), validation, test."""
 
+import logging
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +17,14 @@ from dassl.data.transforms.transforms import Resize
 from dassl.utils import UserError, check_availability, read_image
 from dassl.utils.tools import PICTURE_NOTES, TRANSPARENCY
 
+log = logging.getLogger(__name__)
+
 _said: set[str] = set()  # kinds of PICTURE_NOTES, since the last DataManager was made
 
 
 def _seed_worker(_: int) -> None:
-    """Python's and numpy's generators of a worker follow torch's, which differs between workers and epochs.
+    """Python's and numpy's generators of a worker follow torch's, which differs between workers and
+    epochs.
 
     Ctrl-C is the main process's business, which ends its workers.
     """
@@ -42,16 +46,13 @@ def build_data_loader(
     dataset_wrapper: type | None = None,
     drop_last: bool | None = None,
 ) -> DataLoader:
-    """A loader over `data_source`. An incomplete last batch is kept unless `drop_last`, which is DATALOADER.TRAIN_X.DROP_LAST if not given.
+    """Return a loader over `data_source`.
 
-    As published, a batch that all images together do not fill is kept anyway. Raises UserError if
-    there is nothing to load.
+    drop_last: drop an incomplete last batch; None takes DATALOADER.TRAIN_X.DROP_LAST in training.
+    As published, the only batch is kept in any case. Raises UserError without anything to load.
     """
-    drop_last = (
-        (is_train and cfg.DATALOADER.TRAIN_X.get("DROP_LAST", False))
-        if drop_last is None
-        else drop_last
-    )
+    if drop_last is None:
+        drop_last = is_train and cfg.DATALOADER.TRAIN_X.get("DROP_LAST", False)
     drop_last = drop_last and len(data_source) >= batch_size
     sampler = build_sampler(
         sampler_type,
@@ -62,9 +63,10 @@ def build_data_loader(
         n_ins=n_ins,
     )
     workers = cfg.DATALOADER.NUM_WORKERS
-    # Training workers start anew each epoch unless told otherwise: their seeds then follow from the main process's state, which a
-    # resumed run restores.
-    # Evaluation draws from a generator of its own, so that how often it happened changes nothing.
+    persistent = cfg.DATALOADER.get("PERSISTENT_WORKERS", False)
+    # Training workers start anew each epoch by default: their seeds then follow from the main
+    # process's state, which a resumed run restores. Evaluation has a generator of its own, so that
+    # the number of evaluations changes nothing.
     loader = Loader(
         (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train),
         batch_size=batch_size,
@@ -72,15 +74,14 @@ def build_data_loader(
         num_workers=workers,
         drop_last=drop_last,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
-        persistent_workers=workers > 0
-        and (not is_train or cfg.DATALOADER.get("PERSISTENT_WORKERS", False)),
+        persistent_workers=workers > 0 and (not is_train or persistent),
         worker_init_fn=_seed_worker,
         generator=None if is_train else torch.Generator(),
     )
     if len(loader) == 0:
         raise UserError(
-            f"{len(data_source)} image(s) do not fill a batch of {batch_size}: reduce the batch size, or set "
-            "DROP_LAST False (DATALOADER.TRAIN_X or TRAIN_U)"
+            f"{len(data_source)} image(s) do not fill a batch of {batch_size}: reduce the batch "
+            "size, or set DROP_LAST False (DATALOADER.TRAIN_X or TRAIN_U)"
         )
     return loader
 
@@ -103,7 +104,8 @@ class Loader(DataLoader):
 class DataManager:
     """Builds the data set named in the config and its loaders; prints a summary.
 
-    `custom_tfm_train` and `custom_tfm_test` replace the transforms, `dataset_wrapper` the class DatasetWrapper.
+    `custom_tfm_train` and `custom_tfm_test` replace the transforms, `dataset_wrapper` the class
+    DatasetWrapper.
     """
 
     def __init__(
@@ -179,15 +181,15 @@ class DataManager:
         ]
         width = max(len(name) for name, _ in rows)
         rule = "-" * (width + 2 + max(len(value) for _, value in rows))
-        print("\n".join([rule, *(f"{name:<{width}}  {value}" for name, value in rows), rule]))
+        log.info("\n".join([rule, *(f"{name:<{width}}  {value}" for name, value in rows), rule]))
 
 
 class DatasetWrapper(Dataset):
     """Items are dicts: img (3, H, W), label, domain, impath, index, classname.
 
     With several transforms (a list) img, img2, ...; with K_TRANSFORMS > 1 each of them is, in
-    training, a list of that many tensors. With RETURN_IMG0 the untouched image too. Raises UserError
-    naming an image that cannot be read or is too small for its transform.
+    training, a list of that many tensors. With RETURN_IMG0 the untouched image too. Raises
+    UserError naming an image that cannot be read or is too small for its transform.
     """
 
     def __init__(

@@ -1,4 +1,7 @@
-"""Which images make a batch. All draws come from torch's global generator, so that a restored state repeats them."""
+"""Which images make a batch.
+
+All draws come from torch's global generator, so that a restored state repeats them.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -23,7 +26,9 @@ def _shuffled(items: Sequence) -> list:
 
 
 class _GroupSampler(Sampler):
-    """Batches of `n_groups` groups with batch_size / n_groups items each; groups too small are repeated."""
+    """Batches of `n_groups` groups with batch_size / n_groups items each; groups too small are
+    repeated.
+    """
 
     attribute = "domain"
 
@@ -40,7 +45,8 @@ class _GroupSampler(Sampler):
         n_groups = min(n_groups, len(self.groups))
         if n_groups == 0 or batch_size % n_groups:
             raise UserError(
-                f"batch size {batch_size} cannot be shared by {n_groups} {self.attribute}s: make it a multiple"
+                f"batch size {batch_size} cannot be shared by {n_groups} {self.attribute}s: make "
+                "it a multiple"
             )
         self.n_groups, self.per_group = n_groups, batch_size // n_groups
         # A whole number of batches, as many as the groups can fill in turn.
@@ -51,13 +57,13 @@ class _GroupSampler(Sampler):
         return _shuffled(sorted(self.groups))[: self.n_groups]
 
     def __iter__(self) -> Iterator[int]:
-        left = {key: [] for key in self.groups}
+        remaining = {key: [] for key in self.groups}
         for _ in range(self.batches):
             for key in self.choose():
-                while len(left[key]) < self.per_group:
-                    left[key] += _shuffled(self.groups[key])
-                yield from left[key][: self.per_group]
-                del left[key][: self.per_group]
+                while len(remaining[key]) < self.per_group:
+                    remaining[key] += _shuffled(self.groups[key])
+                yield from remaining[key][: self.per_group]
+                del remaining[key][: self.per_group]
 
     def __len__(self) -> int:
         return self.batches * self.n_groups * self.per_group
@@ -78,7 +84,9 @@ class SeqDomainSampler(_GroupSampler):
 
 
 class BalancedGroupSampler(SeqDomainSampler):
-    """Every group, a pair of class and domain (the spurious attribute), in every batch, equally many images of each."""
+    """Every group, a pair of class and domain (the spurious attribute), in every batch, equally
+    many images of each.
+    """
 
     attribute = "group"
 
@@ -95,13 +103,14 @@ class RandomClassSampler(_GroupSampler):
     def __init__(self, data_source: Sequence, batch_size: int, n_ins: int):
         if batch_size < n_ins or batch_size % n_ins:
             raise UserError(
-                f"batch size {batch_size} is not a multiple of N_INS {n_ins}: change DATALOADER.TRAIN_X.N_INS"
+                f"batch size {batch_size} is not a multiple of N_INS {n_ins}: change "
+                "DATALOADER.TRAIN_X.N_INS"
             )
         super().__init__(data_source, batch_size, batch_size // n_ins)
         if self.per_group != n_ins:
             raise UserError(
-                f"batch size {batch_size} with N_INS {n_ins} needs {batch_size // n_ins} classes, the data set has "
-                f"{len(self.groups)}: reduce the batch size"
+                f"batch size {batch_size} with N_INS {n_ins} needs {batch_size // n_ins} classes, "
+                f"the data set has {len(self.groups)}: reduce the batch size"
             )
 
 
@@ -113,7 +122,10 @@ def build_sampler(
     n_domain: int = 0,
     n_ins: int = 16,
 ) -> Sampler:
-    """The named sampler over `data_source`. Raises UserError for an unknown name or sizes that do not fit."""
+    """The named sampler over `data_source`.
+
+    Raises UserError for an unknown name or sizes that do not fit.
+    """
     check_availability(sampler_type, AVAI_SAMPLERS, "sampler")
     if sampler_type == "RandomSampler":
         return RandomSampler(data_source)

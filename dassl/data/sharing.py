@@ -1,4 +1,6 @@
-"""Loaders of which every process of a run gets a part: of each training batch some images, of a test whole batches."""
+"""Loaders of which every process of a run gets a part: of each training batch some images, of a
+test whole batches.
+"""
 
 from collections.abc import Iterator
 
@@ -11,9 +13,12 @@ from dassl.utils import UserError
 
 
 class Shares(Sampler):
-    """This process's images of every batch: its items [rank::world_size]. The batches are drawn by the first process alone.
+    """This process's images of every batch: its items [rank::world_size].
 
-    Raises UserError, naming DATALOADER.<node>, before the first batch if one is too small to give every process an image.
+    The batches are drawn by the first process alone.
+
+    Raises UserError, naming DATALOADER.<node>, before the first batch if one is too small to give
+    every process an image.
     """
 
     def __init__(self, batches: BatchSampler, node: str):
@@ -23,8 +28,9 @@ class Shares(Sampler):
         batches = from_main(lambda: list(self.batches))
         if (least := min(map(len, batches), default=0)) < world_size():
             raise UserError(
-                f"a batch of DATALOADER.{self.node} has {least} image(s) for {world_size()} processes: change BATCH_SIZE, set "
-                "DATALOADER.TRAIN_X.DROP_LAST True, or start fewer processes"
+                f"a batch of DATALOADER.{self.node} has {least} image(s) for {world_size()} "
+                "processes: change BATCH_SIZE, set DATALOADER.TRAIN_X.DROP_LAST True, or start "
+                "fewer processes"
             )
         for batch in batches:
             yield batch[rank() :: world_size()]
@@ -47,7 +53,9 @@ class Turns(Sampler):
 
 
 class Rounds:
-    """Iterates over as many batches on every process: the own ones of `loader`, then None where others have one more."""
+    """Iterates over as many batches on every process: the own ones of `loader`, then None where
+    others have one more.
+    """
 
     def __init__(self, loader: DataLoader):
         self.loader, self.rounds = (

@@ -14,8 +14,8 @@ def reason(trainer) -> str:
 
     Only what was finite before the steps of this run makes their learning rate the culprit.
     """
-    if found := _frozen(trainer):
-        return found
+    if culprit := _frozen(trainer):
+        return culprit
     if path := _image(getattr(trainer, "_batch", ())):
         return (
             f", since the input made of the image '{path}' is not finite: look at that image, and "
@@ -30,8 +30,8 @@ def reason(trainer) -> str:
     )
     if learned and not stepped:
         return (
-            f", since '{learned}' is not finite before the first step: correct "
-            "MODEL.INIT_WEIGHTS, or the checkpoint that the run goes on from"
+            f", since '{learned}' is not finite before the first step: correct MODEL.INIT_WEIGHTS, "
+            "or the checkpoint that the run goes on from"
         )
     if not stepped:
         return (
@@ -54,11 +54,11 @@ def _models(trainer) -> list[nn.Module]:
 
 def _frozen(trainer) -> str:
     """That the pretrained weights, which no step changes, are not finite; "" if they are."""
-    own = {id(module) for model in _models(trainer) for module in model.modules()}
+    learning = {id(module) for model in _models(trainer) for module in model.modules()}
     attributes = [module for module in vars(trainer).values() if isinstance(module, nn.Module)]
     name = trainer.cfg.MODEL.BACKBONE.NAME if "cfg" in vars(trainer) else ""
     for module in [*attributes, *_models(trainer)]:
-        broken = _not_finite(_unlearned(module, own))
+        broken = _not_finite(_unlearned(module, learning))
         if broken.rpartition(".")[2] in ("scale", "logit_scale"):
             return (
                 f", since exp(logit_scale) of the CLIP '{name}' is not finite: give "
@@ -67,8 +67,7 @@ def _frozen(trainer) -> str:
         if broken:
             return (
                 f", since the pretrained weights '{name}' hold numbers that are not finite "
-                f"('{broken}'): "
-                "give MODEL.BACKBONE.NAME a sound copy of that file"
+                f"('{broken}'): give MODEL.BACKBONE.NAME a sound copy of that file"
             )
     return ""
 

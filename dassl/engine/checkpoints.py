@@ -1,5 +1,6 @@
-"""Checkpoints of a trainer's models: written after an epoch, loaded for a test, resumed to the bit."""
+"""Checkpoints of a trainer's models: written after epochs, loaded for tests, resumed to the bit."""
 
+import logging
 import math
 import os.path as osp
 import time
@@ -17,9 +18,11 @@ from dassl.utils import UserError, save_checkpoint
 from dassl.utils.tools import get_rng_state, set_rng_state
 from dassl.utils.torchtools import load_checkpoint, load_state, newest_first, restore
 
+log = logging.getLogger(__name__)
+
 
 class Checkpoints(Models):
-    """Models whose state is saved, loaded and resumed, with all that an exact continuation needs."""
+    """Models that are saved, loaded and resumed, with all that an exact continuation needs."""
 
     cfg: CfgNode
     time_start: float  # when training began; missing before
@@ -37,11 +40,12 @@ class Checkpoints(Models):
         val_result: float | None = None,
         model_name: str = "",
     ) -> None:
-        """Write every registered model to `directory`/<name>/; `epoch` counts from 0, the file name from 1.
+        """Write every registered model to `directory`/<name>/; `epoch` counts from 0, the file name
+        from 1.
 
-        Beyond the published keys the file holds what an exact continuation needs: random states, best result, time. Of several
-        processes the first one writes, and the others wait until it has. Raises UserError, before anything is written, if a
-        parameter is not finite.
+        Beyond the published keys the file holds what an exact continuation needs: random states,
+        best result, time. Of several processes the first one writes, and the others wait until it
+        has. Raises UserError, before anything is written, if a parameter is not finite.
         """
         for name in self.get_model_names():
             for key, value in self._models[name].named_parameters():
@@ -72,23 +76,29 @@ class Checkpoints(Models):
         distributed.barrier()
 
     def extra_state(self) -> dict:
-        """What a trainer needs beyond models, optimisers and schedules to continue exactly: plain data and tensors."""
+        """What a trainer needs beyond models, optimisers and schedules to continue exactly: plain
+        data and tensors.
+        """
         return {}
 
     def load_extra_state(self, state: dict) -> None:
         """Undo of extra_state, when a run is resumed."""
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
-        """Load `directory`/<name>/model.pth.tar-<epoch>, or model-best.pth.tar without epoch. UserError if it does not fit."""
+        """Load `directory`/<name>/model.pth.tar-<epoch>, or model-best.pth.tar without epoch.
+
+        UserError if it does not fit.
+        """
         if not directory:
-            print("Note that load_model() is skipped as no pretrained model is given")
+            log.warning("Note that load_model() is skipped as no pretrained model is given")
             return
         for name in self.get_model_names():
             path = osp.join(directory, name, files.checkpoint_name(epoch))
             checkpoint = load_checkpoint(path)
             load_state(self._models[name], checkpoint["state_dict"], path)
-            print(
-                f"Load {path} to {name} (epoch={checkpoint['epoch']}, val_result={checkpoint.get('val_result')})"
+            log.info(
+                f"Load {path} to {name} (epoch={checkpoint['epoch']}, "
+                f"val_result={checkpoint.get('val_result')})"
             )
 
     def own_form(self, name: str, checkpoint: dict, path: str) -> dict:
@@ -101,13 +111,13 @@ class Checkpoints(Models):
     def resume_model_if_exist(self, directory: str) -> int:
         """Continue from the newest epoch that every model has a readable checkpoint of.
 
-        Returns the number of epochs done, 0 without checkpoints. Raises UserError if the checkpoint is
-        another run's or damaged.
+        Returns the number of epochs done, 0 without checkpoints. Raises UserError if the checkpoint
+        is another run's or damaged.
         """
         names = self.get_model_names()
         file = self._newest_of_all(names, directory)
         if file is None:
-            print("No checkpoint found, train from scratch")
+            log.info("No checkpoint found, train from scratch")
             return 0
         for name in names:
             path = osp.join(directory, name, file)
@@ -124,7 +134,7 @@ class Checkpoints(Models):
             )
         if "rng" in checkpoint:
             self._restore_rest(checkpoint, path)
-        print(f"Resume from epoch {epoch} of '{directory}'")
+        log.info(f"Resume from epoch {epoch} of '{directory}'")
         return epoch
 
     @staticmethod
@@ -144,7 +154,10 @@ class Checkpoints(Models):
         )
 
     def _restore_rest(self, checkpoint: dict, path: str) -> None:
-        """Take random states, best result, time and extra state from a checkpoint. Raises UserError if they do not fit."""
+        """Take random states, best result, time and extra state from a checkpoint.
+
+        Raises UserError if they do not fit.
+        """
         try:
             set_rng_state(checkpoint["rng"])
             self.best_result = float(checkpoint["best_result"])
@@ -159,8 +172,8 @@ class Checkpoints(Models):
             ValueError,
         ) as error:
             raise UserError(
-                f"checkpoint '{path}' does not fit: its random states or extra values are not those of a run "
-                f"({error}); load it with --model-dir, or restore the file"
+                f"checkpoint '{path}' does not fit: its random states or extra values are not "
+                f"those of a run ({error}); load it with --model-dir, or restore the file"
             ) from None
 
     def _classnames(self) -> list[str]:

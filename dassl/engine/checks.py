@@ -19,12 +19,13 @@ def check_basics(cfg) -> None:
         )
     if optim.LR_SCHEDULER == "multi_step" and min(optim.STEPSIZE) < 1:
         raise UserError(
-            f"OPTIM.STEPSIZE is {optim.STEPSIZE}: with OPTIM.LR_SCHEDULER multi_step give the epochs at which the rate falls, "
-            "such as (10, 20)"
+            f"OPTIM.STEPSIZE is {optim.STEPSIZE}: with OPTIM.LR_SCHEDULER multi_step give the "
+            "epochs at which the rate falls, such as (10, 20)"
         )
     if "gaussian_blur" in spec.TRANSFORMS and spec.GB_K // 2 >= min(spec.SIZE):
         raise UserError(
-            f"INPUT.GB_K is {spec.GB_K}: set it to less than twice the picture's {min(spec.SIZE)} pixels (INPUT.SIZE)"
+            f"INPUT.GB_K is {spec.GB_K}: set it to less than twice the picture's {min(spec.SIZE)} "
+            "pixels (INPUT.SIZE)"
         )
     known = getattr(EVALUATOR_REGISTRY.get(test.EVALUATOR), "higher_is_better", None)
     if not (select_by := test.get("SELECT_BY", "")) or known is None:
@@ -33,5 +34,6 @@ def check_basics(cfg) -> None:
     known = (*known, *(name for name in further if METRICS.get(name).higher_is_better))
     if select_by not in known:
         raise UserError(
-            f"TEST.SELECT_BY is '{select_by}': with TEST.EVALUATOR {test.EVALUATOR} choose one of {', '.join(known)}"
+            f"TEST.SELECT_BY is '{select_by}': with TEST.EVALUATOR {test.EVALUATOR} choose one of "
+            f"{', '.join(known)}"
         )

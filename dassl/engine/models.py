@@ -19,7 +19,9 @@ class Models:
     def register_model(
         self, name: str = "model", model: nn.Module | None = None, optim=None, sched=None
     ) -> None:
-        """Name a model for checkpoints; only registered ones are saved, updated and put into train or eval mode."""
+        """Name a model for checkpoints; only registered ones are saved, updated and put into train
+        or eval mode.
+        """
         if self.__dict__.get("_models") is None:
             raise ValueError("call super().__init__() before register_model()")
         if name in self._models:

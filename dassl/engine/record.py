@@ -22,10 +22,12 @@ def now() -> str:
 
 
 def write(trainer, metrics: dict, split: str | None) -> None:
-    """Merge the metrics of `split` into OUTPUT_DIR/results.json; "complete" once training, if any, is over.
+    """Merge the metrics of `split` into OUTPUT_DIR/results.json; "complete" once training, if any,
+    is over.
 
-    Metrics of other splits stay if they are of the same run and the same model. Without a split the file is written all
-    the same. Only the first process writes, and nothing is written without OUTPUT_DIR.
+    Metrics of other splits stay if they are of the same run and the same model. Without a split the
+    file is written all the same. Only the first process writes, and nothing is written without
+    OUTPUT_DIR.
     """
     if not trainer.output_dir or not distributed.is_main():
         return

@@ -8,7 +8,9 @@ from dassl.modeling import build_backbone, build_head
 
 
 class SimpleNet(nn.Module):
-    """A backbone, an optional MLP head and a linear classifier; images (B, 3, H, W) -> logits (B, classes)."""
+    """A backbone, an optional MLP head and a linear classifier; images (B, 3, H, W) -> logits (B,
+    classes).
+    """
 
     def __init__(self, cfg, model_cfg, num_classes: int, **kwargs):
         super().__init__()

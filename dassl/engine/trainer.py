@@ -1,6 +1,7 @@
-"""The training loop: hooks that trainers fill, checkpoints, and what a finished run leaves behind."""
+"""The training loop, with hooks that trainers fill."""
 
 import hashlib
+import logging
 import math
 import os.path as osp
 import time
@@ -26,6 +27,8 @@ from dassl.utils.logger import eta_text, progress_bar, track
 from dassl.utils.scalars import ScalarLog
 from dassl.utils.torchtools import copy_checkpoint, load_checkpoint, load_pretrained_weights
 
+log = logging.getLogger(__name__)
+
 
 class TrainerBase(Checkpoints):
     """Loop over epochs with hooks, registered models, their checkpoints and the log."""
@@ -48,7 +51,10 @@ class TrainerBase(Checkpoints):
             )
 
     def model_backward(self, loss: Tensor) -> None:
-        """Gradients of a scalar loss, averaged over the processes. Raises UserError if it is not finite."""
+        """Gradients of a scalar loss, averaged over the processes.
+
+        Raises UserError if it is not finite.
+        """
         self.detect_anomaly(loss)
         loss.backward()
         distributed.average_gradients(
@@ -103,13 +109,16 @@ class TrainerBase(Checkpoints):
             self.after_train()
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) or program.interrupted():
-                self._writer = None  # closing it waits for TensorBoard's thread, which the interrupt may have left waiting for ever
+                # Closing it waits for TensorBoard's thread, which the interrupt may have left
+                # waiting for ever.
+                self._writer = None
             raise
         finally:
             self.close_writer()
 
     def share_training(self) -> None:
-        """Of several processes each gets its part of every training batch, and all start from the first one's parameters.
+        """Of several processes each gets its part of every training batch, and all start from the
+        first one's parameters.
 
         Raises UserError if they do not continue from the same epoch.
         """
@@ -117,8 +126,9 @@ class TrainerBase(Checkpoints):
             return
         if len(epochs := set(distributed.gather_objects(self.start_epoch))) > 1:
             raise UserError(
-                f"the processes of this run found checkpoints of different epochs ({', '.join(map(str, sorted(epochs)))}): put OUTPUT_DIR "
-                "where all of them see the same files"
+                "the processes of this run found checkpoints of different epochs "
+                f"({', '.join(map(str, sorted(epochs)))}): put OUTPUT_DIR where all of them see "
+                "the same files"
             )
         for model in self._models.values():
             if model is not None:
@@ -131,8 +141,9 @@ class TrainerBase(Checkpoints):
                     name,
                     share(loader, "TRAIN_X" if same else name.replace("_loader", "").upper()),
                 )
-        print(
-            f"{distributed.world_size()} processes: each has its share of every batch, and the batch size is that of all together"
+        log.info(
+            f"{distributed.world_size()} processes: each has its share of every batch, and the "
+            "batch size is that of all together"
         )
 
     # What a trainer fills, in calling order
@@ -182,7 +193,7 @@ class SimpleTrainer(TrainerBase):
         check_basics(cfg)
         self.check_cfg(cfg)
         if cfg.USE_CUDA and not torch.cuda.is_available():
-            print("No CUDA device found: running on the CPU")
+            log.warning("No CUDA device found: running on the CPU")
         self.device = distributed.own_device(cfg.USE_CUDA)
         self.start_epoch = self.epoch = 0
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
@@ -215,19 +226,20 @@ class SimpleTrainer(TrainerBase):
         self.dm = dm
 
     def _check_same_data(self) -> None:
-        """Raise UserError if the processes of this run do not see the same images, labels and classes.
+        """Raise UserError if the processes of this run do not see the same images, labels and
+        classes.
 
         Only DATASET.ROOT may differ between machines.
         """
         data = getattr(self.__dict__.get("dm"), "dataset", None)
-        own, root = {}, osp.abspath(osp.expanduser(self.cfg.DATASET.ROOT or "."))
+        digests, root = {}, osp.abspath(osp.expanduser(self.cfg.DATASET.ROOT or "."))
         for part in ("train_x", "train_u", "val", "test") if distributed.world_size() > 1 else ():
             items = [
                 (osp.relpath(item.impath, root), item.label, item.domain, item.classname)
                 for item in getattr(data, part, None) or ()
             ]
-            own[part] = hashlib.sha256(repr(items).encode(errors="surrogateescape")).hexdigest()
-        first, *others = distributed.gather_objects(own)
+            digests[part] = hashlib.sha256(repr(items).encode(errors="surrogateescape")).hexdigest()
+        first, *others = distributed.gather_objects(digests)
         for number, other in enumerate(others, 1):
             if different := [part for part in first if first[part] != other[part]]:
                 raise UserError(
@@ -243,12 +255,12 @@ class SimpleTrainer(TrainerBase):
         if cfg.MODEL.INIT_WEIGHTS:
             load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
         self.model.to(self.device)
-        print(f"# params: {count_num_param(self.model):,}")
+        log.info(f"# params: {count_num_param(self.model):,}")
         self.optim = build_optimizer(self.model, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model("model", self.model, self.optim, self.sched)
 
-    def train(self) -> None:  # type: ignore[override] # as upstream: a trainer with a config knows both epochs
+    def train(self) -> None:  # type: ignore[override] # as upstream: the config holds both epochs
         self._training = True
         super().train(self.start_epoch, self.max_epoch)
 
@@ -258,14 +270,17 @@ class SimpleTrainer(TrainerBase):
             self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME)
             if not self.start_epoch:
                 raise UserError(
-                    f"RESUME '{self.cfg.RESUME}' holds no checkpoint of {', '.join(self.get_model_names())}: correct --resume"
+                    f"RESUME '{self.cfg.RESUME}' holds no checkpoint of "
+                    f"{', '.join(self.get_model_names())}: correct --resume"
                 )
             self._take_best(self.cfg.RESUME)
         self.init_writer(osp.join(self.output_dir, "tensorboard"))
         self.time_start = time.time()
 
     def _take_best(self, directory: str) -> None:
-        """The best model so far comes along from `directory`; where there is none, the next one is the best."""
+        """The best model so far comes along from `directory`; where there is none, the next one is
+        the best.
+        """
         files = {
             name: osp.join(directory, name, "model-best.pth.tar") for name in self.get_model_names()
         }
@@ -282,20 +297,20 @@ class SimpleTrainer(TrainerBase):
         distributed.barrier()
 
     def after_train(self) -> None:
-        print("Finish training")
+        log.info("Finish training")
         self._training = False
         if not self.cfg.TEST.NO_TEST:
             self._deployed = "last_step"
             if self.cfg.TEST.FINAL_MODEL == "best_val" and self.val_loader is not None:
-                print("Deploy the model with the best val performance")
+                log.info("Deploy the model with the best val performance")
                 self.load_model(self.output_dir)
                 self._deployed = "best_val"
             else:
-                print("Deploy the last-epoch model")
+                log.info("Deploy the last-epoch model")
             self.test()
         else:
             record.write(self, {}, None)
-        print(f"Elapsed: {eta_text(self._seconds())}")
+        log.info(f"Elapsed: {eta_text(self._seconds())}")
 
     def after_epoch(self) -> None:
         last = self.epoch + 1 == self.max_epoch
@@ -317,10 +332,11 @@ class SimpleTrainer(TrainerBase):
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
-        """Evaluate on TEST.SPLIT or the given split; prints the result, adds it to results.json, returns its first metric.
+        """Evaluate on TEST.SPLIT or the given split; prints the result, adds it to results.json,
+        returns its first metric.
 
-        With TEST.SELECT_BY it returns that one, so that "best_val" selects by it. Several processes take turns with the batches, and
-        every one of them evaluates the outputs of all.
+        With TEST.SELECT_BY it returns that one, so that "best_val" selects by it. Several processes
+        take turns with the batches, and every one of them evaluates the outputs of all.
         """
         self.set_model_mode("eval")
         self.evaluator.reset()
@@ -331,23 +347,25 @@ class SimpleTrainer(TrainerBase):
             split, loader = "test", self.test_loader
         if loader is None:
             raise UserError(
-                f"data set {self.cfg.DATASET.NAME} has no images to test on: add some to its test part"
+                f"data set {self.cfg.DATASET.NAME} has no images to test on: add some to its test "
+                "part"
             )
-        print(f"Evaluate on the *{split}* set")
+        log.info(f"Evaluate on the *{split}* set")
         more = ("domain",) if getattr(self.evaluator, "wants_domain", False) else ()
         for batch in track(self._rounds(loader), split):
             program.check()
-            found = None
+            outputs = None
             if batch is not None:
                 image, label = self.parse_batch_test(batch)
-                found = [self.model_inference(image), label, *(batch[key] for key in more)]
-            for output, label, *others in distributed.in_turn(found):
+                outputs = [self.model_inference(image), label, *(batch[key] for key in more)]
+            for output, label, *others in distributed.in_turn(outputs):
                 check_scores(output)
                 self.evaluator.process(output, label, **dict(zip(more, others, strict=True)))
         results, select_by = self.evaluator.evaluate(), self.cfg.TEST.get("SELECT_BY", "")
         if select_by and select_by not in results:
             raise UserError(
-                f"TEST.SELECT_BY is '{select_by}': {self.cfg.TEST.EVALUATOR} gives {', '.join(results)}"
+                f"TEST.SELECT_BY is '{select_by}': {self.cfg.TEST.EVALUATOR} gives "
+                f"{', '.join(results)}"
             )
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
@@ -384,11 +402,12 @@ class SimpleTrainer(TrainerBase):
                     or count < self.cfg.TRAIN.PRINT_FREQ
                     and done == count
                 ):
-                    left = count - done + (self.max_epoch - self.epoch - 1) * count
-                    print(
-                        f"epoch [{self.epoch + 1}/{self.max_epoch}] batch [{done}/{count}] "
-                        f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) data {data_time.val:.3f} ({data_time.avg:.3f}) "
-                        f"{losses} lr {self.get_current_lr():.4e} eta {eta_text(batch_time.avg * left)}"
+                    steps_left = count - done + (self.max_epoch - self.epoch - 1) * count
+                    log.info(
+                        f"epoch [{self.epoch + 1}/{self.max_epoch}] batch [{done}/{count}] time "
+                        f"{batch_time.val:.3f} ({batch_time.avg:.3f}) data {data_time.val:.3f} "
+                        f"({data_time.avg:.3f}) {losses} lr {self.get_current_lr():.4e} eta "
+                        f"{eta_text(batch_time.avg * steps_left)}"
                     )
                 step = self.epoch * count + self.batch_idx
                 for name, meter in losses.meters.items():
@@ -423,7 +442,8 @@ class TrainerX(SimpleTrainer):
 class TrainerXU(SimpleTrainer):
     """Trains on labelled and unlabelled data: `forward_backward(batch_x, batch_u)`.
 
-    An epoch is as long as TRAIN.COUNT_ITER says: train_x, train_u or smaller_one; the shorter loader restarts.
+    An epoch is as long as TRAIN.COUNT_ITER says: train_x, train_u or smaller_one; the shorter
+    loader restarts.
     """
 
     def run_epoch(self) -> None:
@@ -431,7 +451,8 @@ class TrainerXU(SimpleTrainer):
         lengths["smaller_one"] = min(lengths.values())
         if self.cfg.TRAIN.COUNT_ITER not in lengths:
             raise UserError(
-                f"TRAIN.COUNT_ITER is '{self.cfg.TRAIN.COUNT_ITER}': choose one of {', '.join(lengths)}"
+                f"TRAIN.COUNT_ITER is '{self.cfg.TRAIN.COUNT_ITER}': choose one of "
+                f"{', '.join(lengths)}"
             )
         pairs = zip(_forever(self.train_loader_x), _forever(self.train_loader_u), strict=False)
         self._run_batches(pairs, lengths[self.cfg.TRAIN.COUNT_ITER])

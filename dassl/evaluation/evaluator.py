@@ -1,5 +1,6 @@
 """Classification accuracy, in the words that everyone's scripts look for."""
 
+import logging
 import os.path as osp
 from collections import Counter, OrderedDict
 
@@ -11,13 +12,15 @@ from dassl.distributed import is_main
 from dassl.evaluation.metrics import METRICS, Metric
 from dassl.utils import UserError
 
+log = logging.getLogger(__name__)
+
 
 def check_scores(scores: object) -> None:
     """Raise UserError if a tensor of scores, as a rule (B, classes), is not finite."""
     if isinstance(scores, torch.Tensor) and not scores.isfinite().all():
         raise UserError(
-            "the model's scores are NaN or infinite for some images, so there is no result: use PREC "
-            "fp32, or a model that was trained with a lower OPTIM.LR"
+            "the model's scores are NaN or infinite for some images, so there is no result: use "
+            "PREC fp32, or a model that was trained with a lower OPTIM.LR"
         )
 
 
@@ -38,7 +41,9 @@ class EvaluatorBase:
 
 
 class Classification(EvaluatorBase):
-    """accuracy, error_rate and macro_f1 (over the classes present), in percent, and the metrics that TEST.METRICS names."""
+    """accuracy, error_rate and macro_f1 (over the classes present), in percent, and the metrics
+    that TEST.METRICS names.
+    """
 
     higher_is_better = ("accuracy", "macro_f1", "perclass_accuracy")
 
@@ -78,7 +83,7 @@ class Classification(EvaluatorBase):
             else 0.0
         )
         results = OrderedDict(accuracy=accuracy, error_rate=100.0 - accuracy, macro_f1=f1)
-        print(
+        log.info(
             "=> result\n"
             f"* total: {self._total:,}\n"
             f"* correct: {self._correct:,}\n"
@@ -88,14 +93,14 @@ class Classification(EvaluatorBase):
         )
         for name, metric in self._metrics.items():
             results[name] = metric.value()
-            print(f"* {name}: {results[name]:.1f}")
+            log.info(f"* {name}: {results[name]:.1f}")
         if self.cfg.TEST.PER_CLASS_RESULT:
             results["perclass_accuracy"] = self._per_class(true, pred)
         if self.cfg.TEST.COMPUTE_CMAT and is_main():
             path = osp.join(self.cfg.OUTPUT_DIR, "cmat.pt")
             matrix = confusion_matrix(true, pred, labels=self._labels(), normalize="true")
             torch.save(torch.from_numpy(matrix), path)
-            print(f"Confusion matrix is saved to {path}")
+            log.info(f"Confusion matrix is saved to {path}")
         return results
 
     def _labels(self) -> range:
@@ -105,30 +110,35 @@ class Classification(EvaluatorBase):
 
     def _per_class(self, true: np.ndarray, pred: np.ndarray) -> float:
         """Mean accuracy over the classes that have images; the others are told, too."""
-        print("=> per-class result")
+        log.info("=> per-class result")
         accuracies = []
         for label in self._labels():
             hits = pred[true == label] == label
             name = (self._lab2cname or {}).get(label, "")
             if not len(hits):
-                print(f"* class: {label} ({name})\ttotal: 0\tcorrect: 0\tacc: none, without images")
+                log.info(
+                    f"* class: {label} ({name})\ttotal: 0\tcorrect: 0\tacc: none, without images"
+                )
                 continue
             accuracies.append(100.0 * float(hits.mean()))
-            print(
-                f"* class: {label} ({name})\ttotal: {len(hits):,}\tcorrect: {hits.sum():,}\tacc: {accuracies[-1]:.1f}%"
+            log.info(
+                f"* class: {label} ({name})\ttotal: {len(hits):,}\tcorrect: {hits.sum():,}\tacc: "
+                f"{accuracies[-1]:.1f}%"
             )
         mean = float(np.mean(accuracies)) if accuracies else 0.0
-        print(f"* average: {mean:.1f}%")
+        log.info(f"* average: {mean:.1f}%")
         return mean
 
 
 class GroupClassification(Classification):
-    """Classification, and what group robustness asks for: a group is a pair of class and domain, the spurious attribute.
+    """Classification, and what group robustness asks for: a group is a pair of class and domain,
+    the spurious attribute.
 
-    Adds to the results worst_group_accuracy (the least over the groups), gap (accuracy minus that), and adjusted_accuracy,
-    the group accuracies weighted by the groups' shares of the whole training part, if the data set tells them
-    (`train_group_counts` {(label, domain): images}; Sagawa et al., ICLR 2020) and does not say that papers report the
-    plain average (`adjusted_average` False). `details` holds each group.
+    Adds to the results worst_group_accuracy (the least over the groups), gap (accuracy minus that),
+    and adjusted_accuracy, the group accuracies weighted by the groups' shares of the whole training
+    part, if the data set tells them (`train_group_counts` {(label, domain): images}; Sagawa et al.,
+    ICLR 2020) and does not say that papers report the plain average (`adjusted_average` False).
+    `details` holds each group.
     """
 
     wants_domain = True
@@ -158,11 +168,15 @@ class GroupClassification(Classification):
     def process(
         self, mo: torch.Tensor, gt: torch.Tensor, domain: torch.Tensor | None = None
     ) -> None:
-        """domain: (B,). Raises UserError without it: a trainer with a test loop of its own does not hand it on."""
+        """domain: (B,).
+
+        Raises UserError without it: a trainer with a test loop of its own does not hand it on.
+        """
         if domain is None:
             raise UserError(
-                f"TEST.EVALUATOR is {type(self).__name__}, but the test loop of {self.cfg.TRAINER.NAME} does not tell the images' "
-                "domains: set it to Classification"
+                f"TEST.EVALUATOR is {type(self).__name__}, but the test loop of "
+                f"{self.cfg.TRAINER.NAME} does not tell the images' domains: set it to "
+                "Classification"
             )
         super().process(mo, gt)
         self._domains += domain.tolist()
@@ -195,18 +209,20 @@ class GroupClassification(Classification):
             "worst_group_accuracy": accuracy[worst],
             "gap": results["accuracy"] - accuracy[worst],
         }
-        print(
-            f"* worst group: {accuracy[worst]:.1f}% ({self.name(*worst)})\n* gap: {results['gap']:.1f}%"
+        log.info(
+            f"* worst group: {accuracy[worst]:.1f}% ({self.name(*worst)})\n* gap: "
+            f"{results['gap']:.1f}%"
         )
         if self._train_counts and all(group in accuracy for group in self._train_counts):
             shares = sum(self._train_counts.values())
             results["adjusted_accuracy"] = (
                 sum(accuracy[group] * count for group, count in self._train_counts.items()) / shares
             )
-            print(
-                f"* adjusted accuracy: {results['adjusted_accuracy']:.1f}% (groups weighted by their shares of the training part)"
+            log.info(
+                f"* adjusted accuracy: {results['adjusted_accuracy']:.1f}% (groups weighted by "
+                "their shares of the training part)"
             )
-        print("=> per-group result")
+        log.info("=> per-group result")
         for group, value in accuracy.items():
             self.groups[self.name(*group)] = {
                 "label": group[0],
@@ -215,11 +231,14 @@ class GroupClassification(Classification):
                 "correct": correct[group],
                 "accuracy": value,
             }
-            print(
-                f"* group: {self.name(*group)}\ttotal: {total[group]:,}\tcorrect: {correct[group]:,}\tacc: {value:.1f}%"
+            log.info(
+                f"* group: {self.name(*group)}\ttotal: {total[group]:,}\tcorrect: "
+                f"{correct[group]:,}\tacc: {value:.1f}%"
             )
         for group in sorted(self._train_counts.keys() - accuracy.keys()):
-            print(f"* group: {self.name(*group)}\ttotal: 0\tcorrect: 0\tacc: none, without images")
+            log.info(
+                f"* group: {self.name(*group)}\ttotal: 0\tcorrect: 0\tacc: none, without images"
+            )
         return results
 
     def details(self) -> dict:

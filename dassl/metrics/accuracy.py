@@ -9,9 +9,11 @@ import torch
 def compute_accuracy(
     output: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor, topk: Sequence[int] = (1,)
 ) -> list[torch.Tensor]:
-    """Percentages (tensors of one number) of targets (B,) among the k largest of output (B, classes), one per k.
+    """Percentages (tensors of one number) of targets (B,) among the k largest of output (B,
+    classes), one per k.
 
-    A k above the number of classes counts as that number; of a tuple of outputs the first is judged.
+    A k above the number of classes counts as that number; of a tuple of outputs the first is
+    judged.
     """
     if isinstance(output, (tuple, list)):
         output = output[0]

@@ -1,4 +1,6 @@
-"""Backbones are modules with `out_features` that map images (B, 3, H, W) to features (B, out_features)."""
+"""Backbones are modules with `out_features` that map images (B, 3, H, W) to features (B,
+out_features).
+"""
 
 from collections.abc import Sequence
 
@@ -12,7 +14,10 @@ HEAD_REGISTRY = Registry("HEAD")
 
 
 def build_backbone(name: str, pretrained: bool = True, **kwargs) -> nn.Module:
-    """A registered backbone, else a torchvision classifier without its last layer. UserError for an unknown name."""
+    """A registered backbone, else a torchvision classifier without its last layer.
+
+    UserError for an unknown name.
+    """
     if name in BACKBONE_REGISTRY:
         return BACKBONE_REGISTRY.get(name)(pretrained=pretrained, **kwargs)
     known = torchvision.models.list_models(module=torchvision.models)

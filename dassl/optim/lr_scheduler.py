@@ -1,11 +1,15 @@
 """Learning rate per epoch: step, multi-step or cosine, after an optional warm-up."""
 
+import logging
+
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, StepLR
 
 from dassl.utils import check_availability
 from dassl.utils.tensorfile import Opaque
 from dassl.utils.torchtools import fitting
+
+log = logging.getLogger(__name__)
 
 AVAI_SCHEDS = ["single_step", "multi_step", "cosine"]
 AVAI_WARMUPS = ["constant", "linear"]
@@ -14,7 +18,8 @@ AVAI_WARMUPS = ["constant", "linear"]
 class _Warmup:
     """Sets the rates of the first `warmup_epoch` epochs, then hands over to `successor`.
 
-    The successor's first own epoch (its base rate) is epoch `warmup_epoch`; each later step is the successor's.
+    The successor's first own epoch (its base rate) is epoch `warmup_epoch`; each later step is the
+    successor's.
     """
 
     def __init__(self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int):
@@ -84,10 +89,12 @@ class LinearWarmupScheduler(_Warmup):
 
 
 def build_lr_scheduler(optimizer: Optimizer, optim_cfg) -> LRScheduler | _Warmup:
-    """The scheduler that `optim_cfg` (cfg.OPTIM) describes; call step() once per epoch. UserError for unknown names.
+    """The scheduler that `optim_cfg` (cfg.OPTIM) describes; call step() once per epoch.
 
-    With WARMUP_RECOUNT the main schedule starts from its own epoch 0 when the warm-up ends, so that it never
-    reaches its last WARMUP_EPOCH epochs; without, it goes on from epoch WARMUP_EPOCH.
+    UserError for unknown names.
+
+    With WARMUP_RECOUNT the main schedule starts from its own epoch 0 when the warm-up ends, so that
+    it never reaches its last WARMUP_EPOCH epochs; without, it goes on from epoch WARMUP_EPOCH.
     """
     name, max_epoch, warmup = optim_cfg.LR_SCHEDULER, optim_cfg.MAX_EPOCH, optim_cfg.WARMUP_EPOCH
     check_availability(name, AVAI_SCHEDS, "lr scheduler")
@@ -105,9 +112,10 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg) -> LRScheduler | _Warmup
         return scheduler
     check_availability(optim_cfg.WARMUP_TYPE, AVAI_WARMUPS, "warm-up type")
     if max_epoch <= warmup:
-        print(
-            f"Note: all {max_epoch} epochs are warm-up at a tiny learning rate (OPTIM.WARMUP_EPOCH {warmup}), "
-            "so almost nothing will be learned; set OPTIM.WARMUP_EPOCH 0 for so short a run"
+        log.warning(
+            f"Note: all {max_epoch} epochs are warm-up at a tiny learning rate (OPTIM.WARMUP_EPOCH "
+            f"{warmup}), so almost nothing will be learned; set OPTIM.WARMUP_EPOCH 0 for so short "
+            "a run"
         )
     if not optim_cfg.WARMUP_RECOUNT:
         scheduler.last_epoch = warmup

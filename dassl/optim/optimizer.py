@@ -14,10 +14,11 @@ AVAI_OPTIMS = ["adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw"]
 def build_optimizer(
     model: nn.Module | Iterable, optim_cfg, param_groups: list[dict] | None = None
 ) -> optim.Optimizer:
-    """The optimizer that `optim_cfg` (cfg.OPTIM) names, over a model, parameters or groups, or `param_groups`.
+    """The optimizer that `optim_cfg` (cfg.OPTIM) names, over a model, parameters or groups, or
+    `param_groups`.
 
-    With STAGED_LR the children of the model that NEW_LAYERS does not name learn at LR * BASE_LR_MULT.
-    Raises UserError for an unknown name, of an optimizer or in NEW_LAYERS.
+    With STAGED_LR the children of the model that NEW_LAYERS does not name learn at LR *
+    BASE_LR_MULT. Raises UserError for an unknown name, of an optimizer or in NEW_LAYERS.
     """
     name, lr, decay = optim_cfg.NAME, optim_cfg.LR, optim_cfg.WEIGHT_DECAY
     check_availability(name, AVAI_OPTIMS, "optimizer")
@@ -59,7 +60,8 @@ def _staged(model: nn.Module, optim_cfg) -> list[dict]:
     parts = [name for name, _ in model.named_children()]
     if unknown := [name for name in optim_cfg.NEW_LAYERS if name not in parts]:
         raise UserError(
-            f"OPTIM.NEW_LAYERS names '{unknown[0]}': the model's parts are {', '.join(parts) or 'not named, set OPTIM.STAGED_LR False'}"
+            f"OPTIM.NEW_LAYERS names '{unknown[0]}': the model's parts are "
+            f"{', '.join(parts) or 'not named, set OPTIM.STAGED_LR False'}"
         )
     groups: dict[bool, list[torch.nn.Parameter]] = {
         False: list(model.parameters(recurse=False)),

@@ -1,7 +1,10 @@
-"""log.txt: everything that is printed, without what only makes sense on a terminal; and progress for both."""
+"""log.txt: everything that is printed, without what only makes sense on a terminal; and progress
+for both.
+"""
 
 import atexit
 import datetime
+import logging
 import os
 import os.path as osp
 import re
@@ -22,17 +25,22 @@ _SILENCE_S = 30  # a log without a terminal hears from a long evaluation this of
 
 
 class _LogFile:
-    """A file that keeps only the final state of each line: progress bars redraw theirs with carriage returns."""
+    """A file that keeps only the final state of each line: progress bars redraw theirs with
+    carriage returns.
+    """
 
     def __init__(self, path: str):
-        # Appending, so that no process of a run overwrites what another has written; names of files need not be UTF-8.
+        # Appending, so that no process of a run overwrites what another has written; names of files
+        # need not be UTF-8.
         self._path, self._file = path, open(path, "a", encoding="utf-8", errors="backslashreplace")
         self._pending: dict[
             int, str
         ] = {}  # per stream, so that a bar on stderr does not cut a line of stdout
 
     def write(self, stream: int, text: str) -> None:
-        """Raises UserError once if the system refuses (disk full); from then on the log is silent, so that the sentence is seen."""
+        """Raises UserError once if the system refuses (disk full); from then on the log is silent,
+        so that the sentence is seen.
+        """
         if self._file is None:
             return
         try:
@@ -40,7 +48,8 @@ class _LogFile:
         except OSError as error:
             self._give_up()
             raise UserError(
-                f"cannot write the log '{self._path}' ({error.strerror}): free space or choose another OUTPUT_DIR"
+                f"cannot write the log '{self._path}' ({error.strerror}): free space or choose "
+                "another OUTPUT_DIR"
             ) from None
 
     def _give_up(self) -> None:
@@ -92,10 +101,12 @@ atexit.register(_restore)
 
 
 def setup_logger(output: str | None = None) -> None:
-    """Copy stdout and stderr to `output` (a .txt or .log file) or `output`/log.txt from now on; None does nothing.
+    """Copy stdout and stderr to `output` (a .txt or .log file) or `output`/log.txt from now on;
+    None does nothing.
 
-    An existing log is kept under a name that ends in the time of its last change. Of several processes the first one does this,
-    and the others add what they write to stderr, which is their errors. Raises UserError if the log cannot be written.
+    An existing log is kept under a name that ends in the time of its last change. Of several
+    processes the first one does this, and the others add what they write to stderr, which is their
+    errors. Raises UserError if the log cannot be written.
     """
     if output is None:
         return
@@ -132,7 +143,9 @@ def eta_text(seconds: float) -> str:
 
 
 def progress_bar(total: int, desc: str) -> tqdm:
-    """A one-line bar on the terminal (never in the log), gone when closed; does nothing without a terminal."""
+    """A one-line bar on the terminal (never in the log), gone when closed; does nothing without a
+    terminal.
+    """
     terminal = sys.__stderr__
     return tqdm(
         total=total,
@@ -147,14 +160,15 @@ def progress_bar(total: int, desc: str) -> tqdm:
 def track(loader: Iterable, desc: str) -> Iterator:
     """Iterate with progress: a bar on a terminal; otherwise a line every half minute."""
     total, start = len(loader), time.monotonic()
-    said = start
+    last_line = start
     with progress_bar(total, desc) as bar:
         for done, item in enumerate(loader, 1):
             yield item
             bar.update()
             now = time.monotonic()
-            if bar.disable and now - said > _SILENCE_S and done < total:
-                said = now
-                print(
-                    f"{desc} batch [{done}/{total}] eta {eta_text((now - start) / done * (total - done))}"
+            if bar.disable and now - last_line > _SILENCE_S and done < total:
+                last_line = now
+                logging.getLogger(__name__).info(
+                    f"{desc} batch [{done}/{total}] eta "
+                    f"{eta_text((now - start) / done * (total - done))}"
                 )

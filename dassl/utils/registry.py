@@ -7,14 +7,19 @@ from dassl.names import check_availability
 
 
 class Registry:
-    """Name -> object, filled with the decorator `@REGISTRY.register()` or with the call `REGISTRY.register(object)`."""
+    """Name -> object, filled with the decorator `@REGISTRY.register()` or with the call
+    `REGISTRY.register(object)`.
+    """
 
     def __init__(self, name: str):
         self._name = name
         self._objects: dict[str, Callable] = {}
 
     def register(self, name: str | Callable | None = None, force: bool = False) -> Callable:
-        """Decorator, or, given an object, its registration. Raises KeyError if the name is taken and `force` is False."""
+        """Decorator, or, given an object, its registration.
+
+        Raises KeyError if the name is taken and `force` is False.
+        """
         if callable(name):
             return self.register(force=force)(name)
 

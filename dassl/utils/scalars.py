@@ -10,10 +10,12 @@ from dassl.utils.tools import UserError
 
 
 class ScalarLog:
-    """Writes scalars to TensorBoard's files in `log_dir` and, with LOG.WANDB, to a W&B run of project LOG.WANDB_PROJECT.
+    """Writes scalars to TensorBoard's files in `log_dir` and, with LOG.WANDB, to a W&B run of
+    project LOG.WANDB_PROJECT.
 
-    The account is whatever `wandb login` or WANDB_API_KEY says; WANDB_MODE=offline writes to the disk only. Raises UserError if
-    W&B is asked for and not installed, or does not start, and where a file cannot be written.
+    The account is whatever `wandb login` or WANDB_API_KEY says; WANDB_MODE=offline writes to the
+    disk only. Raises UserError if W&B is asked for and not installed, or does not start, and where
+    a file cannot be written.
     """
 
     def __init__(self, log_dir: str, options=None, config: dict | None = None):
@@ -23,7 +25,8 @@ class ScalarLog:
                 import wandb
             except ImportError:
                 raise UserError(
-                    "LOG.WANDB is True but the package wandb is not installed: run `pip install wandb`, or set LOG.WANDB False"
+                    "LOG.WANDB is True but the package wandb is not installed: run `pip install "
+                    "wandb`, or set LOG.WANDB False"
                 ) from None
             try:
                 self._wandb = wandb.init(
@@ -31,8 +34,8 @@ class ScalarLog:
                 )
             except Exception as error:  # wandb raises a dozen kinds
                 raise UserError(
-                    f"LOG.WANDB is True but wandb does not start ({' '.join(str(error).split())}): run `wandb login`, set "
-                    "WANDB_MODE=offline, or LOG.WANDB False"
+                    f"LOG.WANDB is True but wandb does not start ({' '.join(str(error).split())}): "
+                    "run `wandb login`, set WANDB_MODE=offline, or LOG.WANDB False"
                 ) from None
         self._folder, self._hook = log_dir, threading.excepthook
         threading.excepthook = self._quiet
@@ -40,7 +43,9 @@ class ScalarLog:
             self._board = SummaryWriter(log_dir=log_dir)
 
     def _quiet(self, error: threading.ExceptHookArgs) -> None:
-        """TensorBoard writes in a thread, whose error is raised again when the next number is written."""
+        """TensorBoard writes in a thread, whose error is raised again when the next number is
+        written.
+        """
         tensorboard = type(error.thread).__module__.startswith("tensorboard.")
         if not (tensorboard and issubclass(error.exc_type, OSError)):
             self._hook(error)

@@ -208,14 +208,14 @@ class _Unpickler(pickle._Unpickler):  # in Python: the one in C can be made to f
         return value
 
     def _dict(self, *args: Any) -> _Dict:
-        found = _Dict()
+        made = _Dict()
         for items in args:
             if isinstance(items, (dict, list, tuple)):
                 pairs = items.items() if isinstance(items, dict) else items
                 self._spend(items)
                 for key, value in pairs:
-                    found[_key(key)] = value
-        return found
+                    made[_key(key)] = value
+        return made
 
     def _set(self, items: Any = ()) -> set:
         return {_key(item) for item in self._spend(items)}
@@ -325,14 +325,14 @@ class _Numbers:
         shape = (stored.offset, *stored.size, *stored.stride)
         if not all(type(number) is int and number >= 0 for number in shape):
             raise Unreadable("a tensor has a shape that is none")
-        count, there = math.prod(stored.size), len(data) // stored.dtype.itemsize
+        count, stored_numbers = math.prod(stored.size), len(data) // stored.dtype.itemsize
         steps = zip(stored.size, stored.stride, strict=True)
         last = stored.offset + sum((size - 1) * stride for size, stride in steps)
-        if count and (last >= there or count > max(there, MOST_NUMBERS)):
+        if count and (last >= stored_numbers or count > max(stored_numbers, MOST_NUMBERS)):
             raise Unreadable("a tensor is larger than what is stored of it")
         if not count:
             return torch.empty(stored.size, dtype=stored.dtype)
-        flat = torch.frombuffer(data, dtype=stored.dtype, count=there)
+        flat = torch.frombuffer(data, dtype=stored.dtype, count=stored_numbers)
         return flat.as_strided(stored.size, stored.stride, stored.offset)
 
 
@@ -372,17 +372,17 @@ def _module_tensors(module: Opaque, prefix: str, seen: set[int]) -> dict[str, _S
     if id(module) in seen or not isinstance(module.state, dict):
         return {}
     seen.add(id(module))
-    found: dict[str, _Stored] = {}
+    tensors: dict[str, _Stored] = {}
     for name, value in module.state.items():
         if isinstance(value, _Stored):
-            found[f"{prefix}{name}"] = value
+            tensors[f"{prefix}{name}"] = value
         elif isinstance(value, Opaque):
-            found |= _module_tensors(value, f"{prefix}{name}.", seen)
-    return found
+            tensors |= _module_tensors(value, f"{prefix}{name}.", seen)
+    return tensors
 
 
 def _read_zip(whole: IO[bytes]) -> tuple[Any, set[str]]:
-    left = whole.seek(0, io.SEEK_END)  # bytes that the entries can have together
+    bytes_left = whole.seek(0, io.SEEK_END)  # bytes that the entries can have together
     with zipfile.ZipFile(whole) as archive:
         entries = {info.filename: info for info in archive.infolist()}
         root = next(
@@ -397,10 +397,10 @@ def _read_zip(whole: IO[bytes]) -> tuple[Any, set[str]]:
             raise Unreadable("no data.pkl")
 
         def record(name: str) -> bytearray:
-            nonlocal left
+            nonlocal bytes_left
             info = entries[root + name]
-            left -= info.file_size
-            if left < 0 or info.compress_type != zipfile.ZIP_STORED:  # torch packs nothing
+            bytes_left -= info.file_size
+            if bytes_left < 0 or info.compress_type != zipfile.ZIP_STORED:  # torch packs nothing
                 raise Unreadable("an entry is larger than the file")
             with archive.open(info) as file:
                 return bytearray(file.read())

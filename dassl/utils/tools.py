@@ -65,7 +65,9 @@ _REMEDIES = {
 
 
 def _refused(error: BaseException | None) -> int:
-    """The errno with which the system refused to read a file; 0 if `error` may be the file's own fault."""
+    """The errno with which the system refused to read a file; 0 if `error` may be the file's own
+    fault.
+    """
     while error is not None:
         if isinstance(error, MemoryError) or _NO_MEMORY.search(
             str(error)
@@ -79,7 +81,8 @@ def _refused(error: BaseException | None) -> int:
 
 
 def unreadable(what: str, error: BaseException) -> UserError | None:
-    """The sentence about a file that cannot be read for want of rights, memory or handles; None if it may be damaged.
+    """The sentence about a file that cannot be read for want of rights, memory or handles; None if
+    it may be damaged.
 
     A good file must not be called damaged. what: e.g. "checkpoint 'path'".
     """
@@ -89,10 +92,11 @@ def unreadable(what: str, error: BaseException) -> UserError | None:
 
 
 def atomic_write(path: str, write: Callable[[IO[bytes]], Any]) -> None:
-    """Call `write(file)` on a temporary neighbour of `path`, force it to disk, then rename it to `path`.
+    """Call `write(file)` on a temporary neighbour of `path`, force it to disk, then rename it to
+    `path`.
 
-    A crash at any moment leaves either the old file or the new one. Raises UserError if the system refuses
-    (disk full, not allowed); the old file is then intact.
+    A crash at any moment leaves either the old file or the new one. Raises UserError if the system
+    refuses (disk full, not allowed); the old file is then intact.
     """
     if files.is_special(path):
         raise UserError(
@@ -126,7 +130,10 @@ def atomic_write(path: str, write: Callable[[IO[bytes]], Any]) -> None:
 
 
 def read_json(fpath: str) -> Any:
-    """Parsed JSON, with or without byte order mark. Raises FileNotFoundError, or UserError naming a file that is not JSON or cannot be read."""
+    """Parsed JSON, with or without byte order mark.
+
+    Raises FileNotFoundError, or UserError naming a file that is not JSON or cannot be read.
+    """
     if files.is_special(fpath):
         raise UserError(f"'{fpath}' is a pipe or a device, not a file: move it away")
     try:
@@ -155,11 +162,9 @@ def write_json(obj: Any, fpath: str) -> None:
 # What DatasetWrapper says about pictures, each once in a run; `{}` is the first such file.
 PICTURE_NOTES = {
     "transparency": "Note: '{}' has transparent pixels, whose hidden colours are used as they are "
-    "stored, as published (INPUT.TRANSPARENCY drop): set it to white to put such "
-    "pictures on white",
+    "stored, as published (INPUT.TRANSPARENCY drop): set it to white to put such pictures on white",
     "orientation": "Note: '{}' is a photo that viewers turn (EXIF orientation), but is used as it "
-    "is stored, as published (INPUT.UPRIGHT False): set it to True to turn such "
-    "pictures",
+    "is stored, as published (INPUT.UPRIGHT False): set it to True to turn such pictures",
     "depth": "Note: '{}' holds grey values that may be of other than 8 or 16 bits: "
     "docs/datasets.md says how they are scaled",
 }
@@ -213,11 +218,8 @@ def read_image(
     except Exception as error:  # PIL raises a dozen kinds, OSError and SyntaxError among them
         if refused := unreadable(f"image '{path}'", error):
             raise refused from None
-        reason = (
-            "not an image"
-            if isinstance(error, Image.UnidentifiedImageError)
-            else str(error).rstrip(".")
-        )
+        unknown = isinstance(error, Image.UnidentifiedImageError)
+        reason = "not an image" if unknown else str(error).rstrip(".")
         raise UserError(f"image '{path}' cannot be read ({reason}): {remedy}") from None
 
 
@@ -260,13 +262,13 @@ def _eight_bits(values: np.ndarray, notice: Callable[[str], Any]) -> Image.Image
     if not (whole and low >= 0 and 2**15 <= high < 2**16):  # of 16 bits without doubt
         notice("depth")
     if low < 0 or high > 65535:
-        found = np.rint((values.astype(np.float64) - low) * (255 / max(high - low, 1e-300)))
+        grey = np.rint((values.astype(np.float64) - low) * (255 / max(high - low, 1e-300)))
     elif whole:
-        found = values.astype(np.int64) >> next(bits - 8 for bits in (8, 12, 16) if high < 2**bits)
+        grey = values.astype(np.int64) >> next(bits - 8 for bits in (8, 12, 16) if high < 2**bits)
     else:
         white = next(white for white in (1, 255, 4095, 65535) if high <= white)
-        found = np.rint(values * (255 / white))
-    return Image.fromarray(found.astype(np.uint8))
+        grey = np.rint(values * (255 / white))
+    return Image.fromarray(grey.astype(np.uint8))
 
 
 def set_random_seed(seed: int) -> None:
@@ -277,7 +279,9 @@ def set_random_seed(seed: int) -> None:
 
 
 def get_rng_state() -> dict:
-    """States of all generators as plain lists and tensors, so that `weights_only` loading accepts them."""
+    """States of all generators as plain lists and tensors, so that `weights_only` loading accepts
+    them.
+    """
     kind, keys, *rest = np.random.get_state()
     state = {
         "python": random.getstate(),
@@ -303,13 +307,13 @@ def set_rng_state(state: dict) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of what can change a number."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
+    numbers = {"python": platform.python_version(), "platform": platform.platform()}
     for package in ("torch", "torchvision", "numpy", "pillow", "scikit-learn"):
         try:
-            found[package] = metadata.version(package)
+            numbers[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return numbers
 
 
 def collect_env_info() -> str:

@@ -1,5 +1,6 @@
 """Checkpoints: written atomically, read without running code."""
 
+import logging
 import math
 import os
 import os.path as osp
@@ -16,6 +17,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from dassl.utils.tensorfile import Opaque, Unreadable, read_file, unread
 from dassl.utils.tools import UserError, atomic_write, mkdir_if_missing, unreadable
 
+log = logging.getLogger(__name__)
+
 
 def load_checkpoint(fpath: str, where: str = "--model-dir, --load-epoch or RESUME") -> dict:
     """Read a checkpoint to the CPU without running anything in it; say what else it holds.
@@ -27,22 +30,22 @@ def load_checkpoint(fpath: str, where: str = "--model-dir, --load-epoch or RESUM
     if not fpath or not osp.isfile(fpath):
         raise UserError(f"checkpoint '{fpath}' does not exist: check {where}")
     try:
-        found, skipped = read_file(fpath)
+        content, skipped = read_file(fpath)
     except (Unreadable, OSError, MemoryError) as error:
         raise unreadable(f"checkpoint '{fpath}'", error) or UserError(
             f"checkpoint '{fpath}' cannot be read: it is truncated or not a checkpoint; "
             "copy it again, or move it away"
         ) from None
-    weights = found.get("state_dict", found) if isinstance(found, dict) else None
+    weights = content.get("state_dict", content) if isinstance(content, dict) else None
     named = isinstance(weights, dict) and all(isinstance(name, str) for name in weights)
     if not named or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise UserError(
-            f"'{fpath}' is not a checkpoint: it holds no tensors by name; "
-            "give a file that a training run wrote"
+            f"'{fpath}' is not a checkpoint: it holds no tensors by name; give a file that a "
+            "training run wrote"
         )
     if skipped:
-        print(unread(fpath, skipped))
-    return found
+        log.info(unread(fpath, skipped))
+    return content
 
 
 def save_checkpoint(
@@ -52,7 +55,8 @@ def save_checkpoint(
     remove_module_from_state_dict: bool = True,
     model_name: str = "",
 ) -> None:
-    """Write `state` (with keys state_dict and epoch) to `save_dir`, then name it in the text file `checkpoint`.
+    """Write `state` (with keys state_dict and epoch) to `save_dir`, then name it in the text file
+    `checkpoint`.
 
     Raises UserError if it cannot be written; the files there before are then intact.
     """
@@ -62,10 +66,10 @@ def save_checkpoint(
     name = model_name or f"model.pth.tar-{state['epoch']}"
     path = osp.join(save_dir, name)
     atomic_write(path, lambda file: torch.save(state, file))
-    print(f"Checkpoint saved to {path}")
+    log.info(f"Checkpoint saved to {path}")
     if is_best and name != "model-best.pth.tar":
         atomic_write(osp.join(save_dir, "model-best.pth.tar"), lambda file: torch.save(state, file))
-        print(f'Best checkpoint saved to "{osp.join(save_dir, "model-best.pth.tar")}"')
+        log.info(f'Best checkpoint saved to "{osp.join(save_dir, "model-best.pth.tar")}"')
     atomic_write(osp.join(save_dir, "checkpoint"), lambda file: file.write(f"{name}\n".encode()))
 
 
@@ -84,22 +88,26 @@ def copy_checkpoint(path: str, save_dir: str) -> None:
 
 
 def load_state(model: nn.Module, state_dict: dict, fpath: str) -> None:
-    """Strict load. Raises UserError naming the first key that is missing, unknown or of another shape."""
-    own = model.state_dict()
+    """Strict load.
+
+    Raises UserError naming the first key that is missing, unknown or of another shape.
+    """
+    mine = model.state_dict()
     state_dict = (
         _plain_names(state_dict)
-        if not any(key.startswith("module.") for key in own)
+        if not any(key.startswith("module.") for key in mine)
         else state_dict
     )
     for key, value in state_dict.items():
-        if key in own and own[key].shape != value.shape:
+        if key in mine and mine[key].shape != value.shape:
             raise UserError(
                 f"checkpoint '{fpath}' does not fit: '{key}' is {tuple(value.shape)} there and "
-                f"{tuple(own[key].shape)} in this model; use the config (classes, sizes) it was trained with"
+                f"{tuple(mine[key].shape)} in this model; use the config (classes, sizes) it was "
+                "trained with"
             )
     for keys, which in (
-        (own.keys() - state_dict.keys(), "lacks"),
-        (state_dict.keys() - own.keys(), "has an unknown key"),
+        (mine.keys() - state_dict.keys(), "lacks"),
+        (state_dict.keys() - mine.keys(), "has an unknown key"),
     ):
         if keys:
             raise UserError(
@@ -110,19 +118,25 @@ def load_state(model: nn.Module, state_dict: dict, fpath: str) -> None:
 
 
 def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer=None, scheduler=None) -> int:
-    """Restore model, optimizer and scheduler from the checkpoint that `fdir`/checkpoint names -> epochs done."""
+    """Restore model, optimizer and scheduler from the checkpoint that `fdir`/checkpoint names ->
+    epochs done.
+    """
     path = osp.join(fdir, _named(osp.join(fdir, "checkpoint")))
     return restore(load_checkpoint(path), path, model, optimizer, scheduler)
 
 
 def restore(checkpoint: dict, path: str, model: nn.Module, optimizer=None, scheduler=None) -> int:
-    """Put a loaded checkpoint into its objects -> epochs done. Raises UserError if it does not fit."""
+    """Put a loaded checkpoint into its objects -> epochs done.
+
+    Raises UserError if it does not fit.
+    """
     lacking = next((key for key in ("state_dict", "epoch") if key not in checkpoint), "")
     if not lacking and (type(checkpoint["epoch"]) is not int or checkpoint["epoch"] < 0):
         lacking = "epoch"
     if lacking:
         raise UserError(
-            f"checkpoint '{path}' lacks '{lacking}', so no run can go on from it: load it with --model-dir, or move it away"
+            f"checkpoint '{path}' lacks '{lacking}', so no run can go on from it: load it with "
+            "--model-dir, or move it away"
         )
     load_state(model, checkpoint["state_dict"], path)
     for what, target in (("optimizer", optimizer), ("scheduler", scheduler)):
@@ -145,30 +159,30 @@ def restore(checkpoint: dict, path: str, model: nn.Module, optimizer=None, sched
     return checkpoint["epoch"]
 
 
-def fitting(state: Mapping, own: Mapping) -> dict:
-    """The values of a scheduler's `state` that `own`, its present state, has, too, and alike.
+def fitting(state: Mapping, present: Mapping) -> dict:
+    """Return the values of a stored scheduler `state` that its present state has, too.
 
     Raises ValueError for a value of another kind: text for a number, a list of another length.
     """
-    found = {}
-    for key, value in own.items():
+    taken = {}
+    for key, value in present.items():
         if key in state and not isinstance(state[key], Opaque):
             if not _alike(state[key], value):
                 raise ValueError(f"'{key}' is not such as {value!r}")
-            found[key] = type(value)(state[key]) if isinstance(value, dict) else state[key]
-    return found
+            taken[key] = type(value)(state[key]) if isinstance(value, dict) else state[key]
+    return taken
 
 
-def _alike(value: object, own: object) -> bool:
-    """Whether a value of a file can take the place of `own`."""
-    if isinstance(own, dict):
+def _alike(value: object, present: object) -> bool:
+    """Whether a value of a file can replace the present one."""
+    if isinstance(present, dict):
         return isinstance(value, dict) and all(
             isinstance(one, int) for pair in value.items() for one in pair
         )
-    if isinstance(own, (list, tuple)):
-        same = isinstance(value, (list, tuple)) and len(value) == len(own)
-        return same and all(map(_alike, value, own))
-    if isinstance(own, (int, float)) and not isinstance(own, bool):
+    if isinstance(present, (list, tuple)):
+        same = isinstance(value, (list, tuple)) and len(value) == len(present)
+        return same and all(map(_alike, value, present))
+    if isinstance(present, (int, float)) and not isinstance(present, bool):
         return isinstance(value, (int, float)) and math.isfinite(value)
     return value is None or isinstance(value, (bool, int, float, str))
 
@@ -195,24 +209,28 @@ def _check_slots(optimizer: Optimizer) -> None:
 
 
 def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
-    """Load what fits by name and shape, and report the rest. Raises UserError as load_checkpoint does."""
+    """Load what fits by name and shape, and report the rest.
+
+    Raises UserError as load_checkpoint does.
+    """
     checkpoint = load_checkpoint(weight_path, "MODEL.INIT_WEIGHTS")
     state_dict = _plain_names(checkpoint.get("state_dict", checkpoint))
-    own = model.state_dict()
+    present = model.state_dict()
     fits = {
         key: value
         for key, value in state_dict.items()
-        if key in own and own[key].shape == value.shape
+        if key in present and present[key].shape == value.shape
     }
     if not fits:
-        print(
-            f"Warning: nothing in '{weight_path}' fits the model by name and shape: it is left as it was"
+        log.warning(
+            f"Warning: nothing in '{weight_path}' fits the model by name and shape: it is left as "
+            "it was"
         )
         return
-    model.load_state_dict({**own, **fits})
-    print(f"Loaded {len(fits)} of the model's {len(own)} tensors from '{weight_path}'")
-    if left := [key for key in state_dict if key not in fits]:
-        print(f"Not used, since name or shape differ: {', '.join(left)}")
+    model.load_state_dict({**present, **fits})
+    log.info(f"Loaded {len(fits)} of the model's {len(present)} tensors from '{weight_path}'")
+    if unused := [key for key in state_dict if key not in fits]:
+        log.info(f"Not used, since name or shape differ: {', '.join(unused)}")
 
 
 def count_num_param(model: nn.Module | None = None, params: Iterable | None = None) -> int:
@@ -227,7 +245,8 @@ def count_num_param(model: nn.Module | None = None, params: Iterable | None = No
 
 
 def newest_first(directory: str) -> list[str]:
-    """Checkpoint files of a model's folder, the most recent first: the one named in `checkpoint`, then by epoch.
+    """Checkpoint files of a model's folder, the most recent first: the one named in `checkpoint`,
+    then by epoch.
 
     Raises UserError if the folder, or the file `checkpoint`, cannot be read.
     """
@@ -252,7 +271,10 @@ def newest_first(directory: str) -> list[str]:
 
 
 def _named(path: str) -> str:
-    """The checkpoint that the text file `checkpoint` names. Raises UserError if the file cannot be read."""
+    """The checkpoint that the text file `checkpoint` names.
+
+    Raises UserError if the file cannot be read.
+    """
     try:
         with open(
             path, encoding="utf-8", errors="replace"

@@ -16,10 +16,12 @@ ATTRIBUTES, PARTITION, IMAGES = "list_attr_celeba", "list_eval_partition", "img_
 
 @DATASET_REGISTRY.register()
 class CelebA(GroupDataset):
-    """The class is Blond_Hair, the domain Male, the split the official one; class names and template of chingyaoc/debias_vl.
+    """The class is Blond_Hair, the domain Male, the split the official one; class names and
+    template of chingyaoc/debias_vl.
 
-    The two tables are those of the authors (.txt) or of Kaggle's jessicali9530/celeba-dataset (.csv), whose folder of images is nested twice.
-    The rare group is blond and male: 1,387 of 162,770 training images, 180 of 19,962 test images.
+    The two tables are those of the authors (.txt) or of Kaggle's jessicali9530/celeba-dataset
+    (.csv), whose folder of images is nested twice. The rare group is blond and male: 1,387 of
+    162,770 training images, 180 of 19,962 test images.
     """
 
     folder = "celebA"
@@ -64,7 +66,8 @@ class CelebA(GroupDataset):
             part = position(other, number, "partition", code, ("0", "1", "2"))
             if image not in group:
                 raise UserError(
-                    f"'{other}' line {number} names {image}, which '{path}' does not: restore the files"
+                    f"'{other}' line {number} names {image}, which '{path}' does not: restore the "
+                    "files"
                 )
             label, male = group[image]
             split[PARTS[part]].append([below + image, label, self.class_names[label], male])
@@ -73,12 +76,14 @@ class CelebA(GroupDataset):
     def _table(
         self, name: str, wanted: Sequence[str]
     ) -> tuple[str, Iterator[tuple[int, list[str]]]]:
-        """Path of a table, and (line number, [image, values of the columns `wanted`]) of its rows."""
+        """Return a table's path and rows: (line number, [image, values of `wanted` columns])."""
         path = osp.join(self.dataset_dir, f"{name}.csv")
         if osp.isfile(path):
             cells = read_cells(path)
             _, header = next(cells, (0, []))
-        else:  # of the authors: columns between blanks; the attributes below their number of rows and their names, the partition without a header
+        # Of the authors: columns between blanks; the attributes below their number of rows and
+        # their names, the partition without a header.
+        else:
             path = osp.join(self.dataset_dir, f"{name}.txt")
             cells, header = read_cells(path, None), list(wanted)
             if name == ATTRIBUTES:
@@ -89,7 +94,9 @@ class CelebA(GroupDataset):
 
     @classmethod
     def prepare(cls, root: str, given: Path | None = None, progress: bool = True) -> dict[str, int]:
-        """As the parent's; Kaggle's form of a table, in place or in the folder `given`, stands for the authors'."""
+        """As the parent's; Kaggle's form of a table, in place or in the folder `given`, stands for
+        the authors'.
+        """
         folder = Path(root).expanduser() / cls.folder
         forms = [
             (
@@ -104,41 +111,44 @@ class CelebA(GroupDataset):
         ]
         if given is not None and not any(offers(given, form) for pair in forms for form in pair):
             raise UserError(
-                f"'{given}' is or holds none of {', '.join(source.name for source in cls.sources)}: correct --from"
+                f"'{given}' is or holds none of "
+                f"{', '.join(source.name for source in cls.sources)}: correct --from"
             )
         for source, kaggle in forms:
             if source.unpack is None and (folder / kaggle.name).is_file():
                 continue
-            own = next(
+            chosen = next(
                 (form for form in (source, kaggle) if given is not None and offers(given, form)),
                 None,
             )
             try:
-                arrange(own or source, folder, given if own else None, progress)
+                arrange(chosen or source, folder, given if chosen else None, progress)
             except UserError as error:
                 raise (
                     error
-                    if own
+                    if chosen
                     else UserError(
                         f"{error}, or a folder with Kaggle's jessicali9530/celeba-dataset"
                     )
                 ) from None
         if not (images := list_images(str(folder / cls.image_folder))):
             raise UserError(
-                f"'{folder / cls.image_folder}' holds no images: delete it and prepare {cls.__name__} again"
+                f"'{folder / cls.image_folder}' holds no images: delete it and prepare "
+                f"{cls.__name__} again"
             )
         return {cls.__name__: len(images)}
 
 
 def counted(
-    path: str, told: list[str], cells: Iterator[tuple[int, list[str]]]
+    path: str, header: list[str], cells: Iterator[tuple[int, list[str]]]
 ) -> Iterator[tuple[int, list[str]]]:
-    """`cells`; raises UserError at their end if there are not as many as the first line told."""
+    """Yield `cells`; UserError at the end if their number is not the `header`'s."""
     count = 0
     for row in cells:
         count += 1
         yield row
-    if told != [str(count)]:
+    if header != [str(count)]:
         raise UserError(
-            f"'{path}' has {count} rows instead of the {' '.join(told)} that its first line tells: restore the file"
+            f"'{path}' has {count} rows instead of the {' '.join(header)} that its first line "
+            "tells: restore the file"
         )

@@ -2,6 +2,7 @@
 
 import csv
 import difflib
+import logging
 import os.path as osp
 import re
 import unicodedata
@@ -11,6 +12,8 @@ from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import PARTS, Rows, Split, UserError, split_by_class
 from datasets.files import read_cells, read_lines, shown
 from datasets.sets.imagefolder import OwnDataset, part_of
+
+log = logging.getLogger(__name__)
 
 COLUMNS = ("path", "label", "classname", "split", "domain", "group")
 SEPARATORS = ",;\t|"
@@ -67,21 +70,21 @@ class CSV(OwnDataset):
             for path, (label, name), domain in zip(paths, labels, domains, strict=True)
         ]
         if "split" not in table[0][1]:
-            print(
+            log.warning(
                 f"'{self.path}' has no column split: each class is split into 50% train, 20% val "
                 "and 30% test here"
             )
             return split_by_class(self.once({"all": rows})["all"])
-        told = [part_of(row["split"]) for _, row in table]
-        if "" in told:
-            line, row = table[told.index("")]
+        parts = [part_of(row["split"]) for _, row in table]
+        if "" in parts:
+            line, row = table[parts.index("")]
             raise UserError(
                 f"'{self.path}' line {line} has the split '{shown(row['split'])}': write train, "
                 "val or test"
             )
         return self.once(
             {
-                part: [row for row, own in zip(rows, told, strict=True) if own == part]
+                part: [row for row, row_part in zip(rows, parts, strict=True) if row_part == part]
                 for part in PARTS
             }
         )
@@ -117,8 +120,7 @@ class CSV(OwnDataset):
             if lost := sorted(classes.keys() - {row[1] for row in split["train"]}):
                 raise UserError(
                     f"DATASET.SOURCE_DOMAINS leaves class '{classes[lost[0]]}' of '{self.path}' "
-                    "without training images: name more domains, or take the class out of the "
-                    "table"
+                    "without training images: name more domains, or take the class out of the table"
                 )
         return split
 
@@ -188,7 +190,9 @@ class CSV(OwnDataset):
                 )
         others += ["one without a name"] * ("" in columns)
         if others:
-            print(f"'{self.path}' has columns that mean nothing here: {shown(', '.join(others))}")
+            log.warning(
+                f"'{self.path}' has columns that mean nothing here: {shown(', '.join(others))}"
+            )
 
     def _labels(self, table: Table) -> list[tuple[int, str]]:
         """(label, class name) of each row. Labels that are no numbers are in order of names."""
@@ -197,7 +201,7 @@ class CSV(OwnDataset):
         if numbered and "classname" not in has:
             raise UserError(f"'{self.path}' has labels but no class names: add a column classname")
         names: dict[str, str] = {}
-        found = []
+        labels = []
         for line, row in table:
             name = row["classname"] if "classname" in has else number_or_text(row["label"])
             key = number_or_text(row["label"]) if "label" in has else name
@@ -206,24 +210,24 @@ class CSV(OwnDataset):
             if names.setdefault(key, name) != name:
                 raise UserError(
                     f"'{self.path}' line {line} gives label {shown(key)} to both "
-                    f"'{shown(names[key])}' and '{shown(name)}': give every class its own "
-                    "label, or take the column label out"
+                    f"'{shown(names[key])}' and '{shown(name)}': give every class its own label, "
+                    "or take the column label out"
                 )
-            found.append((key, name))
+            labels.append((key, name))
         if numbered:
-            return [(int(key), name) for key, name in found]
+            return [(int(key), name) for key, name in labels]
         in_order = sorted(names, key=lambda key: (names[key], key))
         order = {key: label for label, key in enumerate(in_order)}
-        return [(order[key], name) for key, name in found]
+        return [(order[key], name) for key, name in labels]
 
     def _domains(self, table: Table) -> tuple[tuple[str, ...], list[int]]:
         """Names of the domains in order, numbers first, and the domain's number of each row."""
         has = table[0][1].keys()
         column = "domain" if "domain" in has else "group"
-        found = [number_or_text(row.get(column, "")) for _, row in table]
+        domains = [number_or_text(row.get(column, "")) for _, row in table]
         if {"domain", "group"} <= has:
             pairs: dict[str, tuple] = {}
-            for (line, row), domain in zip(table, found, strict=True):
+            for (line, row), domain in zip(table, domains, strict=True):
                 group = number_or_text(row["group"])
                 pair = (row.get("classname") or row.get("label"), domain)
                 if pairs.setdefault(group, pair) != pair:
@@ -232,11 +236,11 @@ class CSV(OwnDataset):
                         f"{pairs[group]} elsewhere and {pair} here: a group is one class in one "
                         "domain, correct it or take the column group out"
                     )
-        numbers = {int(name): name for name in found if is_number(name)}
-        texts = {name for name in found if not is_number(name)}
+        numbers = {int(name): name for name in domains if is_number(name)}
+        texts = {name for name in domains if not is_number(name)}
         names = [*(numbers[number] for number in sorted(numbers)), *sorted(texts)]
         number = {name: place for place, name in enumerate(names)}
-        return tuple(names), [number[name] for name in found]
+        return tuple(names), [number[name] for name in domains]
 
     def _paths(self, table: Table) -> list[str]:
         """Paths of the pictures as the folder has them.
@@ -252,7 +256,7 @@ class CSV(OwnDataset):
                 changed += [row["path"]] * (path != row["path"])
             paths.append(path)
         if changed:
-            print(
+            log.warning(
                 f"'{self.path}' writes {len(changed)} path(s) otherwise than the folder does, "
                 f"first '{shown(changed[0])}': they are found all the same"
             )

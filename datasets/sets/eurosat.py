@@ -28,7 +28,8 @@ class EuroSAT(CoOpDataset):
         Source(
             "EuroSAT.zip",
             (
-                "https://huggingface.co/datasets/torchgeo/eurosat/resolve/c877bcd43f099cd0196738f714544e355477f3fd/EuroSAT.zip",
+                "https://huggingface.co/datasets/torchgeo/eurosat/resolve/"
+                "c877bcd43f099cd0196738f714544e355477f3fd/EuroSAT.zip",
                 "http://madm.dfki.de/files/sentinel/EuroSAT.zip",
             ),
             md5="c8fa014336c82ac7804f0398fcb19387",

@@ -45,7 +45,8 @@ class FGVCAircraft(CoOpDataset):
             image, _, name = line.partition(" ")
             if name not in labels:
                 raise UserError(
-                    f"'{path}' has the line '{line}', whose variant is not in variants.txt: prepare the data set again"
+                    f"'{path}' has the line '{line}', whose variant is not in variants.txt: "
+                    "prepare the data set again"
                 )
             rows.append([f"{image}.jpg", labels[name], name])
         return rows

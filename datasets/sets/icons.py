@@ -1,7 +1,9 @@
-"""Icons of four artists in the categories that their authors gave them: the larger further data set of the bundled benchmark.
+"""Icons of four artists in the categories that their authors gave them: the larger further data set
+of the bundled benchmark.
 
-`assets/icons.json.gz` holds drawings, classes and splits (made by `tools/make_icon_table.py`). The tiny CLIP was
-pretrained on none of these artists. Test sets of base and of new classes have about 1,850 pictures each.
+`assets/icons.json.gz` holds drawings, classes and splits (made by `tools/make_icon_table.py`). The
+tiny CLIP was pretrained on none of these artists. Test sets of base and of new classes have about
+1,850 pictures each.
 """
 
 import gzip
@@ -16,7 +18,10 @@ from datasets.base import PARTS, CoOpDataset
 from datasets.sets.openmoji import PICTURE_SIZE, render_svg, write_picture
 
 TABLE = Path(__file__).resolve().parents[2] / "assets" / "icons.json.gz"
-HEAD = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 {} {}">'
+HEAD = (
+    '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 '
+    '0 {} {}">'
+)
 
 
 @DATASET_REGISTRY.register()
@@ -39,7 +44,9 @@ def icon_table() -> dict[str, dict]:
 
 
 def prepare(root: str, progress: bool = True) -> dict[str, int]:
-    """Write the pictures and the split file to `root`/icons; what is there already is kept. Returns {data set: pictures}.
+    """Write the pictures and the split file to `root`/icons; what is there already is kept.
+
+    Returns {data set: pictures}.
 
     Raises UserError if the package resvg-py is missing or the disk is full.
     """

@@ -1,5 +1,6 @@
 """Your own pictures: a folder per class."""
 
+import logging
 import os.path as osp
 import re
 from collections import Counter
@@ -17,6 +18,8 @@ from datasets.base import (
     split_off_val,
 )
 from datasets.files import file_identities, list_folder, names_of_folders, say_left_out, shown
+
+log = logging.getLogger(__name__)
 
 PLACE = "correct DATASET.FOLDER or --root"
 PART_WORDS = {
@@ -85,7 +88,7 @@ class OwnDataset(CoOpDataset):
                     again.append(row[0])
             kept[part] = list(here.values())
         if again:
-            print(
+            log.warning(
                 f"{self.split_name()} has {len(again)} image(s) more than once, first "
                 f"'{shown(again[0])}': each is taken once"
             )
@@ -123,7 +126,7 @@ class ImageFolder(OwnDataset):
         if not places:
             rows = self.once({"all": self._rows("", tops, names)})["all"]
             self._say()
-            print(
+            log.warning(
                 f"'{self.dataset_dir}' has no folder train: each class is split into 50% train, "
                 "20% val and 30% test here"
             )
@@ -144,8 +147,8 @@ class ImageFolder(OwnDataset):
         return list_folder(osp.join(self.dataset_dir, below), PLACE, self.left_out).folders
 
     def _say(self) -> None:
-        if said := say_left_out(self.dataset_dir, self.left_out):
-            print(said)
+        if sentence := say_left_out(self.dataset_dir, self.left_out):
+            log.warning(sentence)
 
     def _parts(self, tops: Sequence[str]) -> dict[str, str]:
         """{part: its folder below the data set's}; {} if the folders are classes.
@@ -170,8 +173,8 @@ class ImageFolder(OwnDataset):
             if not holds[name].folders:
                 raise UserError(
                     f"'{osp.join(where, name)}' holds no class folders but "
-                    f"{len(holds[name].pictures)} picture(s): sort them into one folder per "
-                    "class, or move the folder away"
+                    f"{len(holds[name].pictures)} picture(s): sort them into one folder per class, "
+                    "or move the folder away"
                 )
             places[part] = self._unnested(part, name)
         if "train" not in places:
@@ -184,20 +187,29 @@ class ImageFolder(OwnDataset):
                 f"'{where}' has a folder {places['train']} but neither val nor test: add one, or "
                 "move the class folders up"
             )
-        classes = set(list_folder(osp.join(where, places["train"]), PLACE).folders)
-        for name in [name for name in tops if name not in named]:
-            if classes & set(holds[name].folders):
-                raise UserError(
-                    f"'{osp.join(where, name)}' holds class folders but is neither train, val "
-                    "nor test: rename it, or move it away"
-                )
-            self.left_out["folder(s) beside the parts"] += 1
+        self._check_beside(
+            places["train"], {name: holds[name] for name in tops if name not in named}
+        )
         if any(part != name for part, name in places.items()):
-            print(
+            log.warning(
                 f"'{where}' has its parts in "
                 f"{', '.join(f'{name} ({part})' for part, name in places.items())}"
             )
         return places
+
+    def _check_beside(self, train: str, others: Mapping) -> None:
+        """Count the folders beside the parts as left out.
+
+        Raises UserError if one has the classes.
+        """
+        classes = set(list_folder(osp.join(self.dataset_dir, train), PLACE).folders)
+        for name, content in others.items():
+            if classes & set(content.folders):
+                raise UserError(
+                    f"'{osp.join(self.dataset_dir, name)}' holds class folders but is neither "
+                    "train, val nor test: rename it, or move it away"
+                )
+            self.left_out["folder(s) beside the parts"] += 1
 
     def _unnested(self, part: str, below: str) -> str:
         """The folder with the class folders, which some archives have as train/train."""
@@ -235,7 +247,7 @@ class ImageFolder(OwnDataset):
                 f"folder '{shown(other[0])}' to train"
             )
         if lacking := [name for name in names if name not in folders]:
-            print(
+            log.warning(
                 f"'{where}' has no folder of {len(lacking)} class(es) of the training images, "
                 f"first '{shown(lacking[0])}'"
             )
@@ -248,9 +260,9 @@ class ImageFolder(OwnDataset):
 
     def _names(self, classes: Sequence[str]) -> dict[str, str]:
         """{folder: class name} in the order of labels."""
-        file, own = osp.join(self.dataset_dir, "classnames.txt"), {name: name for name in classes}
+        file, names = osp.join(self.dataset_dir, "classnames.txt"), {name: name for name in classes}
         if not osp.lexists(file):
-            return own
+            return names
         if not osp.isfile(file):
             raise UserError(f"'{file}' is no file: correct it or delete it")
-        return own | names_of_folders(file, classes, "correct it or delete it")
+        return names | names_of_folders(file, classes, "correct it or delete it")

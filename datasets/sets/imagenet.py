@@ -18,34 +18,46 @@ class ImageNetFolders(CoOpDataset):
 
     @classmethod
     def sources_of_split(cls, cfg, home):
-        """classnames.txt, and the names of the images, of which ImageNet itself has too many to list for every run."""
-        found = {"list 'classnames.txt'": osp.join(home, "classnames.txt")}
-        return found if cls.images[0] else found | super().sources_of_split(cfg, home)
+        """classnames.txt, and the names of the images, of which ImageNet itself has too many to
+        list for every run.
+        """
+        lists = {"list 'classnames.txt'": osp.join(home, "classnames.txt")}
+        return lists if cls.images[0] else lists | super().sources_of_split(cfg, home)
 
     def split(self, cfg) -> Split:
-        """The folders as they are; nothing names an image that could be missing, so nothing is looked up a second time."""
+        """The folders as they are; nothing names an image that could be missing, so nothing is
+        looked up a second time.
+        """
         return self.partition()
 
     def named(self, folders: Sequence[str], names: dict[str, str]) -> dict[str, str]:
-        """{folder: class name} in the order of labels; `names` is classnames.txt, {wnid: class name}."""
+        """{folder: class name} in the order of labels; `names` is classnames.txt, {wnid: class
+        name}.
+        """
         return {folder: names.get(folder, "") for folder in folders}
 
     def rows(self, below: str = "") -> Rows:
-        """Rows of the class folders in `below`. Raises UserError if there are not `classes` of them, or one is empty or has no name."""
+        """Rows of the class folders in `below`.
+
+        Raises UserError if there are not `classes` of them, or one is empty or has no name.
+        """
         path, where = osp.join(self.dataset_dir, "classnames.txt"), osp.join(self.image_dir, below)
         inside = list_folder(where)
         if not osp.isfile(path):
             raise UserError(
-                f"'{path}' of data set {type(self).__name__} does not exist: copy it from ImageNet's folder or {self.how_to_get(self.root)}"
+                f"'{path}' of data set {type(self).__name__} does not exist: copy it from "
+                f"ImageNet's folder or {self.how_to_get(self.root)}"
             )
         if inside.pictures and not inside.folders:
             raise UserError(
-                f"'{where}' holds {len(inside.pictures):,} pictures but no class folders: sort them into a folder per "
-                "class, named by its wnid as in classnames.txt (torchvision.datasets.ImageNet does it for the archives of ImageNet)"
+                f"'{where}' holds {len(inside.pictures):,} pictures but no class folders: sort "
+                "them into a folder per class, named by its wnid as in classnames.txt "
+                "(torchvision.datasets.ImageNet does it for the archives of ImageNet)"
             )
         if len(inside.folders) != self.classes:
             raise UserError(
-                f"'{where}' holds {len(inside.folders)} class folders instead of {self.classes}: unpack the whole archive there and nothing else"
+                f"'{where}' holds {len(inside.folders)} class folders instead of {self.classes}: "
+                "unpack the whole archive there and nothing else"
             )
         names = self.named(inside.folders, read_class_names(path))
         if missing := [folder for folder in inside.folders if not names.get(folder)]:
@@ -56,7 +68,9 @@ class ImageNetFolders(CoOpDataset):
 
 
 class ImageNetTest(ImageNetFolders):
-    """Parent of the variants: all images are for tests; as in CoOp they are the training part too, from which class names come."""
+    """Parent of the variants: all images are for tests; as in CoOp they are the training part too,
+    from which class names come.
+    """
 
     @classmethod
     def neighbour(cls, root: str, source: Source) -> Path | None:
@@ -77,9 +91,12 @@ class ImageNet(ImageNetFolders):
     own_template_in_ensemble = False  # as published for the ensemble of seven
     sources = (class_names(),)
     manual = (
-        "Sign in at https://image-net.org/download-images and fetch ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar.",
-        "Sort them into imagenet/images/train/<wnid>/ and imagenet/images/val/<wnid>/ (torchvision.datasets.ImageNet does it).",
-        "Then run this command again: it adds classnames.txt, and `python -m datasets.check ImageNet` looks whether all is there.",
+        "Sign in at https://image-net.org/download-images and fetch ILSVRC2012_img_train.tar and "
+        "ILSVRC2012_img_val.tar.",
+        "Sort them into imagenet/images/train/<wnid>/ and imagenet/images/val/<wnid>/ "
+        "(torchvision.datasets.ImageNet does it).",
+        "Then run this command again: it adds classnames.txt, and `python -m datasets.check "
+        "ImageNet` looks whether all is there.",
     )
 
     def partition(self) -> Split:

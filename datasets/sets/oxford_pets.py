@@ -38,7 +38,10 @@ class OxfordPets(CoOpDataset):
         return split_off_val(self._annotated("trainval.txt"), self._annotated("test.txt"))
 
     def _annotated(self, file: str) -> Rows:
-        """Lines are: image, class from 1, species, breed within it. The breed's name is that of the image without its number."""
+        """Lines are: image, class from 1, species, breed within it.
+
+        The breed's name is that of the image without its number.
+        """
         path, rows = osp.join(self.dataset_dir, "annotations", file), []
         for line in read_lines(path):
             words = line.split()
@@ -46,7 +49,8 @@ class OxfordPets(CoOpDataset):
                 continue
             if len(words) != 4 or not words[1].isdecimal() or "_" not in words[0]:
                 raise UserError(
-                    f"'{path}' has the line '{line}': a line is an image, its class, species and breed; prepare the data set again"
+                    f"'{path}' has the line '{line}': a line is an image, its class, species and "
+                    "breed; prepare the data set again"
                 )
             rows.append([f"{words[0]}.jpg", int(words[1]) - 1, words[0].rpartition("_")[0].lower()])
         return rows

@@ -44,14 +44,17 @@ class SUN397(CoOpDataset):
         )
 
     def _listed(self, file: str, labels: dict[str, int]) -> Rows:
-        """Lines are /a/abbey/sun_x.jpg; the class is the folder without its letter, an "indoor" or "outdoor" below it in front."""
+        """Lines are /a/abbey/sun_x.jpg; the class is the folder without its letter, an "indoor" or
+        "outdoor" below it in front.
+        """
         path, rows = osp.join(self.dataset_dir, file), []
         for line in read_lines(path):
             image = line.lstrip("/")
             folder = osp.dirname(image)
             if folder not in labels:
                 raise UserError(
-                    f"'{path}' has the line '{line}', whose folder is not in ClassName.txt: prepare the data set again"
+                    f"'{path}' has the line '{line}', whose folder is not in ClassName.txt: "
+                    "prepare the data set again"
                 )
             rows.append([image, labels[folder], " ".join(reversed(folder.split("/")[1:]))])
         return rows

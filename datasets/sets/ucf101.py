@@ -38,7 +38,8 @@ class UCF101(CoOpDataset):
             number, _, name = line.partition(" ")
             if not number.isdecimal() or not name:
                 raise UserError(
-                    f"'{path}' has the line '{line}': a line is a number and an action; prepare the data set again"
+                    f"'{path}' has the line '{line}': a line is a number and an action; prepare "
+                    "the data set again"
                 )
             labels[name] = int(number) - 1
         return split_off_val(
@@ -48,13 +49,16 @@ class UCF101(CoOpDataset):
 
     @staticmethod
     def _listed(path: str, labels: dict[str, int]) -> Rows:
-        """Lines are ApplyEyeMakeup/v_x.avi, in the training list with a label behind; folders of frames are Apply_Eye_Makeup."""
+        """Lines are ApplyEyeMakeup/v_x.avi, in the training list with a label behind; folders of
+        frames are Apply_Eye_Makeup.
+        """
         rows = []
         for line in read_lines(path):
             action, _, video = line.split()[0].partition("/")
             if action not in labels:
                 raise UserError(
-                    f"'{path}' has the line '{line}', whose action is not in classInd.txt: prepare the data set again"
+                    f"'{path}' has the line '{line}', whose action is not in classInd.txt: prepare "
+                    "the data set again"
                 )
             name = "_".join(re.findall("[A-Z][^A-Z]*", action))
             rows.append([f"{name}/{video.removesuffix('.avi')}.jpg", labels[action], name])

@@ -1,4 +1,4 @@
-"""Waterbirds (Sagawa et al., ICLR 2020): birds of CUB cut out and put onto land or water of Places."""
+"""Waterbirds (Sagawa et al., ICLR 2020): birds of CUB on land or water of Places."""
 
 import dataclasses
 import os.path as osp
@@ -15,10 +15,12 @@ COLUMNS, BINARY = ("img_filename", "y", "split", "place"), ("0", "1")
 
 @DATASET_REGISTRY.register()
 class Waterbirds(GroupDataset):
-    """Classes, domains and split are those of metadata.csv (kohpangwei/group_DRO), the template that of chingyaoc/debias_vl.
+    """Classes, domains and split are those of metadata.csv (kohpangwei/group_DRO), the template
+    that of chingyaoc/debias_vl.
 
-    In training 95% of the birds are where they belong: 3,498 and 184 landbirds on land and water, 56 and 1,057 waterbirds. Labels are kept
-    as published, though Eastern Towhee, Western Meadowlark and Western Wood Pewee pass for waterbirds there.
+    In training 95% of the birds are where they belong: 3,498 and 184 landbirds on land and water,
+    56 and 1,057 waterbirds. Labels are kept as published, though Eastern Towhee, Western Meadowlark
+    and Western Wood Pewee pass for waterbirds there.
     """
 
     folder = "waterbird_complete95_forest2water2"
@@ -55,7 +57,11 @@ class Waterbirds(GroupDataset):
 
     @classmethod
     def prepare(cls, root: str, given: Path | None = None, progress: bool = True) -> dict[str, int]:
-        """As the parent's. The archive is the data set's folder itself, so it is arranged below `root`: in one step, and not at all if it is there."""
+        """As the parent's.
+
+        The archive is the data set's folder itself, so it is arranged below `root`: in one step,
+        and not at all if it is there.
+        """
         home = Path(root).expanduser()
         for source in cls.sources:
             arrange(

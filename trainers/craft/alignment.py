@@ -1,5 +1,6 @@
-"""CRAFT's two alignment terms: texts against image anchors, and the samples of a batch against each other."""
+"""CRAFT's alignment terms: texts against image anchors, and a batch against itself."""
 
+import logging
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -12,6 +13,8 @@ from trainers.terms import Term, register
 
 if TYPE_CHECKING:
     from trainers.base import PromptTrainer
+
+log = logging.getLogger(__name__)
 
 
 class Alignment(Term):
@@ -76,7 +79,7 @@ class StochasticAlignment(Alignment):
 
     def prepare(self, trainer: "PromptTrainer") -> None:
         if trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE == 1:
-            print(
+            log.warning(
                 "CRAFT: with batches of one image craft_stochastic is 0 at every step: raise "
                 "DATALOADER.TRAIN_X.BATCH_SIZE to use it"
             )

@@ -1,5 +1,6 @@
-"""Static image anchors: k-means centroids of frozen CLIP image features, per class, cached on disk."""
+"""Static image anchors: k-means centroids of frozen image features per class, cached on disk."""
 
+import logging
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 from trainers.cache import TensorFile, rng_untouched
 from trainers.parallel import from_main
+
+log = logging.getLogger(__name__)
 
 
 class Anchors(nn.Module):
@@ -54,7 +57,7 @@ def image_anchors(
     per_class: int,
     seed: int,
     folder: str | None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = log.info,
 ) -> Anchors:
     """Anchors from the cache file in `folder` that `description` determines, built on a miss.
 

@@ -1,4 +1,4 @@
-"""CRAFT's third term: the maximum mean discrepancy between two domains, through the text anchors."""
+"""CRAFT's third term: the maximum mean discrepancy of two domains, through the text anchors."""
 
 from collections.abc import Iterable, Sized
 from typing import TYPE_CHECKING, cast
@@ -37,8 +37,8 @@ class DomainDiscrepancy(Term):
         craft = cfg.TRAINER.CRAFT
         if craft.MMD.DOMAINS == "none":
             raise UserError(
-                f"TRAINER.CRAFT.LAMBDA_MMD is {craft.LAMBDA_MMD} but MMD.DOMAINS is none: set it to "
-                "unlabelled or group, or the weight to 0"
+                f"TRAINER.CRAFT.LAMBDA_MMD is {craft.LAMBDA_MMD} but MMD.DOMAINS is none: set it "
+                "to unlabelled or group, or the weight to 0"
             )
 
     def inputs(self) -> str:
@@ -96,8 +96,8 @@ class DomainDiscrepancy(Term):
             estimator = self.options.MMD.ESTIMATOR
             raise UserError(
                 f"a batch of DATALOADER.{node} has {size} image(s), but MMD with the {estimator} "
-                f"estimator needs {least}: change BATCH_SIZE, set DATALOADER.{node}.DROP_LAST True, "
-                "or another TRAINER.CRAFT.MMD.ESTIMATOR"
+                f"estimator needs {least}: change BATCH_SIZE, set DATALOADER.{node}.DROP_LAST "
+                "True, or another TRAINER.CRAFT.MMD.ESTIMATOR"
             )
 
 

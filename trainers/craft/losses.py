@@ -1,4 +1,6 @@
-"""CRAFT's alignment losses on features, labels and anchors (Sun et al., WACV 2025, arXiv 2407.15894).
+"""CRAFT's alignment losses on features, labels and anchors.
+
+Sun et al., WACV 2025, arXiv 2407.15894.
 
 The losses know nothing of prompts or encoders. Features are unit-norm; `scale` is CLIP's inverse
 temperature; all arithmetic is in float32, or in double for double input.
@@ -18,7 +20,10 @@ def single(x: Tensor) -> Tensor:
 
 
 def similarity(a: Tensor, b: Tensor, scale: Tensor | float) -> Tensor:
-    """scale * <a_i, b_j>, (A, B), of features (A, D) and (B, D), in single precision even under autocast."""
+    """scale * <a_i, b_j>, (A, B), of features (A, D) and (B, D).
+
+    In single precision, even under autocast.
+    """
     with torch.autocast(a.device.type, enabled=False):
         return scale * single(a) @ single(b).t()
 
@@ -56,7 +61,8 @@ def stochastic_alignment(
     logits = similarity(image, text, scale)
     if targets == "label":
         same = (labels[:, None] == labels).to(logits.dtype)
-        goal = same / same.sum(1, keepdim=True)  # same is symmetric, so this serves both directions
+        # symmetric, so this serves both directions
+        goal = same / same.sum(1, keepdim=True)
     else:
         goal = torch.arange(len(labels), device=labels.device)
     loss = F.cross_entropy(logits, goal)

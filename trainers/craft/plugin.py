@@ -58,8 +58,8 @@ def extend_cfg(cfg: CfgNode) -> None:
             "TEXT_SAMPLES": rules.key(
                 "prompt",
                 rules.one_of(*TEXT_SAMPLES),
-                "Text of an image: prompt is the feature of its class; template (deep prompts only) is "
-                "a template filled with the class name.",
+                "Text of an image: prompt is the feature of its class; template (deep prompts "
+                "only) is a template filled with the class name.",
             ),
             "STOCHASTIC_TARGETS": rules.key(
                 "label",
@@ -80,15 +80,15 @@ def mmd_options(widths: object) -> dict:
         "DOMAINS": rules.key(
             "none",
             rules.one_of(*DOMAINS),
-            "Samples to compare: unlabelled compares the labelled batch with a batch of the target's "
-            "unlabelled images; group compares the groups of a class within the labelled batch, as a "
-            "mean over the classes that have two.",
+            "Samples to compare: unlabelled compares the labelled batch with a batch of the "
+            "target's unlabelled images; group compares the groups of a class within the labelled "
+            "batch, as a mean over the classes that have two.",
         ),
         "SPACE": rules.key(
             "anchor",
             rules.one_of(*SPACES),
-            "Space of the comparison: anchor takes cosines to the text anchors, feature takes image "
-            "features, probability takes class probabilities, logits takes class logits.",
+            "Space of the comparison: anchor takes cosines to the text anchors, feature takes "
+            "image features, probability takes class probabilities, logits takes class logits.",
         ),
         "NORMALISE": rules.key(
             "none",
@@ -99,14 +99,28 @@ def mmd_options(widths: object) -> dict:
         "ESTIMATOR": rules.key(
             "biased",
             rules.one_of(*ESTIMATORS),
-            "biased is the V-statistic, never negative; unbiased is the U-statistic, which needs two "
-            "samples on each side.",
+            "biased is the V-statistic, never negative; unbiased is the U-statistic, which needs "
+            "two samples on each side.",
         ),
+        **bandwidth_options(widths),
+        "KERNELS": rules.key(
+            "mean",
+            rules.one_of(*KERNELS),
+            "How several Gaussians make one kernel: their mean or their sum.",
+            as_before=("mean",),
+        ),
+    }
+
+
+def bandwidth_options(widths: object) -> dict:
+    """The keys of TRAINER.CRAFT.MMD that set the widths of the Gaussians."""
+    return {
         "BANDWIDTH": rules.key(
             "median",
             rules.one_of(*BANDWIDTHS),
-            "Widths σ of the Gaussians exp(-d² / 2σ²): median takes the median distance of the pooled "
-            "sample times MULTIPLIERS, fixed takes SIGMAS, variances takes σ² from VARIANCES.",
+            "Widths σ of the Gaussians exp(-d² / 2σ²): median takes the median distance of the "
+            "pooled sample times MULTIPLIERS, fixed takes SIGMAS, variances takes σ² from "
+            "VARIANCES.",
         ),
         "MULTIPLIERS": rules.key(
             list(MULTIPLIERS), widths, "Factors of the median, one Gaussian each."
@@ -117,12 +131,6 @@ def mmd_options(widths: object) -> dict:
             widths,
             "Squared widths a of the Gaussians exp(-d² / 2a) with BANDWIDTH variances.",
             as_before=(list(VARIANCES),),
-        ),
-        "KERNELS": rules.key(
-            "mean",
-            rules.one_of(*KERNELS),
-            "How several Gaussians make one kernel: their mean or their sum.",
-            as_before=("mean",),
         ),
     }
 

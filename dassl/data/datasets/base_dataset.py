@@ -1,5 +1,6 @@
 """What a data set is: lists of Datum for training, validation and test."""
 
+import logging
 import os.path as osp
 import random
 import tarfile
@@ -10,6 +11,8 @@ from dataclasses import dataclass, fields
 
 from dassl.printable import CONTROL
 from dassl.utils import UserError, check_availability, download_url
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ FIELDS = tuple(field.name for field in fields(Datum))
 class DatasetBase:
     """Lists of Datum. Classes are counted over train_x alone, as labels start at 0 without gaps.
 
-    A subclass takes cfg, fills the lists and calls `super().__init__(train_x=..., val=..., test=...)`.
+    A subclass takes cfg, fills the lists and calls `super().__init__(train_x=..., val=...,
+    test=...)`.
     """
 
     dataset_dir = ""
@@ -73,7 +77,8 @@ class DatasetBase:
         for name in {item.classname for part in (train_x, val, test) for item in part or ()}:
             if CONTROL.search(str(name)):  # would go to the terminal, into the log and into tables
                 raise UserError(
-                    f"the class name {name!r} has control characters: rename its folder, or correct the file that it is from"
+                    f"the class name {name!r} has control characters: rename its folder, or "
+                    "correct the file that it is from"
                 )
         self._num_classes = self.get_num_classes(train_x or [])
         self._lab2cname, self._classnames = self.get_lab2cname(train_x or [])
@@ -142,14 +147,15 @@ class DatasetBase:
     def generate_fewshot_dataset(
         self, *data_sources: Sequence[Datum], num_shots: int = -1, repeat: bool = False
     ):
-        """`num_shots` items per label of each source, drawn with Python's `random.sample` in the order labels first appear.
+        """`num_shots` items per label of each source, drawn with Python's `random.sample` in the
+        order labels first appear.
 
-        A label with fewer gives all it has (with `repeat`, drawn with replacement); that is said once. num_shots < 1
-        returns the sources. One source gives a list, several a list of lists.
+        A label with fewer gives all it has (with `repeat`, drawn with replacement); that is said
+        once. num_shots < 1 returns the sources. One source gives a list, several a list of lists.
         """
         if num_shots < 1:
             return data_sources[0] if len(data_sources) == 1 else data_sources
-        print(f"Creating a {num_shots}-shot dataset")
+        log.info(f"Creating a {num_shots}-shot dataset")
         results = []
         for source in data_sources:
             chosen, short = [], 0
@@ -160,8 +166,9 @@ class DatasetBase:
                     short += 1
                     chosen += random.choices(items, k=num_shots) if repeat else items
             if short:
-                print(
-                    f"{short} class(es) have fewer than {num_shots} images: all that they have are used"
+                log.info(
+                    f"{short} class(es) have fewer than {num_shots} images: all that they have are "
+                    "used"
                 )
             results.append(chosen)
         return results[0] if len(results) == 1 else results

@@ -75,9 +75,9 @@ class RandomCrop(transforms.RandomCrop):
         except ValueError:
             width, height = image.size
             raise UserError(
-                f"its {width} x {height} pixels are fewer than random_crop takes, which "
-                "resizes nothing (as published): use random_resized_crop in "
-                "INPUT.TRANSFORMS, or raise INPUT.CROP_PADDING"
+                f"its {width} x {height} pixels are fewer than random_crop takes, which resizes "
+                "nothing (as published): use random_resized_crop in INPUT.TRANSFORMS, or raise "
+                "INPUT.CROP_PADDING"
             ) from None
 
 
@@ -90,7 +90,9 @@ class InstanceNormalization:
 
 
 class Cutout:
-    """Sets `n_holes` squares of `length` pixels at random places of an image (C, H, W) to 0 (DeVries and Taylor 2017)."""
+    """Sets `n_holes` squares of `length` pixels at random places of an image (C, H, W) to 0
+    (DeVries and Taylor 2017).
+    """
 
     def __init__(self, n_holes: int = 1, length: int = 16):
         self.n_holes, self.length = n_holes, length

@@ -1,4 +1,6 @@
-"""Further metrics of a test, named by TEST.METRICS. Each module holds one; all of them are found here."""
+"""Further metrics of a test, named by TEST.METRICS. Each module holds one; all of them are found
+here.
+"""
 
 import importlib
 import pkgutil
@@ -19,7 +21,9 @@ class Metric:
     higher_is_better = True
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
-        """Take a batch: scores (B, classes), finite; labels (B,), whole numbers, on the same device."""
+        """Take a batch: scores (B, classes), finite; labels (B,), whole numbers, on the same
+        device.
+        """
         raise NotImplementedError
 
     def value(self) -> float:

@@ -1,4 +1,6 @@
-"""Expected calibration error, in percent (Guo et al., "On calibration of modern neural networks", ICML 2017)."""
+"""Expected calibration error, in percent (Guo et al., "On calibration of modern neural networks",
+ICML 2017).
+"""
 
 import torch
 from torch import Tensor
@@ -10,7 +12,8 @@ BINS = 15  # of equal width, as in the paper
 
 @METRICS.register("calibration_error")
 class CalibrationError(Metric):
-    """Mean distance between confidence and accuracy over bins of confidence, weighted by the bins' images.
+    """Mean distance between confidence and accuracy over bins of confidence, weighted by the bins'
+    images.
 
     Confidence is the largest softmax probability of an image.
     """

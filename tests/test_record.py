@@ -1,6 +1,7 @@
 """dassl.record: which run a results.json is of, by its own words; older ones by their folders."""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 
 from dassl import record
 from dassl.record import Description
-from tools.protocols import PROTOCOLS, collect
+from tools import protocols
+from tools.protocols import PROTOCOLS, Protocol, collect
 from tools.protocols.base import by_folder
 
 RUN = Description(
@@ -138,3 +140,21 @@ def test_done_is_complete_of_this_run_and_of_this_model(tmp_path):
     assert record.difference(stored, None, "abc", loaded) == (
         "a training there, a test of epoch 1 of '../m' here"
     )
+
+
+def test_a_format_with_a_field_that_no_run_has_is_refused():
+    with pytest.raises(
+        ValueError, match=r"protocol x: 'x/\{sourec\}' has the unknown field \{sourec\}: known"
+    ):
+        Protocol(name="x", title="X", train="x/{sourec}")
+
+
+def test_protocols_have_names_of_their_own(tmp_path, monkeypatch):
+    (tmp_path / "again.py").write_text("from tools.protocols.xd import PROTOCOL\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(protocols, "__path__", [*protocols.__path__, str(tmp_path)])
+        with pytest.raises(ValueError, match="two files of tools/protocols have a protocol 'xd'"):
+            protocols.load()
+    sys.modules.pop("tools.protocols.again")
+    protocols.load()
+    assert list(PROTOCOLS)[0] == "base2new" and len(PROTOCOLS) == 7

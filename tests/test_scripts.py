@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tools import inputs, plans, run
+from tools import inputs, plans, quickstart, run
 from tools.protocols import PROTOCOLS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -149,6 +149,15 @@ def test_the_config_may_be_left_out(monkeypatch, capsys):
 def test_a_wrong_name_lists_what_exists_and_the_nearest(words, message, capsys):
     assert run.main(["base2new", "train", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_quick_start_takes_other_structures(capsys):
+    plan = plans.read_plan(str(ROOT / quickstart.PLAN), trainers=["MaPLe", "VPT"], shots=[4])
+    found = {job.trainer for job in plan.jobs}
+    assert found == {"ZeroshotCLIP", "MaPLe", "CraftMaPLe", "VPT", "CraftVPT"}
+    assert {job.run.shots for job in plan.jobs} == {"4"} and len(plan.jobs) == 4 * (1 + 2 * 2 * 3)
+    assert quickstart.main(["Coop"]) == 2
+    assert "unknown structure 'Coop': did you mean 'CoOp'? known" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -660,6 +660,24 @@ def test_slots(monkeypatch):
     assert sweep.slots(None, True) == (["GPU-a", "5"], 1)
 
 
+def test_the_display_counts_steps_and_shows_accuracies(tmp_path, capsys):
+    jobs = [Job(name, "d", "CoOp", "c", 1, ()) for name in ("done", "a", "b", "c")]
+    for name, accuracy in (("a", 81.25), ("b", None)):
+        (tmp_path / name).mkdir()
+        metrics = {"test": {"accuracy": accuracy}} if accuracy else {}
+        content = {"complete": True, "metrics": metrics, "config": {}}
+        (tmp_path / name / "results.json").write_text(json.dumps(content))
+    view = launchers.View(jobs, jobs[1:], str(tmp_path))
+    for name, error in (("a", ""), ("b", ""), ("c", "no space")):
+        view.started(name)
+        view.ended(name, error)
+    view.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"step 2 of 4: a: accuracy 81\.2%, \d+\.\d s, \d:\d\d:\d\d left", lines[0])
+    assert re.fullmatch(r"step 3 of 4: b: \d+\.\d s, \d:\d\d:\d\d left", lines[1])
+    assert lines[2] == "failed: c: no space"
+
+
 def test_a_job_starts_anew_where_cuda_does_not_survive_a_fork(monkeypatch):
     called = []
 

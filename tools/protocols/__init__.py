@@ -3,26 +3,26 @@
 import importlib
 import pkgutil
 
-from tools.protocols.base import PROTOCOLS, Protocol
+from tools.protocols.base import PROTOCOLS, Protocol, by_folder
 from tools.protocols.rows import Row, averages, collect
 
 __all__ = ["PROTOCOLS", "Protocol", "Row", "averages", "collect", "load"]
 
 
 def load() -> None:
-    """Import the files of this folder and list their protocols by rank in PROTOCOLS."""
-    modules = [
-        importlib.import_module(f"{__name__}.{name}")
-        for _, name, _ in pkgutil.iter_modules(__path__)
-    ]
+    """Import the files of this folder, and list their protocols by rank in PROTOCOLS.
+
+    Raises ValueError if two files name their protocols alike.
+    """
+    names = [name for _, name, _ in pkgutil.iter_modules(__path__)]
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
     known = [module.PROTOCOL for module in modules if hasattr(module, "PROTOCOL")]
     PROTOCOLS.clear()
-    PROTOCOLS.update(
-        {
-            protocol.name: protocol
-            for protocol in sorted(known, key=lambda one: (one.rank, one.name))
-        }
-    )
+    by_folder.cache_clear()
+    for protocol in sorted(known, key=lambda one: (one.rank, one.name)):
+        if protocol.name in PROTOCOLS:
+            raise ValueError(f"two files of tools/protocols have a protocol '{protocol.name}'")
+        PROTOCOLS[protocol.name] = protocol
 
 
 load()

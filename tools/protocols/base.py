@@ -78,59 +78,50 @@ def source_first(columns: list[str]) -> list[str]:
 class Protocol:
     """Which runs a protocol has, where they lie, and the table that they make.
 
-    Runs:
-        train, test: formats of the folders of a training and of a further test of its model, below
-          the output folder. They hold fields of a `Description` in braces, or TESTED. The patterns
-          that read folders are derived from them.
-      top: begins both formats, but tables do without it, so that its folder may be renamed.
-      subset: classes that a training sees: all, base or new.
-      others: subsets of the data set trained on that are tested besides.
-      elsewhere: subsets of other data sets that are tested.
-      home: the data set trained on that TESTED leaves out of the name; "": the one tested.
-      presets: {preset of CRAFT: options that its runs take here}.
-      variants: {study: Variant} of an ablation.
-
-    Scripts:
-      script: the file in scripts/, "{part}" standing for train or test; "": none but tools.run.
-      shots: where SHOTS is not set; several, with spaces between them, run one after the other.
-      tests: other data sets to test on, where none are named. variables: of the environment.
-
-    Tables:
-      takes: whether a run belongs into the table, of those in the folders.
-        cells: (run, metrics of its test) -> {column: percent}.
-        columns: all columns -> in the table's order.
-      row: formats of a row's data set, trainer, config and shots.
-        averaged: whether a table has averages over data sets.
-        tested_only: whether rows without a test elsewhere are left out.
-      baseline: the study over which gains are; "": the structure without CRAFT.
-      published: the task of docs/results/published.csv.
-      rank: the place on the report page, after those of lower rank.
+    Raises ValueError for a format with a field in braces that no run has.
     """
 
     name: str
-    title: str
-    train: str
-    test: str = ""
-    top: str = ""
-    subset: str = "all"
-    others: tuple[str, ...] = ()
-    elsewhere: tuple[str, ...] = ()
-    home: str = ""
-    presets: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
-    variants: Mapping[str, Variant] = field(default_factory=dict)
-    script: str = ""
-    shots: str = "16"
-    tests: tuple[str, ...] = ()
-    variables: tuple[Variable, ...] = ()
-    takes: Callable[[Description], bool] = lambda run: True
-    cells: Callable[[Description, dict], dict[str, float]] = by_tested
-    columns: Callable[[list[str]], list[str]] = lambda columns: columns
-    row: tuple[str, str, str, str] = ("{source}", "{trainer}", "{config}", "{shots}")
-    averaged: bool = False
-    tested_only: bool = False
-    baseline: str = ""
-    published: str = ""
-    rank: int = 100
+    title: str  # on the report page
+
+    # Runs. Folders are formats, below the output folder: they hold fields of a `Description` in
+    # braces, or TESTED. The patterns that read folders are derived from them.
+    train: str  # of a training
+    test: str = ""  # of a further test of its model
+    top: str = ""  # begins both, but tables do without it, so that its folder may be renamed
+    home: str = ""  # the data set trained on that TESTED leaves out; "": the one tested
+    subset: str = "all"  # classes that a training sees: all, base or new
+    others: tuple[str, ...] = ()  # subsets of the data set trained on that are tested besides
+    elsewhere: tuple[str, ...] = ()  # subsets of other data sets that are tested
+    presets: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # preset: options
+    variants: Mapping[str, Variant] = field(default_factory=dict)  # of an ablation, by study
+
+    # Scripts.
+    script: str = ""  # in scripts/, {part} standing for train or test; "": none but tools.run
+    shots: str = "16"  # where SHOTS is not set; several run one after the other
+    tests: tuple[str, ...] = ()  # other data sets to test on, where none are named
+    variables: tuple[Variable, ...] = ()  # of the environment
+
+    # Tables.
+    takes: Callable[[Description], bool] = lambda run: True  # of the runs in these folders
+    cells: Callable[[Description, dict], dict[str, float]] = by_tested  # {column: percent}
+    columns: Callable[[list[str]], list[str]] = lambda columns: columns  # in the table's order
+    row: tuple[str, str, str, str] = ("{source}", "{trainer}", "{config}", "{shots}")  # formats
+    averaged: bool = False  # whether there are averages over data sets
+    tested_only: bool = False  # whether rows without a test elsewhere are left out
+    baseline: str = ""  # the study over which gains are; "": the structure without CRAFT
+    published: str = ""  # task of docs/results/published.csv
+    rank: int = 100  # place on the report page, after those of lower rank
+
+    def __post_init__(self):
+        known = labels(Description())
+        for text in (self.top, self.train, self.test, *self.row):
+            for name in re.findall(r"\{(\w*)\}", text):
+                if name not in known:
+                    raise ValueError(
+                        f"protocol {self.name}: '{text}' has the unknown field {{{name}}}: known "
+                        f"ones are {', '.join(known)}"
+                    )
 
     # Folders
 

@@ -9,6 +9,8 @@ from tiny_run import CLASSES, PARTS, TRAIN, make_trainer, write_table
 from torchvision.transforms import Compose, RandomResizedCrop, ToTensor
 
 from dassl.utils import UserError, read_image
+from trainers.craft.alignment import StaticAlignment
+from trainers.craft.discrepancy import DomainDiscrepancy
 from trainers.craft.losses import static_alignment, stochastic_alignment
 from trainers.craft.mmd import group_mmd2, mmd2, relative
 from trainers.step import Features, Step
@@ -120,6 +122,31 @@ def test_the_loss_is_the_baselines_plus_the_terms(tmp_path, targets, directions)
     for name, value in terms.items():
         assert summary[name] == pytest.approx(value.item(), rel=1e-5)
     assert summary["loss"] == pytest.approx(sum(terms.values()).item(), rel=1e-5)
+
+
+def test_crafts_terms_join_a_plain_trainer_and_never_count_twice(tmp_path):
+    off, terms = ("TRAINER.CRAFT.LAMBDA_STOCHASTIC", 0.0), ("TRAINER.TERMS", ("StaticAlignment",))
+    craft = trained(tmp_path / "a", "CraftCoOp", *off)
+    plain = trained(tmp_path / "b", "CoOp", *terms)
+    twice = trained(tmp_path / "c", "CraftCoOp", *off, *terms)
+    assert torch.equal(craft.model.ctx, plain.model.ctx)
+    assert torch.equal(craft.model.ctx, twice.model.ctx)
+    assert plain.config_nodes(plain.cfg) == ("COOP", "CRAFT") == twice.config_nodes(twice.cfg)
+    assert not torch.equal(craft.model.ctx, trained(tmp_path / "d", "CoOp").model.ctx)
+
+
+def test_terms_say_what_a_step_lacks(tmp_path):
+    craft = make_trainer(tmp_path, "CraftCoOp").cfg.TRAINER.CRAFT.clone()
+    image, labels = F.normalize(torch.eye(3, 8), dim=1), torch.arange(3)
+    features = Features(image, image, torch.tensor(5.0))
+    step = Step(None, image, labels, features)
+    with pytest.raises(ValueError, match="the static image anchors are not built"):
+        StaticAlignment(craft)(step)
+    craft.defrost()
+    for domains, lacking in (("group", "no domains to tell groups by"), ("unlabelled", "no unla")):
+        craft.MMD.DOMAINS = domains
+        with pytest.raises(ValueError, match=lacking):
+            DomainDiscrepancy(craft)(step)
 
 
 @pytest.mark.parametrize("off", ["STATIC", "STOCHASTIC"])

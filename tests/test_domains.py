@@ -194,6 +194,13 @@ def test_with_all_weights_0_it_is_the_baseline_to_the_bit_though_a_target_is_the
     )
 
 
+def test_a_plain_trainer_takes_the_target_too_if_a_term_asks(tmp_path):
+    craft = trained(tmp_path / "a", "CraftCoOp", *OFF, *MMD, "unlabelled")
+    terms = ("TRAINER.TERMS", ("DomainDiscrepancy",))
+    assert equal(craft, trained(tmp_path / "b", "CoOp", *terms, *MMD, "unlabelled"))
+    assert not equal(craft, trained(tmp_path / "c", "CoOp"))
+
+
 @pytest.mark.parametrize("name", ["CraftCoOp", "CraftCoCoOp", "CraftMaPLe"])
 def test_labels_of_the_target_never_reach_the_loss(tmp_path, name, monkeypatch):
     found = []

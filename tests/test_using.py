@@ -736,6 +736,22 @@ def test_exported_prompts_load_into_a_new_trainer(runs, home, tmp_path):
         )
 
 
+def test_the_program_of_the_page_predicts_what_predict_does(runs, home, monkeypatch):
+    program = re.findall(r"```python\n(.*?)```", PAGE, re.S)[1]
+    picture = str(home / "pictures/more/test-red-0.png")
+    folder = runs["MaPLe"].folder
+    for name, path in (("output/run", folder), ("picture.jpg", picture)):
+        assert f'"{name}"' in program
+        program = program.replace(f'"{name}"', f'"{path}"')
+    variables = {}
+    exec(program, variables)
+    classes = ",".join(variables["run"].clip.classnames)
+    expected, content = predicted(folder, home, "--classes", classes)
+    row = [item["image"] for item in content["images"]].index(picture)
+    assert len(expected[row]) == 2
+    assert torch.allclose(variables["probabilities"], expected[row], atol=1e-6)
+
+
 def test_export_of_any_classes_and_an_earlier_epoch(runs, tmp_path):
     tensors, about = exported(
         runs["CoOp"].folder,

@@ -25,7 +25,7 @@ from yacs.config import CfgNode
 import datasets
 import trainers
 from dassl import distributed, files, record, strict_yaml
-from dassl.config import get_cfg_default, merge_from_dict, merge_from_list
+from dassl.config import MODEL, affects, get_cfg_default, merge_from_dict, merge_from_list
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import (
     TRAINER_REGISTRY,
@@ -247,15 +247,6 @@ def check_output(cfg, args: argparse.Namespace) -> None:
         )
 
 
-# What may differ between a training and the tests of its model, although trainers read it.
-_NOT_LEARNED = (
-    "MODEL.INIT_WEIGHTS",
-    "TRAINER.COMPILE",
-    "TRAINER.TEXT_CHECKPOINTING",
-    "TRAINER.COCOOP.EVAL_MEMORY_MB",
-)
-
-
 def _comparable(*weights: str) -> bool:
     """Whether all are existing files, or all names of OpenAI's CLIPs: others have no content."""
     return all(map(osp.isfile, weights)) or not any(osp.splitext(name)[1] for name in weights)
@@ -287,9 +278,7 @@ def check_model(cfg, model_dir: str) -> None:
     different = [
         (key, theirs, ours)
         for key, theirs, ours in different
-        if key.startswith(("TRAINER.", "MODEL.", "INPUT.SIZE"))
-        and key not in _NOT_LEARNED
-        and not key.endswith(".PREC")
+        if affects(key) == MODEL
         and "absent" not in (theirs, ours)
         and (key != "MODEL.BACKBONE.NAME" or _comparable(str(theirs), str(ours)))
     ]

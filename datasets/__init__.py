@@ -31,7 +31,7 @@ def extend_cfg(cfg) -> None:
                 "all",
                 rules.one_of("all", "base", "new"),
                 "Classes to use: base is the first half in label order, new the rest.",
-                set_by="protocol",
+                set_by="set it by protocol",
             ),
             "TEMPLATE": rules.key(
                 "",

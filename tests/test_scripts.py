@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import datasets
+from dassl.config import get_cfg_default, rules
 from tools import inputs, plans, quickstart, run
 from tools.protocols import PROTOCOLS
 
@@ -205,6 +207,12 @@ def test_options_are_pairs_of_keys_that_nothing_else_sets(options, said, env, tm
         and done.stderr.startswith(f"error: {said}")
         and not list(tmp_path.iterdir())
     )
+
+
+def test_the_declarations_tell_which_keys_scripts_and_plans_set():
+    datasets.extend_cfg(get_cfg_default())
+    set_by = {name: key.set_by for name, key in rules.KEYS.items() if key.set_by}
+    assert set_by == plans.TAKEN and len(set_by) == 9
 
 
 @pytest.mark.parametrize("key", plans.TAKEN)

@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from dassl import strict_yaml
+from dassl.config import rules
 from dassl.record import Description
 from tools import configs
 from tools.inputs import InputError
@@ -40,18 +41,10 @@ DEFAULTS = {
     "train_overrides": {},
 }
 KEYS = ("protocol", "datasets", "trainers", *DEFAULTS)
-# Config keys that plans and scripts set by other means.
-TAKEN = {
-    "SEED": "set it by seeds",
-    "DATASET.NUM_SHOTS": "set it by shots",
-    "DATASET.SUBSAMPLE_CLASSES": "set it by protocol",
-    "TRAINER.NAME": "set it by trainers",
-    "DATASET.NAME": "set it by datasets",
-    "OUTPUT_DIR": "set it by --output",
-    "DATASET.ROOT": "set it by --root",
-    "EVAL_ONLY": "tests follow from the protocol",
-    "RESUME": "each run goes on from its own folder",
-}
+# Config keys that plans and scripts set by other means, and which. The last one is declared by
+# `datasets`, whose import takes torch; a test compares.
+TAKEN = {name: key.set_by for name, key in rules.KEYS.items() if key.set_by}
+TAKEN["DATASET.SUBSAMPLE_CLASSES"] = "set it by protocol"
 
 
 @dataclass

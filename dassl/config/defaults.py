@@ -143,8 +143,8 @@ _INPUT = {
 }
 
 _DATASET = {
-    "ROOT": key("", path(), "Folder of the data sets.", affects=NOTHING, set_by="--root"),
-    "NAME": key("", help="Name of the data set's class.", set_by="datasets"),
+    "ROOT": key("", path(), "Folder of the data sets.", affects=NOTHING, set_by="set it by --root"),
+    "NAME": key("", help="Name of the data set's class.", set_by="set it by datasets"),
     "SOURCE_DOMAINS": key((), _names(), "Domains to train on, of a data set that has domains."),
     "TARGET_DOMAINS": key((), _names(), "Domains to test on, of a data set that has domains."),
     "NUM_LABELED": key(
@@ -153,7 +153,7 @@ _DATASET = {
         "Labelled images, for data sets written for upstream Dassl; -1: all.",
     ),
     "NUM_SHOTS": key(
-        -1, whole(1, besides=-1), "Training images per class; -1: all.", set_by="shots"
+        -1, whole(1, besides=-1), "Training images per class; -1: all.", set_by="set it by shots"
     ),
     "VAL_PERCENT": _probability(
         0.1, "Share of validation images, for data sets written for upstream Dassl."
@@ -305,7 +305,7 @@ DEFAULTS = {
         path(utf8=True),
         "Folder of checkpoints, log.txt and results.json.",
         affects=NOTHING,
-        set_by="--output",
+        set_by="set it by --output",
     ),
     "RESUME": key(
         "",
@@ -313,7 +313,7 @@ DEFAULTS = {
         "Folder of an earlier run to continue. A run continues from checkpoints in OUTPUT_DIR in "
         "any case.",
         affects=NOTHING,
-        set_by="--output",
+        set_by="each run continues from its own folder",
     ),
     "EVAL_ONLY": key(
         False,
@@ -322,13 +322,13 @@ DEFAULTS = {
             "needs."
         ),
         affects=NOTHING,
-        set_by="protocol",
+        set_by="tests follow from the protocol",
     ),
     "SEED": key(
         -1,
         whole(most=2**63 - 1),
         "Seed of all random numbers; a negative seed leaves them random.",
-        set_by="seeds",
+        set_by="set it by seeds",
     ),
     "USE_CUDA": key(True, help="True runs on the GPU if CUDA finds one.", affects=NOTHING),
     "VERBOSE": key(True, help="False prints less when data and trainer are built.", affects=LOG),
@@ -353,5 +353,5 @@ DEFAULTS = {
         ),
     },
     "TEST": _TEST,
-    "TRAINER": {"NAME": key("", help="Name of the trainer's class.", set_by="trainers")},
+    "TRAINER": {"NAME": key("", help="Name of the trainer's class.", set_by="set it by trainers")},
 }

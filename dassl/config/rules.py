@@ -242,8 +242,8 @@ class Key:
     rule: None takes the rule of the default's type. help: whole sentences for docs/options.md.
     affects: one of AFFECTS; empty takes that of the key's group (see `affects`). as_before: values
     with which a run is what it was before the key existed; these are left out of the hash, so that
-    earlier hashes stay. set_by: the argument by which scripts and sweeps set the key, which is
-    therefore no KEY VALUE option there. Raises ValueError for an unknown `affects`.
+    earlier hashes stay. set_by: for a key that scripts and sweeps set themselves, so that it is no
+    KEY VALUE option there: how, as a clause. Raises ValueError for an unknown `affects`.
     """
 
     default: Any

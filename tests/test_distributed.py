@@ -4,7 +4,6 @@ metrics, one set of files, one sentence.
 
 import importlib.util
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import two_processes
+from forked import CONTEXT
 from PIL import Image
 from tiny_run import make_cfg
 from two_processes import CASES, FIXED, function, outcome, tiny
@@ -59,14 +59,12 @@ def forked(folder: Path, action, *arguments) -> tuple[list[int], str]:
     As under torchrun, but forked from a process that has imported everything: torchrun's own part
     is tested by `torchrun`.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["train", "two_processes"])
     # As torchrun's agent does: it outlives both processes.
     store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     errors = folder / "stderr.txt"
     errors.write_text("")
     processes = [
-        context.Process(
+        CONTEXT.Process(
             target=two_processes.ranked, args=(rank, store.port, str(errors), action, *arguments)
         )
         for rank in (0, 1)

@@ -6,12 +6,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import forked
 import pytest
 from PIL import Image
 
 import datasets
 from dassl.config import get_cfg_default, rules
-from tools import inputs, plans, quickstart, run
+from datasets import prepare
+from tools import inputs, plans, quickstart, results, run
 from tools.protocols import PROTOCOLS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -279,12 +281,29 @@ def test_reproduce_lists_without_making_anything_and_knows_its_folders(env, tmp_
     )
 
 
+def test_each_script_starts_its_part_of_its_protocol():
+    scripts = {}
+    for protocol in PROTOCOLS.values():
+        for part in ("train", "test") if "{part}" in protocol.script else ("",):
+            name = protocol.script.format(part=part)
+            if (ROOT / "scripts" / name).is_file():
+                scripts.setdefault(name, f"{protocol.name} {part}".strip())
+    assert set(scripts) == {
+        *(f"{name}_{part}.sh" for name in ("base2new", "xd", "ood") for part in ("train", "test")),
+        *("group_train.sh", "few_shot.sh", "ablation.sh"),
+    }
+    for name, words in scripts.items():
+        last = (ROOT / "scripts" / name).read_text().splitlines()[-1]
+        assert last == f'exec "$PYTHON" -m tools.run {words} "$@"'
+
+
 @pytest.mark.slow
-def test_every_protocol_runs_and_its_table_finds_the_runs(tmp_path):
-    """On two classes of small pictures, with the shipped weights."""
-    python = ROOT / ".venv/bin/python"
-    if not python.exists():
-        pytest.skip("the scripts' environment .venv/ is not there")
+def test_every_protocol_runs_and_its_table_finds_the_runs(tmp_path, monkeypatch, capsys):
+    """On three classes of small pictures, with the shipped weights.
+
+    What the scripts start is called here; that each starts its own, another test says.
+    """
+    monkeypatch.setattr(run.subprocess, "Popen", forked.Popen)
     for label, name in enumerate(("ant", "bee", "cat")):
         for i in range(10):
             path = tmp_path / "data" / name / f"{i}.png"
@@ -296,37 +315,34 @@ def test_every_protocol_runs_and_its_table_finds_the_runs(tmp_path):
         for i in range(10)
     ]
     (tmp_path / "data/images.csv").write_text("\n".join(["path,classname,split,domain", *rows]))
-    env = {"OUTPUT": tmp_path / "out", "DATA": tmp_path / "data", "OMP_NUM_THREADS": 1}
+    for name in ("OUTPUT", "DATA"):
+        monkeypatch.setenv(name, str(tmp_path / {"OUTPUT": "out", "DATA": "data"}[name]))
     cell, quick = ("csv", "CraftCoOp", "openmoji", 1), ("OPTIM.MAX_EPOCH", 1)
 
-    def run(script, *arguments, **more):
-        done = bash(ROOT / "scripts" / script, *arguments, cwd=tmp_path, **env, **more)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+    def start(*words, **variables):
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, str(value))
+            assert run.main(list(map(str, words))) == 0, capsys.readouterr().err
 
     def table(protocol):
-        done = subprocess.run(
-            [python, "-m", "tools.results", protocol, tmp_path / "out"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
+        capsys.readouterr()
+        assert results.main([protocol, str(tmp_path / "out")]) == 0
         return [
             [cell.strip() for cell in line.strip("|").split("|")]
-            for line in done.stdout.splitlines()
+            for line in capsys.readouterr().out.splitlines()
             if line.startswith("|")
         ]
 
-    run("few_shot.sh", *cell, *quick, SHOTS="2")
+    start("few_shot", *cell, *quick, SHOTS="2")
     assert table("few_shot")[0][3:5] == ["2 shots", "seeds"]
-    run("xd_test.sh", *cell, *quick, SHOTS=2, TARGETS="csv")
+    start("xd", "test", *cell, *quick, SHOTS=2, TARGETS="csv")
     assert table("xd")[0][4:7] == ["source", "csv", "average"]
     mmd = ("csv", "CraftCoOp", "openmoji_mmd", 1)
-    run("ood_train.sh", *mmd, *quick, SHOTS=2, TARGET="csv")
-    run("ood_test.sh", *mmd, *quick, SHOTS=2, TARGET="csv")
+    start("ood", "train", *mmd, *quick, SHOTS=2, TARGET="csv")
+    start("ood", "test", *mmd, *quick, SHOTS=2, TARGET="csv")
     assert table("ood")[2][:4] == ["csv_to_csv", "CraftCoOp", "openmoji_mmd", "2"]
-    run("group_train.sh", *mmd, *quick, "TEST.EVALUATOR", "GroupClassification")
+    start("group", "train", *mmd, *quick, "TEST.EVALUATOR", "GroupClassification")
     assert (
         table("group")[2][:4] == ["csv", "CraftCoOp", "openmoji_mmd", "all"]
         and "worst group" in table("group")[0]
@@ -335,26 +351,19 @@ def test_every_protocol_runs_and_its_table_finds_the_runs(tmp_path):
         "craft_mmd"
         in (tmp_path / "out/group/csv/shots_all/CraftCoOp/openmoji_mmd/seed1/log.txt").read_text()
     )
-    run("ablation.sh", "csv", "CoOp", "openmoji", 1, *quick, SHOTS=1, UNLABELLED="csv")
+    start("ablation", "csv", "CoOp", "openmoji", 1, *quick, SHOTS=1, UNLABELLED="csv")
     assert [line[1:3] for line in table("ablation")[2:7]] == [
         ["CoOp", name] for name in ("baseline", "static", "stochastic", "both", "mmd")
     ]
 
 
 @pytest.mark.slow
-def test_train_and_test_on_the_bundled_benchmark_from_another_folder(tmp_path):
+def test_train_and_test_on_the_bundled_benchmark_from_another_folder(tmp_path, monkeypatch):
     """Two epochs of the real thing, with the shipped weights, through the scripts."""
     env = {"SHOTS": 1, "OUTPUT": "out", "DATA": "data"}
-    python = ROOT / ".venv/bin/python"
-    if not python.exists():
+    if not (ROOT / ".venv/bin/python").exists():
         pytest.skip("the scripts' environment .venv/ is not there")
-    made = subprocess.run(
-        [python, "-m", "datasets.prepare", "openmoji", "--root", tmp_path / "data"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert made.returncode == 0, made.stderr
+    assert prepare.main(["openmoji", "--root", str(tmp_path / "data")]) == 0
     cell = ("openmoji", "CraftCoOp", "openmoji", 1)
     before = bash(ROOT / "scripts/base2new_test.sh", *cell, cwd=tmp_path, **env)
     assert (
@@ -374,17 +383,17 @@ def test_train_and_test_on_the_bundled_benchmark_from_another_folder(tmp_path):
         ROOT / "scripts/base2new_train.sh", *cell, "OPTIM.MAX_EPOCH", 2, cwd=tmp_path, **env
     )
     assert again.returncode == 0 and again.stdout.startswith("Done already")
-    for target in ("openmoji", "openmoji_line"):
-        done = bash(
-            ROOT / "scripts/base2new_test.sh",
-            *cell,
-            "OPTIM.MAX_EPOCH",
-            2,
-            cwd=tmp_path,
-            TARGET=target,
-            **env,
-        )
-        assert done.returncode == 0, done.stderr
+    line = {"TARGET": "openmoji_line", **env}
+    script = ROOT / "scripts/base2new_test.sh"
+    done = bash(script, *cell, "OPTIM.MAX_EPOCH", 2, cwd=tmp_path, **line)
+    assert done.returncode == 0, done.stderr
+    with monkeypatch.context() as patch:
+        patch.setattr(run.subprocess, "Popen", forked.Popen)
+        for name, value in env.items():
+            patch.setenv(name, str(value))
+        patch.setenv("HERE", str(tmp_path))
+        words = ["base2new", "test", *map(str, cell), "OPTIM.MAX_EPOCH", "2"]
+        assert run.main(words) == 0
     found = {
         str(path.relative_to(tmp_path / "out/base2new")).split("/shots_1/")[0]: json.loads(
             path.read_text()

@@ -303,7 +303,7 @@ class Scene:
                 through(self.random(-grain, grain + 1, (25, 17)), FINE).T, FINE
             ).T + self.random(-grain // 3, grain // 3 + 1, (FINE, FINE))
             colours = np.clip(colours + spots[band, :, None], 0, 255)
-        self.pixels[band][where[band]] = colours[where[band]]
+        np.copyto(self.pixels[band], colours, where=where[band][..., None])
 
     def blob(self, x: int, y: int, across: int, down: int, colour) -> None:
         """A filled ellipse with these half-axes."""

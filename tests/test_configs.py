@@ -1,5 +1,6 @@
 """tools.configs: names of configs -> files, presets of CRAFT, defaults, trainers by their names."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,37 @@ def test_a_preset_adds_crafts_options_to_the_baseline_and_nothing_else(structure
 )
 def test_hashes_are_those_of_the_files_that_each_craft_trainer_had(trainer, config, before):
     assert run_hash(merged(trainer, config), {}) == before
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A copy of configs/, to which a test adds files of its own."""
+    caches = (configs.presets, configs.stems, configs.trainers, configs._tree)
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    monkeypatch.setattr(configs, "ROOT", tmp_path)
+    monkeypatch.setattr(configs, "CONFIGS", tmp_path / "configs")
+    for cache in caches:
+        cache.cache_clear()
+    yield tmp_path / "configs/trainers"
+    for cache in caches:
+        cache.cache_clear()
+
+
+def add(path: Path, text: str = "BASE: ../../base/openmoji.yaml\n") -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+
+
+def test_a_config_whose_own_name_ends_as_a_preset_does_is_that_config(own):
+    add(own / "CoOp/openmoji_group.yaml")
+    add(own / "CraftCoOp/openmoji_mmd.yaml")
+    add(own / "CraftCoOp/mine_mmd.yaml")
+    assert configs.split("CraftCoOp", "openmoji_group") == ("openmoji_group", "default")
+    files = ["configs/trainers/CoOp/openmoji_group.yaml", "configs/craft/default.yaml"]
+    assert configs.files("CraftCoOp", "openmoji_group") == files
+    assert configs.split("CraftCoOp", "openmoji_group_mmd") == ("openmoji_group", "mmd")
+    assert configs.split("CraftCoOp", "openmoji_mmd") == ("openmoji", "mmd")  # has a baseline
+    assert configs.split("CraftCoOp", "mine_mmd") == ("mine_mmd", "default")
 
 
 def test_every_config_says_what_it_is_for():

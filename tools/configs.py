@@ -60,12 +60,20 @@ def joined(config: str, preset: str) -> str:
 
 
 def split(trainer: str, config: str) -> tuple[str, str]:
-    """(config of the structure, preset) of a name; the preset is "" without CRAFT."""
+    """(config of the structure, preset) of a name; the preset is "" without CRAFT.
+
+    A config whose own name ends as a preset's does is that config.
+    """
     if not has_craft(trainer):
         return config, ""
+    baseline = stems(f"trainers/{structure_of(trainer)}")
+    if config in baseline:
+        return config, DEFAULT
+    own = config in stems(f"trainers/{trainer}")
     for preset in sorted(presets(), key=len, reverse=True):  # a name may end as another does
-        if preset != DEFAULT and config.endswith(f"_{preset}"):
-            return config.removesuffix(f"_{preset}"), preset
+        rest = config.removesuffix(f"_{preset}")
+        if preset != DEFAULT and rest != config and (rest in baseline or not own):
+            return rest, preset
     return config, DEFAULT
 
 

@@ -90,7 +90,8 @@ class Row:
     @property
     def plain_config(self) -> str:
         """The config without CRAFT's preset."""
-        return self.config.removesuffix(f"_{self.craft}") if self.craft else self.config
+        named = self.craft not in ("", configs.DEFAULT)
+        return self.config.removesuffix(f"_{self.craft}") if named else self.config
 
     @property
     def learns(self) -> bool:

@@ -51,6 +51,8 @@ from dassl.utils import (
 )
 from datasets.files import is_utf8, shown
 from tools import configs
+from tools.inputs import InputError
+from tools.protocols import PROTOCOLS
 from trainers.backbone import as_read
 from trainers.checkpoints import class_names_of
 from trainers.craft import Craft
@@ -103,6 +105,8 @@ def read_config(path: str) -> list[tuple[str, dict]]:
 
 def _which_there_are(path: str) -> str:
     """The remedy for a missing config file: the names in its folder, or those beside it."""
+    if two := _two_files(path):
+        return two
     folder, wanted = (path, "") if osp.isdir(path) else osp.split(path)
     if not osp.isdir(folder or "."):
         folder, wanted = osp.split(folder)
@@ -118,6 +122,17 @@ def _which_there_are(path: str) -> str:
         return "correct the path"
     hint = did_you_mean(osp.splitext(wanted)[0], names)
     return f"{hint}in '{folder or '.'}' there are {', '.join(names)}"
+
+
+def _two_files(path: str) -> str:
+    """The remedy where older versions had one file for a structure's config with CRAFT, or ""."""
+    trainer, config = Path(path).parent.name, Path(path).stem
+    if Path(path).parent.parent.name != "trainers" or not configs.has_craft(trainer):
+        return ""
+    with suppress(InputError):
+        both = configs.files(trainer, config)
+        return "give two files, " + " ".join(f"--config-file {file}" for file in both)
+    return ""
 
 
 def reset_cfg(cfg, args: argparse.Namespace) -> None:
@@ -184,6 +199,33 @@ def loaded_from(args: argparse.Namespace, cfg) -> dict | None:
     }
 
 
+def check_description(args: argparse.Namespace) -> None:
+    """Raise UserError for a run that no table could find: an unknown protocol or data set."""
+    try:
+        if args.protocol:
+            configs.check(args.protocol, PROTOCOLS, "--protocol")
+        for dataset in (args.source, args.target):
+            if dataset and dataset != Path(args.dataset_config_file).stem:
+                configs.dataset_file(dataset)
+    except InputError as error:
+        raise UserError(str(error)) from None
+    if args.protocol and args.eval_only and args.model_dir and not args.source:
+        raise UserError(
+            f"the record of a test for --protocol {args.protocol} has to tell what the model in "
+            f"'{args.model_dir}' was trained on: give that data set with --source"
+        )
+
+
+def preset_of(args: argparse.Namespace, trainer: str) -> str:
+    """The preset of CRAFT's options: the last file of configs/craft, or what a config's name says.
+
+    The latter is of a file of one's own, which holds the options itself.
+    """
+    presets = [Path(file).stem for file in args.config_file if Path(file).parent.name == "craft"]
+    named = configs.split(trainer, configs.name_of(args.config_file))[1]
+    return presets[-1] if presets else named or configs.DEFAULT
+
+
 def described(args: argparse.Namespace, trainer) -> dict:
     """Which run it is, for its record: a `record.Description`, as a dict."""
     cfg, kind = trainer.cfg, type(trainer)
@@ -191,7 +233,6 @@ def described(args: argparse.Namespace, trainer) -> dict:
     # A Craft trainer is a subclass of its structure, which is registered, too.
     known = {registered: name for name, registered in TRAINER_REGISTRY}
     plain = [base for base in kind.__mro__ if base in known and not issubclass(base, Craft)]
-    presets = [Path(file).stem for file in args.config_file if Path(file).parent.name == "craft"]
     tested = Path(args.dataset_config_file).stem
     run = record.Description(
         protocol=args.protocol,
@@ -203,7 +244,7 @@ def described(args: argparse.Namespace, trainer) -> dict:
         subset=cfg.DATASET.SUBSAMPLE_CLASSES,
         trainer=cfg.TRAINER.NAME,
         structure=known[plain[0]] if plain else cfg.TRAINER.NAME,
-        craft=(presets or [configs.DEFAULT])[-1] if with_craft else "",
+        craft=preset_of(args, cfg.TRAINER.NAME) if with_craft else "",
         learns=bool(trainer.get_model_names()),
         config=configs.name_of(args.config_file),
         shots="all" if cfg.DATASET.NUM_SHOTS < 1 else str(cfg.DATASET.NUM_SHOTS),
@@ -387,6 +428,7 @@ def output_folder(folder: str) -> Iterator[None]:
 
 
 def run(args: argparse.Namespace) -> None:
+    check_description(args)
     cfg = setup_cfg(args)
     check_processes(cfg, args)
     if args.skip_done and is_done(cfg, args):

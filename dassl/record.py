@@ -112,12 +112,17 @@ class Description:
 
 
 def description(record: dict) -> Description | None:
-    """Which run a record is of; None for records that tell no protocol. Raises ValueError."""
+    """Which run a record is of; None for records that tell no protocol.
+
+    Raises ValueError for a description that lacks a field, or has a value of another kind.
+    """
     stored = record.get("run") or {}
     if not stored.get("protocol"):
         return None
-    known = {field.name: stored.get(field.name, field.default) for field in fields(Description)}
+    known = {field.name: stored.get(field.name) for field in fields(Description)}
     for field in fields(Description):
+        if field.name not in stored:
+            raise ValueError(f"it lacks run.{field.name}")
         if type(known[field.name]) is not field.type:
             raise ValueError(f"its run.{field.name} is {known[field.name]!r}")
     return Description(**known)

@@ -112,6 +112,26 @@ def test_a_run_that_no_version_writes_is_refused(tmp_path, change, problem):
         record.description(record.read(path))
 
 
+@pytest.mark.parametrize("change", ["subset", "protocol"])
+def test_a_partial_run_and_one_of_an_unknown_protocol_are_told_by_their_folder(tmp_path, change):
+    run = {**asdict(RUN), "protocol": "base2newt"}
+    if change == "subset":
+        run = {key: value for key, value in asdict(RUN).items() if key != "subset"}
+    path = write(tmp_path / "train_base/dtd/shots_4/CoOp/cfg/seed1", run, seed=2)
+    (row,), (problem,) = collect(PROTOCOLS["base2new"], [tmp_path])
+    assert row.key == ("dtd", "CoOp", "cfg", "4") and row.of("base") == {1: 50.0}
+    assert problem.startswith(f"'{path}' is of seed 2, not of the one that its folder says")
+    if change == "subset":
+        with pytest.raises(ValueError, match="it lacks run.subset"):
+            record.description(record.read(path))
+
+
+def test_a_seed_that_differs_from_the_run_s_is_named(tmp_path):
+    path = write(tmp_path / "a", RUN, seed=2)
+    _, (problem,) = collect(PROTOCOLS["base2new"], [tmp_path])
+    assert problem.startswith(f"'{path}' is of seed 2, not of the one that its run.seed says")
+
+
 def test_which_epoch_a_run_tested(tmp_path):
     training = {"complete": True, "deployed": "last_step", "epochs": 5, "loaded": None}
     assert record.is_training(training) and record.tested_epoch(training) == 5

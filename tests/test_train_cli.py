@@ -207,14 +207,60 @@ def test_a_record_tells_what_the_run_is_for(files):
         "seed": 1,
     }
     assert "run" not in stored["config"]  # no hash depends on it
-    more = ("--source", "other", "--eval-only")
+    more = ("--source", "dtd", "--eval-only")
     assert (
         train.main(train.parse_args(arguments(files, *more, trainer="ZeroshotCLIP", out="z"))) == 0
     )
     run = json.loads((files / "z/results.json").read_text())["run"]
-    assert (run["part"], run["source"], run["tested"]) == ("test", "other", "data")
+    assert (run["part"], run["source"], run["tested"]) == ("test", "dtd", "data")
     assert (run["protocol"], run["structure"], run["craft"]) == ("", "ZeroshotCLIP", "")
     assert run["learns"] is False and run["config"] == "trainer"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            ("--protocol", "base2newt"),
+            "unknown --protocol 'base2newt': did you mean 'base2new'? known ones are ablation, ",
+        ),
+        (("--source", "openmojy"), "unknown data set 'openmojy': did you mean 'openmoji'?"),
+        (("--target", "openmojy"), "unknown data set 'openmojy': did you mean 'openmoji'?"),
+        (
+            ("--protocol", "xd", "--eval-only", "--model-dir", "run"),
+            "was trained on: give that data set with --source",
+        ),
+    ],
+)
+def test_what_a_run_is_for_has_to_be_known(files, capsys, more, message):
+    assert train.main(train.parse_args(arguments(files, *more))) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and message in line
+    assert not (files / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "preset"),
+    [
+        (("trainers/CraftCoOp/mine_mmd",), "mmd"),
+        (("trainers/CoOp/openmoji",), "default"),
+        (("trainers/CoOp/openmoji", "craft/group"), "group"),
+    ],
+)
+def test_a_craft_config_of_one_s_own_tells_its_preset_by_its_name(names, preset):
+    words = [word for name in names for word in ("--config-file", f"configs/{name}.yaml")]
+    args = train.parse_args(words)
+    assert train.preset_of(args, "CraftCoOp") == preset
+
+
+def test_a_config_of_older_versions_is_two_files_now():
+    path = str(ROOT / "configs/trainers/CraftCoOp/openmoji_mmd.yaml")
+    with pytest.raises(UserError) as caught:
+        train.read_config(path)
+    assert str(caught.value).endswith(
+        ": give two files, --config-file configs/trainers/CoOp/openmoji.yaml "
+        "--config-file configs/craft/mmd.yaml"
+    )
 
 
 def test_what_learns_nothing_is_tested_without_a_model(files):

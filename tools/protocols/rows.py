@@ -11,7 +11,7 @@ from dassl import record
 from dassl.record import Description
 from tools import configs
 from tools.inputs import InputError
-from tools.protocols.base import Protocol, by_folder
+from tools.protocols.base import PROTOCOLS, Protocol, by_folder
 
 # What a baseline and what is built on it need to have in common, if a gain is to be CRAFT's; and
 # what of it differs.
@@ -155,13 +155,13 @@ def run_files(folders: Iterable[Path], name: str = record.NAME) -> Iterator[tupl
 def run_of(protocol: Protocol, folder: Path, path: Path) -> Description | None:
     """The run of a results.json below a folder; None if the protocol's table has no cell for it.
 
-    By its record; of older versions, which do not tell, by its path.
+    By its record; of older versions, which do not tell, and of unknown protocols, by its path.
     """
     try:
         run = record.description(record.read(path))
     except (OSError, ValueError, RecursionError):
         run = None
-    if run is not None:
+    if run is not None and run.protocol in PROTOCOLS:
         return run if protocol.lists(run) else None
     run = by_folder(folder, path).get(protocol.name)
     return run if run and protocol.takes(run) else None
@@ -207,9 +207,10 @@ class _Collected:
         key = self.protocol.key(run)
         row = self.rows.setdefault(key, Row(*key, run=run))
         if results.get("seed", run.seed) != run.seed:
+            told = (results.get("run") or {}).get("seed") == run.seed
             self.problems.append(
-                f"'{path}' is of seed {results['seed']}, not of the one that its folder says: do "
-                "not trust it"
+                f"'{path}' is of seed {results['seed']}, not of the one that its "
+                f"{'run.seed' if told else 'folder'} says: do not trust it"
             )
         if twice := [column for column in cells if run.seed in row.values.get(column, {})]:
             self.problems.append(

@@ -8,7 +8,7 @@ import pytest
 import train
 from dassl.config import cfg_to_dict
 from dassl.engine import TRAINER_REGISTRY, run_hash
-from tools import configs
+from tools import configs, plans
 from tools.inputs import InputError
 from trainers.craft import Craft
 from trainers.zsclip import ZeroshotCLIP
@@ -172,6 +172,69 @@ def test_what_is_unknown_lists_what_exists_and_the_nearest(trainer, config, mess
 )
 def test_a_trainer_has_a_default_config_for_a_backbone(dataset, trainer, backbone, config):
     assert configs.default(dataset, trainer, backbone) == config
+
+
+@pytest.mark.parametrize("plan", configs.stems("sweeps"))
+def test_the_default_configs_are_those_of_the_shipped_plans(plan):
+    jobs = plans.read_plan(str(ROOT / f"configs/sweeps/{plan}.yaml")).jobs
+    cells = {(job.run.protocol, job.run.source, job.trainer, job.config) for job in jobs}
+    for protocol, dataset, trainer, config in cells:
+        plain = configs.split(trainer, config)[0]
+        assert configs.default(dataset, trainer, protocol=protocol) == plain
+
+
+BAD_CONFIGS = {
+    "bad YAML": ("BASE: [", "is not valid YAML"),
+    "a list": ("- BASE", "holds no 'KEY: value' pairs"),
+    "a missing BASE": ("BASE: nowhere.yaml", "cannot be read (No such file or directory)"),
+    "a missing absolute BASE": ("BASE: /nowhere/a.yaml", "'/nowhere/a.yaml' cannot be read"),
+    "a circle": ("BASE: mine.yaml", "mine.yaml' includes itself through BASE"),
+    "a BASE that is no text": ("BASE: {A: 1}", "BASE (in '"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CONFIGS)
+def test_an_odd_config_stops_only_who_uses_it(own, case):
+    text, message = BAD_CONFIGS[case]
+    add(own / "VPT/mine.yaml", text)
+    add(own / "IVLP/rn50.yaml", "BASE: ../../base/rn50.yaml")
+    add(own / "IVLP/mine.yaml", text)
+    assert configs.default("dtd", "VPT") == "vit_b16_c2_ep5_batch4_4"
+    assert configs.default("dtd", "CraftIVLP", "rn50") == "rn50"
+    with pytest.raises(InputError) as caught:
+        configs.backbone_of("configs/trainers/VPT/mine.yaml")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["DATASET: [a]", "DATASET: {NAME: [a]}", "- DATASET", "DATASET: ["]
+)
+def test_a_data_set_without_a_name_is_named(own, text):
+    (own.parent / "datasets/mine.yaml").write_text(text)
+    configs.stems.cache_clear()
+    with pytest.raises(InputError, match="configs/datasets/mine.yaml"):
+        configs.registered("mine")
+
+
+def test_a_config_of_one_s_own_leaves_the_defaults(own):
+    for structure in configs.structures():
+        add(own / structure / "mine.yaml")
+        add(own / structure / "other.yaml", "BASE: ../../base/vit_b16.yaml\n")
+    configs.stems.cache_clear()
+    for trainer in configs.trainers():
+        assert configs.default("openmoji", trainer) == "openmoji"
+        assert configs.default("dtd", trainer).startswith("vit_b16")
+
+
+def test_an_absolute_base_tells_the_backbone(own):
+    add(own / "VPT/mine.yaml", f"BASE: {own.parent}/base/rn50.yaml")
+    assert configs.backbone_of("configs/trainers/VPT/mine.yaml") == "rn50"
+
+
+def test_a_config_with_the_name_of_the_default_preset_keeps_its_name():
+    preset = "configs/craft/default.yaml"
+    assert configs.name_of(["mine/default.yaml", preset]) == "default"
+    assert configs.name_of(["configs/trainers/CoOp/openmoji.yaml", preset]) == "openmoji"
 
 
 def test_where_no_default_config_is_known_the_choices_are_named():

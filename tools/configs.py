@@ -10,8 +10,12 @@ own, too.
 
 import difflib
 import functools
+import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+
+import yaml
 
 from dassl import strict_yaml
 from tools.inputs import InputError
@@ -79,8 +83,9 @@ def split(trainer: str, config: str) -> tuple[str, str]:
 
 def name_of(files: Iterable[str]) -> str:
     """The name of a config, from its files."""
-    stems = [Path(file).stem for file in files]
-    return "_".join(stem for stem in stems if stem != DEFAULT)
+    paths = [Path(file) for file in files]
+    named = [path for path in paths if path.stem != DEFAULT or path.parent.name != "craft"]
+    return "_".join(path.stem for path in named)
 
 
 # Files
@@ -169,36 +174,69 @@ def dataset_file(dataset: str) -> str:
 def registered(dataset: str) -> str:
     """The DATASET.NAME in the config of a data set. Raises InputError if the file has none."""
     path = dataset_file(dataset)
-    name = (_tree(path).get("DATASET") or {}).get("NAME")
-    if not name:
+    node = _tree(path).get("DATASET")
+    name = node.get("NAME") if isinstance(node, dict) else None
+    if not isinstance(name, str) or not name:
         raise InputError(f"'{path}' has no DATASET.NAME: write it there, not in what BASE names")
     return name
 
 
 @functools.cache
 def _tree(path: str) -> dict:
-    return strict_yaml.load((ROOT / path).read_text(encoding="utf-8")) or {}
+    """What a config file holds. Raises InputError, naming it, for one that cannot be read."""
+    try:
+        tree = strict_yaml.load((ROOT / path).read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise InputError(
+            f"config file '{path}' cannot be read ({error.strerror}): correct its path or rights"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"config file '{path}' is not valid YAML: {' '.join(str(error).split())}"
+        ) from None
+    if not isinstance(tree, dict):
+        raise InputError(f"config file '{path}' holds no 'KEY: value' pairs: write such")
+    return tree
 
 
 # Defaults
 
 
 def backbone_of(file: str) -> str:
-    """The file of configs/base that a config starts from, through BASE; "" without one."""
-    base = _tree(file).get("BASE")
-    if not base:
-        return ""
-    path = (ROOT / file).parent.joinpath(base).resolve().relative_to(ROOT)
-    if path.parent == Path("configs/base"):
-        return path.stem
-    return backbone_of(str(path))
+    """The file of configs/base that a config starts from, through BASE; "" without one.
+
+    Raises InputError, naming the file, for one that cannot be read, and for a circle.
+    """
+    seen: list[str] = []
+    while file not in seen:
+        seen.append(file)
+        base = _tree(file).get("BASE") or ""
+        if not isinstance(base, str):
+            raise InputError(f"BASE (in '{file}') is no text: name the config file to start from")
+        if not base:
+            return ""
+        path = (ROOT / file).parent.joinpath(os.path.expanduser(base)).resolve()
+        if path.parent == CONFIGS / "base":
+            return path.stem
+        file = str(path)
+    raise InputError(f"config file '{file}' includes itself through BASE: break the circle")
 
 
-def default(dataset: str, trainer: str, backbone: str = "") -> str:
+def _of_backbone(structure: str, backbone: str) -> list[str]:
+    """Configs of a structure for a backbone, without those that cannot be read."""
+    found = []
+    for config in stems(f"trainers/{structure}"):
+        with suppress(InputError):  # who asks for that config hears of it
+            if backbone_of(f"configs/trainers/{structure}/{config}.yaml") == backbone:
+                found.append(config)
+    return found
+
+
+def default(dataset: str, trainer: str, backbone: str = "", protocol: str = "") -> str:
     """The config of a trainer for a data set where none is named.
 
-    For a Craft trainer it is that of its structure, with the preset "default".
-    Raises InputError if the trainer has none for the backbone, or several of which
+    For a Craft trainer it is that of its structure, with the preset "default". Settings of the
+    protocol win. Raises InputError if the trainer has none for the backbone, or several of which
     configs/defaults.yaml names none.
     """
     check(trainer, trainers(), "trainer")
@@ -209,15 +247,13 @@ def default(dataset: str, trainer: str, backbone: str = "") -> str:
     )
     check(backbone, stems("base"), "backbone")
     structure = structure_of(trainer)
-    configs = {
-        config: backbone_of(f"configs/trainers/{structure}/{config}.yaml")
-        for config in stems(f"trainers/{structure}")
-    }
-    named = tree["configs"].get(backbone, {}).get(structure)
-    candidates = [named] if named else [c for c, base in configs.items() if base == backbone]
+    for known in (tree["protocols"].get(protocol, {}), tree["configs"]):
+        if named := known.get(backbone, {}).get(structure):
+            return named
+    candidates = _of_backbone(structure, backbone)
     if len(candidates) == 1:
         return candidates[0]
     raise InputError(
         f"{trainer} has {len(candidates) or 'no'} configs for {backbone}: name one of "
-        f"{', '.join(configs)}"
+        f"{', '.join(stems(f'trainers/{structure}'))}"
     )

@@ -103,7 +103,7 @@ def request(protocol: Protocol, part: str, words: list[str]) -> Request | None:
     if not INTEGER.fullmatch(seed):
         raise InputError(f"SEED is '{seed}': write a whole number")
     if not config:
-        config = configs.default(dataset, trainer, os.environ.get("BACKBONE", ""))
+        config = configs.default(dataset, trainer, os.environ.get("BACKBONE", ""), protocol.name)
         sys.stderr.write(f"config of {trainer} for {dataset}: {config}\n")
     if not protocol.variants:  # an ablation's message says more of trainers
         configs.files(trainer, config)

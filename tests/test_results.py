@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from PIL import Image
 import datasets
 import trainers
 from dassl.config import cfg_to_dict, get_cfg_default, merge_from_list
+from dassl.record import Description
 from tools import parse_test_res, plots, protocols, results
 
 BASE, NEW = {1: 80.0, 2: 82.0, 3: 84.0}, {1: 60.0, 2: 64.0, 3: 62.0}
@@ -86,6 +88,17 @@ def test_numbers(runs, capsys):
     assert average.of("H")[1] == pytest.approx(2 * base * new / (base + new))
     assert "paired over seeds" in text and "+2.00 ± 0.58" in text  # 1, 2, 3: deviation 1 / sqrt(3)
     assert f"cells with {results.MISSING} have no finished run" in text
+
+
+def test_runs_without_a_column_are_named(tmp_path, capsys):
+    run = {"protocol": "base2new", "source": "dtd", "tested": "dtd", "subset": "all", "seed": 1}
+    run |= {"trainer": "CoOp", "structure": "CoOp", "config": "openmoji", "shots": "8"}
+    path = write(tmp_path, "here", "dtd", "CoOp", 1, 50.0)
+    content = {**json.loads(path.read_text()), "run": asdict(Description(**run))}
+    path.write_text(json.dumps(content))
+    text, _ = table(capsys, tmp_path)
+    note = "CoOp/openmoji on dtd has runs of all, for which this table has no column"
+    assert note in text and "have no finished run" not in text
 
 
 def test_files_and_picture(runs, capsys, tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import forked
@@ -13,7 +14,7 @@ from PIL import Image
 import datasets
 from dassl.config import get_cfg_default, rules
 from datasets import prepare
-from tools import inputs, plans, quickstart, results, run
+from tools import inputs, plans, quickstart, reproduce, results, run
 from tools.protocols import PROTOCOLS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -155,6 +156,63 @@ def test_a_wrong_name_lists_what_exists_and_the_nearest(words, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "variables", "message"),
+    [
+        ("ood train", {"TARGET": " "}, "TARGET is blank: name a data set, or do not set it"),
+        ("ablation", {"UNLABELLED": " "}, "UNLABELLED is blank: name a data set"),
+        ("xd test", {"TARGETS": " "}, "TARGETS is blank: name a data set"),
+        ("ood train", {"TARGET": "dtd ucf101"}, "TARGET is 'dtd ucf101': name one data set"),
+        ("base2new test", {"TARGET": "dtd ucf101"}, "TARGET is 'dtd ucf101': name one"),
+        ("ablation", {"UNLABELLED": "dtd ucf101"}, "UNLABELLED is 'dtd ucf101': name one"),
+        ("group test", {}, "has no tests but those of its trainings: give scripts/group_train.sh"),
+        ("few_shot test", {}, "has no tests but those of its trainings: give scripts/few_shot.sh"),
+    ],
+)
+def test_what_would_run_nothing_or_half_is_refused(words, variables, message, monkeypatch, capsys):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert run.main([*words.split(), "openmoji", "CoOp", "openmoji", "1"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and message in line
+
+
+def test_a_printed_command_works_where_it_is_read(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(run.subprocess, "Popen", lambda *_, **__: None)
+    monkeypatch.setattr(run, "wait", lambda _: 0)
+    cell = ["xd", "train", "openmoji", "CoOp", "openmoji", "1"]
+    for here, before in ((ROOT, ""), (tmp_path, f"cd {ROOT} && ")):
+        monkeypatch.setenv("HERE", str(here))
+        assert run.main(cell) == 0
+        python = os.path.relpath(sys.executable, ROOT)
+        assert capsys.readouterr().err.startswith(f"{before}{python} train.py --root ")
+
+
+def test_the_home_folder_is_known_without_its_variable(monkeypatch):
+    monkeypatch.delenv("HOME", raising=False)
+    assert run.absolute("~/data") == os.path.expanduser("~/data") and os.path.isabs(
+        run.absolute("~")
+    )
+
+
+def test_the_usage_says_where_configs_lie():
+    text = run.usage(PROTOCOLS["xd"], "train")
+    assert "a file of configs/trainers/STRUCTURE (TRAINER without Craft)" in text
+
+
+@pytest.mark.parametrize(
+    ("plan", "sets"),
+    [
+        ("openmoji", ["openmoji", "icons", "openmoji-groups"]),
+        ("openmoji_ablation", ["openmoji"]),
+        ("quickstart", ["openmoji"]),
+        ("xd", []),
+    ],
+)
+def test_reproduce_prepares_the_bundled_data_sets_of_any_plan(plan, sets):
+    assert reproduce.bundled(str(ROOT / f"configs/sweeps/{plan}.yaml")) == sets
+
+
 def test_the_quick_start_takes_other_structures(capsys):
     plan = plans.read_plan(str(ROOT / quickstart.PLAN), trainers=["MaPLe", "VPT"], shots=[4])
     found = {job.trainer for job in plan.jobs}
@@ -238,8 +296,9 @@ def test_an_ablation_takes_a_structure_without_craft(trainer, config, env, tmp_p
     assert done.stderr.startswith(
         "error: unknown config of CoOp 'none': "
         if trainer == "CoOp"
-        else f"error: an ablation compares {trainer} with its variants with CRAFT, which it has "
-        "not: give a structure without CRAFT (CoCoOp, CoOp, "
+        else f"error: an ablation starts from a structure without CRAFT, which '{trainer}' is not: "
+        + {"CraftCoOp": "did you mean 'CoOp'? "}.get(trainer, "")
+        + "there are CoCoOp, CoOp, "
     )
 
 

@@ -499,7 +499,7 @@ def test_results_of_another_configuration_are_refused_with_the_difference(tiny, 
         error = capsys.readouterr().err
         assert (
             error.startswith("error: 2 folder(s) hold results of another run: '")
-            and "move them away, or choose another --output" in error
+            and "move them away, or choose another output folder (--output; OUTPUT" in error
         )
         assert (
             "(OPTIM.MAX_EPOCH is 3 there and 5 here; TRAINER.COOP.CSC is False there and True here)"

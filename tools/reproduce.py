@@ -17,11 +17,18 @@ from pathlib import Path
 from tools import configs, inputs
 from tools.configs import ROOT
 from tools.inputs import InputError
+from tools.plans import read_plan
 from tools.protocols import PROTOCOLS, collect
 from tools.run import absolute, folder_of
 
-# Plan: bundled data sets that it needs.
-BUNDLED = {"openmoji": ("openmoji", "icons", "openmoji-groups"), "openmoji_ablation": ("openmoji",)}
+# Data set that comes with the repository: what datasets.prepare makes it with.
+BUNDLED = {
+    "openmoji": "openmoji",
+    "openmoji_line": "openmoji",
+    "emojione": "openmoji",
+    "icons": "icons",
+    "openmoji_groups": "openmoji-groups",
+}
 # Pictures of the paper: kind of tools.figures, runs below the folder OOD, further arguments.
 OOD = "ood/train/openmoji_to_openmoji_line/shots_8"
 FIGURES = (
@@ -71,6 +78,13 @@ def tables(output: Path) -> None:
             )
 
 
+def bundled(plan: str) -> list[str]:
+    """What datasets.prepare has to make for a plan. Raises InputError for a bad plan."""
+    runs = [job.run for job in read_plan(plan).jobs]
+    needed = {name for run in runs for name in (run.source, run.tested, run.target)}
+    return list(dict.fromkeys(BUNDLED[name] for name in BUNDLED if name in needed))
+
+
 def run(args: argparse.Namespace) -> int:
     """The sweep's exit code; where only the report cannot be made, 1."""
     plans = configs.stems("sweeps")
@@ -84,7 +98,8 @@ def run(args: argparse.Namespace) -> int:
         if not folder:
             raise InputError(f"{flag} lacks its folder: write it behind")
     root, output = absolute(args.root), absolute(args.output)
-    sweep = ["tools.sweep", f"configs/sweeps/{args.table}.yaml", "--root", root, "--output", output]
+    plan = f"configs/sweeps/{args.table}.yaml"
+    sweep = ["tools.sweep", plan, "--root", root, "--output", output]
     words = (
         args.more
         if any(word.startswith("--launch") for word in args.more)
@@ -92,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if {"--list", "--help", "-h"} & set(words):
         return tool(*sweep, *words)
-    for dataset in BUNDLED.get(args.table, ()):
+    for dataset in bundled(str(ROOT / plan)):
         if code := tool("datasets.prepare", dataset, "--root", root):
             return code
     code = tool(*sweep, *words)

@@ -266,8 +266,8 @@ def tables(
                 f"the gain of {row.name} on {row.dataset} is not CRAFT's alone: "
                 f"{'; '.join(different)}"
             )
-    content.notes += notes + more + footnotes
-    if any(number(row, column) is None for row in content.ours for column in columns):
+    content.notes += _without_column(rows, columns) + notes + more + footnotes
+    if _has_gaps(content):
         content.notes.insert(0, f"cells with {MISSING} have no finished run")
     if any(MISSING in line for line in content.gain_lines):
         content.notes.insert(
@@ -276,6 +276,26 @@ def tables(
             + (" on the same data sets" if average else ""),
         )
     return content
+
+
+def _has_gaps(content: Tables) -> bool:
+    """Whether cells are empty for want of a run, not of a column for the runs that there are."""
+    hidden = {row.key[1:] for row in content.rows if set(row.values) - set(content.columns)}
+    for row in content.ours:
+        filled = [number(row, column) is not None for column in content.columns]
+        if not all(filled) and (any(filled) or row.key[1:] not in hidden):
+            return True
+    return False
+
+
+def _without_column(rows: list[Row], columns: list[str]) -> list[str]:
+    """Sentences on finished runs that no column of the table shows."""
+    return [
+        f"{row.name} on {row.dataset} has runs of {', '.join(lost)}, for which this table has no "
+        "column"
+        for row in rows
+        if (lost := sorted(set(row.values) - set(columns)))
+    ]
 
 
 def as_text(content: Tables) -> str:

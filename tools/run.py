@@ -21,6 +21,7 @@ from tools.inputs import InputError
 from tools.launchers import Job
 from tools.plans import TAKEN, Study
 from tools.protocols import PROTOCOLS, Protocol
+from tools.protocols.base import Variable
 
 PARTS = ("train", "test")
 INTEGER = re.compile(r"-?\d+")
@@ -62,7 +63,7 @@ def folder_of(variable: str, default: str) -> str:
 def absolute(folder: str) -> str:
     """A folder relative to where the caller of a script is (HERE); ~ is the home folder."""
     if folder == "~" or folder.startswith("~/"):
-        return os.environ["HOME"] + folder[1:]
+        return os.path.expanduser(folder)
     return os.path.join(os.environ.get("HERE") or os.getcwd(), folder)
 
 
@@ -77,10 +78,10 @@ def usage(protocol: Protocol, part: str) -> str:
         f"usage: {command} DATASET TRAINER CFG SEED [KEY VALUE ...]",
         "  DATASET   a file of configs/datasets, e.g. openmoji      TRAINER  e.g. CoOp, CraftCoOp, "
         "ZeroshotCLIP",
-        "  CFG       a file of configs/trainers/TRAINER, for Craft trainers also with _mmd or "
-        "another preset of configs/craft",
-        "            behind it; may be left out: then the one of configs/defaults.yaml for "
-        "BACKBONE",
+        "  CFG       a file of configs/trainers/STRUCTURE (TRAINER without Craft), for Craft "
+        "trainers also with _mmd or",
+        "            another preset of configs/craft behind it; may be left out: then the one of "
+        "configs/defaults.yaml for BACKBONE",
         "  SEED      e.g. 1",
         "environment: DATA (data sets, default data), SHOTS (a number or all, default "
         f"{protocol.shots}{several}),",
@@ -132,14 +133,28 @@ def shots_of(protocol: Protocol) -> list[int | str]:
 
 
 def datasets_of(protocol: Protocol, key: str) -> list[str]:
-    """Data sets that the variable for `key` names. Raises InputError for an unknown one."""
-    variables = [variable for variable in protocol.variables if variable.key == key]
-    names = [name for variable in variables for name in os.environ.get(variable.name, "").split()]
+    """Data sets that the variables for `key` name. Raises InputError for an unknown one."""
+    return [
+        name
+        for variable in protocol.variables
+        if variable.key == key
+        for name in _datasets_in(variable)
+    ]
+
+
+def _datasets_in(variable: Variable) -> list[str]:
+    """Data sets that a variable names, none if it is not set. Raises InputError for others."""
+    value = os.environ.get(variable.name, "")
+    names = value.split()
+    if value and not names:
+        raise InputError(f"{variable.name} is blank: name a data set, or do not set it")
+    if len(names) > 1 and not variable.several:
+        raise InputError(f"{variable.name} is '{value}': name one data set")
     for name in names:
         try:
             configs.dataset_file(name)
         except InputError as error:
-            raise InputError(f"{variables[0].name}: {error}") from None
+            raise InputError(f"{variable.name}: {error}") from None
     return names
 
 
@@ -170,8 +185,9 @@ def _variants(asked: Request, study: Study) -> list[Study]:
     """A study for each variant. Those with a preset need unlabelled images, of a target."""
     if asked.trainer not in (known := configs.structures()):
         raise InputError(
-            f"an ablation compares {asked.trainer} with its variants with CRAFT, which it has not: "
-            f"give a structure without CRAFT ({', '.join(known)}) and a config of it"
+            f"an ablation starts from a structure without CRAFT, which '{asked.trainer}' is not: "
+            f"{configs.nearest(configs.structure_of(asked.trainer), known)}there are "
+            + ", ".join(known)
         )
     configs.files(asked.trainer, asked.config)
     studies = []
@@ -211,18 +227,29 @@ def jobs_of(asked: Request) -> list[Job]:
 def run(asked: Request) -> int:
     """The exit code of the first train.py that fails, or 0."""
     epoch = os.environ.get("LOADEP") or None
-    for job in jobs_of(asked):
+    jobs = jobs_of(asked)
+    if not jobs:
+        raise InputError(
+            f"{asked.protocol.name} has no tests but those of its trainings: give {asked.command}"
+        )
+    for job in jobs:
         try:
             arguments = job.arguments(asked.root, asked.output, epoch)
         except InputError as error:
             text = str(error).replace("train it first", f"train it first with {asked.command}")
             raise InputError(text) from None
         command = [os.path.relpath(sys.executable, ROOT), "train.py", *arguments]
-        sys.stderr.write(f"{shlex.join(command)}\n")
+        sys.stderr.write(f"{_from_here()}{shlex.join(command)}\n")
         sys.stderr.flush()
         if code := wait(subprocess.Popen([sys.executable, *command[1:]], cwd=ROOT)):
             return code
     return 0
+
+
+def _from_here() -> str:
+    """What goes before a printed command where the caller is not in the repository's folder."""
+    here = os.path.realpath(os.environ.get("HERE") or os.getcwd())
+    return "" if here == os.path.realpath(ROOT) else f"cd {shlex.quote(str(ROOT))} && "
 
 
 def wait(process: subprocess.Popen) -> int:

@@ -277,7 +277,7 @@ class Sweep:
             raise InputError(
                 f"{len(others)} folder(s) hold results of another run: "
                 f"{', '.join(lines)}{', ...' if len(others) > 3 else ''}; "
-                "move them away, or choose another --output"
+                "move them away, or choose another output folder (--output; OUTPUT of the scripts)"
             )
 
     def _difference(self, job: Job) -> str:

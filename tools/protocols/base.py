@@ -29,12 +29,16 @@ PROTOCOLS: dict[str, "Protocol"] = {}
 
 @dataclass(frozen=True)
 class Variable:
-    """A variable of a script's environment, for what a plan has under `key`: tests or target."""
+    """A variable of a script's environment, for what a plan has under `key`: tests or target.
+
+    several: whether it takes more than one name.
+    """
 
     name: str
     key: str
     help: str
     needed: bool = False
+    several: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ PROTOCOL = Protocol(
             "the shifted data set whose images are the unlabelled ones; needed",
             needed=True,
         ),
-        Variable("SHIFTED", "tests", "data sets to test on, default TARGET"),
+        Variable("SHIFTED", "tests", "data sets to test on, default TARGET", several=True),
     ),
     columns=source_first,
     row=(PAIR, "{trainer}", "{config}", "{shots}"),

@@ -30,6 +30,7 @@ PROTOCOL = Protocol(
             "tests",
             "data sets to test on, default the ten others of the papers and the four variants of "
             "ImageNet",
+            several=True,
         ),
     ),
     takes=tested_on_others,

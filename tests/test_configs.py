@@ -110,6 +110,11 @@ def test_every_config_says_what_it_is_for():
         assert path.read_text().startswith("# ")
 
 
+def test_the_page_names_every_preset():
+    page = (ROOT / "docs/running.md").read_text()
+    assert all(f"`{preset}`" in page for preset in configs.presets())
+
+
 def test_files_names_and_presets():
     assert configs.files("CoOp", "vit_b16") == ["configs/trainers/CoOp/vit_b16.yaml"]
     baseline = "configs/trainers/MaPLe/openmoji.yaml"

@@ -506,6 +506,9 @@ def test_what_was_tested_is_part_of_a_finished_evaluation(files, capsys):
         "test of epoch 2 of '../out' here)" in said
     )
     assert "move that folder away, or choose another --output-dir" in said
+    page = (ROOT / "docs/running.md").read_text().splitlines()
+    (line,) = [line for line in page if "holds results of another run (" in line]
+    assert line.rpartition("): ")[2] == said.strip().rpartition("): ")[2]
     # Nor does an evaluation take the place of the training.
     assert "(a training there, a test of epoch 1 of '.' here)" in refused(
         files, capsys, *flags, "--load-epoch", "1"

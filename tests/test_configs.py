@@ -103,6 +103,9 @@ def test_a_config_whose_own_name_ends_as_a_preset_does_is_that_config(own):
     assert configs.split("CraftCoOp", "openmoji_group_mmd") == ("openmoji_group", "mmd")
     assert configs.split("CraftCoOp", "openmoji_mmd") == ("openmoji", "mmd")  # has a baseline
     assert configs.split("CraftCoOp", "mine_mmd") == ("mine_mmd", "default")
+    assert configs.crafted("CoOp", "openmoji", "mmd") == "openmoji_mmd"
+    with pytest.raises(InputError, match="'openmoji_group' of CraftCoOp is ambiguous"):
+        configs.crafted("CoOp", "openmoji", "group")
 
 
 def test_every_config_says_what_it_is_for():

@@ -81,6 +81,17 @@ def split(trainer: str, config: str) -> tuple[str, str]:
     return config, DEFAULT
 
 
+def crafted(structure: str, config: str, preset: str) -> str:
+    """`joined`, for a structure. Raises InputError where that is the own name of another config."""
+    name = joined(config, preset)
+    if name != config and name in stems(f"trainers/{structure}"):
+        raise InputError(
+            f"config '{name}' of {with_craft(structure)} is ambiguous, '{config}' with the preset "
+            f"'{preset}' or 'configs/trainers/{structure}/{name}.yaml': rename that file"
+        )
+    return name
+
+
 def name_of(files: Iterable[str]) -> str:
     """The name of a config, from its files."""
     paths = [Path(file) for file in files]

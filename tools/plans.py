@@ -338,7 +338,8 @@ def _trainers(value, config: str, craft: list) -> list[tuple[str, str]]:
         names = names if isinstance(names, list) else [names]
         for name, preset in itertools.product(map(str, names), craft):
             trainer = configs.with_craft(structure) if preset else structure
-            pair = trainer, name if preset in (False, True) else configs.joined(name, preset)
+            plain = preset in (False, True)
+            pair = trainer, name if plain else configs.crafted(structure, name, preset)
             configs.files(*pair)
             pairs.append(pair)
     return pairs

@@ -198,11 +198,12 @@ def _variants(asked: Request, study: Study) -> list[Study]:
             if not study.targets:
                 continue
             unlabelled = {"DATASET.TARGET": configs.registered(study.targets[0])}
+        config = configs.crafted(asked.trainer, asked.config, variant.preset)
         studies.append(
             replace(
                 study,
                 name=name,
-                trainers=[(trainer, configs.joined(asked.config, variant.preset))],
+                trainers=[(trainer, config)],
                 targets=[],
                 overrides={**study.overrides, **variant.options},
                 train_overrides=unlabelled,

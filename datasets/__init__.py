@@ -14,9 +14,11 @@ if program:
 from datasets import sets
 from datasets.options import rules
 
+import_file = getattr(program, "import_file", importlib.import_module)
+
 # `from datasets.imagenet import ImageNet`, as CoOp's users write it, stays possible.
 for _module in pkgutil.iter_modules(sets.__path__):
-    globals()[_module.name] = sys.modules[f"{__name__}.{_module.name}"] = importlib.import_module(
+    globals()[_module.name] = sys.modules[f"{__name__}.{_module.name}"] = import_file(
         f"{sets.__name__}.{_module.name}"
     )
 

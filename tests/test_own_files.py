@@ -1,10 +1,18 @@
 """Mistakes in a user's own files: each is one sentence."""
 
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
-from tiny_run import make_trainer
+from tiny_run import make_cfg, make_trainer
 from yacs.config import CfgNode
 
+from dassl.config import cfg_to_dict
 from dassl.utils import UserError
+from tools import trained
 from trainers.base import PromptTrainer
 from trainers.terms import TERMS, Term, register
 
@@ -52,3 +60,68 @@ def test_two_modules_do_not_share_a_term_name(term):
     with pytest.raises(UserError, match="trainers.terms.a and trainers.terms.b both have a term M"):
         term("Mine", module="trainers.terms.b")
     assert TERMS["Mine"].__module__ == "trainers.terms.a"
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of the code, whose files a test may break."""
+    root = Path(__file__).resolve().parent.parent
+    for part in ("dassl", "datasets", "tools", "trainers"):
+        shutil.copytree(root / part, tmp_path / part)
+    shutil.copy(root / "train.py", tmp_path)
+    (tmp_path / "configs").symlink_to(root / "configs")
+    return tmp_path
+
+
+def refused(checkout: Path, *command: str) -> str:
+    """The only line of stderr of a program, which ends with exit code 2."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *command], cwd=checkout, capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+TRAIN, PREDICT = ("train.py",), ("-m", "tools.predict", "--model-dir", "x", "x.png")
+SWEEP = ("-m", "tools.sweep", "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("file", "code", "command", "reason"),
+    [
+        ("trainers/mine.py", "import torhc", TRAIN, "ModuleNotFoundError: No module named 'torhc'"),
+        ("trainers/terms/mine.py", "1 +", PREDICT, "SyntaxError: "),
+        ("datasets/sets/mine.py", "raise OSError(2, 'gone')", TRAIN, "FileNotFoundError: "),
+        ("dassl/evaluation/metrics/mine.py", "exit(0)", PREDICT, "SystemExit: 0"),
+        ("tools/protocols/mine.py", "PROTOCOL = name", SWEEP, "NameError: name 'name' is not"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_one_sentence(checkout, file, code, command, reason):
+    (checkout / file).write_text(f"{code}\n")
+    line = refused(checkout, *command)
+    assert line.startswith(f"error: '{file}' cannot be imported ({reason}"), line
+    assert line.endswith("): correct it or take it out")
+
+
+def test_a_copy_of_a_structure_names_both_modules(checkout):
+    shutil.copy(checkout / "trainers/coop.py", checkout / "trainers/coop_backup.py")
+    line = refused(checkout, *TRAIN)
+    assert "'trainers/coop_backup.py' cannot be imported (KeyError: TRAINER registry" in line
+    assert "already holds 'CoOp' of trainers.coop, trainers.coop_backup has another" in line
+
+
+def test_options_of_a_file_that_was_taken_out_do_not_stop_a_tool(tmp_path):
+    def read(**groups):
+        config["TRAINER"] = before | groups
+        text = json.dumps({"complete": True, "epochs": 1, "config": config})
+        (tmp_path / "results.json").write_text(text)
+        return trained.read(str(tmp_path))[1]
+
+    config = cfg_to_dict(make_cfg(tmp_path, "CoOp"))
+    before, gone = config["TRAINER"], {"WEIGHT": 1.0}
+    assert "GONE" not in read(GONE=gone).TRAINER
+    with pytest.raises(UserError, match="TRAINER.GONE, which .* is of the trainer Gone: bring the"):
+        read(GONE=gone, NAME="Gone")
+    with pytest.raises(UserError, match="TRAINER.GONE, which .* is of the term Gone: bring the"):
+        read(GONE=gone, TERMS=["Gone"])

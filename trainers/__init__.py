@@ -4,8 +4,8 @@ Every module of the package is imported, so that a new structure or loss term is
 module adds its options through its `extend_cfg`.
 """
 
+import importlib
 import pkgutil
-from importlib import import_module
 from types import ModuleType
 
 from yacs.config import CfgNode
@@ -15,11 +15,17 @@ from trainers.backbone import ACTIVATION_CHOICES
 from trainers.options import rules
 from trainers.terms import TERMS
 
+try:
+    import dassl.program as _program
+except ModuleNotFoundError:  # upstream's Dassl
+    _program = None  # type: ignore[assignment]
+import_file = getattr(_program, "import_file", importlib.import_module)
+
 
 def modules() -> tuple[ModuleType, ...]:
     """All modules of this package and its subpackages, imported."""
-    names = [module.name for module in pkgutil.walk_packages(__path__, f"{__name__}.")]
-    return tuple(map(import_module, names))
+    found = pkgutil.walk_packages(__path__, f"{__name__}.", onerror=lambda name: None)
+    return tuple(map(import_file, [module.name for module in found]))
 
 
 MODULES = modules()

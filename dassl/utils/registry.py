@@ -26,7 +26,10 @@ class Registry:
         def add(obj: Callable) -> Callable:
             key = name or obj.__name__
             if key in self._objects and not force:
-                raise KeyError(f"{self._name} registry already holds '{key}'")
+                raise KeyError(
+                    f"{self._name} registry already holds '{key}' of "
+                    f"{self._objects[key].__module__}, {obj.__module__} has another"
+                )
             self._objects[key] = obj
             return obj
 

@@ -2,11 +2,11 @@
 here.
 """
 
-import importlib
 import pkgutil
 
 from torch import Tensor
 
+from dassl.program import import_file
 from dassl.utils import Registry
 
 METRICS = Registry("METRIC")
@@ -32,4 +32,4 @@ class Metric:
 
 
 for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+    import_file(f"{__name__}.{_module.name}")

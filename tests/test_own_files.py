@@ -10,10 +10,12 @@ import pytest
 from tiny_run import make_cfg, make_trainer
 from yacs.config import CfgNode
 
-from dassl.config import cfg_to_dict
+from dassl.config import cfg_to_dict, rules
 from dassl.utils import UserError
 from tools import trained
 from trainers.base import PromptTrainer
+from trainers.craft.discrepancy import DomainDiscrepancy
+from trainers.craft.mmd import samples_needed
 from trainers.terms import TERMS, Term, register
 
 
@@ -125,3 +127,32 @@ def test_options_of_a_file_that_was_taken_out_do_not_stop_a_tool(tmp_path):
         read(GONE=gone, NAME="Gone")
     with pytest.raises(UserError, match="TRAINER.GONE, which .* is of the term Gone: bring the"):
         read(GONE=gone, TERMS=["Gone"])
+
+
+def test_a_term_of_unlabelled_images_asks_for_a_target(tmp_path, term):
+    term("Mine", unlabelled=True)
+    trainer = make_trainer(tmp_path, "CoOp", "TRAINER.TERMS", ("Mine",))
+    with pytest.raises(UserError, match="term Mine needs unlabelled .* in DATASET.TARGET$"):
+        trainer.train()
+
+
+def test_terms_that_a_run_cannot_use(tmp_path, capsys):
+    static = ("TRAINER.TERMS", ("StaticAlignment",))
+    trainer = make_trainer(tmp_path, "CoOp", *static, "TRAINER.CRAFT.LAMBDA_STATIC", 0.0)
+    assert not trainer.terms
+    assert capsys.readouterr().out.count("TRAINER.TERMS names StaticAlignment, with a weight") == 1
+    with pytest.raises(UserError, match="ZeroshotCLIP learns nothing and takes no loss terms"):
+        make_trainer(tmp_path, "ZeroshotCLIP", *static)
+    with pytest.raises(UserError, match="TRAINER.TERMS is .*: give StaticAlignment once"):
+        rules.check_value("TRAINER.TERMS", ("StaticAlignment", "StaticAlignment"))
+
+
+def test_min_and_max_need_two_images(tmp_path):
+    group = ("TRAINER.CRAFT.LAMBDA_MMD", 1.0, "TRAINER.CRAFT.MMD.DOMAINS", "group")
+    mmd = DomainDiscrepancy(
+        make_cfg(
+            tmp_path, "CraftCoOp", *group, "TRAINER.CRAFT.MMD.NORMALISE", "minmax"
+        ).TRAINER.CRAFT
+    )
+    with pytest.raises(UserError, match="MMD with NORMALISE minmax needs 2: .*MMD.NORMALISE$"):
+        mmd._check_batch("TRAIN_X", 1, samples_needed("biased", "minmax"))

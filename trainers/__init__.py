@@ -57,6 +57,7 @@ def shared_options() -> dict:
     names = rules.several(
         rules.one_of(lambda: list(TERMS)),
         lambda: f"give a list of some of {', '.join(TERMS)}",
+        distinct=True,
     )
     return {
         "TERMS": rules.key(

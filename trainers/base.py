@@ -264,12 +264,22 @@ class PromptTrainer(TrainerX):
                     f"'{kind.name}': give one of the classes another `name`"
                 )
             self.terms[kind.name] = kind(self.cfg.TRAINER[kind.node])
+        active = {kind.__name__ for kind in map(type, self.terms.values())}
+        if idle := [name for name in self.cfg.TRAINER.get("TERMS", ()) if name not in active]:
+            log.warning(
+                f"TRAINER.TERMS names {', '.join(idle)}, with a weight of 0: left out of the loss"
+            )
         for term in self.terms.values():
             term.prepare(self)
 
     def before_train(self) -> None:
         for term in self.terms.values():
             term.check_data(self)
+            if term.unlabelled and self.train_loader_u is None:
+                raise UserError(
+                    f"the term {type(term).__name__} needs unlabelled images of a target domain: "
+                    "name its data set in DATASET.TARGET"
+                )
         encode_training_images_once(self)
         super().before_train()
 

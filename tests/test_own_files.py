@@ -156,3 +156,9 @@ def test_min_and_max_need_two_images(tmp_path):
     )
     with pytest.raises(UserError, match="MMD with NORMALISE minmax needs 2: .*MMD.NORMALISE$"):
         mmd._check_batch("TRAIN_X", 1, samples_needed("biased", "minmax"))
+
+
+def test_a_data_set_does_not_replace_a_module_of_datasets(checkout):
+    (checkout / "datasets/sets/files.py").write_text("")
+    line = refused(checkout, *TRAIN)
+    assert line.startswith("error: 'datasets/sets/files.py' has the name of a module of datasets/")

@@ -11,6 +11,7 @@ from types import ModuleType
 from yacs.config import CfgNode
 
 from dassl.config import get_cfg_default
+from trainers import messages
 from trainers.backbone import ACTIVATION_CHOICES
 from trainers.options import rules
 from trainers.terms import TERMS
@@ -19,6 +20,7 @@ try:
     import dassl.program as _program
 except ModuleNotFoundError:  # upstream's Dassl
     _program = None  # type: ignore[assignment]
+messages.install()
 import_file = getattr(_program, "import_file", importlib.import_module)
 
 

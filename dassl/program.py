@@ -1,5 +1,10 @@
-"""How a program ends early: by Ctrl-C, or without a reader (`| head`). Quick to import."""
+"""How a program ends early: by Ctrl-C, without a reader (`| head`), or by a user's own file.
 
+Quick to import.
+"""
+
+import importlib
+import importlib.util
 import os
 import select
 import signal
@@ -7,6 +12,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import ModuleType
+from typing import NoReturn
+
+from dassl.errors import UserError
+from dassl.printable import harmless
 
 # Exit codes: what a shell makes of the signals SIGINT and SIGPIPE.
 INTERRUPTED, UNREAD = 130, 141
@@ -14,10 +24,14 @@ _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _State:
-    """The process that listens (0: none), and whether Ctrl-C came while it did."""
+    """The process that listens (0: none), and whether Ctrl-C came while it did.
+
+    started: whether this process is a program of this project.
+    """
 
     listener = 0
     heard = False
+    started = False
 
 
 def while_importing(name: str) -> None:
@@ -31,6 +45,7 @@ def while_importing(name: str) -> None:
         or sys.argv[0] == "-m"
         and any(f"{name}." in word for word in sys.orig_argv)
     )
+    _State.started = _State.started or started
     if started and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
 
@@ -42,6 +57,43 @@ def _leave(*_) -> None:
     with suppress(OSError):
         os.write(2, b"interrupted\n")
     os._exit(INTERRUPTED)
+
+
+def import_file(name: str) -> ModuleType:
+    """The module `name`, one of a folder whose files are all found: a user's own may be among them.
+
+    If it cannot be imported, `refuse` says so.
+    """
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        said = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        reason = " ".join(f"{type(error).__name__}: {said}".split())
+        cause = error
+    refuse(f"'{_file(name)}' cannot be imported ({reason}): correct it or take it out", cause)
+
+
+def refuse(sentence: str, cause: BaseException | None = None) -> NoReturn:
+    """End a program of this project with exit code 2 and this sentence; elsewhere a UserError.
+
+    For mistakes that are found by imports, before anything could catch an exception.
+    """
+    error = UserError(sentence)
+    if _State.started and not _State.listener:
+        say(f"error: {harmless(str(error))}")
+        raise SystemExit(2) from None
+    raise error from cause
+
+
+def _file(name: str) -> str:
+    """The file of a module, relative to this project if it lies there."""
+    with suppress(ImportError, AttributeError, ValueError):
+        spec = importlib.util.find_spec(name)
+        if spec and spec.origin:
+            root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+            near = os.path.relpath(spec.origin, root)
+            return spec.origin if near.startswith(os.pardir) else near
+    return f"{name.replace('.', '/')}.py"
 
 
 def _raise(number: int, *_) -> None:

@@ -12,11 +12,26 @@ if program:
     program.while_importing(__name__)
 
 from datasets import sets
+from datasets.errors import UserError
 from datasets.options import rules
 
+
+def _raise(sentence: str):
+    raise UserError(sentence)
+
+
+import_file = getattr(program, "import_file", importlib.import_module)
+refuse = getattr(program, "refuse", _raise)
+
 # `from datasets.imagenet import ImageNet`, as CoOp's users write it, stays possible.
+_OURS = {_module.name for _module in pkgutil.iter_modules(__path__)}
 for _module in pkgutil.iter_modules(sets.__path__):
-    globals()[_module.name] = sys.modules[f"{__name__}.{_module.name}"] = importlib.import_module(
+    if _module.name in _OURS:
+        refuse(
+            f"'datasets/sets/{_module.name}.py' has the name of a module of datasets/: rename the "
+            "file of the data set"
+        )
+    globals()[_module.name] = sys.modules[f"{__name__}.{_module.name}"] = import_file(
         f"{sets.__name__}.{_module.name}"
     )
 

@@ -620,6 +620,20 @@ def test_released_batches_without_any_spread_give_zero(rows, dtype):
     assert all(part.isfinite().all() for part in gradients(value, x, z))
 
 
+def test_a_column_without_spread_has_no_gradient():
+    x = torch.tensor([[1.0, 2.0], [1.0, 3.0], [1.0, 5.0]], requires_grad=True)
+    z = torch.tensor([[0.0, 1.0], [4.0, 2.0], [5.0, 9.0]])
+    (gradient,) = gradients(mmd2(x, z, **RELEASED), x)
+    assert gradient[:, 0].abs().max() == 0 < gradient[:, 1].abs().max() < 10
+
+
+def test_released_groups_of_one_are_left_out():
+    representation, options = normal("r", 5, 3), {"bandwidth": "variances", "normalise": "minmax"}
+    labels, domains = torch.zeros(5, dtype=torch.long), torch.tensor([0, 0, 1, 1, 2])
+    expected = mmd2(representation[:2], representation[2:4], **options)
+    assert group_mmd2(representation, labels, domains, **options).item() == expected.item()
+
+
 def test_released_groups_are_compared_as_samples_of_their_own():
     representation = normal("r", 7, 3)
     labels, domains = torch.zeros(7, dtype=torch.long), torch.tensor([0, 1, 0, 1, 0, 1, 1])

@@ -340,7 +340,7 @@ def test_the_metric_of_the_page_is_what_its_definition_says(folder, capsys, monk
     ]
     value = read_json(str(folder / "out/results.json"))["metrics"]["test"]["brier_score"]
     assert value == pytest.approx(sum(distances) / 9, rel=1e-5)
-    assert f"* brier_score: {value:.1f}" in capsys.readouterr().out
+    assert f"* brier_score: {value:.4g}\n" in capsys.readouterr().out
 
 
 # A protocol

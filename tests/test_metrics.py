@@ -95,3 +95,24 @@ def test_only_a_known_metric_of_which_more_is_better_selects_a_model():
     merge_from_list(cfg, ["TEST.SELECT_BY", "calibration_error"])
     with pytest.raises(UserError, match="choose one of accuracy, .*, top5_accuracy$"):
         check_basics(cfg)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "worst_group_accuracy"])
+def test_no_metric_takes_the_place_of_a_result_that_every_test_has(name):
+    with pytest.raises(KeyError, match=f"keeps the name '{name}': give another"):
+        METRICS.register(name)(type("Mine", (), {}))
+    assert name not in METRICS
+
+
+def test_a_list_given_as_a_word_gets_the_advice_of_its_rule():
+    with pytest.raises(UserError, match="TEST.METRICS is 'top5_accuracy': give a list of some of"):
+        merge_from_list(defaults(), ["TEST.METRICS", "top5_accuracy"])
+
+
+def test_present_metrics_are_printed_as_percentages(capsys):
+    cfg = defaults()
+    merge_from_list(cfg, ["TEST.METRICS", "('top5_accuracy', 'calibration_error')"])
+    evaluator = Classification(cfg)
+    evaluator.process(torch.eye(8) * 1000, torch.arange(8))
+    evaluator.evaluate()
+    assert "* top5_accuracy: 100.0\n* calibration_error: 0.0\n" in capsys.readouterr().out

@@ -9,6 +9,7 @@ import pytest
 
 from dassl import record
 from dassl.record import Description
+from dassl.utils import UserError
 from tools import protocols
 from tools.protocols import PROTOCOLS, Protocol, collect
 from tools.protocols.base import by_folder
@@ -173,7 +174,11 @@ def test_protocols_have_names_of_their_own(tmp_path, monkeypatch):
     (tmp_path / "again.py").write_text("from tools.protocols.xd import PROTOCOL\n")
     with monkeypatch.context() as patch:
         patch.setattr(protocols, "__path__", [*protocols.__path__, str(tmp_path)])
-        with pytest.raises(ValueError, match="two files of tools/protocols have a protocol 'xd'"):
+        with pytest.raises(UserError, match="two files of tools/protocols have a protocol 'xd'"):
+            protocols.load()
+        (tmp_path / "again.py").write_text("PROTOCOL = 1\n")
+        sys.modules.pop("tools.protocols.again")
+        with pytest.raises(UserError, match="PROTOCOL of tools.protocols.again is no Protocol"):
             protocols.load()
     sys.modules.pop("tools.protocols.again")
     protocols.load()

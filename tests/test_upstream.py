@@ -51,6 +51,18 @@ def test_everything_imports_where_dassl_has_no_user_error():
     assert done.stdout.strip() == "ValueError", done.stderr
 
 
+def test_messages_are_seen_where_dassl_installs_no_handler():
+    code = (
+        "import sys, logging, dassl; sys.modules['dassl.messages'] = None\n"
+        "for name in ('trainers', 'datasets'): logging.getLogger(name).handlers.clear()\n"
+        "import trainers; logging.getLogger('trainers.base').info('Learnable: 3')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines() == ["Learnable: 3"], done.stderr
+
+
 @pytest.mark.parametrize(
     "name", [f"{craft}{name}" for craft in ("", "Craft") for name in STRUCTURES]
 )

@@ -32,6 +32,7 @@ from trainers.backbone import Backbone, as_read, same_as_read
 from trainers.base import PromptTrainer, make_backbone, warn_of_same_tokens
 from trainers.checkpoints import class_names_of, load_prompts
 from trainers.model import PromptedCLIP
+from trainers.terms import TERMS
 
 
 @dataclass
@@ -258,10 +259,36 @@ def read(model_dir: str) -> tuple[dict, CfgNode]:
     cfg = get_cfg_default()
     trainers.extend_cfg(cfg)
     datasets.extend_cfg(cfg)
-    merge_from_dict(cfg, results["config"], f" (in '{path}')")
+    merge_from_dict(cfg, _known_groups(results["config"], cfg, path), f" (in '{path}')")
     if cfg.MODEL.BACKBONE.ACTIVATION == "auto":  # what it came to, also with --weights
         cfg.MODEL.BACKBONE.ACTIVATION = "quick_gelu"
     return results, cfg
+
+
+def _known_groups(config: dict, cfg: CfgNode, path: str) -> dict:
+    """`config` without groups of TRAINER that `cfg` lacks: of a file that was taken out since.
+
+    Raises UserError if the run read one of them. path: of the results.json.
+    """
+    groups = config.get("TRAINER")
+    if not isinstance(groups, dict):
+        return config
+    lacking = [
+        name for name in groups if isinstance(groups[name], dict) and name not in cfg.TRAINER
+    ]
+    if not lacking:
+        return config
+    name, terms = groups.get("NAME"), groups.get("TERMS") or ()
+    absent = [] if str(name) in TRAINER_REGISTRY else [f"the trainer {name}"]
+    absent += [f"the term {term}" for term in terms if str(term) not in TERMS]
+    if absent:
+        raise UserError(
+            f"'{path}' has the group TRAINER.{lacking[0]}, which this checkout lacks, and is of "
+            f"{' and '.join(absent)}: bring the file that declares it back to trainers/ or "
+            "trainers/terms/"
+        )
+    kept = {name: value for name, value in groups.items() if name not in lacking}
+    return config | {"TRAINER": kept}
 
 
 def nodes(cfg: CfgNode) -> tuple[str, ...]:

@@ -4,22 +4,30 @@ Every module of the package is imported, so that a new structure or loss term is
 module adds its options through its `extend_cfg`.
 """
 
+import importlib
 import pkgutil
-from importlib import import_module
 from types import ModuleType
 
 from yacs.config import CfgNode
 
 from dassl.config import get_cfg_default
+from trainers import messages
 from trainers.backbone import ACTIVATION_CHOICES
 from trainers.options import rules
 from trainers.terms import TERMS
 
+try:
+    import dassl.program as _program
+except ModuleNotFoundError:  # upstream's Dassl
+    _program = None  # type: ignore[assignment]
+messages.install()
+import_file = getattr(_program, "import_file", importlib.import_module)
+
 
 def modules() -> tuple[ModuleType, ...]:
     """All modules of this package and its subpackages, imported."""
-    names = [module.name for module in pkgutil.walk_packages(__path__, f"{__name__}.")]
-    return tuple(map(import_module, names))
+    found = pkgutil.walk_packages(__path__, f"{__name__}.", onerror=lambda name: None)
+    return tuple(map(import_file, [module.name for module in found]))
 
 
 MODULES = modules()
@@ -51,6 +59,7 @@ def shared_options() -> dict:
     names = rules.several(
         rules.one_of(lambda: list(TERMS)),
         lambda: f"give a list of some of {', '.join(TERMS)}",
+        distinct=True,
     )
     return {
         "TERMS": rules.key(

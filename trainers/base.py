@@ -96,12 +96,21 @@ class PromptTrainer(TrainerX):
 
     @classmethod
     def term_kinds(cls, cfg: CfgNode) -> list[type[Term]]:
-        """Classes of the loss terms beside the method's. Raises UserError for an unknown name."""
+        """Classes of the loss terms beside the method's.
+
+        Raises UserError for an unknown name, and for a term whose options are not declared.
+        """
         names = cfg.TRAINER.get("TERMS", ())
         if unknown := [name for name in names if name not in TERMS]:
             raise UserError(
                 f"TRAINER.TERMS has the unknown term '{unknown[0]}': choose of {', '.join(TERMS)}"
             )
+        for name in names:
+            if (node := TERMS[name].node) not in cfg.TRAINER:
+                raise UserError(
+                    f"the term {name} has the node '{node}', but TRAINER.{node} is not declared: "
+                    f"add it in extend_cfg of {TERMS[name].__module__}"
+                )
         return [TERMS[name] for name in names]
 
     @classmethod
@@ -120,9 +129,17 @@ class PromptTrainer(TrainerX):
         return tuple(dict.fromkeys([cls.options, *nodes]))
 
     def loss_terms(self, step: Step) -> dict[str, Tensor]:
-        """All loss terms by name, weights included; the loss is their sum."""
+        """All loss terms by name, weights included; the loss is their sum.
+
+        Raises UserError if a term has the name of one of the method's.
+        """
         terms = self.clip.loss_terms(step)
         for name, term in self.terms.items():
+            if name in terms:
+                raise UserError(
+                    f"the term {type(term).__name__} is called '{name}', as a term of "
+                    f"{self.cfg.TRAINER.NAME} itself: give the class another `name`"
+                )
             terms[name] = term.weight(term.options) * term(step)
         return terms
 
@@ -234,20 +251,35 @@ class PromptTrainer(TrainerX):
         """Build the terms with a weight above 0, and prepare them.
 
         Not before a test alone: a test of a thousand classes does not first encode their training
-        images for anchors.
+        images for anchors. Raises UserError for two terms of one name.
         """
         self._idle: set[str] = set()
         self.terms = {}
         if self.cfg.get("EVAL_ONLY", False):
             return
         for kind in self.active_terms(self.cfg):
+            if (other := self.terms.get(kind.name)) is not None:
+                raise UserError(
+                    f"the terms {type(other).__name__} and {kind.__name__} are both called "
+                    f"'{kind.name}': give one of the classes another `name`"
+                )
             self.terms[kind.name] = kind(self.cfg.TRAINER[kind.node])
+        active = {kind.__name__ for kind in map(type, self.terms.values())}
+        if idle := [name for name in self.cfg.TRAINER.get("TERMS", ()) if name not in active]:
+            log.warning(
+                f"TRAINER.TERMS names {', '.join(idle)}, with a weight of 0: left out of the loss"
+            )
         for term in self.terms.values():
             term.prepare(self)
 
     def before_train(self) -> None:
         for term in self.terms.values():
             term.check_data(self)
+            if term.unlabelled and self.train_loader_u is None:
+                raise UserError(
+                    f"the term {type(term).__name__} needs unlabelled images of a target domain: "
+                    "name its data set in DATASET.TARGET"
+                )
         encode_training_images_once(self)
         super().before_train()
 

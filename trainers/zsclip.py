@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import PromptTrainer, make_backbone
+from trainers.errors import UserError
 from trainers.model import PromptedCLIP
 from trainers.options import rules
 from trainers.templates import EIGHTY, SEVEN
@@ -60,6 +61,14 @@ class ZeroshotCLIP(PromptTrainer):
     """Tests a `ZeroshotModel` in fp32."""
 
     structure = ZeroshotModel
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        if cfg.TRAINER.get("TERMS", ()):
+            raise UserError(
+                f"TRAINER.TERMS is {cfg.TRAINER.TERMS}, but {cfg.TRAINER.NAME} learns nothing and "
+                "takes no loss terms: leave it out"
+            )
+        super().check_cfg(cfg)
 
     def build_model(self) -> None:
         cfg, templates = self.cfg, self.templates_of(self.cfg, self.dm.dataset)

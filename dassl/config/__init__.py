@@ -231,6 +231,8 @@ def _coerce(value, old, name: str, where: str):
         return value
     if isinstance(old, (list, tuple)) and isinstance(value, (list, tuple)):
         return type(old)(map(_written, value) if texts else value)
+    if isinstance(rule, rules.Several):
+        raise UserError(f"{name}{where} is {rules.shown(_plain(value))}: {rule.advice(value)}")
     raise UserError(
         f"config key '{name}'{where} takes a {type(old).__name__} such as {old!r}, not "
         f"{rules.shown(_plain(value))}"

@@ -42,7 +42,8 @@ def _names() -> Several:
 
 def _some_of(module: str, name: str) -> Several:
     known = _listed(module, name)
-    return several(one_of(known), lambda: f"give a list of some of {', '.join(known())}")
+    words = "give a list of some of "
+    return several(one_of(known), lambda: words + ", ".join(known()), distinct=True)
 
 
 _SAMPLERS = one_of(_listed("dassl.data.samplers", "AVAI_SAMPLERS"))

@@ -218,15 +218,24 @@ class Several(Rule):
     count: int | None = None
     least: int = 0
     rising: bool = False  # none smaller than the one before
+    distinct: bool = False  # none twice
 
     def fits(self, value: Any) -> bool:
         if not isinstance(value, (list, tuple)) or not all(map(self.item.fits, value)):
+            return False
+        if self.distinct and self._twice(value):
             return False
         enough = len(value) >= self.least if self.count is None else len(value) == self.count
         return enough and (not self.rising or list(value) == sorted(value))
 
     def advice(self, value: Any) -> str:
+        if self.distinct and isinstance(value, (list, tuple)) and self._twice(value):
+            return f"give {self._twice(value)[0]} once"
         return self.words() if callable(self.words) else self.words
+
+    @staticmethod
+    def _twice(value: Sequence) -> list:
+        return [item for place, item in enumerate(value) if item in value[:place]]
 
 
 # What a key affects. Only the last two are part of a run's hash; only the last decides which models

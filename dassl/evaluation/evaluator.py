@@ -93,7 +93,7 @@ class Classification(EvaluatorBase):
         )
         for name, metric in self._metrics.items():
             results[name] = metric.value()
-            log.info(f"* {name}: {results[name]:.1f}")
+            log.info(f"* {name}: {results[name]:{'.1f' if metric.percent else '.4g'}}")
         if self.cfg.TEST.PER_CLASS_RESULT:
             results["perclass_accuracy"] = self._per_class(true, pred)
         if self.cfg.TEST.COMPUTE_CMAT and is_main():

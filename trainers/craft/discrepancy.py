@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
-from trainers.craft.mmd import SAMPLES_NEEDED, group_mmd2, mmd2, relative
+from trainers.craft.mmd import group_mmd2, mmd2, relative, samples_needed
 from trainers.errors import UserError
 from trainers.step import Step
 from trainers.terms import Term, register
@@ -65,7 +65,7 @@ class DomainDiscrepancy(Term):
 
     def check_data(self, trainer: "PromptTrainer") -> None:
         """Raise UserError if the domains are missing, or have too few images in some batch."""
-        least = SAMPLES_NEEDED[self.options.MMD.ESTIMATOR]
+        least = samples_needed(self.options.MMD.ESTIMATOR, self.options.MMD.NORMALISE)
         if self.domains:
             self._check_groups(trainer)
             # Batches of groups may miss one; only those that never can hold two are refused.
@@ -93,11 +93,13 @@ class DomainDiscrepancy(Term):
     def _check_batch(self, node: str, size: int, least: int) -> None:
         """node: the loader's under DATALOADER; size: images in its smallest batch."""
         if size < least:
-            estimator = self.options.MMD.ESTIMATOR
+            mmd = self.options.MMD
+            minmax = mmd.NORMALISE == "minmax"
+            way = "NORMALISE minmax" if minmax else f"the {mmd.ESTIMATOR} estimator"
             raise UserError(
-                f"a batch of DATALOADER.{node} has {size} image(s), but MMD with the {estimator} "
-                f"estimator needs {least}: change BATCH_SIZE, set DATALOADER.{node}.DROP_LAST "
-                "True, or another TRAINER.CRAFT.MMD.ESTIMATOR"
+                f"a batch of DATALOADER.{node} has {size} image(s), but MMD with {way} needs "
+                f"{least}: change BATCH_SIZE, set DATALOADER.{node}.DROP_LAST True, or another "
+                f"TRAINER.CRAFT.MMD.{'NORMALISE' if minmax else 'ESTIMATOR'}"
             )
 
 

@@ -48,14 +48,25 @@ def relative(image: Tensor, text: Tensor, scale: Tensor | float, space: str = "a
 def normalised(sample: Tensor, how: str = "none") -> Tensor:
     """A sample (N, C), every column brought to 0..1 over the sample with "minmax".
 
-    As in the authors' release, (x - min) / (max - min + 1e-8), so that a constant column is 0.
-    ValueError for any other way than "none" and "minmax".
+    As in the authors' release, (x - min) / (max - min + 1e-8), so that a constant column is 0; here
+    with gradient 0, not one of 1e8. A sample of one member has constant columns only. ValueError
+    for any other way than "none" and "minmax".
     """
     _check("normalise", how, NORMALISATIONS)
     if how == "none":
         return sample
     low, high = sample.amin(0), sample.amax(0)
-    return (sample - low) / (high - low + EPSILON)
+    spread = high - low
+    scaled = (sample - low) / (spread + EPSILON)
+    return torch.where(spread > 0, scaled, torch.zeros_like(scaled))
+
+
+def samples_needed(estimator: str, normalise: str = "none") -> int:
+    """Members that each side needs for a value that tells them apart.
+
+    Of one member alone, "minmax" leaves nothing.
+    """
+    return max(SAMPLES_NEEDED[estimator], 2 if normalise == "minmax" else 1)
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
@@ -156,18 +167,19 @@ def group_mmd2(
 
     It is the mean over classes of the mean over pairs of domains. representation (B, C), labels
     (B,), domains (B,), the spurious attribute; options as for `mmd2`. Each pair has its own median,
-    and each group its own normalisation. Groups too small for the estimator are left out, and so
+    and each group its own normalisation. Groups smaller than `samples_needed` are left out, and so
     are classes with fewer than two groups left; with no class left the value is 0, with zero
     gradients. ValueError as for `mmd2`, but for small groups.
     """
     _check("estimator", estimator, ESTIMATORS)
+    least = samples_needed(estimator, options.get("normalise", "none"))
     values = []
     for label in labels.unique():
         of_class = labels == label
         groups = [
             representation[of_class & (domains == domain)] for domain in domains[of_class].unique()
         ]
-        groups = [group for group in groups if len(group) >= SAMPLES_NEEDED[estimator]]
+        groups = [group for group in groups if len(group) >= least]
         if pairs := [mmd2(a, b, estimator, **options) for a, b in combinations(groups, 2)]:
             values.append(torch.stack(pairs).mean())
     return torch.stack(values).mean() if values else 0 * single(representation).sum()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from trainers.errors import UserError
 from trainers.step import Step
 
 if TYPE_CHECKING:
@@ -61,6 +62,16 @@ class Term(nn.Module):
 
 
 def register(kind: Kind) -> Kind:
-    """Make a term known to TRAINER.TERMS under the name of its class."""
-    TERMS[kind.__name__] = kind
+    """Make a term known to TRAINER.TERMS under the name of its class.
+
+    Raises UserError for a term without `name` or `node`, and for a class name that a term of
+    another module has.
+    """
+    title, module = kind.__name__, kind.__module__
+    for attribute in ("name", "node"):
+        if not isinstance(getattr(kind, attribute, None), str):
+            raise UserError(f"the term {title} of {module} lacks `{attribute}`, a text: add it")
+    if (known := TERMS.get(title)) and known.__module__ != module:
+        raise UserError(f"{known.__module__} and {module} both have a term {title}: rename one")
+    TERMS[title] = kind
     return kind

@@ -19,6 +19,7 @@ class CalibrationError(Metric):
     """
 
     higher_is_better = False
+    percent = True
 
     def __init__(self) -> None:
         self.images = torch.zeros(BINS, dtype=torch.float64)

@@ -11,6 +11,8 @@ K = 5
 class Top5Accuracy(Metric):
     """Percentage of images whose label is among the K classes with the highest scores."""
 
+    percent = True
+
     def __init__(self) -> None:
         self.hits = self.total = 0
 

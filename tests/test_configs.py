@@ -234,8 +234,10 @@ def test_a_config_of_one_s_own_leaves_the_defaults(own):
         assert configs.default("dtd", trainer).startswith("vit_b16")
 
 
-def test_an_absolute_base_tells_the_backbone(own):
-    add(own / "VPT/mine.yaml", f"BASE: {own.parent}/base/rn50.yaml")
+def test_an_absolute_base_tells_the_backbone(own, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "common.yaml"
+    elsewhere.write_text(f"BASE: {own.parent}/base/rn50.yaml")
+    add(own / "VPT/mine.yaml", f"BASE: {elsewhere}")
     assert configs.backbone_of("configs/trainers/VPT/mine.yaml") == "rn50"
 
 

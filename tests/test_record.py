@@ -127,6 +127,13 @@ def test_a_partial_run_and_one_of_an_unknown_protocol_are_told_by_their_folder(t
             record.description(record.read(path))
 
 
+@pytest.mark.parametrize(
+    ("config", "plain"), [("my_default", "my_default"), ("openmoji_mmd", "openmoji")]
+)
+def test_the_config_of_the_baseline(config, plain):
+    assert protocols.Row("dtd", "CraftCoOp", config, "16").plain_config == plain
+
+
 def test_a_seed_that_differs_from_the_run_s_is_named(tmp_path):
     path = write(tmp_path / "a", RUN, seed=2)
     _, (problem,) = collect(PROTOCOLS["base2new"], [tmp_path])

@@ -128,6 +128,8 @@ def test_the_config_may_be_left_out(monkeypatch, capsys):
     )
     said = "config of CraftMaPLe for oxford_pets: vit_b16_c2_ep5_batch4_2ctx\n"
     assert capsys.readouterr().err == said
+    (folder,) = folders("xd", "train", "imagenet", "CraftCoOp", "2")
+    assert folder == "imagenet/CraftCoOp/vit_b16_ep50_ctxv1_16shots/seed2"
     monkeypatch.setenv("BACKBONE", "rn50")
     assert "/CoOp/rn50_ctxv1/" in folders("base2new", "train", "openmoji", "CoOp", "1")[0]
 

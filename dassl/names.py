@@ -1,9 +1,12 @@
 """What a misspelt name may stand for. Quick to import."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from dassl.errors import UserError
+
+# By kind: what else to say about an unknown name, or nothing.
+HINTS: dict[str, Callable[[str], str]] = {}
 
 
 def did_you_mean(requested: object, known: Iterable[str]) -> str:
@@ -17,9 +20,10 @@ def check_availability(requested: str, available: list[str], kind: str = "name")
     """Raise UserError with all names and the closest one unless `requested` is `available`."""
     if requested in available:
         return
+    hint = HINTS[kind](requested) if kind in HINTS else ""
     raise UserError(
         f"unknown {kind} '{requested}': {did_you_mean(requested, available)}known ones are "
-        f"{', '.join(sorted(available)) or '(none)'}"
+        f"{', '.join(sorted(available)) or '(none)'}{hint}"
     )
 
 

@@ -3,11 +3,13 @@
 import importlib
 import pkgutil
 import sys
+from pathlib import Path
 
 try:
+    import dassl.names as names
     import dassl.program as program
 except ModuleNotFoundError:  # upstream's Dassl
-    program = None
+    names = program = None
 if program:
     program.while_importing(__name__)
 
@@ -34,6 +36,19 @@ for _module in pkgutil.iter_modules(sets.__path__):
     globals()[_module.name] = sys.modules[f"{__name__}.{_module.name}"] = import_file(
         f"{sets.__name__}.{_module.name}"
     )
+
+
+def _misplaced(name: str) -> str:
+    """The remedy for a data set whose file lies beside `sets`, or nothing."""
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if f"class {name}(" in text and "@DATASET_REGISTRY.register" in text:
+            return f"; data sets lie in datasets/sets/: move 'datasets/{path.name}' there"
+    return ""
+
+
+if names:
+    names.HINTS |= {"dataset": _misplaced, "data set": _misplaced}
 
 
 def extend_cfg(cfg) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from tiny_run import make_cfg, make_trainer
-from yacs.config import CfgNode
 
 from dassl.config import cfg_to_dict, rules
+from dassl.engine import run_settings
 from dassl.utils import UserError
 from tools import trained
 from trainers.base import PromptTrainer
@@ -50,9 +50,10 @@ def test_a_term_states_its_name_and_its_node(term, lacking):
         term("Mine", **{lacking: None})
 
 
-def test_a_terms_node_is_declared(term):
+def test_a_terms_node_is_declared(tmp_path, term):
     term("Mine", node="MINE")
-    cfg = CfgNode({"TRAINER": {"TERMS": ("Mine",)}})
+    cfg = make_cfg(tmp_path, "CoOp", "TRAINER.TERMS", ("Mine",))
+    assert run_settings(cfg)["TRAINER.TERMS"] == ("Mine",)  # comes before the check of a run
     with pytest.raises(UserError, match="TRAINER.MINE is not declared: add it in extend_cfg"):
         PromptTrainer.term_kinds(cfg)
 
@@ -162,3 +163,13 @@ def test_a_data_set_does_not_replace_a_module_of_datasets(checkout):
     (checkout / "datasets/sets/files.py").write_text("")
     line = refused(checkout, *TRAIN)
     assert line.startswith("error: 'datasets/sets/files.py' has the name of a module of datasets/")
+
+
+def test_a_data_set_beside_its_folder_is_told_where_it_belongs(checkout):
+    code = "@DATASET_REGISTRY.register()\nclass Pond(CoOpDataset):\n    pass\n"
+    (checkout / "datasets/pond.py").write_text(code)
+    line = refused(
+        checkout, *TRAIN, "--trainer", "CoOp", "--output-dir", "o", "DATASET.NAME", "Pond"
+    )
+    assert line.startswith("error: unknown dataset 'Pond': ")
+    assert line.endswith("; data sets lie in datasets/sets/: move 'datasets/pond.py' there")

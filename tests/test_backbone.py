@@ -10,7 +10,7 @@ import clip.model
 import pytest
 import torch
 from published import nested
-from tiny_clip import TINY, images, vit_weights
+from tiny_clip import TINY, clip_model, images, vit_weights
 
 from dassl.utils import UserError
 from trainers import backbone as module
@@ -46,19 +46,7 @@ def test_sizes(file):
 def test_every_kind_of_file_gives_the_same_features(file, tmp_path, weights):
     half = {name: value.half() for name, value in weights.items()}
     torch.save({"state_dict": half, "epoch": 3}, tmp_path / "half.pt")
-    model = clip.model.CLIP(
-        TINY["embed"],
-        TINY["image"],
-        TINY["vision_layers"],
-        TINY["vision_width"],
-        TINY["patch"],
-        77,
-        49408,
-        TINY["text_width"],
-        1,
-        TINY["text_layers"],
-    ).eval()
-    model.load_state_dict(weights)
+    model = clip_model(weights)
     torch.jit.trace(model, (images(1, 32), clip.tokenize("cat")), check_trace=False).save(
         tmp_path / "archive.pt"
     )
@@ -143,19 +131,7 @@ def with_gelu(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def test_both_activations_are_exact(file, weights):
-    model = clip.model.CLIP(
-        TINY["embed"],
-        TINY["image"],
-        TINY["vision_layers"],
-        TINY["vision_width"],
-        TINY["patch"],
-        77,
-        49408,
-        TINY["text_width"],
-        1,
-        TINY["text_layers"],
-    ).eval()
-    model.load_state_dict(weights)
+    model = clip_model(weights)
     texts, found = ["a cat", "a photo of a dog"], {}
     with torch.no_grad():
         for activation in ("quick_gelu", "gelu"):

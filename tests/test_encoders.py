@@ -4,11 +4,10 @@ computed.
 
 import itertools
 
-import clip.model
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_clip import TINY, images, named_tensor, vit_weights
+from tiny_clip import TINY, clip_model, images, named_tensor, vit_weights
 from torch import nn
 
 from dassl.utils import UserError
@@ -31,19 +30,7 @@ def backbone():
 @pytest.fixture(scope="module")
 def plain():
     """clip's own model with the same weights: 77 positions, nn.MultiheadAttention, no sharing."""
-    model = clip.model.CLIP(
-        TINY["embed"],
-        TINY["image"],
-        TINY["vision_layers"],
-        TINY["vision_width"],
-        TINY["patch"],
-        77,
-        49408,
-        TINY["text_width"],
-        1,
-        TINY["text_layers"],
-    ).eval()
-    model.load_state_dict(vit_weights(**TINY))
+    model = clip_model(vit_weights(**TINY))
     return model.requires_grad_(False)
 
 

@@ -24,6 +24,19 @@ from dassl.config import cfg_to_dict, get_cfg_default, merge_from_list
 from dassl.record import Description
 from tools import parse_test_res, plots, protocols, results
 
+PUBLISHED_SETS = [
+    "imagenet",
+    "caltech101",
+    "oxford_pets",
+    "stanford_cars",
+    "oxford_flowers",
+    "food101",
+    "fgvc_aircraft",
+    "sun397",
+    "dtd",
+    "eurosat",
+    "ucf101",
+]
 BASE, NEW = {1: 80.0, 2: 82.0, 3: 84.0}, {1: 60.0, 2: 64.0, 3: 62.0}
 
 
@@ -584,20 +597,7 @@ def test_published_numbers_stand_beside_ours_with_their_status(tmp_path, capsys)
 
 
 def test_published_averages_stand_beside_an_average_of_the_same_data_sets(tmp_path, capsys):
-    sets = [
-        "imagenet",
-        "caltech101",
-        "oxford_pets",
-        "stanford_cars",
-        "oxford_flowers",
-        "food101",
-        "fgvc_aircraft",
-        "sun397",
-        "dtd",
-        "eurosat",
-        "ucf101",
-    ]
-    for name in sets:
+    for name in PUBLISHED_SETS:
         for part, value in (("train_base", 90.0), ("test_new", 70.0)):
             write(tmp_path, part, name, "CoOp", 1, value)
     text, lines = report(capsys, "base2new", tmp_path, "--out", tmp_path / "t")
@@ -626,7 +626,7 @@ def test_published_averages_stand_beside_an_average_of_the_same_data_sets(tmp_pa
         line for line in lines if line[0].startswith("average") and "(published)" in line[1]
     ]
     put(tmp_path / "imagenet/CoOp/vit_b16_16shots/seed1", {"accuracy": 71.5})
-    for name in sets[1:]:
+    for name in PUBLISHED_SETS[1:]:
         put(tmp_path / f"evaluation/CoOp/vit_b16_16shots/{name}/seed1", {"accuracy": 60.0})
     _, lines = report(capsys, "xd", tmp_path)
     published = {
@@ -697,26 +697,15 @@ def test_published_numbers_do_not_stand_beside_another_test_set(tmp_path, capsys
 
 
 def test_published_averages_do_not_stand_beside_an_average_with_a_miniature(tmp_path, capsys):
-    sets = [
-        "imagenet",
-        "caltech101",
-        "oxford_pets",
-        "stanford_cars",
-        "oxford_flowers",
-        "food101",
-        "fgvc_aircraft",
-        "sun397",
-        "dtd",
-        "eurosat",
-        "ucf101",
-    ]
-    for name in sets:
+    for name in PUBLISHED_SETS:
         for part in ("train_base", "test_new"):
             ran_on(tmp_path, part, name, 40) if name == "sun397" else write(
                 tmp_path, part, name, "CoOp", 1, 90.0
             )
     text, lines = report(capsys, "base2new", tmp_path)
-    assert {line[0] for line in lines if "(published)" in line[1]} == set(sets) - {"sun397"}
+    assert {line[0] for line in lines if "(published)" in line[1]} == set(PUBLISHED_SETS) - {
+        "sun397"
+    }
     assert (
         "published numbers do not stand beside sun397: our runs tested 80 images, and the "
         "published test set has 19,850\n" in text

@@ -7,6 +7,8 @@ import json
 import zlib
 from pathlib import Path
 
+import clip
+import clip.model
 import numpy as np
 import torch
 
@@ -114,3 +116,21 @@ def check_gradients(expected: dict[str, list[float]], named_parameters, rel: flo
         # A projection can be near zero by chance; its scale is the norm.
         assert abs(norm - expected[name][0]) <= rel * expected[name][0], name
         assert abs(dot - expected[name][1]) <= rel * max(expected[name]), name
+
+
+def clip_model(weights: dict[str, torch.Tensor]) -> torch.nn.Module:
+    """clip's own model of the sizes TINY, with these weights, in evaluation mode."""
+    model = clip.model.CLIP(
+        TINY["embed"],
+        TINY["image"],
+        TINY["vision_layers"],
+        TINY["vision_width"],
+        TINY["patch"],
+        77,
+        49408,
+        TINY["text_width"],
+        1,
+        TINY["text_layers"],
+    ).eval()
+    model.load_state_dict(weights)
+    return model

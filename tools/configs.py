@@ -8,7 +8,6 @@ structure with CRAFT, is that file and configs/craft/default.yaml; with "_<prese
 own, too.
 """
 
-import difflib
 import functools
 import os
 from collections.abc import Iterable
@@ -18,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from dassl import strict_yaml
+from dassl.names import did_you_mean
 from tools.inputs import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,19 +102,12 @@ def name_of(files: Iterable[str]) -> str:
 # Files
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint, "did you mean 'x'? ", or "" if no known name is near."""
-    lowered = {other.lower(): other for other in known}
-    close = difflib.get_close_matches(name.lower(), lowered, 1, 0.5)
-    return f"did you mean '{lowered[close[0]]}'? " if close else ""
-
-
 def check(name: str, known: Iterable[str], kind: str) -> None:
     """Raise InputError, with all known names and the nearest, for a name that is unknown."""
     known = sorted(known)
     if name not in known:
         raise InputError(
-            f"unknown {kind} '{name}': {nearest(name, known)}known ones are {', '.join(known)}"
+            f"unknown {kind} '{name}': {did_you_mean(name, known)}known ones are {', '.join(known)}"
         )
 
 
@@ -164,7 +157,7 @@ def files(trainer: str, config: str) -> list[str]:
     known = names(trainer)
     if config not in known:
         raise InputError(
-            f"unknown config of {trainer} '{config}': {nearest(config, known)}known ones are "
+            f"unknown config of {trainer} '{config}': {did_you_mean(config, known)}known ones are "
             + ", ".join(_shown(trainer))
         )
     if config in stems(f"trainers/{trainer}"):

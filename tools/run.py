@@ -15,6 +15,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 
+from dassl.names import did_you_mean
 from tools import configs, inputs
 from tools.configs import ROOT
 from tools.inputs import InputError
@@ -186,7 +187,7 @@ def _variants(asked: Request, study: Study) -> list[Study]:
     if asked.trainer not in (known := configs.structures()):
         raise InputError(
             f"an ablation starts from a structure without CRAFT, which '{asked.trainer}' is not: "
-            f"{configs.nearest(configs.structure_of(asked.trainer), known)}there are "
+            f"{did_you_mean(configs.structure_of(asked.trainer), known)}there are "
             + ", ".join(known)
         )
     configs.files(asked.trainer, asked.config)

@@ -1,13 +1,13 @@
-"""Pretrain the tiny CLIP of the bundled benchmark on the pictures of `tools.pretrain_data`.
+"""Pretrain the small bundled CLIP on the bank of `tools.pretrain_data` and `tools.pretrain_text`.
 
-    python -m tools.pretrain_clip --bank BANK_DIR --out assets/openmoji_clip.pt --minutes 90
+    python -m tools.pretrain_clip --bank BANK_DIR --out assets/drawings_clip.pt --minutes 90
 
-OpenAI architecture, so `clip.load(path)` reads the file. A batch holds emoji, each drawn by two
-artists, and icons. Three losses, all on the shared embedding: picture against caption (CLIP; every
-picture of a concept is a positive), picture against the names of all Unicode subgroups (icons: of
-their sets' categories), and picture against picture of the same concept by another artist. No
-benchmark picture is used (see `tools.pretrain_data`); progress is judged on the validation split
-only.
+OpenAI's architecture, so `clip.load(path)` reads the file. Three phases: the text tower learns the
+sentence encoder's embeddings; the image tower learns from captions with the text tower frozen
+(LiT, arXiv 2111.07991); both learn. A batch holds items, most of them drawn by two artists. Losses:
+picture against caption (CLIP; another artist's caption of the item counts half) and picture against
+picture of the same item by another artist. The held-out items of `Bank` judge the training; no
+picture of the suite is seen.
 """
 
 import argparse
@@ -15,9 +15,10 @@ import json
 import logging
 import math
 import random
+import re
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,55 +29,48 @@ import torch.nn.functional as F
 from clip.model import CLIP
 from torch import Tensor, nn
 
-from dassl.utils import load_checkpoint
 from tools import inputs
+from tools.pretrain_captions import INKS, PAPERS, Look, caption
+from tools.pretrain_data import is_class
+from tools.suite.sources import class_words
 
 log = logging.getLogger(__name__)
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)  # CLIP's pixel statistics
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
-TEMPLATES = (
-    "a photo of a {}.",
-    "a picture of a {}.",
-    "a drawing of a {}.",
-    "an emoji of a {}.",
-    "an icon of a {}.",
-    "{}",
-    "a {}.",
-    "a photo of a {}",
-    "a sketch of a {}.",
-    "a line drawing of a {}.",
-    "an illustration of the {}.",
-    "this is a {}.",
-    "a black and white drawing of a {}.",
-    "a colourful picture of a {}.",
-    "a clean image of one {}.",
-    "a cartoon {}.",
-)
-
-LONGEST = 90  # characters of a caption
-SHOWN = ("contrast", "subgroup", "pair")  # losses in the log
+LONGEST = 150  # characters of a caption
+HELD_OUT = 500  # items, drawn by three artists or more
+# (until this share of the time, this share of the patches is run), then all are.
+PATCHES = ((0.6, 0.25), (0.85, 0.5))
+STATIC = "token_embedding.static"
+OTHER_CAPTION = 0.5  # weight of another picture's caption of the same item; the own one counts 1
 
 
-class Vocabulary:
-    """Only tokens that captions use are trained: a small embedding in training, a full one (other
-    rows zero) in the file.
+class Tokens(nn.Module):
+    """Token embeddings: a learned map of the encoder's static vectors plus a learned correction.
+
+    A token that no caption holds has the mapped vector alone, so that every token means something.
     """
 
-    def __init__(self, captions: list[str]):
-        tokens = clip.tokenize(captions, truncate=True)
-        self.ids = torch.unique(tokens)
-        self.size = int(tokens.max()) + 1
-        self.small = torch.zeros(self.size, dtype=torch.long)
-        self.small[self.ids] = torch.arange(len(self.ids))
+    def __init__(self, static: Tensor, width: int):
+        super().__init__()
+        static = static.float()
+        static = (static - static.mean(0)) / static.std()
+        self.register_buffer("static", static)
+        components = torch.linalg.svd(static[::7], full_matrices=False).Vh[:width].t()
+        scale = 0.03 / (static @ components).std()
+        self.map = nn.Parameter(components.contiguous() * scale)
+        self.correction = nn.Embedding(len(static), width, sparse=False)
+        nn.init.zeros_(self.correction.weight)
 
-    def __call__(self, captions: list[str]) -> tuple[Tensor, Tensor]:
-        """Return tokens (N, L), cut to the longest caption, and (N,) where each text ends."""
-        tokens = clip.tokenize([caption[:LONGEST] for caption in captions], truncate=True)
-        end = tokens.argmax(1)
-        return self.small[tokens[:, : int(end.max()) + 1]], end
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.static[tokens] @ self.map + self.correction(tokens)
+
+    def table(self) -> Tensor:
+        """(vocabulary, width)."""
+        return (self.static @ self.map + self.correction.weight).detach()
 
 
-def build(vocabulary: int, args: argparse.Namespace) -> CLIP:
+def build(static: Tensor, args: argparse.Namespace) -> CLIP:
     """A new CLIP of the sizes in `args`."""
     model = CLIP(
         embed_dim=args.embed,
@@ -85,20 +79,26 @@ def build(vocabulary: int, args: argparse.Namespace) -> CLIP:
         vision_width=args.vision_width,
         vision_patch_size=args.patch,
         context_length=clip.tokenize("").shape[1],
-        vocab_size=vocabulary,
+        vocab_size=1,
         transformer_width=args.text_width,
         transformer_heads=max(1, args.text_width // 64),
         transformer_layers=args.layers,
-    )
-    return model.float()
+    ).float()
+    model.token_embedding = Tokens(static, args.text_width)
+    return model
 
 
-def encode_text(model: CLIP, tokens: Tensor, end: Tensor) -> Tensor:
-    """Unit-norm features (N, D); runs as many positions as the longest caption has."""
+def tokenize(captions: list[str]) -> Tensor:
+    return clip.tokenize([text[:LONGEST] for text in captions], truncate=True)
+
+
+def encode_text(model: CLIP, tokens: Tensor) -> Tensor:
+    """Unit-norm features (N, D); runs as many positions as the longest text has."""
+    end = tokens.argmax(1)
+    tokens = tokens[:, : int(end.max()) + 1]
     length = tokens.shape[1]
     mask = torch.full((length, length), -math.inf).triu(1)
-    x = model.token_embedding(tokens) + model.positional_embedding[:length]
-    x = x.permute(1, 0, 2)
+    x = (model.token_embedding(tokens) + model.positional_embedding[:length]).permute(1, 0, 2)
     for block in model.transformer.resblocks:
         block.attn_mask = mask
         x = block(x)
@@ -107,9 +107,7 @@ def encode_text(model: CLIP, tokens: Tensor, end: Tensor) -> Tensor:
 
 
 def encode_image(model: CLIP, images: Tensor, keep: Tensor | None = None) -> Tensor:
-    """Unit-norm features (N, D); `keep` (N, K) are the patches to run, in training half of them
-    (FLIP, arXiv 2212.00794).
-    """
+    """Unit-norm features (N, D); `keep` (N, K) are the patches to run (FLIP, arXiv 2212.00794)."""
     if keep is None:
         return F.normalize(model.visual(images).float(), dim=1)
     visual = model.visual
@@ -120,322 +118,379 @@ def encode_image(model: CLIP, images: Tensor, keep: Tensor | None = None) -> Ten
     return F.normalize((visual.ln_post(x[0]) @ visual.proj).float(), dim=1)
 
 
-def augment(pictures: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """(N, S, S, 3) uint8 -> normalised (N, 3, size, size): moved, turned, mirrored, recoloured,
-    thicker, outlines only, on coloured paper.
+class Bank:
+    """Pictures by item and artist; the items of `held_out` are for validation alone."""
+
+    def __init__(self, folder: Path, seed: int = 0):
+        self.mono = torch.from_numpy(np.load(folder / "mono.npy", mmap_mode="c"))
+        self.colour = torch.from_numpy(np.load(folder / "colour.npy", mmap_mode="c"))
+        self.index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        self.items = json.loads((folder / "items.json").read_text(encoding="utf-8"))
+        self.of: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for number, row in enumerate(self.index):
+            if not is_class(self.items[row["item"]]["label"]):
+                self.of[row["item"]][row["artist"]].append(number)
+        rng = random.Random(seed)
+        several = sorted(item for item, artists in self.of.items() if len(artists) > 2)
+        self.held_out = sorted(rng.sample(several, min(HELD_OUT, len(several) // 10)))
+        hidden = set(self.held_out)
+        self.pairs = [
+            item for item, artists in self.of.items() if len(artists) > 1 and item not in hidden
+        ]
+        self.singles = [item for item, artists in self.of.items() if len(artists) == 1]
+        # Things; the rest are mostly signs of user interfaces.
+        self.emoji = [item for item in self.pairs if re.fullmatch("[0-9A-F-]{4,}", item)]
+        self.others = sorted(set(self.pairs) - set(self.emoji))
+
+    def words(self, item: str, rng: random.Random) -> str:
+        facts = self.items[item]
+        tags = [tag for tag in facts["tags"] if not class_words() & set(tag.split())]
+        if tags and rng.random() < 0.25:
+            return f"{facts['label']}, {rng.choice(tags)}"
+        return facts["label"]
+
+    def pictures(self, numbers: list[int]) -> tuple[Tensor, Tensor]:
+        """((N, 3, S, S) ink from 0, white paper, to 1; (N,) whether a picture has no colour)."""
+        mono = torch.tensor([number < len(self.mono) for number in numbers])
+        size = self.mono.shape[1]
+        ink = torch.empty(len(numbers), 3, size, size)
+        for place, number in enumerate(numbers):
+            if number < len(self.mono):
+                ink[place] = 1 - self.mono[number].float() / 255
+            else:
+                picture = self.colour[number - len(self.mono)]
+                ink[place] = 1 - picture.permute(2, 0, 1).float() / 255
+        return ink, mono
+
+
+def drawn_patches(images: Tensor, patch: int, number: int, g: torch.Generator) -> Tensor:
+    """(N, number): the patches with the most ink, by chance as well; paper tells little."""
+    grey = images.mean(1, keepdim=True)
+    contrast = F.avg_pool2d(grey.square(), patch) - F.avg_pool2d(grey, patch).square()
+    ink = contrast.clamp(min=0).sqrt().flatten(1)
+    ink = ink + 0.25 * torch.rand(ink.shape, generator=g)
+    return ink.topk(number, 1).indices
+
+
+def looks(rows: list[dict], mono: Tensor, rng: random.Random) -> list[Look]:
+    """What to make of each picture: drawings in one colour get ink, any gets paper."""
+    result = []
+    for row, plain in zip(rows, mono.tolist(), strict=True):
+        ink = rng.choice(list(INKS)) if plain and rng.random() < 0.5 else ""
+        paper = rng.choice(list(PAPERS)) if rng.random() < 0.3 else "white"
+        if ink in ("white", "yellow", paper) and paper in ("white", "grey", "yellow", ink):
+            paper = "blue" if ink != "blue" else "orange"
+        grey = not plain and rng.random() < 0.15
+        outlined = not plain and rng.random() < 0.1
+        result.append(Look("line" if outlined else row["style"], ink, paper, grey))
+    return result
+
+
+def augment(
+    ink: Tensor, mono: Tensor, kinds: list[Look], rows: list[dict], size: int, g: torch.Generator
+) -> Tensor:
+    """(N, 3, S, S) ink -> normalised (N, 3, size, size): moved, turned, mirrored, thicker, and of
+    the look that `kinds` tell.
     """
 
     def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        return torch.rand(shape, generator=generator) * (high - low) + low
+        return torch.rand(shape, generator=g) * (high - low) + low
 
-    n = len(pictures)
-    # White paper is 0, so that padding is paper.
-    ink = 1 - pictures.permute(0, 3, 1, 2).float() / 255
+    n = len(ink)
     thick = uniform(n) < 0.2
     ink[thick] = F.max_pool2d(ink[thick], 3, 1, 1)
-    angle, scale = uniform(n, low=-0.25, high=0.25), uniform(n, low=0.85, high=1.25)
+    angle, scale = uniform(n, low=-0.25, high=0.25), uniform(n, low=0.8, high=1.2)
     mirror = torch.where(uniform(n) < 0.3, -1.0, 1.0)
-    stretch = uniform(n, low=0.88, high=1.14)
+    stretch = uniform(n, low=0.85, high=1.17)
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
     shift = uniform(n, 2, low=-0.12, high=0.12)
     matrix = torch.stack(
         [cos * mirror * stretch, -sin, shift[:, 0], sin * mirror * stretch, cos, shift[:, 1]], 1
     ).view(n, 2, 3)
-    ink = F.grid_sample(
-        ink, F.affine_grid(matrix, [n, 3, size, size], align_corners=False), align_corners=False
-    )
-    image = 1 - ink
-    grey = image.mean(1, keepdim=True)
-    # A line drawing of sorts, of any picture.
-    edges = F.max_pool2d(grey, 3, 1, 1) + F.max_pool2d(-grey, 3, 1, 1)
-    image = torch.where(uniform(n, 1, 1, 1) < 0.08, (1 - 1.5 * edges).clamp(0, 1), image)
-    image = torch.where(uniform(n, 1, 1, 1) < 0.2, grey, image)
-    image = torch.where(
-        uniform(n, 1, 1, 1) < 0.15, image[:, torch.randperm(3, generator=generator)], image
-    )
-    saturation = uniform(n, 1, 1, 1, low=0.5, high=1.5)
-    image = grey + (image - grey) * saturation
-    image = image * torch.where(
-        uniform(n, 1, 1, 1) < 0.3, uniform(n, 3, 1, 1, low=0.6, high=1.0), torch.ones(())
-    )
-    image = (
-        (image - 0.5) * uniform(n, 1, 1, 1, low=0.75, high=1.2)
-        + 0.5
-        + uniform(n, 1, 1, 1, low=-0.1, high=0.1)
-    ).clamp(0, 1)
+    grid = F.affine_grid(matrix, [n, 3, size, size], align_corners=False)
+    ink = F.grid_sample(ink, grid, align_corners=False).clamp(0, 1)
+    grey = ink.mean(1, keepdim=True)
+    edges = (F.max_pool2d(grey, 3, 1, 1) + F.max_pool2d(-grey, 3, 1, 1)).clamp(0, 1)
+    outlined = torch.tensor(
+        [kind.style == "line" and row["style"] != "line" for kind, row in zip(kinds, rows)]
+    ).view(n, 1, 1, 1)
+    plain = torch.tensor([kind.grey for kind in kinds]).view(n, 1, 1, 1) | mono.view(n, 1, 1, 1)
+    ink = torch.where(outlined, edges.expand_as(ink), torch.where(plain, grey.expand_as(ink), ink))
+    jitter = uniform(n, 1, 1, 1, low=0.7, high=1.3)
+    ink = torch.where(plain, ink, (grey + (ink - grey) * jitter).clamp(0, 1))
+    paper = torch.tensor([PAPERS[kind.paper] for kind in kinds]).view(n, 3, 1, 1) / 255
+    tint = torch.tensor([INKS[kind.ink or "black"] for kind in kinds]).view(n, 3, 1, 1) / 255
+    tint = (tint + uniform(n, 3, 1, 1, low=-0.06, high=0.06)).clamp(0, 1)
+    inked = torch.tensor([bool(kind.ink) for kind in kinds]).view(n, 1, 1, 1)
+    image = torch.where(inked, paper * (1 - grey) + tint * grey, paper * (1 - ink))
+    image = (image - 0.5) * uniform(n, 1, 1, 1, low=0.8, high=1.1) + 0.5
+    image = (image + uniform(n, 1, 1, 1, low=-0.08, high=0.08)).clamp(0, 1)
     return (image - MEAN) / STD
+
+
+@dataclass
+class Batch:
+    """images (B, 3, S, S), normalised, a caption each; owner (B,): number of the item; the first
+    `drawn` pictures are pairs of two artists, side by side.
+    """
+
+    images: Tensor
+    captions: list[str]
+    owner: Tensor
+    drawn: int
+
+
+def draw_batch(
+    bank: Bank, args: argparse.Namespace, rng: random.Random, generator: torch.Generator
+) -> Batch:
+    half = args.pairs // 2
+    pairs = rng.sample(bank.emoji, half) + rng.sample(bank.others, args.pairs - half)
+    singles = rng.sample(bank.singles, args.singles)
+    numbers = []
+    for item in pairs:
+        artists = rng.sample(sorted(bank.of[item]), 2)
+        numbers += [rng.choice(bank.of[item][artist]) for artist in artists]
+    numbers += [rng.choice(next(iter(bank.of[item].values()))) for item in singles]
+    rows = [bank.index[number] for number in numbers]
+    ink, mono = bank.pictures(numbers)
+    kinds = looks(rows, mono, rng)
+    images = augment(ink, mono, kinds, rows, args.image, generator)
+    captions = [
+        caption(bank.words(row["item"], rng), kind, rng)
+        for row, kind in zip(rows, kinds, strict=True)
+    ]
+    owner = torch.cat(
+        [torch.arange(len(pairs)).repeat_interleave(2), len(pairs) + torch.arange(len(singles))]
+    )
+    return Batch(images, captions, owner, 2 * len(pairs))
+
+
+def soft_cross_entropy(logits: Tensor, weight: Tensor) -> Tensor:
+    """Cross entropy to each row's weights, normalised."""
+    target = weight / weight.sum(1, keepdim=True)
+    return -(target * F.log_softmax(logits, 1)).sum(1).mean()
+
+
+def losses(model: CLIP, batch: Batch, keep: Tensor | None, frozen: bool) -> dict[str, Tensor]:
+    """{"contrast", "pair"}: scalars. keep: as for `encode_image`. frozen: the text tower."""
+    v = encode_image(model, batch.images, keep)
+    with torch.set_grad_enabled(not frozen):
+        w = encode_text(model, tokenize(batch.captions))
+    scale = model.logit_scale.exp().clamp(max=100)
+    same = (batch.owner[:, None] == batch.owner[None]).float()
+    weight = OTHER_CAPTION * same + (1 - OTHER_CAPTION) * torch.eye(len(v))
+    logits = scale * v @ w.t()
+    both = soft_cross_entropy(logits, weight) + soft_cross_entropy(logits.t(), weight)
+    drawn = v[: batch.drawn]
+    alike = 14 * drawn @ drawn.t() - 1e4 * torch.eye(batch.drawn)
+    return {
+        "contrast": both / 2,
+        "pair": F.cross_entropy(alike, torch.arange(batch.drawn) ^ 1),
+    }
+
+
+class Lesson:
+    """The encoder's texts in the order of their lengths, so that a batch needs little padding."""
+
+    def __init__(self, stored: dict):
+        tokens = tokenize(stored["texts"])
+        order = tokens.argmax(1).argsort(stable=True)
+        self.tokens, self.target = tokens[order], stored["features"].float()[order]
+        self.static = stored["static"]
+
+    def draw(self, number: int, rng: random.Random) -> tuple[Tensor, Tensor]:
+        """(tokens, target) of texts of about one length."""
+        start = rng.randrange(len(self.tokens) - 4 * number)
+        places = torch.tensor(rng.sample(range(start, start + 4 * number), number))
+        return self.tokens[places], self.target[places]
+
+
+def text_losses(model: CLIP, tokens: Tensor, target: Tensor) -> Tensor:
+    """Distance to the encoder's embeddings, of the features and of their cosines."""
+    w = encode_text(model, tokens)
+    alike = (w @ w.t() - target @ target.t()).square().mean()
+    return (1 - (w * target).sum(1)).mean() + 4 * alike
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is made orthogonal (K. Jordan, "Muon", 2024), with decoupled decay.
+
+    As torch.optim.Muon, whose steps in bfloat16 take seconds on a processor without bfloat16. The
+    update is scaled to the root mean square of AdamW's (arXiv 2502.16982, equation 4).
+    """
+
+    def __init__(self, params: list[Tensor], lr: float, momentum: float = 0.95, decay: float = 0.1):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "decay": decay})
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                average = self.state[p].setdefault("average", torch.zeros_like(p))
+                average.lerp_(p.grad, 1 - group["momentum"])
+                update = orthogonal(p.grad.lerp(average, group["momentum"]))
+                p.mul_(1 - group["lr"] * group["decay"])
+                p.add_(update, alpha=-group["lr"] * 0.2 * max(p.shape) ** 0.5)
+
+
+def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
+    """A matrix with the singular vectors of `matrix` and singular values near 1, by the quintic
+    Newton-Schulz iteration with Jordan's coefficients.
+    """
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.t()
+    x = wide / (wide.norm() + 1e-7)
+    for _ in range(steps):
+        square = x @ x.t()
+        x = 3.4445 * x + (-4.775 * square + 2.0315 * square @ square) @ x
+    return x if wide is matrix else x.t()
 
 
 def build_optimizers(model: CLIP, lr: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the blocks, AdamW for the rest: on this little data Muon needs about
     half the steps.
     """
-    if not hasattr(torch.optim, "Muon"):
-        raise SystemExit(
-            f"error: torch {torch.__version__} has no torch.optim.Muon, with which the small CLIP "
-            "was trained: install torch 2.9 or newer"
-        )
-    matrices = [p for name, p in model.named_parameters() if ".resblocks." in name and p.ndim == 2]
+    used = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    matrices = [p for name, p in used.items() if ".resblocks." in name and p.ndim == 2]
     inside = {id(p) for p in matrices}
-    rest = [p for p in model.parameters() if id(p) not in inside]
-    return [
-        torch.optim.Muon(matrices, lr=lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(
-            [
-                {"params": [p for p in rest if p.ndim > 1], "weight_decay": 0.1},
-                {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
-            ],
-            lr=lr,
-            betas=(0.9, 0.98),
-        ),
-    ]
+    rest = [p for p in used.values() if id(p) not in inside]
+    decayed = [p for p in rest if p.ndim > 1]
+    plain = [p for p in rest if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
+    return [Muon(matrices, lr=lr), torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)]
 
 
-class Bank:
-    """Pictures by concept and artist, captions by concept."""
-
-    def __init__(self, folder: Path):
-        self.pictures = torch.from_numpy(np.load(folder / "pictures.npy", mmap_mode="c"))
-        self.concepts = json.loads((folder / "concepts.json").read_text())
-        self.of: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        for number, row in enumerate(json.loads((folder / "index.json").read_text())):
-            self.of[row["concept"]][row["artist"]].append(number)
-        self.emoji = [key for key in self.of if not key.startswith("icon ")]
-        self.flags = [key for key in self.emoji if self.concepts[key]["class"].endswith("flag")]
-        self.others = [
-            key for key in self.emoji if not self.concepts[key]["class"].endswith("flag")
-        ]
-        self.icons = [key for key in self.of if key.startswith("icon ")]
-        self.classes = sorted({self.concepts[key]["class"] for key in self.emoji})
-        count = Counter(self.concepts[key]["class"] for key in self.icons)
-        self.categories = sorted(name for name, number in count.items() if name and number >= 15)
-
-    def draw(self, number: int, rng: random.Random) -> list[str]:
-        """Different emoji; flags, a seventh of all and of little use, are one in 24."""
-        flags = number // 24
-        return rng.sample(self.others, number - flags) + rng.sample(self.flags, flags)
-
-    def views(self, concept: str, number: int, rng: random.Random) -> list[int]:
-        artists = list(self.of[concept].values())
-        chosen = (
-            rng.sample(artists, number)
-            if len(artists) >= number
-            else rng.choices(artists, k=number)
-        )
-        return [rng.choice(pictures) for pictures in chosen]
-
-    def caption(self, concept: str, rng: random.Random) -> str:
-        facts = self.concepts[concept]
-        kind = rng.random()
-        if not facts["class"] or kind < 0.4:
-            text = facts["label"]
-        elif kind < 0.75:
-            text = f"{facts['label']}, {rng.choice(('a', 'a kind of', 'one'))} {facts['class']}"
-        else:
-            text = " ".join(
-                [facts["label"], *rng.sample(facts["tags"], min(2, len(facts["tags"])))]
-            )
-        return rng.choice(TEMPLATES).format(text)
+def is_text(name: str) -> bool:
+    return not name.startswith("visual.") and name != "logit_scale"
 
 
-def all_captions(bank: Bank) -> list[str]:
-    words = [*TEMPLATES, "a kind of, one", *bank.classes, *bank.categories]
-    return words + [
-        " ".join([facts["label"], *facts["tags"]]) + "," for facts in bank.concepts.values()
-    ]
+class Clock:
+    """Learning rate by the clock: warm-up over 200 steps, then a half cosine over the minutes."""
+
+    def __init__(self, minutes: float, lr: float):
+        self.start, self.minutes, self.lr, self.step = time.time(), minutes, lr, 0
+
+    @property
+    def progress(self) -> float:
+        return (time.time() - self.start) / (60 * self.minutes)
+
+    def set(self, optimizers: list[torch.optim.Optimizer]) -> None:
+        progress = min(1.0, self.progress)
+        rate = min(1.0, (self.step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * progress))
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr * rate
+        self.step += 1
 
 
-def soft_cross_entropy(logits: Tensor, positive: Tensor) -> Tensor:
-    """Cross entropy to the uniform distribution over each row's positives."""
-    target = positive / positive.sum(1, keepdim=True)
-    return -(target * F.log_softmax(logits, 1)).sum(1).mean()
+def step(loss: Tensor, model: CLIP, optimizers: list[torch.optim.Optimizer]) -> None:
+    model.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], 1.0)
+    for optimizer in optimizers:
+        optimizer.step()
 
 
-def validation(root: Path | None, size: int) -> dict[str, tuple[Tensor, Tensor, list[str]]]:
-    """{data set: (images, labels, class names)} of the validation splits under `root`."""
-    if root is None:
-        return {}
-    from torchvision.transforms.functional import pil_to_tensor, resize
-
-    from dassl.utils import read_image
-
-    sets = {}
-    for path in sorted(root.glob("openmoji/split_zhou_*.json")):
-        rows = json.loads(path.read_text())["val"]
-        images = [
-            pil_to_tensor(
-                resize(read_image(str(root / "openmoji" / "images" / row[0])), [size, size])
-            )
-            for row in rows
-        ]
-        names = {label: name for _, label, name in rows}
-        sets[path.stem.removeprefix("split_zhou_")] = (
-            (torch.stack(images).float() / 255 - MEAN) / STD,
-            torch.tensor([row[1] for row in rows]),
-            [names[i] for i in sorted(names)],
-        )
-    return sets
+def train_text(model: CLIP, lesson: Lesson, args: argparse.Namespace) -> None:
+    """Phase 1, for `args.text_minutes`."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(is_text(name))
+    rng, clock = random.Random(args.seed), Clock(args.text_minutes, args.lr)
+    optimizers = build_optimizers(model, args.lr)
+    while clock.progress < 1:
+        clock.set(optimizers)
+        loss = text_losses(model, *lesson.draw(256, rng))
+        step(loss, model, optimizers)
+        if clock.step % 200 == 0:
+            log.info(f"text step {clock.step}: {loss.item():.3f}")
 
 
 @torch.no_grad()
-def zero_shot(
-    model: CLIP, vocabulary: Vocabulary, images: Tensor, labels: Tensor, names: list[str]
-) -> float:
-    text = encode_text(model, *vocabulary([f"a picture of a {name}." for name in names]))
-    return (
-        (encode_image(model, images) @ text.t()).argmax(1) == labels
-    ).float().mean().item() * 100
+def recall(model: CLIP, bank: Bank, size: int) -> tuple[float, float]:
+    """Percent of held-out pictures whose item is first among all held-out items, by its words and
+    by another artist's picture.
+    """
+    items = bank.held_out
+    numbers = [[next(iter(n)) for n in list(bank.of[item].values())[:2]] for item in items]
+    flat = [number for pair in numbers for number in pair]
+    ink, _ = bank.pictures(flat)
+    images = F.interpolate(1 - ink, size=(size, size), mode="bilinear", antialias=True)
+    model.eval()
+    v = torch.cat([encode_image(model, part) for part in ((images - MEAN) / STD).split(250)])
+    names = [f"a picture of a {bank.items[item]['label']}." for item in items]
+    w = encode_text(model, tokenize(names))
+    owner = torch.arange(len(items)).repeat_interleave(2)
+    named = (v @ w.t()).argmax(1) == owner
+    first, second = v[::2], v[1::2]
+    found = (first @ second.t()).argmax(1) == torch.arange(len(items))
+    return 100 * named.float().mean().item(), 100 * found.float().mean().item()
 
 
-def save(model: CLIP, vocabulary: Vocabulary, path: Path) -> None:
-    """State dict in half precision; rows of tokens never trained are zero, which packs to nothing.
+def train(model: CLIP, bank: Bank, lesson: Lesson, args: argparse.Namespace) -> None:
+    """Phases 2 and 3; the average of the weights is saved every five minutes and at the end."""
+    rng, generator = random.Random(args.seed), torch.Generator().manual_seed(args.seed)
+    clock, last, seen = Clock(args.minutes, args.lr), time.time(), 0
+    frozen: bool | None = None
+    averaged = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
+    )
+    while clock.progress < 1:
+        now_frozen = clock.progress < args.frozen
+        if now_frozen != frozen:
+            frozen = now_frozen
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(not frozen or not is_text(name))
+            optimizers = build_optimizers(model, args.lr)
+        clock.set(optimizers)
+        batch = draw_batch(bank, args, rng, generator)
+        share = next((s for until, s in PATCHES if clock.progress < until), 1.0)
+        number = int(share * (args.image // args.patch) ** 2)
+        keep = drawn_patches(batch.images, args.patch, number, generator) if share < 1 else None
+        terms = losses(model, batch, keep, bool(frozen))
+        loss = terms["contrast"] + 0.5 * terms["pair"]
+        if not frozen:
+            terms["text"] = text_losses(model, *lesson.draw(96, rng))
+            loss = loss + terms["text"]
+        step(loss, model, optimizers)
+        averaged.update_parameters(model)
+        seen += len(batch.images)
+        if time.time() - last > 120:
+            last = time.time()
+            shown = " ".join(f"{name} {term.item():.2f}" for name, term in terms.items())
+            named, found = recall(averaged.module, bank, args.image)
+            model.train()
+            log.info(
+                f"{(last - clock.start) / 60:5.1f} min step {clock.step} "
+                f"({seen / (last - clock.start):.0f} images/s) {shown} scale "
+                f"{model.logit_scale.exp().item():.1f} held-out: named {named:.1f} found {found:.1f}"
+            )
+            save(averaged.module, args.out)
+    save(averaged.module, args.out)
+    log.info(f"finished: {clock.step} steps, {seen} images -> {args.out}")
+
+
+def save(model: CLIP, path: Path) -> None:
+    """State dict in half precision, with a row for every token; and PATH.state to continue from.
 
     Matrices keep 7 of the 10 bits of the mantissa, as in bfloat16, so that the file packs to four
     fifths.
     """
-    weights = {key: value.detach().to(torch.float16) for key, value in model.state_dict().items()}
+    weights = {
+        key: value.detach().to(torch.float16)
+        for key, value in model.state_dict().items()
+        if not key.startswith("token_embedding.")
+    }
+    weights["token_embedding.weight"] = model.token_embedding.table().to(torch.float16)
     for key, value in weights.items():
         if value.ndim > 1:
             bits = value.view(torch.int16).int()
             weights[key] = ((bits + 4) & ~7).to(torch.int16).view(torch.half)
-    full = torch.zeros(
-        vocabulary.size, weights["token_embedding.weight"].shape[1], dtype=torch.half
-    )
-    full[vocabulary.ids] = weights["token_embedding.weight"]
-    weights["token_embedding.weight"] = full
-    temporary = path.with_suffix(".tmp")
-    torch.save(weights, temporary)
-    temporary.replace(path)
-
-
-@dataclass
-class Batch:
-    """Pictures of emoji, two each and first, and of icons; B of them, E emoji, I icons.
-
-    images (B, 3, S, S), normalised; owner (B,): number of the concept that a picture is of;
-    labels (E,): subgroup of each emoji; categories (I,): category of each icon, -1 without one;
-    captions: one for each concept, then the names of all subgroups and of all categories.
-    """
-
-    images: Tensor
-    owner: Tensor
-    labels: Tensor
-    categories: Tensor
-    captions: list[str]
-
-
-def draw_batch(
-    bank: Bank, args: argparse.Namespace, rng: random.Random, generator: torch.Generator
-) -> Batch:
-    emoji, icons = bank.draw(args.emoji, rng), rng.sample(bank.icons, args.icons)
-    numbers = [n for key in emoji for n in bank.views(key, 2, rng)]
-    numbers += [bank.views(key, 1, rng)[0] for key in icons]
-    images = augment(bank.pictures[numbers], args.image, generator)
-    captions = [bank.caption(key, rng) for key in emoji + icons]
-    captions += [rng.choice(TEMPLATES).format(name) for name in bank.classes + bank.categories]
-    known = {name: number for number, name in enumerate(bank.categories)}
-    return Batch(
-        images,
-        torch.cat(
-            [torch.arange(len(emoji)).repeat_interleave(2), len(emoji) + torch.arange(len(icons))]
-        ),
-        torch.tensor([bank.classes.index(bank.concepts[key]["class"]) for key in emoji]),
-        torch.tensor([known.get(bank.concepts[key]["class"], -1) for key in icons]),
-        captions,
-    )
-
-
-def losses(
-    model: CLIP, vocabulary: Vocabulary, bank: Bank, batch: Batch, keep: Tensor | None
-) -> dict[str, Tensor]:
-    """{"contrast", "subgroup", "category", "pair"}: scalars. keep: as for `encode_image`."""
-    with torch.autocast("cpu", torch.bfloat16):
-        v = encode_image(model, batch.images, keep)
-        w = encode_text(model, *vocabulary(batch.captions))
-    concepts = len(batch.labels) + len(batch.categories)
-    w, names, category_names = w.split([concepts, len(bank.classes), len(bank.categories)])
-    scale = model.logit_scale.exp().clamp(max=100)
-    positive = (batch.owner[:, None] == torch.arange(len(w))[None]).float()
-    logits = scale * v @ w.t()
-    both = soft_cross_entropy(logits, positive) + soft_cross_entropy(logits.t(), positive.t())
-    drawn = 2 * len(batch.labels)
-    alike = (v[:drawn] @ v[:drawn].t()) * 14 - 1e4 * torch.eye(drawn)
-    return {
-        "contrast": both / 2,
-        "subgroup": F.cross_entropy(
-            scale * v[:drawn] @ names.t(),
-            batch.labels[batch.owner[:drawn]],
-            label_smoothing=0.05,
-        ),
-        "category": F.cross_entropy(
-            scale * v[drawn:] @ category_names.t(),
-            batch.categories,
-            ignore_index=-1,
-            label_smoothing=0.05,
-        ),
-        "pair": F.cross_entropy(alike, torch.arange(drawn) ^ 1),  # two pictures of one emoji
-    }
-
-
-def load_start(model: CLIP, vocabulary: Vocabulary, path: Path) -> None:
-    """Continue from a file of `save`; tokens not trained there keep their random embedding."""
-    weights = {key: value.float() for key, value in load_checkpoint(str(path), "--init").items()}
-    known = weights["token_embedding.weight"][vocabulary.ids]
-    weights["token_embedding.weight"] = torch.where(
-        (known != 0).any(1, keepdim=True), known, model.token_embedding.weight.detach()
-    )
-    model.load_state_dict(weights)
-
-
-def learning_rate(args: argparse.Namespace, step: int, progress: float) -> float:
-    """Warm-up over 200 steps, then a half cosine over the time; progress: from 0 to 1."""
-    return args.lr * (min(1.0, (step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * progress)))
-
-
-def train(model: CLIP, vocabulary: Vocabulary, bank: Bank, args: argparse.Namespace) -> None:
-    """Train for `args.minutes`; the average of the weights is saved every minute and at the end."""
-    rng, generator = random.Random(args.seed), torch.Generator().manual_seed(args.seed)
-    optimizers = build_optimizers(model, args.lr)
-    averaged = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
-    )
-    watched = validation(args.data, args.image)
-    patches = (args.image // args.patch) ** 2
-    start, step, last, seen = time.time(), 0, time.time(), 0
-    while (progress := (time.time() - start) / (60 * args.minutes)) < 1:
-        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["lr"] = learning_rate(args, step, progress)
-        batch = draw_batch(bank, args, rng, generator)
-        order = torch.rand(len(batch.images), patches, generator=generator)
-        keep = order.topk(patches // 2, 1).indices if progress < args.masked else None
-        terms = losses(model, vocabulary, bank, batch, keep)
-        loss = terms["contrast"] + terms["subgroup"]
-        loss = loss + 0.25 * terms["category"].nan_to_num() + 0.5 * terms["pair"]
-        model.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-        averaged.update_parameters(model)
-        step, seen = step + 1, seen + len(batch.images)
-        if time.time() - last > 60:
-            last = time.time()
-            model.eval()
-            scores = {
-                name: round(zero_shot(averaged.module, vocabulary, *data), 1)
-                for name, data in watched.items()
-            }
-            shown = " ".join(f"{name} {terms[name].item():.2f}" for name in SHOWN)
-            speed = seen / (last - start)
-            scale = model.logit_scale.exp().clamp(max=100).item()
-            log.info(
-                f"{(last - start) / 60:4.1f} min step {step} ({speed:.0f} images/s) {shown} "
-                f"scale {scale:.1f} val {scores}"
-            )
-            save(averaged.module, vocabulary, args.out)
-    save(averaged.module, vocabulary, args.out)
-    minutes = (time.time() - start) / 60
-    log.info(f"finished: {step} steps, {seen} images, {minutes:.1f} minutes -> {args.out}")
+    state = {key: value for key, value in model.state_dict().items() if key != STATIC}
+    for content, target in ((weights, path), (state, path.with_suffix(".state"))):
+        temporary = target.with_suffix(".tmp")
+        torch.save(content, temporary)
+        temporary.replace(target)
 
 
 def parse_args() -> argparse.Namespace:
@@ -444,29 +499,18 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--bank", type=inputs.path, required=True)
     parser.add_argument("--out", type=inputs.path, required=True)
-    parser.add_argument(
-        "--init", type=inputs.path, help="weights to continue from, as written by --out"
-    )
-    parser.add_argument("--minutes", type=float, default=90)
-    parser.add_argument(
-        "--data",
-        type=inputs.path,
-        help="DATASET.ROOT with openmoji/, to watch the validation splits",
-    )
+    parser.add_argument("--init", type=inputs.path, help="state to continue from: OUT.state")
+    parser.add_argument("--text-minutes", type=float, default=6, help="of the first phase")
+    parser.add_argument("--minutes", type=float, default=90, help="of the other two")
+    parser.add_argument("--frozen", type=float, default=0.75, help="share of phase 2 in them")
     parser.add_argument("--image", type=int, default=64)
     parser.add_argument("--patch", type=int, default=8)
     parser.add_argument("--vision-width", type=int, default=160)
     parser.add_argument("--text-width", type=int, default=128)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--embed", type=int, default=128)
-    parser.add_argument("--emoji", type=int, default=96, help="emoji per batch, two pictures each")
-    parser.add_argument("--icons", type=int, default=24)
-    parser.add_argument(
-        "--masked",
-        type=float,
-        default=0.75,
-        help="share of the time in which half of the patches are dropped",
-    )
+    parser.add_argument("--pairs", type=int, default=80, help="items per batch, two artists each")
+    parser.add_argument("--singles", type=int, default=64, help="items of one artist per batch")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
@@ -477,17 +521,18 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.manual_seed(args.seed)
     bank = Bank(args.bank)
-    vocabulary = Vocabulary(all_captions(bank))
-    model = build(len(vocabulary.ids), args)
-    if args.init:
-        load_start(model, vocabulary, args.init)
+    lesson = Lesson(torch.load(args.bank / "text.pt", weights_only=True))
+    model = build(lesson.static, args)
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     log.info(
-        f"{len(bank.pictures)} pictures, {len(bank.emoji)} emoji, {len(bank.icons)} icons, "
-        f"{len(bank.classes)} subgroups, {len(bank.categories)} categories, {len(vocabulary.ids)} "
-        f"tokens, {parameters:.2f} M parameters"
+        f"{len(bank.index)} pictures, {len(bank.pairs)} items of several artists, "
+        f"{len(bank.singles)} of one, {len(lesson.tokens)} texts, {parameters:.2f} M parameters"
     )
-    train(model, vocabulary, bank, args)
+    if args.init:
+        model.load_state_dict(torch.load(args.init, weights_only=True), strict=False)
+    else:
+        train_text(model, lesson, args)
+    train(model, bank, lesson, args)
     return 0
 
 

@@ -1,20 +1,16 @@
-"""Fetch and render the pictures that the tiny bundled CLIP is pretrained on: other artists'
-drawings of emoji.
+"""Fetch and render the pictures that the small bundled CLIP is pretrained on.
 
-    python -m tools.pretrain_data --out BANK_DIR [--packages DIR]    # needs npm; about 15 minutes
+    python -m tools.pretrain_data --out BANK_DIR [--packages DIR]    # needs npm; about 10 minutes
 
-Each artist is an npm package with a free licence (`ARTISTS`). Every drawing is rendered three
-times: as it is, with a black outline, and as a line drawing (white fill, black stroke), because the
-benchmark's style is outlined and its shifted domain is line drawings. General icons (`ICONS`) whose
-name is that of an emoji count as further artists of it, the others as concepts of their own.
-OpenMoji itself is used only for emoji outside the benchmark's classes (`datasets/sets/emoji.csv`),
-so that no benchmark picture is ever seen; EmojiOne and the icon sets of `datasets/sets/icons.py`
-are kept out altogether: they are downstream data sets. Writes `pictures.npy` (N, S, S, 3) uint8,
-`index.json` (concept and artist of each) and `concepts.json` (captions).
+The pictures are icons and emoji of npm packages with a free licence (`SETS`, `EMOJI`, a font). None
+of their artists drew a picture of the bundled suite (`KEPT_OUT`). A caption names an item in its
+artist's words ("sailing boat"), never a class of the suite: names that equal a class name are left
+out (`is_class`), and so are tags. Writes to BANK_DIR `mono.npy` (N, S, S) and `colour.npy`
+(M, S, S, 3), uint8 on white paper; `index.json`, a row for each picture, those of mono.npy first;
+and `items.json`, {item: its words}.
 """
 
 import argparse
-import csv
 import json
 import logging
 import re
@@ -24,6 +20,7 @@ import sys
 import tarfile
 import unicodedata
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -31,54 +28,121 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from datasets.sets.openmoji import line_drawing, render_svg, svg_folder
+from datasets.sets.openmoji import render_svg
 from tools import inputs
-from tools.make_emoji_table import CLASSES, TABLE
+from tools.suite.sources import class_words
 
 log = logging.getLogger(__name__)
 SIZE = 72
 EMOJIBASE = "emojibase-data@17"
 FONT = "@expo-google-fonts/noto-emoji@0.4"  # monochrome line drawings, OFL-1.1
-# Sets drawn for Unicode emoji: package -> licence.
-ARTISTS = {
-    "@iconify-json/noto@1.2": "Apache-2.0",
-    "@iconify-json/noto-v1@1.2": "Apache-2.0",
-    "@iconify-json/twemoji@1.2": "CC BY 4.0",
-    "@iconify-json/fluent-emoji@1.2": "MIT",
-    "@iconify-json/fluent-emoji-flat@1.2": "MIT",
-    "@iconify-json/fluent-emoji-high-contrast@1.2": "MIT",
-    "@iconify-json/streamline-emojis@1.2": "CC BY 4.0",
-    "@iconify-json/fxemoji@1.2": "Apache-2.0",
+# Icon sets: package -> (licence, style of a picture whose name tells none).
+SETS = {
+    "tabler": ("MIT", "line"),
+    "ph": ("MIT", "line"),
+    "fluent": ("MIT", "line"),
+    "hugeicons": ("MIT", "line"),
+    "game-icons": ("CC BY 3.0", "solid"),
+    "boxicons": ("MIT", "line"),
+    "mingcute": ("Apache-2.0", "line"),
+    "mynaui": ("MIT", "line"),
+    "tdesign": ("MIT", "line"),
+    "whh": ("OFL-1.1", "solid"),
+    "bi": ("MIT", "line"),
+    "lucide": ("ISC", "line"),
+    "lucide-lab": ("ISC", "line"),
+    "carbon": ("Apache-2.0", "line"),
+    "fluent-mdl2": ("MIT", "line"),
+    "ix": ("MIT", "line"),
+    "ion": ("MIT", "solid"),
+    "si": ("MIT", "line"),
+    "heroicons": ("MIT", "line"),
+    "pepicons-pop": ("CC BY 4.0", "line"),
+    "pepicons-pencil": ("CC BY 4.0", "line"),
+    "f7": ("MIT", "line"),
+    "teenyicons": ("MIT", "line"),
+    "dinkie-icons": ("MIT", "pixel"),
+    "mage": ("Apache-2.0", "line"),
+    "pixelarticons": ("MIT", "pixel"),
+    "pixel": ("CC BY 4.0", "pixel"),
+    "memory": ("Apache-2.0", "pixel"),
+    "stash": ("MIT", "line"),
+    "jam": ("MIT", "line"),
+    "garden": ("Apache-2.0", "line"),
+    "fluent-color": ("MIT", "shaded"),
+    "ant-design": ("MIT", "line"),
+    "picon": ("OFL-1.1", "solid"),
+    "bx": ("MIT", "line"),
+    "bxs": ("MIT", "solid"),
+    "gravity-ui": ("MIT", "line"),
+    "octicon": ("MIT", "line"),
+    "majesticons": ("MIT", "solid"),
+    "vaadin": ("Apache-2.0", "solid"),
+    "grommet-icons": ("Apache-2.0", "line"),
+    "marketeq": ("MIT", "flat"),
+    "temaki": ("CC0-1.0", "solid"),
+    "maki": ("CC0-1.0", "solid"),
+    "map": ("OFL-1.1", "solid"),
+    "cil": ("CC BY 4.0", "line"),
+    "proicons": ("MIT", "line"),
+    "eva": ("MIT", "solid"),
+    "akar-icons": ("MIT", "line"),
+    "meteocons": ("MIT", "line"),
+    "wi": ("OFL-1.1", "solid"),
+    "system-uicons": ("Unlicense", "line"),
+    "ooui": ("MIT", "solid"),
+    "meteor-icons": ("MIT", "line"),
+    "flat-color-icons": ("MIT", "flat"),
+    "ls": ("OFL-1.1", "solid"),
+    "subway": ("CC BY 4.0", "solid"),
+    "el": ("OFL-1.1", "solid"),
+    "zondicons": ("MIT", "solid"),
+    "feather": ("MIT", "line"),
+    "foundation": ("MIT", "solid"),
+    "raphael": ("MIT", "solid"),
+    "icons8": ("MIT", "line"),
+    "clarity": ("MIT", "line"),
+    "gis": ("CC BY 4.0", "solid"),
+    "guidance": ("CC BY 4.0", "line"),
+    "medical-icon": ("MIT", "solid"),
+    "covid": ("CC BY 4.0", "line"),
+    "wpf": ("MIT", "solid"),
+    "duo-icons": ("MIT", "duotone"),
+    "nrk": ("CC BY 4.0", "solid"),
+    "fontisto": ("MIT", "solid"),
+    "uiw": ("MIT", "solid"),
+    "fad": ("CC BY 4.0", "line"),
 }
-RENDERED = "@lobehub/fluent-emoji-3d@1.1"  # MIT; pictures, one file per hexcode
-# General icons with a plain word as name: more shapes and words, in line and glyph style.
-ICONS = {
-    "@iconify-json/mdi@1.2": "Apache-2.0",
-    "@iconify-json/ph@1.2": "MIT",
-    "@iconify-json/tabler@1.2": "MIT",
-    "@iconify-json/game-icons@1.2": "CC BY 3.0",
-    "@iconify-json/flat-color-icons@1.2": "MIT",
-    "@iconify-json/lucide@1.2": "ISC",
-    "@iconify-json/material-symbols@1.2": "Apache-2.0",
-    "@iconify-json/healthicons@1.2": "MIT",
-    "@iconify-json/maki@1.2": "CC0-1.0",
-    "@iconify-json/temaki@1.2": "CC0-1.0",
-    "@iconify-json/streamline-freehand-color@1.2": "CC BY 4.0",
-    "@iconify-json/streamline-plump-color@1.2": "CC BY 4.0",
-    "@iconify-json/streamline-kameleon-color@1.2": "CC BY 4.0",
-    "@iconify-json/streamline-stickies-color@1.2": "CC BY 4.0",
+# Sets drawn for Unicode emoji.
+EMOJI = {
+    "noto": ("Apache-2.0", "flat"),
+    "noto-v1": ("Apache-2.0", "flat"),
+    "fluent-emoji": ("MIT", "shaded"),
+    "fluent-emoji-flat": ("MIT", "flat"),
+    "fluent-emoji-high-contrast": ("MIT", "solid"),
+    "fxemoji": ("Apache-2.0", "flat"),
 }
-CATEGORIES = (
-    "mdi",
-    "streamline",
-    "healthicons",
-)  # icon sets whose categories say what a picture shows
-VARIANT = re.compile(
-    r"-(bold|thin|light|fill|duotone|twotone|off|variant|outline|filled|rounded|sharp|negative|flat"
-    r"|duo)"
-    r"(-|$)|\d"
+# Artists of the suite, and sets that copy them or that they copied.
+KEPT_OUT = (
+    *("mdi", "mdi-light", "ic", "material-symbols", "material-symbols-light"),
+    *("icon-park", "icon-park-outline", "icon-park-solid", "icon-park-twotone"),
+    *("ri", "healthicons", "solar", "iconoir", "uil", "uim", "uis", "la", "lets-icons"),
+    *("fa", "fa-solid", "fa-regular", "fa6-solid", "fa6-regular", "fa7-solid", "fa7-regular"),
+    *("basil", "flowbite", "line-md", "iconamoon", "qlementine-icons", "openmoji", "twemoji"),
+    *("emojione", "emojione-v1", "emojione-monotone", "streamline"),
 )
-SHAPES = "path,circle,rect,ellipse,polygon,polyline,line,use"
+# Words of a name that tell the style, and words that tell nothing of the item.
+STYLE_WORDS = {
+    **dict.fromkeys(("outline", "outlined", "line", "linear", "light", "thin", "regular"), "line"),
+    **dict.fromkeys(("fill", "filled", "solid", "bold"), "solid"),
+    **dict.fromkeys(("duotone", "twotone", "duo"), "duotone"),
+}
+EMPTY_WORDS = {"rounded", "round", "sharp", "sm", "lg", "xs", "xl", "alt", "variant", "color"}
+EMPTY_WORDS |= {"circled", "boxed", "ios", "md", "logo", "print", "pencil-print"}
+# Words that stand before an item and name its kind: "animal-cat", "food-apple".
+KINDS = {"animal", "food", "vehicle", "weather", "sport", "sports", "emoji", "drink", "building"}
+SKINS = ("light", "medium-light", "medium", "medium-dark", "dark")
+WANTED_WEIGHTS = {"ph": ("", "fill", "duotone"), "fluent": ("24-regular", "24-filled")}
 
 
 def slug(name: str) -> str:
@@ -102,157 +166,193 @@ def fetch(package: str, folder: Path) -> Path:
     return target / "package"
 
 
-def svg_variants(body: str, width: int, height: int) -> list[str]:
-    """The drawing as it is, outlined, and as a line drawing; stroke about as thick as OpenMoji's (2
-    of 72).
-    """
-    head = (
+def icon_set(name: str, packages: Path) -> tuple[dict, dict, Path]:
+    """(icons by name, default sizes, folder) of an Iconify set; hidden icons are left out."""
+    folder = fetch(f"@iconify-json/{name}@1.2", packages)
+    content = json.loads((folder / "icons.json").read_text(encoding="utf-8"))
+    icons = {key: icon for key, icon in content["icons"].items() if not icon.get("hidden")}
+    return icons, content, folder
+
+
+def drawing(icon: dict, defaults: dict) -> str:
+    """The SVG of an Iconify icon."""
+    box = [icon.get(side, defaults.get(side, 0)) for side in ("left", "top")]
+    box += [icon.get(side, defaults.get(side, 16)) for side in ("width", "height")]
+    return (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'viewBox="0 0 {width} {height}">'
+        f'viewBox="{box[0]} {box[1]} {box[2]} {box[3]}">{icon["body"]}</svg>'
     )
-    stroke = f"stroke:#000;stroke-width:{0.026 * width:.3f};stroke-linejoin:round"
-    styles = (
-        "",
-        f"<style>{SHAPES}{{{stroke}}}</style>",
-        f"<style>{SHAPES}{{{stroke};fill:#fff;opacity:1;fill-opacity:1}}</style>",
-    )
-    return [f"{head}{style}{body}</svg>" for style in styles]
 
 
-def render_all(job: tuple[str, list[str]]) -> tuple[str, list[np.ndarray]]:
-    key, drawings = job
-    pictures = []
-    for drawing in drawings:
-        try:
-            pictures.append(np.asarray(render_svg(drawing, SIZE)))
-        except ValueError as error:
-            log.warning("%s: not rendered (%s)", key, error)
-    return key, pictures
+@dataclass
+class Emoji:
+    """Words of Unicode's emoji, from `emojibase-data`.
 
-
-def concepts(emojibase: Path) -> tuple[dict, dict[str, str]]:
-    """{hexcode: caption words} of every emoji, and {slug of any of its names: hexcode}."""
-    subgroups = json.loads((emojibase / "meta" / "groups.json").read_text())["subgroups"]
-    human = {member: name for name, members in CLASSES.items() for member in members}
-    table, names = {}, {}
-    for item in json.loads((emojibase / "en" / "data.json").read_text()):
-        subgroup = subgroups.get(str(item.get("subgroup")), "other symbol")
-        label = item["label"].replace(":", " ").replace("’", "'").lower()
-        table[item["hexcode"]] = {
-            "label": label,
-            "tags": item.get("tags", []),
-            "class": human.get(subgroup, subgroup.replace("-", " ")),
-        }
-        names[slug(item["label"])] = item["hexcode"]
-        if len(item["emoji"].replace("\ufe0f", "")) == 1:
-            names.setdefault(slug(unicodedata.name(item["emoji"][0], "")), item["hexcode"])
-    return table, names
-
-
-def jobs(packages: Path, table: dict, names: dict) -> list[tuple[str, str, list[str]]]:
-    """(artist, concept, drawings) of everything to render."""
-    plain = {key.replace("-FE0F", "").lower(): key for key in table}
-    result = []
-    for package in ARTISTS:
-        folder = fetch(package, packages)
-        icons = json.loads((folder / "icons.json").read_text())
-        chars = (
-            json.loads((folder / "chars.json").read_text())
-            if (folder / "chars.json").exists()
-            else {}
-        )
-        for code, name in chars.items():
-            if code.replace("-fe0f", "") in plain:
-                names.setdefault(name, plain[code.replace("-fe0f", "")])
-        joined = {
-            name.replace("-", ""): hexcode for name, hexcode in names.items()
-        }  # fxemoji writes "artistpalette"
-        done = set()
-        for name, icon in icons["icons"].items():
-            hexcode = names.get(name) or names.get(re.sub(r"-\d+$", "", name)) or joined.get(name)
-            if hexcode and (name not in done):
-                done.add(name)
-                size = (
-                    icon.get("width", icons.get("width", 16)),
-                    icon.get("height", icons.get("height", 16)),
-                )
-                result.append((package, hexcode, svg_variants(icon["body"], *size)))
-    seen = {row["hexcode"] for row in csv.DictReader(open(TABLE))}
-    for hexcode in table:
-        path = svg_folder() / f"{hexcode}.svg"
-        if hexcode not in seen and path.exists():
-            text = path.read_text()
-            result.append(("openmoji-outside-benchmark", hexcode, [text, line_drawing(text)]))
-    return result
-
-
-def icon_jobs(
-    packages: Path, table: dict, names: dict[str, str]
-) -> list[tuple[str, str, list[str]]]:
-    result = []
-    for package in ICONS:
-        folder = fetch(package, packages)
-        icons = json.loads((folder / "icons.json").read_text())
-        width, height = icons.get("width", 16), icons.get("height", 16)
-        category_of: dict[str, str] = {}
-        if any(name in package for name in CATEGORIES):
-            for category, members in json.loads((folder / "metadata.json").read_text())[
-                "categories"
-            ].items():
-                words = " ".join(
-                    re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", category)
-                ).lower()  # FoodDrinks, Food / Drink
-                category_of |= {name: words for name in members if name not in category_of}
-        for name, icon in icons["icons"].items():
-            if VARIANT.search(name) or icon.get("hidden"):
-                continue  # style variants of one shape
-            words = name.replace("-", " ")
-            concept = names.get(name)
-            if concept is None:
-                concept = f"icon {words}"
-                table.setdefault(concept, {"label": words, "tags": [], "class": ""})
-                table[concept]["class"] = table[concept]["class"] or category_of.get(name, "")
-            size = icon.get("width", width), icon.get("height", height)
-            result.append((package, concept, svg_variants(icon["body"], *size)[:1]))
-    return result
-
-
-def font_pictures(packages: Path, table: dict) -> list[tuple[str, np.ndarray]]:
-    """Line drawings from the monochrome font, two weights; emoji of one code point only (the font
-    has no joined ones).
+    items: {hexcode: {"label", "tags"}}; names: {slug of any of its names: hexcode}.
     """
-    pictures = []
+
+    items: dict[str, dict] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Emoji":
+        emoji, forbidden = cls(), class_words()
+        for item in json.loads((folder / "en" / "data.json").read_text(encoding="utf-8")):
+            label = item["label"].replace(":", " ").replace("’", "'").lower()
+            tags = [tag.lower() for tag in item.get("tags", [])]
+            emoji.items[item["hexcode"]] = {
+                "label": re.sub(r"\s+", " ", label),
+                "tags": [tag for tag in tags if not forbidden & set(tag.split())],
+            }
+            emoji.names[slug(item["label"])] = item["hexcode"]
+            if len(item["emoji"].replace("\ufe0f", "")) == 1:
+                name = slug(unicodedata.name(item["emoji"][0], ""))
+                emoji.names.setdefault(name, item["hexcode"])
+        return emoji
+
+
+def is_class(words: str) -> bool:
+    """Whether an item's words are those of a class of the suite, in singular or plural."""
+    return words in class_words() or words.removesuffix("s") in class_words()
+
+
+def read_name(name: str, style: str) -> tuple[str, str]:
+    """(words of the item, style) of an icon's name."""
+    kept = []
+    for word in name.split("-"):
+        if word in STYLE_WORDS:
+            style = STYLE_WORDS[word]
+        elif word not in EMPTY_WORDS and not word.isdigit():
+            kept.append(word)
+    if len(kept) > 1 and kept[0] in KINDS:
+        kept = kept[1:]
+    return " ".join(kept), style
+
+
+def icon_jobs(packages: Path, emoji: Emoji) -> list[dict]:
+    """Rows {artist, item, style, svg} of the icon sets."""
+    rows: list[dict] = []
+    for artist, (_, usual) in SETS.items():
+        icons, defaults, _ = icon_set(artist, packages)
+        weights = WANTED_WEIGHTS.get(artist)
+        for name, icon in icons.items():
+            if weights and not _wanted(name, weights):
+                continue
+            words, style = read_name(name, usual)
+            if len(words) < 2 or is_class(words):
+                continue
+            item = emoji.names.get(words.replace(" ", "-"))
+            if item is None:
+                item = words
+                emoji.items.setdefault(item, {"label": words, "tags": []})
+            rows.append(
+                {"artist": artist, "item": item, "style": style, "svg": drawing(icon, defaults)}
+            )
+    return rows
+
+
+def _wanted(name: str, weights: tuple[str, ...]) -> bool:
+    """Whether an icon is of one of the weights ("" stands for a name without any)."""
+    known = {word for word in name.split("-")[-1:] if word in STYLE_WORDS}
+    return any(name.endswith(f"-{weight}") if weight else not known for weight in weights)
+
+
+def hexcodes(icons: dict, folder: Path, emoji: Emoji) -> dict[str, str]:
+    """{hexcode: name} of an Iconify set of emoji; skin tones are left out."""
+    plain = {key.replace("-FE0F", "").lower(): key for key in emoji.items}
+    codes = folder / "chars.json"
+    chars = json.loads(codes.read_text(encoding="utf-8")) if codes.exists() else {}
+    by_name = {name: code.replace("-fe0f", "") for code, name in chars.items()}
+    joined = {name.replace("-", ""): hexcode for name, hexcode in emoji.names.items()}
+    names: dict[str, str] = {}
+    for name in icons:
+        hexcode = plain.get(by_name.get(name, "")) or emoji.names.get(name) or joined.get(name)
+        if hexcode is not None:
+            names.setdefault(hexcode, name)
+    return names
+
+
+def emoji_jobs(packages: Path, emoji: Emoji) -> list[dict]:
+    """Rows {artist, item, style, svg} of the emoji sets."""
+    rows = []
+    for artist, (_, style) in EMOJI.items():
+        icons, defaults, folder = icon_set(artist, packages)
+        for hexcode, name in hexcodes(icons, folder, emoji).items():
+            if not is_class(emoji.items[hexcode]["label"]):
+                svg = drawing(icons[name], defaults)
+                rows.append({"artist": artist, "item": hexcode, "style": style, "svg": svg})
+    return rows
+
+
+def font_rows(packages: Path, emoji: Emoji) -> list[dict]:
+    """Rows {artist, item, style, picture} of the monochrome font, two weights.
+
+    Emoji of one code point only: the font has no joined ones.
+    """
+    rows = []
     for path in sorted(fetch(FONT, packages).glob("[36]00*/*.ttf")):
         font = ImageFont.truetype(str(path), int(SIZE * 0.72))
         blank = font.getmask("\u0378").getbbox()
-        for hexcode in table:
+        for hexcode in emoji.items:
             code = hexcode.replace("-FE0F", "")
-            if (
-                hexcode.startswith("icon")
-                or "-" in code
-                or font.getmask(chr(int(code, 16))).getbbox() in (None, blank)
-            ):
+            if not re.fullmatch("[0-9A-F]{4,6}", code) or is_class(emoji.items[hexcode]["label"]):
                 continue
-            canvas = Image.new("RGB", (SIZE, SIZE), "white")
+            if font.getmask(chr(int(code, 16))).getbbox() in (None, blank):
+                continue
+            canvas = Image.new("L", (SIZE, SIZE), "white")
             ImageDraw.Draw(canvas).text(
                 (SIZE // 2, SIZE // 2), chr(int(code, 16)), fill="black", font=font, anchor="mm"
             )
-            pictures.append((hexcode, np.asarray(canvas)))
-    return pictures
-
-
-def rendered_pictures(packages: Path, table: dict) -> list[tuple[str, np.ndarray]]:
-    plain = {key.replace("-FE0F", "").lower(): key for key in table if not key.startswith("icon")}
-    pictures = []
-    for path in sorted((fetch(RENDERED, packages) / "assets").glob("*.webp")):
-        if hexcode := plain.get(path.stem.replace("-fe0f", "")):
-            picture, paper = (
-                Image.open(path).convert("RGBA").resize((SIZE, SIZE)),
-                Image.new("RGBA", (SIZE, SIZE), "white"),
+            rows.append(
+                {"artist": FONT, "item": hexcode, "style": "line", "picture": np.asarray(canvas)}
             )
-            paper.alpha_composite(picture)
-            pictures.append((hexcode, np.asarray(paper.convert("RGB"))))
-    return pictures
+    return rows
+
+
+def render(row: dict) -> np.ndarray | None:
+    """(S, S) without colour, else (S, S, 3); None if it is empty or cannot be read."""
+    try:
+        picture = np.asarray(render_svg(row["svg"], SIZE))
+    except (ValueError, OSError) as error:
+        log.warning("%s/%s: not rendered (%s)", row["artist"], row["item"], error)
+        return None
+    if (picture < 200).any(2).sum() < 20:
+        return None
+    spread = picture.max(2).astype(int) - picture.min(2)
+    return picture[:, :, 0] if spread.max() < 12 else picture
+
+
+def rendered(rows: list[dict]) -> list[dict]:
+    """The rows with their pictures, without those that cannot be rendered."""
+    # A fork inherits the locks of threads that torch started. Ctrl-C ends this process, and with it
+    # the others.
+    with ProcessPoolExecutor(
+        mp_context=get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    ) as pool:
+        pictures = pool.map(render, rows, chunksize=64)
+        for row, picture in zip(rows, tqdm(pictures, total=len(rows), mininterval=5), strict=True):
+            row["picture"] = picture
+    return [row for row in rows if row["picture"] is not None]
+
+
+def write(rows: list[dict], emoji: Emoji, folder: Path) -> None:
+    """Write the bank; the pictures without colour come first."""
+    mono = [row for row in rows if row["picture"].ndim == 2]
+    colour = [row for row in rows if row["picture"].ndim == 3]
+    for name, part in (("mono", mono), ("colour", colour)):
+        np.save(folder / f"{name}.npy", np.stack([row["picture"] for row in part]))
+    index = [{key: row[key] for key in ("artist", "item", "style")} for row in (*mono, *colour)]
+    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    used = {row["item"] for row in index}
+    items = {key: words for key, words in emoji.items.items() if key in used}
+    (folder / "items.json").write_text(json.dumps(items), encoding="utf-8")
+    artists = {row["artist"] for row in index}
+    log.info(
+        f"{len(mono)} pictures in one colour, {len(colour)} in several, {len(items)} items, "
+        f"{len(artists)} artists"
+    )
 
 
 def main() -> int:
@@ -268,37 +368,9 @@ def main() -> int:
     packages = args.packages or args.out / "packages"
     packages.mkdir(parents=True, exist_ok=True)
     args.out.mkdir(parents=True, exist_ok=True)
-    table, names = concepts(fetch(EMOJIBASE, packages))
-    work = jobs(packages, table, names) + icon_jobs(packages, table, names)
-    pictures, index = [], []
-    # A fork inherits the locks of threads that torch started. Ctrl-C ends this process, and with it
-    # the others.
-    with ProcessPoolExecutor(
-        mp_context=get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
-    ) as pool:
-        tasks = ((f"{artist}/{concept}", drawings) for artist, concept, drawings in work)
-        for (artist, concept, _), (_, rendered) in zip(
-            work, tqdm(pool.map(render_all, tasks, chunksize=32), total=len(work), mininterval=5)
-        ):
-            for style, picture in enumerate(rendered):
-                pictures.append(picture)
-                index.append({"artist": artist, "concept": concept, "style": style})
-    for artist, render, style in ((FONT, font_pictures, 2), (RENDERED, rendered_pictures, 0)):
-        for concept, picture in render(packages, table):
-            pictures.append(picture)
-            index.append({"artist": artist, "concept": concept, "style": style})
-    np.save(args.out / "pictures.npy", np.stack(pictures))
-    (args.out / "index.json").write_text(json.dumps(index))
-    (args.out / "concepts.json").write_text(json.dumps(table))
-    artists = {row["artist"] for row in index}
-    log.info(
-        "%d pictures of %d concepts by %d artists",
-        len(index),
-        len({row["concept"] for row in index}),
-        len(artists),
-    )
+    emoji = Emoji.read(fetch(EMOJIBASE, packages))
+    rows = rendered(icon_jobs(packages, emoji) + emoji_jobs(packages, emoji))
+    write(rows + font_rows(packages, emoji), emoji, args.out)
     return 0
 
 

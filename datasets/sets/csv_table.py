@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import PARTS, Rows, Split, UserError, split_by_class
+from datasets.domains import choose_domains, is_number, number_or_text
 from datasets.files import read_cells, read_lines, shown
 from datasets.sets.imagefolder import OwnDataset, part_of
 
@@ -17,7 +18,6 @@ log = logging.getLogger(__name__)
 
 COLUMNS = ("path", "label", "classname", "split", "domain", "group")
 SEPARATORS = ",;\t|"
-_WHOLE = re.compile(r"([+-]?\d{1,18})([.,]0*)?")  # nobody gives a class a longer number
 Table = list[tuple[int, dict[str, str]]]  # (line number, {column: value})
 
 
@@ -25,16 +25,6 @@ def column_of(header: str) -> str:
     """One of COLUMNS, however it is written ("Class Name"); other headers as they are."""
     plain = re.sub(r"[\s_-]", "", header).lower()
     return plain if plain in COLUMNS else header
-
-
-def number_or_text(value: str) -> str:
-    """One spelling for a whole number (1.0, 01 and +1 are "1"); other values as they are."""
-    whole = _WHOLE.fullmatch(value)
-    return str(int(whole[1])) if whole else value
-
-
-def is_number(value: str) -> bool:
-    return bool(_WHOLE.fullmatch(value))
 
 
 @DATASET_REGISTRY.register()
@@ -95,34 +85,8 @@ class CSV(OwnDataset):
         for part in PARTS:
             if not split[part] and part != "val":
                 raise UserError(f"'{self.path}' has no row with the split '{part}': add some")
-        chosen = {}
-        for key in ("SOURCE_DOMAINS", "TARGET_DOMAINS"):
-            wanted = [number_or_text(str(name).strip()) for name in cfg.DATASET[key]]
-            if unknown := [name for name in wanted if name not in names]:
-                raise UserError(
-                    f"DATASET.{key} names '{unknown[0]}', which is not in column domain of "
-                    f"'{self.path}' ({', '.join(names) or 'no column'})"
-                )
-            chosen[key] = {names.index(name) for name in wanted}
-        if target := chosen["TARGET_DOMAINS"]:
-            split["unlabelled"] = [row for row in split["train"] if row[3] in target]
-            split["test"] = [row for row in split["test"] if row[3] in target]
-            if not split["test"]:
-                raise UserError(
-                    f"DATASET.TARGET_DOMAINS leaves no test image of '{self.path}': name more "
-                    "domains"
-                )
-        if source := chosen["SOURCE_DOMAINS"]:
-            classes = {row[1]: row[2] for row in split["train"]}
-            split |= {
-                part: [row for row in split[part] if row[3] in source] for part in ("train", "val")
-            }
-            if lost := sorted(classes.keys() - {row[1] for row in split["train"]}):
-                raise UserError(
-                    f"DATASET.SOURCE_DOMAINS leaves class '{classes[lost[0]]}' of '{self.path}' "
-                    "without training images: name more domains, or take the class out of the table"
-                )
-        return split
+        remedy = ", or take the class out of the table"
+        return choose_domains(split, cfg, names, f"column domain of '{self.path}'", remedy)
 
     def _table(self) -> Table:
         """Rows with one value for each of COLUMNS that the table has."""

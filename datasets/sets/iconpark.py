@@ -1,0 +1,9 @@
+"""IconPark (Apache-2.0) in its authors' categories."""
+
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets.suite import SuiteDataset
+
+
+@DATASET_REGISTRY.register()
+class IconPark(SuiteDataset):
+    """22 classes, in two colours and filled."""

@@ -1,0 +1,9 @@
+"""Material Design Icons (Apache-2.0) in their community's own categories."""
+
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets.suite import SuiteDataset
+
+
+@DATASET_REGISTRY.register()
+class Material(SuiteDataset):
+    """26 classes of glyphs by one set of artists."""

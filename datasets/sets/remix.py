@@ -1,0 +1,9 @@
+"""Remix Icon (Apache-2.0) in its authors' categories."""
+
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets.suite import SuiteDataset
+
+
+@DATASET_REGISTRY.register()
+class Remix(SuiteDataset):
+    """16 classes, each drawing as a line and filled."""

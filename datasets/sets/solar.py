@@ -1,0 +1,9 @@
+"""Solar (CC BY 4.0) in its authors' categories."""
+
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets.suite import SuiteDataset
+
+
+@DATASET_REGISTRY.register()
+class Solar(SuiteDataset):
+    """24 classes, as a line, filled, and in two tones."""

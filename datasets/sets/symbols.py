@@ -1,0 +1,9 @@
+"""Material Symbols (Apache-2.0) in Google's categories."""
+
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets.suite import SuiteDataset
+
+
+@DATASET_REGISTRY.register()
+class Symbols(SuiteDataset):
+    """17 classes, as lines and filled."""

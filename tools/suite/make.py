@@ -1,0 +1,117 @@
+"""Write the suite's tables of drawings, classes and splits to `assets/suite` (needs npm; run once).
+
+    python -m tools.suite.make --packages DIR [SET ...]
+
+SET: one of the sets of `tools.suite.sources`, or Emoji (all by default). The rules of the splits
+are in `tools.suite.split`.
+"""
+
+import argparse
+import gzip
+import json
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from datasets.suite import FOLDER, Table, picture_of
+from tools import inputs
+from tools.pretrain_data import icon_set
+from tools.suite import emoji
+from tools.suite.sources import ICONIFY, Source
+from tools.suite.split import THUMBNAIL, Families, deal, name_family, near_copies, thumbnails
+
+SETS = (*ICONIFY, "Emoji")
+
+
+def collect(source: Source, packages: Path) -> dict[str, dict]:
+    """{artist/name: {"class", "box", "body"}} of the drawings of a source."""
+    rows: dict[str, dict] = {}
+    for artist in source.artists:
+        icons, defaults, folder = icon_set(artist, packages)
+        metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
+        classes = defaultdict(list)
+        for label, categories in source.classes.items():
+            for category in categories.split(", "):
+                start, _, name = category.rpartition("/") if "/" in category else ("", "", category)
+                known = start if start in source.artists else ""
+                category = name if known else category
+                if known in ("", artist):
+                    for icon in metadata["categories"].get(category, ()):
+                        classes[icon].append(label)
+        for name, icon in icons.items():
+            labels = list(dict.fromkeys(classes.get(name, ())))
+            if not labels or not name.endswith(source.styles):
+                continue
+            if source.left_out and name.removesuffix("-outline").endswith(source.left_out):
+                continue
+            if len(labels) > 1 and source.several == "none":
+                continue
+            box = [icon.get(side, defaults.get(side, 0)) for side in ("left", "top")]
+            box += [icon.get(side, defaults.get(side, 16)) for side in ("width", "height")]
+            rows[f"{artist}/{name}"] = {"class": labels[0], "box": box, "body": icon["body"]}
+    return rows
+
+
+def families(rows: dict[str, dict]) -> dict[str, str]:
+    """{drawing: family}."""
+    joined, keys = Families(), list(rows)
+    first: dict[str, str] = {}
+    for key in keys:
+        joined.join(key, first.setdefault(name_family(key.rpartition("/")[2]), key))
+    drawings = thumbnails(picture_of(rows[key], THUMBNAIL * 4) for key in keys)
+    for a, b in near_copies(drawings):
+        joined.join(keys[a], keys[b])
+    return {key: joined.root(key) for key in keys}
+
+
+def write(table: Table, path: Path) -> None:
+    """Without a date, so that the bytes are the same every time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(dict(sorted(table.items())), separators=(",", ":"))
+    path.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+
+
+def describe(name: str, table: Table, path: Path) -> str:
+    labels = sorted({row["class"] for row in table.values()})
+    half = (len(labels) + 1) // 2
+    sides = {label: "base" if place < half else "new" for place, label in enumerate(labels)}
+    tests = Counter(
+        sides[row["class"]]
+        for row in table.values()
+        if row["split"] == "test" and row.get("style", "colour") == "colour"
+    )
+    parts = Counter(row["split"] for row in table.values())
+    return (
+        f"{name}: {len(labels)} classes, {len(table)} drawings {dict(parts)}, test {dict(tests)}, "
+        f"{len({row['family'] for row in table.values()})} families, {path.stat().st_size:,} bytes"
+    )
+
+
+def table_of(name: str, args: argparse.Namespace) -> Table:
+    if name == "Emoji":
+        return emoji.make(args.packages)
+    rows = collect(ICONIFY[name], args.packages)
+    return deal(rows, families(rows), ICONIFY[name].most)
+
+
+def make(args: argparse.Namespace) -> int:
+    for name in args.sets or SETS:
+        table, path = table_of(name, args), FOLDER / f"{name.lower()}.json.gz"
+        write(table, path)
+        sys.stdout.write(f"{describe(name, table, path)}\n")
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sets", nargs="*", choices=[*SETS, []], metavar="SET")
+    parser.add_argument(
+        "--packages", type=inputs.path, required=True, help="folder of the npm packages"
+    )
+    return inputs.main(make, parser.parse_args())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -150,7 +150,7 @@ def part(ours: Sequence[NDArray], theirs: Sequence[NDArray], cluster: NDArray) -
         np.stack([np.bincount(numbers, one, count) for one in correct])
         for correct in (ours, theirs)
     ]
-    return Part(*sums, np.bincount(numbers, minlength=count))
+    return Part(sums[0], sums[1], np.bincount(numbers, minlength=count))
 
 
 def hierarchical(

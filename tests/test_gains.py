@@ -297,6 +297,32 @@ def test_verdicts_are_those_that_hold_after_holm(tmp_path):
     )
 
 
+def test_of_tables_without_any_effect_at_most_5_percent_have_a_verdict():
+    """Six structures on six data sets and their averages: 42 comparisons of four seeds."""
+    random, tables, wrong = np.random.default_rng(6), 200, 0
+    for _ in range(tables):
+        pairs, values = [], random.normal(60, 2, (2, 6, 6, 4))
+        for structure in range(6):
+            ours, theirs = (
+                [
+                    protocols.Row(
+                        name, f"{side}{structure}", "c", "8", {"new": dict(enumerate(one))}
+                    )
+                    for name, one in zip(SETS, values[number, structure])
+                ]
+                for number, side in enumerate(("Craft", ""))
+            )
+            means = [
+                protocols.averages(protocols.PROTOCOLS["base2new"], rows, ["new"])[0]
+                for rows in (ours, theirs)
+            ]
+            pairs += [*zip(ours, theirs), *zip(*means)]
+        found, _ = gains.compared(pairs, ["new"])
+        assert len(found) == 42 and found[-1]["new"].units == "data sets"
+        wrong += any(line["new"].holds for line in found)
+    assert wrong / tables <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / tables)
+
+
 def test_a_smaller_gap_is_a_gain_and_without_a_spread_nothing_holds():
     seeds = (1, 2, 3)
     one = gains.Gain(-2.0, seeds, 0.1, -2.2, -1.8, 0.001, 0.002)

@@ -299,7 +299,7 @@ def test_verdicts_are_those_that_hold_after_holm(tmp_path):
 
 def test_of_tables_without_any_effect_at_most_5_percent_have_a_verdict():
     """Six structures on six data sets and their averages: 42 comparisons of four seeds."""
-    random, tables, wrong = np.random.default_rng(6), 200, 0
+    random, tables, wrong = np.random.default_rng(6), 100, 0
     for _ in range(tables):
         pairs, values = [], random.normal(60, 2, (2, 6, 6, 4))
         for structure in range(6):

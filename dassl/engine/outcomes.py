@@ -19,9 +19,15 @@ log = logging.getLogger(__name__)
 
 
 class Collector:
-    """The outcomes of one test, batch by batch; batches may come in any order."""
+    """The outcomes of one test, batch by batch; batches may come in any order.
 
-    def __init__(self) -> None:
+    Does nothing without TEST.SAVE_OUTCOMES or OUTPUT_DIR, and on all processes but the first.
+    """
+
+    def __init__(self, trainer) -> None:
+        wanted = trainer.cfg.TEST.get("SAVE_OUTCOMES", True) and trainer.output_dir
+        self._wanted = bool(wanted) and distributed.is_main()
+        self._trainer = trainer
         self._parts: list[dict[str, np.ndarray]] = []
         self._whole = True  # whether every batch can be told image by image
 
@@ -33,37 +39,39 @@ class Collector:
 
     def add(self, scores: object, labels: Tensor, numbers: Sequence[Tensor]) -> None:
         """Take a batch: scores (B, C), labels (B,) and what `numbers` gave."""
+        if not self._wanted:
+            return
         if not isinstance(scores, Tensor) or scores.dim() != 2 or len(numbers) != 1:
             self._whole = False
         elif not len(scores) == len(labels) == len(numbers[0]):
             self._whole = False
-        elif distributed.is_main():
+        else:
             part = {"index": numbers[0], "label": labels.int(), **_reduced(scores, labels)}
             self._parts.append({name: tensor.cpu().numpy() for name, tensor in part.items()})
 
-    def write(self, trainer, split: str, loader: DataLoader) -> None:
-        """Write the file beside results.json, if the configuration says so, on the first process.
+    def write(self, split: str, loader: DataLoader) -> None:
+        """Write the file that lies beside results.json.
 
         Without the images' places in the data set there is no file, which a warning says. Raises
         UserError if the file cannot be written.
         """
-        wanted = trainer.cfg.TEST.get("SAVE_OUTCOMES", True) and trainer.output_dir
-        if not wanted or not distributed.is_main():
+        if not self._wanted:
             return
-        items = getattr(loader.dataset, "data_source", None)
+        items, trainer = getattr(loader.dataset, "data_source", None), self._trainer
         if items is None or not self._whole or not self._parts:
             log.warning(
                 f"{trainer.cfg.TRAINER.NAME} does not tell which image a score is of: no "
                 "outcomes of single images are saved"
             )
             return
-        content = self._outcomes(trainer, split, items)
+        content = self._outcomes(split, items)
         mkdir_if_missing(trainer.output_dir)
         path = str(outcomes.place(trainer.output_dir, split))
         atomic_write(path, lambda file: outcomes.write(file, content))
 
-    def _outcomes(self, trainer, split: str, items: Sequence) -> outcomes.Outcomes:
+    def _outcomes(self, split: str, items: Sequence) -> outcomes.Outcomes:
         """All batches, in the order of the data set."""
+        trainer = self._trainer
         arrays = {
             name: np.concatenate([part[name] for part in self._parts]) for name in self._parts[0]
         }

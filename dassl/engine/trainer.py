@@ -351,7 +351,7 @@ class SimpleTrainer(TrainerBase):
             )
         log.info(f"Evaluate on the *{split}* set")
         more = ("domain",) if getattr(self.evaluator, "wants_domain", False) else ()
-        outcomes = Collector()
+        outcomes = Collector(self)
         for batch in track(self._rounds(loader), split):
             program.check()
             outputs = None
@@ -371,7 +371,7 @@ class SimpleTrainer(TrainerBase):
             )
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
-        outcomes.write(self, split, loader)
+        outcomes.write(split, loader)
         record.write(self, results, split)
         return results[select_by] if select_by else next(iter(results.values()))
 

@@ -62,11 +62,11 @@ def gains(
     from matplotlib import pyplot
 
     figure, axis = pyplot.subplots(figsize=(7, 1 + 0.28 * len(rows)), layout="constrained")
-    palette = colours(rows)
+    structures = list(dict.fromkeys(row.structure for row in rows))
     for place, (row, line) in enumerate(zip(rows, table, strict=True)):
         if (gain := line[column]) is None:
             continue
-        colour = palette[label(row, rows)]
+        colour = f"C{structures.index(row.structure)}"
         if gain.low is not None and gain.high is not None:
             axis.plot([gain.low, gain.high], [place, place], color=colour)
         inside = colour if gain.holds else "white"

@@ -21,7 +21,7 @@ from tiny_run import make_cfg
 from two_processes import CASES, FIXED, function, outcome, tiny
 
 import train
-from dassl import distributed
+from dassl import distributed, outcomes
 from trainers.parallel import average_gradients, from_main, gather
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -334,6 +334,7 @@ def test_the_program_writes_one_set_of_files_and_goes_on(own, capsys):
     out = own / "run"
     assert sorted(path.name for path in out.iterdir()) == [
         "log.txt",
+        "outcomes_test.npz",
         "prompt_learner",
         "results.json",
         "tensorboard",
@@ -363,6 +364,7 @@ def test_the_program_writes_one_set_of_files_and_goes_on(own, capsys):
         and results["processes"] == 2
         and results["metrics"]["test"]["total"] == 9
     )
+    shared = outcomes.read(out, "test", results)
     # The last epoch again, by one process: the same prompts.
     whole = torch.load(out / "prompt_learner/model.pth.tar-2", weights_only=True)["state_dict"]
     (out / "prompt_learner/model.pth.tar-2").unlink()
@@ -374,7 +376,12 @@ def test_the_program_writes_one_set_of_files_and_goes_on(own, capsys):
     close(
         whole, torch.load(out / "prompt_learner/model.pth.tar-2", weights_only=True)["state_dict"]
     )
-    assert json.loads((out / "results.json").read_text())["processes"] == 1
+    results = json.loads((out / "results.json").read_text())
+    assert results["processes"] == 1
+    # Batches that processes took in turn are in the order of the data set.
+    alone = outcomes.read(out, "test", results)
+    assert shared.paths == alone.paths and shared.label.tolist() == alone.label.tolist()
+    assert np.abs(shared.own - alone.own).max() < 1e-3
 
 
 @pytest.mark.slow

@@ -388,6 +388,6 @@ def test_the_protocol_of_the_page_has_jobs_a_table_and_a_part_of_the_report(
         cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
         assert cells[0][4:] == ["new", "base", "H", "seeds"]
         assert cells[2][:6] == ["dtd", "CoOp", "openmoji", "4", "61.50 ± 0.71", "71.50 ± 0.71"]
-        assert cells[-1][1:5] == ["CraftCoOp", "4", "+2.00 ± 0.00", "+2.00 ± 0.00"]
+        assert cells[-1][1:5] == ["CraftCoOp", "4", *["+2.00 [+2.00, +2.00]"] * 2]
         assert report.main([str(output), "--out", str(tmp_path / "page.html")]) == 0
         assert "<h2 id=new2base>New to base classes</h2>" in (tmp_path / "page.html").read_text()

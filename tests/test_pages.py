@@ -39,10 +39,9 @@ def test_a_changed_number_is_seen_and_mended(tmp_path, monkeypatch, capsys):
     assert pages.main(["--check"]) == 1 and "1.23" in page.read_text()
     assert "not up to date: README.md; run python -m tools.pages" in capsys.readouterr().out
     assert pages.main([]) == 0
-    assert (
-        "| set      | CraftX  | 4     | +1.50 ± 0.25 | 2            |\n\n<!-- end -->\n\nafter\n"
-        in page.read_text()
-    )
+    cells = " | ".join(["+1.50 [-1.68, +4.68]", "0.105      ", "0.105    ", "open   ", "2 "])
+    assert f"| set      | CraftX  | 4     | {cells}" in page.read_text()
+    assert "| p of source | Holm of 1 | verdict | seeds paired |" in page.read_text()
     assert pages.main(["--check"]) == 0
 
 
@@ -65,7 +64,21 @@ def test_averages_are_those_of_the_seeds():
     assert first["cells"]["base"]["values"] == {"1": 50, "2": 60}
     assert first["cells"]["H"]["mean"] == pytest.approx(2 * 55 * 50 / 105)
     gain = second["cells"]["base"]["gain"]
-    assert gain["mean"] == pytest.approx(1.5) and gain["standard_error"] == pytest.approx(0.5)
+    # 2 and 1: standard error 0.5, times 12.706
+    assert (gain.mean, gain.low, gain.high) == pytest.approx((1.5, -4.853, 7.853), abs=1e-3)
+
+
+def test_gains_of_older_files_get_intervals_and_of_newer_ones_keep_theirs():
+    old = {"mean": 2.0, "standard_error": 3**-0.5, "seeds": [1, 2, 3]}
+    rows = [{"cells": {"H": {"gain": dict(old)}, "new": None}} for _ in range(2)]
+    pages.with_gains(rows)
+    gain = rows[0]["cells"]["H"]["gain"]
+    assert gain.text() == "+2.00 [-0.48, +4.48]"
+    assert gain.p_holm == pytest.approx(2 * gain.p) and rows[0]["cells"]["new"] is None
+    new = gain.record("H") | {"p_holm": 0.4}
+    rows = [{"cells": {"H": {"gain": new}}}]
+    pages.with_gains(rows)
+    assert rows[0]["cells"]["H"]["gain"].p_holm == 0.4
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,8 @@ def test_numbers(runs, capsys):
     assert averages_of(runs)[0].trainer == "ZeroshotCLIP"
     average = next(row for row in averages_of(runs) if row.trainer == "CoOp")
     assert average.of("H")[1] == pytest.approx(2 * base * new / (base + new))
-    assert "paired over seeds" in text and "+2.00 ± 0.58" in text  # 1, 2, 3: deviation 1 / sqrt(3)
+    # 1, 2, 3: standard error 1 / sqrt(3), times 4.3027, the t of two degrees of freedom
+    assert "paired over seeds" in text and "+2.00 [-0.48, +4.48]" in text
     assert f"cells with {results.MISSING} have no finished run" in text
 
 
@@ -117,10 +118,10 @@ def test_runs_without_a_column_are_named(tmp_path, capsys):
 def test_files_and_picture(runs, capsys, tmp_path):
     (tmp_path / "table").mkdir()  # as in the README, where runs lie in a folder of that name
     table(capsys, runs, "--out", tmp_path / "table", "--plot", tmp_path / "table.png")
-    lines = list(csv.reader((tmp_path / "table.csv").read_text().splitlines()))
+    lines, empty = list(csv.reader((tmp_path / "table.csv").read_text().splitlines())), [""] * 9
     assert lines[1:3] == [
-        ["openmoji", "ZeroshotCLIP", "openmoji", "8", "base", "50.0000", "", "1", "", "", "", ""],
-        ["openmoji", "ZeroshotCLIP", "openmoji", "8", "new", "", "", "", "", "", "", ""],
+        ["openmoji", "ZeroshotCLIP", "openmoji", "8", "base", "50.0000", "", "1", *empty],
+        ["openmoji", "ZeroshotCLIP", "openmoji", "8", "new", "", "", "", *empty],
     ]
     assert [
         "openmoji",
@@ -132,19 +133,24 @@ def test_files_and_picture(runs, capsys, tmp_path):
         "3.0000",
         "1, 2, 3",
         "2.0000",
-        "0.5774",
+        "-0.4841",
+        "4.4841",
+        "0.0742",
+        "0.2225",  # of three comparisons: two data sets and their average
+        "t over seeds",
+        "open",
         "1, 2, 3",
         "",
     ] in lines
     tex, text = (tmp_path / "table.tex").read_text(), (tmp_path / "table.md").read_text()
     assert (
         r"82.00 $\pm$ 2.00" in tex
-        and r"+2.00 $\pm$ 0.58" in tex
+        and "+2.00 [-0.48, +4.48]" in tex
         and r"{\footnotesize cells with -- have no finished run\par}" in tex
     )
     assert (
         text.startswith("| data set")
-        and "| +2.00 ± 0.58" in text
+        and "| +2.00 [-0.48, +4.48]" in text
         and f"\n- cells with {results.MISSING} have no finished run\n" in text
     )
     found = json.loads((tmp_path / "table.json").read_text())
@@ -159,9 +165,16 @@ def test_files_and_picture(runs, capsys, tmp_path):
     )
     assert row["cells"]["base"]["gain"] == {
         "mean": 2.0,
-        "standard_error": pytest.approx(1 / 3**0.5),
+        "low": pytest.approx(-0.48414, abs=1e-4),
+        "high": pytest.approx(4.48414, abs=1e-4),
+        "p": pytest.approx(1 - (12 / 14) ** 0.5),
+        "p_holm": pytest.approx(3 - 3 * (12 / 14) ** 0.5),
+        "verdict": "open",
+        "interval": "t over seeds",
+        "standard_deviation": 1.0,
         "seeds": [1, 2, 3],
     }
+    assert found["verdict"] == "H"
     assert [row["average_of"] for row in found["rows"] if "average_of" in row] == [
         ["openmoji", "other"]
     ] * 3 and found["notes"]
@@ -235,12 +248,13 @@ def test_ood_columns_and_the_gain_of_mmd_over_the_structure(tmp_path, capsys):
         "a_to_line",
         "CraftCoOp openmoji_mmd",
         "8",
-        "+4.50 ± 1.50",
-        "+4.50 ± 1.50",
-        "+4.50 ± 1.50",
-        "+4.50 ± 1.50",
+        *["+4.50 [-14.56, +23.56]"] * 4,  # 3 and 6: standard error 1.5, times 12.706
+        "0.205",  # of one degree of freedom: 2 / pi * arctan(1.5 / 4.5)
+        "0.410",
+        "open",
         "2",
     ]
+    assert lines[-4][-4:] == ["p of average", "Holm", "verdict", "seeds paired"]
     assert len((tmp_path / "t_runs.csv").read_text().splitlines()) == 1 + 18
     assert json.loads((tmp_path / "t.json").read_text())["rows"][0]["cells"]["source"][
         "values"
@@ -1073,26 +1087,13 @@ def test_a_report_page_holds_everything_in_one_file(tmp_path, capsys):
     text = (tmp_path / "page.html").read_text()
     assert (
         "81.50 ± 0.71" in text
-        and "+2.00 ± 0.00" in text
-        and text.count("data:image/png;base64,") == 2
+        and "+2.00 [+2.00, +2.00]" in text
+        and text.count("data:image/png;base64,") == 3
     )
     assert (
         "http://" not in text and "https://" not in text and 'src="data:' in text
     )  # nothing is fetched
     assert "LR: 0.1" in text and "Gain of CRAFT" in text
-    assert (
-        page.cell("-5.00 ± 1.00", "gap", 3) == '<td class="up">-5.00 ± 1.00</td>'
-    )  # a smaller gap is a gain
-    assert 'class="down"' in page.cell("-5.00 ± 1.00", "base", 3) and "class" not in page.cell(
-        "-5.00 ± 3.00", "base", 3
-    )
-    # Of three seeds a gain has to be 4.30 standard errors, of ten 2.26.
-    assert "class" not in page.cell("-4.20 ± 1.00", "base", 3) and "class" in page.cell(
-        "-4.20 ± 1.00", "base", 10
-    )
-    assert "class" not in page.cell("-9.00 ± 1.00", "base", 1) and "class" not in page.cell(
-        "-9.00 ± 1.00", "base"
-    )
     runs = tmp_path / "more"
     (trained,) = [
         write(
@@ -1169,8 +1170,8 @@ def test_nothing_in_a_report_page_is_taken_for_html(tmp_path):
         "td": 1,
     }
     for column in ("base", "data set"):
-        for gain in (False, True):
-            found = Page(page.cell(evil, column, gain))
+        for mark in ("", "up"):
+            found = Page(page.cell(evil, column, mark))
             assert found.tags == {"td": 1} and "".join(found.texts) == evil
     tags = []
     for number, name in enumerate(("x", evil)):
@@ -1194,6 +1195,7 @@ def test_nothing_in_a_report_page_is_taken_for_html(tmp_path):
         tags.append(found.tags)
         assert "".join(found.texts).count(name) >= 8 and found.pictures == [
             "Base to new classes",
+            "Gains: Base to new classes",
             name,
         ]
     assert tags[0] == tags[1]

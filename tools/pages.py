@@ -18,7 +18,6 @@ the average of these data sets) and `indent=4` (for a code block).
 
 import argparse
 import json
-import math
 import re
 import statistics
 import sys
@@ -26,7 +25,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tools import configs, inputs
+from tools.gains import Gain, corrected, from_record, verdict_column, verdicts
 from tools.inputs import InputError
+from tools.protocols import PROTOCOLS
+from tools.statistics import standard_error, t_test
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- generated: (.*?) -->\n\n).*?<!-- end -->", re.S)
@@ -81,6 +83,7 @@ def results(name: str, kind: str, *words: str) -> str:
         raise InputError(f"docs/results/{name}.json cannot be read ({error.strerror})") from None
     trainers = wanted["trainers"].split(",") if "trainers" in wanted else []
     datasets = wanted["datasets"].split(",") if "datasets" in wanted else []
+    with_gains(table["rows"])
     rows = [
         row
         for row in table["rows"]
@@ -89,11 +92,18 @@ def results(name: str, kind: str, *words: str) -> str:
     ]
     if "average" in wanted:
         rows += averages(rows, datasets)
-    tables = {"accuracy": accuracies, "gain": gains}
     if kind == "terms":
         text = terms(table["rows"], trainers)
-    elif kind in tables:
-        text = aligned(tables[kind](table["columns"], rows))
+    elif kind == "accuracy":
+        text = aligned(accuracies(table["columns"], rows))
+    elif kind == "gain":
+        decides = verdict_column(PROTOCOLS.get(table.get("protocol")), table["columns"])
+        count = sum(
+            (gain := row["cells"][decides].get("gain")) is not None and gain.p_holm is not None
+            for row in table["rows"]
+            if row["cells"].get(decides)
+        )
+        text = aligned(gains(table["columns"], rows, decides, count))
     else:
         raise InputError(f"'{kind}' is no table of results: choose one of accuracy, gain, terms")
     margin = " " * int(wanted.get("indent", 0))
@@ -113,18 +123,41 @@ def accuracies(columns: Sequence[str], rows: Iterable[dict]) -> list[list[str]]:
     return table
 
 
-def gains(columns: Sequence[str], rows: Iterable[dict]) -> list[list[str]]:
-    """Gain over the baseline in each cell; the config is named if a trainer has several."""
+def with_gains(rows: Iterable[dict]) -> None:
+    """Make a `Gain` of each stored gain; files of older versions get p after Holm here."""
+    every = [row["cells"] for row in rows]
+    table: list[dict[str, Gain | None]] = [
+        {name: from_record(cell["gain"]) for name, cell in cells.items() if cell and "gain" in cell}
+        for cells in every
+    ]
+    if all(gain is None or gain.p_holm is None for line in table for gain in line.values()):
+        table = corrected(table)
+    for cells, line in zip(every, table, strict=True):
+        for name, gain in line.items():
+            cells[name]["gain"] = gain
+
+
+def gains(
+    columns: Sequence[str], rows: Iterable[dict], decides: str, count: int
+) -> list[list[str]]:
+    """Gain over the baseline in each cell; the config is named if a trainer has several.
+
+    decides: the column with p, p after Holm over `count` comparisons, and verdict.
+    """
     rows = [row for row in rows if all("gain" in row["cells"][column] for column in columns)]
     several = len({row["config"] for row in rows}) > 1
-    table = [["data set", "trainer", "shots", *columns, "seeds paired"]]
+    tests = [f"p of {decides}", f"Holm of {count}", "verdict"]
+    table = [["data set", "trainer", "shots", *columns, *tests, "seeds paired"]]
     for row in rows:
         cells = [row["cells"][column]["gain"] for column in columns]
+        decided = row["cells"][decides]["gain"]
+        verdict = verdicts(decided, decides)
         table.append(
             [row["dataset"], f"{row['trainer']} {row['config']}" if several else row["trainer"]]
             + [row["shots"]]
-            + [with_error(cell["mean"], cell["standard_error"], "+") for cell in cells]
-            + [str(len(cells[0]["seeds"]))]
+            + [cell.text() for cell in cells]
+            + (verdict if decided.p_holm is not None else [verdict[0], "", ""])
+            + [str(len(cells[0].seeds))]
         )
     return table
 
@@ -140,8 +173,7 @@ def terms(rows: Iterable[dict], trainers: Sequence[str]) -> str:
     for trainer in trainers:
         gain = [cell[trainer, term]["gain"] for term in TERMS]
         table.append(
-            [trainer, f"{cell[trainer, 'baseline']['mean']:.2f}"]
-            + [with_error(value["mean"], value["standard_error"], "+") for value in gain]
+            [trainer, f"{cell[trainer, 'baseline']['mean']:.2f}"] + [one.text() for one in gain]
         )
     return aligned(table)
 
@@ -179,15 +211,14 @@ def _cell(values: dict[str, float]) -> dict:
     return {"mean": mean, "standard_deviation": deviation, "values": values}
 
 
-def _gain(cell: dict, baseline: dict) -> dict:
-    """Difference of the means, and the standard error of the differences of the seeds."""
+def _gain(cell: dict, baseline: dict) -> Gain:
+    """Difference of the means, with Student's t over the differences of the seeds."""
     ours, theirs = cell["values"], baseline["values"]
-    pairs = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
-    return {
-        "mean": cell["mean"] - baseline["mean"],
-        "standard_error": statistics.stdev(pairs) / math.sqrt(len(pairs)),
-        "seeds": pairs,
-    }
+    seeds = tuple(sorted(ours.keys() & theirs.keys()))
+    pairs = [ours[seed] - theirs[seed] for seed in seeds]
+    mean = cell["mean"] - baseline["mean"]
+    low, high, p = t_test(mean, standard_error(pairs), len(pairs))
+    return Gain(mean, seeds, statistics.stdev(pairs), low, high, p)
 
 
 # Options

@@ -1,14 +1,18 @@
-"""Pictures of tables: bars where they are few, else points with error bars; curves over shots."""
+"""Pictures of tables: bars where they are few, else points with error bars; curves over shots;
+gains with their intervals.
+"""
 
 import functools
 import itertools
 import math
 import re
 import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tools import inputs
+from tools.gains import Gain
 from tools.protocols import Row
 
 KINDS = (".png", ".pdf", ".svg", ".jpg")
@@ -23,7 +27,6 @@ def plot(rows: list[Row], columns: list[str], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
 
     names = list(dict.fromkeys(row.dataset for row in rows))
     most = max(sum(row.dataset == name for row in rows) for name in names)
@@ -42,8 +45,47 @@ def plot(rows: list[Row], columns: list[str], path: Path) -> None:
         ncols=max(1, min(len(shapes), int(figure.get_figwidth() / 2.4))),
         frameon=False,
     )
+    _save(figure, path, "--plot")
+
+
+def gains(
+    rows: list[Row], table: Sequence[Mapping[str, Gain | None]], column: str, path: Path
+) -> None:
+    """Draw the gains of the rows in a column, a point with its 95% interval each.
+
+    A full point has a verdict, an empty one is open. Raises InputError if the picture cannot be
+    written.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(7, 1 + 0.28 * len(rows)), layout="constrained")
+    structures = list(dict.fromkeys(row.structure for row in rows))
+    for place, (row, line) in enumerate(zip(rows, table, strict=True)):
+        if (gain := line[column]) is None:
+            continue
+        colour = f"C{structures.index(row.structure)}"
+        if gain.low is not None and gain.high is not None:
+            axis.plot([gain.low, gain.high], [place, place], color=colour)
+        inside = colour if gain.holds else "white"
+        axis.plot(gain.mean, place, "o", color=colour, markerfacecolor=inside)
+    names = [f"{_title(row.dataset)}: {_title(label(row, rows))}" for row in rows]
+    axis.set_yticks(range(len(rows)), names, fontsize=8)
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.grid(axis="x", linewidth=0.4)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.set_xlabel(f"gain in {_title(column)} (points), 95% interval; full: verdict after Holm")
+    _save(figure, path, "--plot-gains")
+
+
+def _save(figure, path: Path, option: str) -> None:
+    from matplotlib import pyplot
+
     try:
-        inputs.write(path, functools.partial(figure.savefig, dpi=130), "--plot")
+        inputs.write(path, functools.partial(figure.savefig, dpi=130), option)
     finally:
         pyplot.close(figure)
 

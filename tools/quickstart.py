@@ -19,8 +19,10 @@ PLAN = "configs/sweeps/quickstart.yaml"
 MEANING = """
 base: accuracy on the classes that were learned, in percent. new: on classes that no training saw.
 H: the harmonic mean of both. openmoji_line_from_openmoji: the same models on line drawings.
-± is the standard deviation over seeds; a gain within its standard error is none.
-The table is in {output}/base2new.md, the picture in {output}/base2new.png.
+± is the standard deviation over seeds. A gain stands with its 95% interval; its verdict is "open"
+unless it is more than chance. The notes say how many comparisons there are and what they can see.
+The table is in {output}/base2new.md, the picture in {output}/base2new.png, that of the gains in
+{output}/base2new_gains.png.
 Next: bash scripts/quickstart.sh MaPLe PromptSRC, or on your pictures: docs/using.md
 """
 
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         return code
     table = ["base2new", f"{output}/base2new", "--shots", str(shots[0])]
     files = ["--out", f"{output}/base2new", "--plot", f"{output}/base2new.png"]
-    if code := results.main([*table, *files]):
+    if code := results.main([*table, *files, "--plot-gains", f"{output}/base2new_gains.png"]):
         return code
     sys.stdout.write(MEANING.format(output=output))
     return 0

@@ -1,6 +1,6 @@
 """One page with everything that was run: `python -m tools.report OUTPUT ... [--out page.html]`.
 
-For each protocol with finished runs below the folders: table, gains over the baselines, picture;
+For each protocol with finished runs below the folders: table, gains over the baselines, pictures;
 then the jobs of sweeps that failed, pictures given with --figures, the configurations, versions,
 seeds and how long it took. The file needs nothing else, neither network nor other files.
 """
@@ -8,13 +8,11 @@ seeds and how long it took. The file needs nothing else, neither network nor oth
 import argparse
 import base64
 import datetime
-import functools
 import html
-import math
-import re
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +20,7 @@ import yaml
 
 from dassl import record
 from tools import inputs, launchers, plots, results
+from tools.gains import Gain
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS, Protocol
 from tools.protocols.rows import run_files, run_of
@@ -45,35 +44,23 @@ pre { font-size: 12px; background: #f6f6f6; padding: .8rem; overflow-x: auto; }
 
 
 TEXT = ("data set", "trainer", "config", "folder", "reason", "")  # columns that hold no numbers
-LOWER_IS_BETTER = ("gap",)
+MARKS = {"gain": "up", "loss": "down"}  # style of a verdict
 
 
-@functools.cache
-def errors_of_95(seeds: int) -> float:
-    """Standard errors on each side of a 95% interval of a mean over so many seeds (Student's t)."""
-    from scipy.stats import t  # takes a second to import
-
-    return float(t.ppf(0.975, seeds - 1)) if seeds > 1 else math.inf
-
-
-def cell(text: str, column: str, seeds: int = 0) -> str:
-    """A table cell; a gain paired over `seeds` is coloured if its 95% interval leaves out 0."""
-    kind = "text" if column in TEXT else ""
-    if seeds and " ± " in text:
-        value, error = (float(part) for part in text.split(" ± "))
-        if abs(value) > errors_of_95(seeds) * error > 0:
-            kind = "up" if (value > 0) != (column in LOWER_IS_BETTER) else "down"
+def cell(text: str, column: str, mark: str = "") -> str:
+    """A table cell; mark: its style."""
+    kind = mark or ("text" if column in TEXT else "")
     return (
         f'<td class="{kind}">{html.escape(text)}</td>' if kind else f"<td>{html.escape(text)}</td>"
     )
 
 
-def table(head: list[str], lines: list[list[str]], gain: bool = False) -> str:
+def table(head: list[str], lines: list[list[str]], marks: Sequence[dict[str, str]] = ()) -> str:
+    """An HTML table. marks: {column: style} of each line."""
     body, before = [], None
-    for line in lines:
-        counts = [int(number) for number in re.findall(r"\d+", line[-1])] if gain else []
+    for line, mark in zip(lines, marks or [{}] * len(lines), strict=True):
         cells = (
-            cell(text, column, min(counts, default=0))
+            cell(text, column, mark.get(column, ""))
             for text, column in zip(line, head, strict=True)
         )
         body.append(f"<tr{' class=new' if line[0] != before else ''}>" + "".join(cells) + "</tr>")
@@ -223,24 +210,34 @@ def facts(runs: list[dict]) -> str:
 
 
 NOTE_ON_GAINS = (
-    "<h3>Gain of CRAFT over its baseline</h3><p class=note>Paired over seeds, mean ± standard "
-    "error; coloured where the 95% interval (Student's t) leaves out 0, which of 20 comparisons "
-    "without any effect one does.</p>"
+    "<h3>Gain of CRAFT over its baseline</h3><p class=note>Paired over seeds, mean [95% interval]; "
+    "coloured where the verdict is gain or loss.</p>"
 )
 
 
 def part(protocol: Protocol, content: results.Tables) -> str:
-    """The part of a page on one protocol: picture, gains, accuracies, notes."""
+    """The part of a page on one protocol: pictures, gains, accuracies, notes."""
+    texts = [f"<h2 id={protocol.name}>{html.escape(protocol.title)}</h2>"]
     with tempfile.TemporaryDirectory() as folder:
         drawn = Path(folder) / "plot.png"
         plots.plot(content.rows, content.columns, drawn)
-        texts = [f"<h2 id={protocol.name}>{protocol.title}</h2>" + picture(drawn, protocol.title)]
-    if content.gain_lines:
-        gains = table(content.gain_head, content.gain_lines, gain=True)
-        texts.append(f"{NOTE_ON_GAINS}{gains}<h3>Accuracies</h3>")
+        texts.append(picture(drawn, protocol.title))
+        if content.gaining:
+            plots.gains(content.gaining, content.gains, content.verdict, drawn)
+            texts += [NOTE_ON_GAINS, picture(drawn, f"Gains: {protocol.title}")]
+    if content.gaining:
+        styles = [verdict_style(line, content.verdict) for line in content.gains]
+        texts += [table(content.gain_head, content.gain_lines, styles), "<h3>Accuracies</h3>"]
     texts.append(table(content.head, content.lines))
     texts += [f"<p class=note>{html.escape(note)}</p>" for note in content.notes]
     return "\n".join(texts)
+
+
+def verdict_style(gains: Mapping[str, Gain | None], column: str) -> dict[str, str]:
+    """{column: style} of a line of gains, of which one column has a verdict."""
+    gain = gains[column]
+    style = MARKS.get(gain.verdict(column)) if gain else None
+    return {column: style, "verdict": style} if style else {}
 
 
 def failed_part(failed: list[list[str]]) -> str:

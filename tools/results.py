@@ -3,8 +3,9 @@
 PROTOCOL is base2new, xd (cross-dataset), dg (domain generalisation), ood, group, few_shot or
 ablation. Reads every results.json of the protocol's runs below the folders and prints mean ±
 standard deviation over seeds in percent, the gain of CRAFT over its baseline, paired over seeds,
-and what to know about both; --out NAME writes the same as NAME.md and NAME.tex, numbers as NAME.csv
-(a line per cell) and NAME.json, and NAME_runs.csv with a line for every results.json behind them.
+with its 95% interval and verdict, and what to know about both; docs/sweeps.md tells how to read
+them. --out NAME writes the same as NAME.md and NAME.tex, numbers as NAME.csv (a line per cell) and
+NAME.json, and NAME_runs.csv with a line for every results.json behind them.
 """
 
 import argparse
@@ -14,14 +15,15 @@ import io
 import json
 import statistics
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import inputs, plots, published
+from tools import gains, inputs, plots, published
+from tools.gains import Gain, mean_of
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS, Protocol, Row, averages, collect
-from tools.protocols.rows import baseline_key, harmonic, unlike
+from tools.protocols.rows import baseline_key, unlike
 
 MISSING = "–"
 
@@ -30,16 +32,15 @@ MISSING = "–"
 class Number:
     """A mean over seeds.
 
-    spread: the sample standard deviation, of a gain the standard error; None for one seed.
+    spread: the sample standard deviation; None for one seed.
     """
 
     mean: float
     spread: float | None
     seeds: tuple[int, ...]
 
-    def text(self, signed: bool = False) -> str:
-        mean = f"{self.mean:{'+' if signed else ''}.2f}"
-        return mean if self.spread is None else f"{mean} ± {self.spread:.2f}"
+    def text(self) -> str:
+        return f"{self.mean:.2f}" + ("" if self.spread is None else f" ± {self.spread:.2f}")
 
 
 def number(row: Row, column: str) -> Number | None:
@@ -47,42 +48,15 @@ def number(row: Row, column: str) -> Number | None:
     values = row.of(column)
     if not values:
         return None
-    mean = _mean(row, column, values)
+    mean = mean_of(row, column, values)
     return Number(
         mean, statistics.stdev(values.values()) if len(values) > 1 else None, tuple(sorted(values))
     )
 
 
-def _mean(row: Row, column: str, seeds: Iterable[int]) -> float:
-    if column == "H" and row.members:
-        return harmonic(
-            *(statistics.mean(row.of(part)[seed] for seed in seeds) for part in ("base", "new"))
-        )
-    return statistics.mean(row.of(column)[seed] for seed in seeds)
-
-
-def gain(row: Row, baseline: Row | None, column: str) -> Number | None:
-    """Paired gain over the baseline on common seeds: difference of means and its standard error.
-
-    None if no seed is shared, and for averages over different data sets.
-    """
-    if baseline is None or baseline.members != row.members:
-        return None
-    ours, theirs = row.of(column), baseline.of(column)
-    seeds = tuple(sorted(ours.keys() & theirs.keys()))
-    error = (
-        statistics.stdev(ours[seed] - theirs[seed] for seed in seeds) / len(seeds) ** 0.5
-        if len(seeds) > 1
-        else None
-    )
-    return (
-        Number(_mean(row, column, seeds) - _mean(baseline, column, seeds), error, seeds)
-        if seeds
-        else None
-    )
-
-
-def by_column(numbers: dict[str, Number | None], text: Callable[[tuple[int, ...]], str]) -> str:
+def by_column(
+    numbers: Mapping[str, Number | Gain | None], text: Callable[[tuple[int, ...]], str]
+) -> str:
     """text(seeds) of all cells; where they differ, "base 1, 2; new 1"."""
     groups: dict[tuple[int, ...], list[str]] = {}
     for column, cell in numbers.items():
@@ -165,14 +139,32 @@ class Tables:
     def ours(self) -> list[Row]:
         return self.rows + self.averages
 
-    def gains(self, row: Row) -> dict[str, Number | None]:
-        """{column: gain}; {} for a row without a baseline."""
-        baseline = self.baseline(row)
-        return (
-            {column: gain(row, baseline, column) for column in self.columns}
-            if baseline_key(self.protocol, row)
-            else {}
-        )
+    @property
+    def verdict(self) -> str:
+        """The column whose gains get a verdict."""
+        return gains.verdict_column(self.protocol, self.columns)
+
+    @property
+    def gaining(self) -> list[Row]:
+        """Rows that have a baseline."""
+        return [row for row in self.ours if baseline_key(self.protocol, row)]
+
+    @property
+    def gains(self) -> list[dict[str, Gain | None]]:
+        """{column: gain} of each row of `gaining`."""
+        return self._compared[0]
+
+    @functools.cached_property
+    def _compared(self) -> tuple[list[dict[str, Gain | None]], list[str]]:
+        pairs = [(row, self.baseline(row)) for row in self.gaining]
+        return gains.compared(pairs, self.columns)
+
+    @property
+    def gain_notes(self) -> list[str]:
+        """What to know about the gains, and outcomes that could not be read."""
+        if not self.gaining:
+            return []
+        return self._compared[1] + gains.notes(self.gaining, self.gains, self.verdict)
 
     def baseline(self, row: Row) -> Row | None:
         key = baseline_key(self.protocol, row)
@@ -212,39 +204,39 @@ class Tables:
 
     @property
     def gain_head(self) -> list[str]:
-        return ["data set", "trainer", *self._shots, *self.columns, "seeds paired"]
+        tests = [f"p of {self.verdict}", "Holm", "verdict"]
+        return ["data set", "trainer", *self._shots, *self.columns, *tests, "seeds paired"]
 
     @property
     def gain_lines(self) -> list[list[str]]:
-        """Lines of the table of gains."""
+        """Lines of the table of gains, one of each row of `gaining`."""
         several, lines = len({row.config for row in self.ours}) > 1, []
-        for row in self.ours:
-            if gains := self.gains(row):
-                texts = [
-                    MISSING if one is None else one.text(signed=True) for one in gains.values()
+        for row, cells in zip(self.gaining, self.gains, strict=True):
+            decides = cells[self.verdict]
+            lines.append(
+                [
+                    row.dataset,
+                    f"{row.trainer} {row.config}" if several else row.trainer,
+                    *([row.shots] if self._shots else []),
+                    *(MISSING if one is None else one.text() for one in cells.values()),
+                    *(gains.verdicts(decides, self.verdict) if decides else [MISSING] * 3),
+                    by_column(cells, lambda seeds: str(len(seeds))),
                 ]
-                lines.append(
-                    [
-                        row.dataset,
-                        f"{row.trainer} {row.config}" if several else row.trainer,
-                        *([row.shots] if self._shots else []),
-                        *texts,
-                        by_column(gains, lambda seeds: str(len(seeds))),
-                    ]
-                )
+            )
         return lines
 
-    def cells(self) -> Iterable[tuple[Row, str, Number | None, Number | None]]:
+    def cells(self) -> Iterable[tuple[Row, str, Number | None, Gain | None]]:
         """(row, column, number, gain) of all cells except empty ones of published rows."""
+        known = {row.key: one for row, one in zip(self.gaining, self.gains, strict=True)}
         for row in (*self.ours, *self.others):
-            gains = self.gains(row)
             for column in self.columns:
                 value = number(row, column)
                 if value is not None or not row.published:
-                    yield row, column, value, gains.get(column)
+                    difference = None if row.published else known.get(row.key, {}).get(column)
+                    yield row, column, value, difference
 
 
-GAINS = "Gain of CRAFT over its baseline, paired over seeds (mean ± standard error)"
+GAINS = "Gain of CRAFT over its baseline, paired over seeds (mean [95% interval])"
 
 
 def tables(
@@ -266,7 +258,7 @@ def tables(
                 f"the gain of {row.name} on {row.dataset} is not CRAFT's alone: "
                 f"{'; '.join(different)}"
             )
-    content.notes += _without_column(rows, columns) + notes + more + footnotes
+    content.notes += _without_column(rows, columns) + notes + more + content.gain_notes + footnotes
     if _has_gaps(content):
         content.notes.insert(0, f"cells with {MISSING} have no finished run")
     if any(MISSING in line for line in content.gain_lines):
@@ -317,31 +309,37 @@ def as_latex(content: Tables) -> str:
 
 CSV_HEAD = [
     *("data set", "trainer", "config", "shots", "column", "mean", "standard deviation", "seeds"),
-    *("gain", "gain standard error", "gain seeds", "source"),
+    *("gain", "gain low", "gain high", "gain p", "gain p Holm", "gain interval", "gain verdict"),
+    *("gain seeds", "source"),
 ]
 
 
 def as_csv(content: Tables) -> str:
     """A line per cell; a missing cell has no mean."""
 
-    def shown(value: Number | None) -> list[str]:
-        if value is None:
-            return ["", "", ""]
-        spread = "" if value.spread is None else f"{value.spread:.4f}"
-        return [f"{value.mean:.4f}", spread, seeds_text(value.seeds)]
+    def shown(value: float | None) -> str:
+        return "" if value is None else f"{value:.4f}"
 
     lines = []
-    for row, column, value, difference in content.cells():
-        mean, deviation, seeds = shown(value)
+    for row, column, value, gain in content.cells():
         notes = [note for note in content.notes if note.partition(" ")[0] in row.config]
         source = "; ".join(notes) if row.published else ""
-        cell = [column, mean, deviation, "" if row.published else seeds]
-        lines.append([*row.key, *cell, *shown(difference), source])
+        cell = [column, "", "", ""]
+        if value is not None:
+            seeds = "" if row.published else seeds_text(value.seeds)
+            cell = [column, shown(value.mean), shown(value.spread), seeds]
+        gained = [""] * 8
+        if gain is not None:
+            numbers = (gain.mean, gain.low, gain.high, gain.p, gain.p_holm)
+            words = [gain.interval, gain.verdict(column), seeds_text(gain.seeds)]
+            gained = [*map(shown, numbers), *words]
+        lines.append([*row.key, *cell, *gained, source])
     return comma_separated(CSV_HEAD, lines)
 
 
 def as_json(content: Tables) -> str:
-    """{protocol, columns, notes, rows: [{dataset, trainer, config, shots, published, cells}]}.
+    """{protocol, columns, verdict, notes, rows: [{dataset, trainer, config, shots, published,
+    cells}]}.
 
     cells: {column: {mean, values, gain ...}}. A row of averages has average_of, too.
     """
@@ -367,65 +365,85 @@ def as_json(content: Tables) -> str:
         if not row.published:
             cell |= {"standard_deviation": value.spread, "values": row.of(column)}
         if difference is not None:
-            cell["gain"] = {
-                "mean": difference.mean,
-                "standard_error": difference.spread,
-                "seeds": difference.seeds,
-            }
+            cell["gain"] = difference.record(column)
     # A line per row.
     lines = ",\n ".join(json.dumps(row, ensure_ascii=False) for row in rows.values())
     head = json.dumps(
-        {"protocol": content.protocol.name, "columns": content.columns, "notes": content.notes},
+        {
+            "protocol": content.protocol.name,
+            "columns": content.columns,
+            "verdict": content.verdict,
+            "notes": content.notes,
+        },
         ensure_ascii=False,
     )
     return f'{head[:-1]},\n "rows": [{lines}]}}'
 
 
 def report(args: argparse.Namespace) -> int:
+    """Print the tables and write what was asked for. Raises InputError without runs."""
     protocol = PROTOCOLS[args.protocol]
     if args.out:
         inputs.check_name(
             args.out.with_name(f"{args.out.name}.md") if args.out.name else args.out, "--out"
         )
-    if args.plot:
-        inputs.check_name(args.plot, "--plot", plots.KINDS)
+    for option, path in (("--plot", args.plot), ("--plot-gains", args.plot_gains)):
+        if path:
+            inputs.check_name(path, option, plots.KINDS)
     content = tables(protocol, args.folders, args.shots, not args.ours)
     notes = "".join(f"note: {note}\n" for note in content.notes)
     if not content.rows:
-        if args.shots and (others := collect(protocol, args.folders)[0]):
-            known = {
-                shots for row in others for shots in ([row.shots] if row.shots else row.values)
-            }
-            raise InputError(
-                f"no {protocol.name} run has --shots {args.shots}: there are "
-                f"{', '.join(sorted(known))}"
-            )
-        raise InputError(
-            f"no results.json of {protocol.name} runs below {', '.join(map(str, args.folders))}: "
-            f"run {protocol.command('train')} first" + f"\n{notes}".rstrip("\n")
-        )
+        raise InputError(f"{_nothing(protocol, args)}\n{notes}".rstrip("\n"))
     text = as_text(content)
     sys.stdout.write(f"{text}\n{notes}")
     if args.out:
-        runs = [run for row in content.rows for run in row.runs]
-        proof = comma_separated(
-            list(runs[0]), [[str(value) for value in run.values()] for run in runs]
-        )
-        remarks = "".join(f"\n- {note}" for note in content.notes)
-        files = {
-            ".md": f"{text}\n{remarks}",
-            "_runs.csv": proof,
-            ".csv": as_csv(content),
-            ".tex": as_latex(content),
-            ".json": as_json(content),
-        }
-        for suffix, body in files.items():
-            path = args.out.with_name(args.out.name + suffix)
-            inputs.write(path, body.rstrip("\n") + "\n", "--out")
+        write(content, text, args.out)
     if args.plot:
         plots.plot(content.rows, content.columns, args.plot)
         sys.stdout.write(f"picture: {args.plot}\n")
+    if args.plot_gains:
+        plot_gains(content, args.plot_gains)
     return 0
+
+
+def _nothing(protocol: Protocol, args: argparse.Namespace) -> str:
+    """Why there is no table, in a sentence."""
+    if args.shots and (others := collect(protocol, args.folders)[0]):
+        known = {shots for row in others for shots in ([row.shots] if row.shots else row.values)}
+        return (
+            f"no {protocol.name} run has --shots {args.shots}: there are {', '.join(sorted(known))}"
+        )
+    return (
+        f"no results.json of {protocol.name} runs below {', '.join(map(str, args.folders))}: "
+        f"run {protocol.command('train')} first"
+    )
+
+
+def write(content: Tables, text: str, out: Path) -> None:
+    """Write OUT.md, .csv, .tex, .json and OUT_runs.csv. Raises InputError where that fails."""
+    runs = [run for row in content.rows for run in row.runs]
+    proof = comma_separated(list(runs[0]), [[str(value) for value in run.values()] for run in runs])
+    remarks = "".join(f"\n- {note}" for note in content.notes)
+    files = {
+        ".md": f"{text}\n{remarks}",
+        "_runs.csv": proof,
+        ".csv": as_csv(content),
+        ".tex": as_latex(content),
+        ".json": as_json(content),
+    }
+    for suffix, body in files.items():
+        inputs.write(out.with_name(out.name + suffix), body.rstrip("\n") + "\n", "--out")
+
+
+def plot_gains(content: Tables, path: Path) -> None:
+    """Draw the gains. Raises InputError without a baseline, or if the file cannot be written."""
+    if not content.gaining:
+        raise InputError(
+            f"--plot-gains is '{path}', but no row has a baseline: leave the option out, or give "
+            "folders with runs of CRAFT and of the baseline"
+        )
+    plots.gains(content.gaining, content.gains, content.verdict, path)
+    sys.stdout.write(f"picture of gains: {path}\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -441,6 +459,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--out", type=inputs.path, help="write NAME.md, .csv, .tex, .json and NAME_runs.csv"
     )
     parser.add_argument("--plot", type=inputs.path, help="write a picture")
+    parser.add_argument(
+        "--plot-gains", type=inputs.path, help="write a picture of the gains with their intervals"
+    )
     parser.add_argument(
         "--ours", action="store_true", help="without the published numbers on the same data sets"
     )

@@ -285,6 +285,11 @@ _TEST = {
     ),
     "PER_CLASS_RESULT": key(False, help="True prints the accuracy of every class."),
     "COMPUTE_CMAT": key(False, help="True saves the confusion matrix as OUTPUT_DIR/cmat.pt."),
+    "SAVE_OUTCOMES": key(
+        True,
+        help="True saves what a test said about each image as OUTPUT_DIR/outcomes_SPLIT.npz.",
+        affects=NOTHING,
+    ),
     "NO_TEST": key(False, help="True trains without a test at the end."),
     "SPLIT": key("test", one_of("val", "test"), "Images that are tested."),
     "FINAL_MODEL": key(

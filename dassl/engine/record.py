@@ -32,7 +32,7 @@ def write(trainer, metrics: dict, split: str | None) -> None:
     if not trainer.output_dir or not distributed.is_main():
         return
     path = osp.join(trainer.output_dir, RESULTS)
-    record = _run(trainer)
+    record = run_of(trainer)
     tested = _earlier_metrics(path, record)
     if split is not None:
         tested[split] = {
@@ -44,7 +44,7 @@ def write(trainer, metrics: dict, split: str | None) -> None:
     write_json({**record, "metrics": tested, **_circumstances(trainer)}, path)
 
 
-def _run(trainer) -> dict:
+def run_of(trainer) -> dict:
     """What the run was: its configuration in short, data and model."""
     cfg = trainer.cfg
     return {

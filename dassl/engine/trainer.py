@@ -19,6 +19,7 @@ from dassl.data.sharing import Rounds, share
 from dassl.engine import blame, record
 from dassl.engine.checkpoints import Checkpoints
 from dassl.engine.checks import check_basics
+from dassl.engine.outcomes import Collector
 from dassl.engine.simple_net import SimpleNet
 from dassl.evaluation import build_evaluator, check_scores
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -331,7 +332,7 @@ class SimpleTrainer(TrainerBase):
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
         """Evaluate on TEST.SPLIT or the given split; prints the result, adds it to results.json,
-        returns its first metric.
+        returns its first metric. TEST.SAVE_OUTCOMES saves what it said about each image, too.
 
         With TEST.SELECT_BY it returns that one, so that "best_val" selects by it. Several processes
         take turns with the batches, and every one of them evaluates the outputs of all.
@@ -350,15 +351,18 @@ class SimpleTrainer(TrainerBase):
             )
         log.info(f"Evaluate on the *{split}* set")
         more = ("domain",) if getattr(self.evaluator, "wants_domain", False) else ()
+        outcomes = Collector(self)
         for batch in track(self._rounds(loader), split):
             program.check()
             outputs = None
             if batch is not None:
                 image, label = self.parse_batch_test(batch)
                 outputs = [self.model_inference(image), label, *(batch[key] for key in more)]
+                outputs += outcomes.numbers(batch)
             for output, label, *others in distributed.in_turn(outputs):
                 check_scores(output)
-                self.evaluator.process(output, label, **dict(zip(more, others, strict=True)))
+                self.evaluator.process(output, label, **dict(zip(more, others, strict=False)))
+                outcomes.add(output, label, others[len(more) :])
         results, select_by = self.evaluator.evaluate(), self.cfg.TEST.get("SELECT_BY", "")
         if select_by and select_by not in results:
             raise UserError(
@@ -367,6 +371,7 @@ class SimpleTrainer(TrainerBase):
             )
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
+        outcomes.write(split, loader)
         record.write(self, results, split)
         return results[select_by] if select_by else next(iter(results.values()))
 

@@ -14,13 +14,14 @@ import os
 import re
 import zipfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 from PIL import Image
 from tqdm import tqdm
 
-from dassl.data.datasets import DATASET_REGISTRY
+from dassl.data.datasets import DATASET_REGISTRY, Datum
 from dassl.utils import write_json
 from datasets.base import PARTS, CoOpDataset, UserError
 from datasets.locks import temporary
@@ -48,6 +49,11 @@ class EmojiDataset(CoOpDataset):
     @classmethod
     def prepare(cls, root: str, given: Path | None = None, progress: bool = True) -> dict[str, int]:
         return prepare(root, progress)
+
+    def clusters(self, items: Sequence[Datum]) -> list[str]:
+        """Families of emoji: variants of one emoji are drawn alike."""
+        families = {row["hexcode"]: row["family"] for row in emoji_table()}
+        return [families.get(Path(item.impath).stem, item.impath) for item in items]
 
 
 @DATASET_REGISTRY.register()

@@ -111,6 +111,7 @@ class Protocol:
     cells: Callable[[Description, dict], dict[str, float]] = by_tested  # {column: percent}
     columns: Callable[[list[str]], list[str]] = lambda columns: columns  # in the table's order
     row: tuple[str, str, str, str] = ("{source}", "{trainer}", "{config}", "{shots}")  # formats
+    verdict: str = ""  # the column whose gains get a verdict; "": the last
     averaged: bool = False  # whether there are averages over data sets
     tested_only: bool = False  # whether rows without a test elsewhere are left out
     baseline: str = ""  # the study over which gains are; "": the structure without CRAFT

@@ -25,6 +25,7 @@ PROTOCOL = Protocol(
     shots="all",
     cells=cells,
     columns=lambda columns: [name for name in METRICS if name in columns],
+    verdict="worst group",
     averaged=True,
     rank=50,
 )

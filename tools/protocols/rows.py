@@ -29,9 +29,10 @@ class Row:
     """What a trainer with its config reached on a data set, or on average over several.
 
     values: {column: {seed: percent}}.
-    runs: of each record what proves the numbers. first: {column: record of its first run}. tested:
-    {column: numbers of test images of its runs}. targets: columns that the column "average" is
-    over. members: data sets that a row of averages is over. published: whether it is from a paper,
+    runs: of each record what proves the numbers. files: {column: {seed: results.json}}. first:
+    {column: record of its first run}. tested: {column: numbers of test images of its runs}.
+    targets: columns that the column "average" is over. members: data sets that a row of averages is
+    over; parts: their rows. published: whether it is from a paper,
     without seeds. run: the first run, as its record tells it.
     """
 
@@ -41,10 +42,12 @@ class Row:
     shots: str
     values: dict[str, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
     runs: list[dict] = field(default_factory=list)
+    files: dict[str, dict[int, Path]] = field(default_factory=lambda: defaultdict(dict))
     first: dict[str, dict] = field(default_factory=dict)
     tested: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     targets: frozenset[str] = frozenset()
     members: frozenset[str] = frozenset()
+    parts: tuple["Row", ...] = ()
     published: bool = False
     run: Description | None = None
 
@@ -222,6 +225,7 @@ class _Collected:
         total = results["metrics"]["test"].get("total")
         for column, value in cells.items():
             row.values[column][run.seed] = value
+            row.files[column][run.seed] = path
             if isinstance(total, int):
                 row.tested[column].add(total)
             cell = (*key, column)
@@ -392,6 +396,7 @@ def _average(members: list[Row], columns: list[str]) -> Row:
     """The mean of rows, which differ in their data sets, for each column and seed that all have."""
     names = frozenset(row.dataset for row in members)
     average = Row("", *members[0].key[1:], members=names, run=members[0].run)
+    average.parts = tuple(members)
     for column in columns:
         if column != "H":
             shared = set.intersection(*(set(row.of(column)) for row in members))

@@ -112,6 +112,14 @@ class DatasetBase:
     def num_classes(self) -> int:
         return self._num_classes
 
+    def clusters(self, items: Sequence[Datum]) -> list[str]:
+        """The name of each image's cluster: images of one cluster are not independent.
+
+        Examples are pictures of one object, frames of one film. Intervals of tables draw clusters.
+        The default takes every image for itself.
+        """
+        return [item.impath for item in items]
+
     @staticmethod
     def get_num_classes(data_source: Sequence[Datum]) -> int:
         """Largest label + 1."""

@@ -1,0 +1,359 @@
+"""Gains of rows over their baselines, paired over seeds: interval, p value, verdict, power.
+
+The units of a gain are the seeds. Those of an average over LEAST_DATA_SETS data sets or more are
+the data sets: the question is then whether CRAFT helps on data sets like these, and seeds of one
+data set are no independent answers to it. Fewer data sets cannot tell their spread; an average over
+them is about these very data sets, and seeds are its units.
+"""
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dassl import outcomes, record
+from dassl.errors import UserError
+from tools.protocols import Protocol, Row
+from tools.protocols.rows import harmonic
+from tools.statistics import (
+    EFFECT,
+    LEAST_DATA_SETS,
+    LEVEL,
+    POWER,
+    Part,
+    hierarchical,
+    holm,
+    jackknife_error,
+    part,
+    power,
+    standard_error,
+    t_test,
+    units_needed,
+)
+
+LOWER_IS_BETTER = ("gap",)
+T, BOOTSTRAP = "t", "bootstrap"
+DRAWN = {"seeds": "seeds and images", "data sets": "data sets, seeds and images"}
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A difference of means in points, over the seeds that both rows have.
+
+    deviation: sample standard deviation of the seeds' gains; None for one seed. low, high: 95%
+    interval by `method` over `units` (seeds or data sets). p: two-sided, of a t test over the same
+    units. p_holm: p corrected for all gains of the column. None of these without two units.
+    """
+
+    mean: float
+    seeds: tuple[int, ...]
+    deviation: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    units: str = "seeds"
+    method: str = T
+
+    def text(self) -> str:
+        """Mean and interval."""
+        if self.low is None or self.high is None:
+            return f"{self.mean:+.2f}"
+        return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+
+    @property
+    def holds(self) -> bool:
+        """Whether p after Holm is at most LEVEL and the interval leaves out 0."""
+        if self.p_holm is None or self.low is None or self.high is None:
+            return False
+        return self.p_holm <= LEVEL and not self.low <= 0 <= self.high
+
+    def verdict(self, column: str) -> str:
+        """gain or loss, if it holds; else open."""
+        if not self.holds:
+            return "open"
+        return "gain" if (self.mean > 0) != (column in LOWER_IS_BETTER) else "loss"
+
+    @property
+    def interval(self) -> str:
+        """How the interval was made, in words; "" without one."""
+        if self.low is None:
+            return ""
+        return f"{self.method} over {DRAWN[self.units] if self.method == BOOTSTRAP else self.units}"
+
+    def record(self, column: str) -> dict[str, object]:
+        """For a JSON file."""
+        return {
+            "mean": self.mean,
+            "low": self.low,
+            "high": self.high,
+            "p": self.p,
+            "p_holm": self.p_holm,
+            "verdict": self.verdict(column),
+            "interval": self.interval,
+            "standard_deviation": self.deviation,
+            "seeds": self.seeds,
+        }
+
+
+def from_record(stored: Mapping) -> Gain:
+    """The gain that `Gain.record` wrote, without its p after Holm if the file has none.
+
+    Files of older versions hold the standard error over seeds instead of interval and p.
+    """
+    low, high, p = (stored.get(name) for name in ("low", "high", "p"))
+    seeds, error = tuple(stored["seeds"]), stored.get("standard_error")
+    if error is not None and len(seeds) > 1:
+        low, high, p = t_test(stored["mean"], error, len(seeds))
+    deviation, p_holm = stored.get("standard_deviation"), stored.get("p_holm")
+    return Gain(stored["mean"], seeds, deviation, low, high, p, p_holm)
+
+
+def verdict_column(protocol: Protocol | None, columns: Sequence[str]) -> str:
+    """The column of a table whose gains get a verdict."""
+    wanted = protocol.verdict if protocol else ""
+    return wanted if wanted in columns else columns[-1]
+
+
+def verdicts(gain: Gain, column: str) -> list[str]:
+    """Cells of a table: p, p after Holm, verdict."""
+
+    def shown(p: float | None) -> str:
+        return "" if p is None else f"{p:.3f}" if p >= 0.001 else "<0.001"
+
+    return [shown(gain.p), shown(gain.p_holm), gain.verdict(column)]
+
+
+def mean_of(row: Row, column: str, seeds: Iterable[int]) -> float:
+    """A cell of the table over some seeds. H of averages is H of the averaged base and new."""
+    if column == "H" and row.members:
+        base, new = (
+            statistics.mean(row.of(name)[seed] for seed in seeds) for name in ("base", "new")
+        )
+        return harmonic(base, new)
+    return statistics.mean(row.of(column)[seed] for seed in seeds)
+
+
+# The data sets that a cell is an average of
+
+
+def _tests(row: Row, column: str) -> list[tuple[Row, list[str]]]:
+    """(row, columns of accuracies) of each data set that a cell is made of."""
+    rows = row.parts or (row,)
+    if column == "average":
+        return [(one, [target]) for one in rows for target in sorted(row.targets)]
+    return [(one, ["base", "new"] if column == "H" else [column]) for one in rows]
+
+
+def _pairs(row: Row, baseline: Row, column: str) -> list[tuple[Row, Row, list[str]]]:
+    """`_tests` of a row, with the baseline's row on the same data set."""
+    theirs = {one.dataset: one for one in baseline.parts or (baseline,)}
+    return [(ours, theirs[ours.dataset], columns) for ours, columns in _tests(row, column)]
+
+
+def _combined(values: NDArray) -> NDArray:
+    """What the table shows of accuracies (..., M): base and new as H, one as it is."""
+    if values.shape[-1] == 1:
+        return values[..., 0]
+    total = values.sum(-1)
+    return np.divide(2 * values.prod(-1), total, out=np.zeros_like(total), where=total > 0)
+
+
+def _difference(units: NDArray) -> float:
+    """The gain of data sets (D, M, 2): mean accuracies of both rows."""
+    ours, theirs = np.moveaxis(units.mean(0), -1, 0)
+    return float(_combined(ours) - _combined(theirs))
+
+
+# Outcomes of single images
+
+
+class Saved:
+    """The outcomes that the runs of a table saved, each file read once."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self._known: dict[Path, outcomes.Hits | None] = {}
+
+    def hits(self, row: Row, column: str, seed: int) -> outcomes.Hits | None:
+        """Of one run; None without its file, and for a column that is not its accuracy."""
+        path = row.files.get(column, {}).get(seed)
+        if path is None:
+            return None
+        if path not in self._known:
+            self._known[path] = self._read(path)
+        found = self._known[path]
+        if found is None or abs(100 * found.correct.mean() - row.of(column)[seed]) > 1e-6:
+            return None
+        return found
+
+    def _read(self, path: Path) -> outcomes.Hits | None:
+        if not outcomes.place(path.parent, "test").is_file():
+            return None
+        try:
+            return outcomes.read_hits(path.parent, "test", record.read(path))
+        except UserError as error:
+            self.problems.append(str(error))
+            return None
+
+    def parts(
+        self, row: Row, baseline: Row, column: str, seeds: Sequence[int]
+    ) -> list[list[Part]] | None:
+        """For `hierarchical`; None if an outcome is missing, or images differ between runs."""
+        found = []
+        for ours, theirs, columns in _pairs(row, baseline, column):
+            parts = [self._part(ours, theirs, name, seeds) for name in columns]
+            if any(one is None for one in parts):
+                return None
+            found.append([one for one in parts if one is not None])
+        return found
+
+    def _part(self, ours: Row, theirs: Row, column: str, seeds: Sequence[int]) -> Part | None:
+        hits = [self.hits(row, column, seed) for row in (ours, theirs) for seed in seeds]
+        known = [one for one in hits if one is not None]
+        if len(known) < len(hits):
+            return None
+        if len({one.images for one in known}) > 1:
+            problem = (
+                f"runs of {ours.name} and {theirs.name} on {ours.dataset} ({column}) were tested "
+                "on different images: their averages have no bootstrap interval"
+            )
+            self.problems += [problem] if problem not in self.problems else []
+            return None
+        correct = [one.correct for one in known]
+        return part(correct[: len(seeds)], correct[len(seeds) :], known[0].cluster)
+
+
+# Gains
+
+
+def gain(row: Row, baseline: Row | None, column: str, saved: Saved) -> Gain | None:
+    """The gain of a cell; None if no seed is shared, and for averages over other data sets.
+
+    p is that of a t test over the gain's units; the standard error of an average over data sets is
+    the jackknife's, which for a mean is the usual one and for H needs no linearity. The interval is
+    Student's t, or `hierarchical` for an average whose runs all saved outcomes.
+    """
+    if baseline is None or baseline.members != row.members:
+        return None
+    ours, theirs = row.of(column), baseline.of(column)
+    seeds = tuple(sorted(ours.keys() & theirs.keys()))
+    if not seeds:
+        return None
+    gains = [ours[seed] - theirs[seed] for seed in seeds]
+    found = Gain(mean_of(row, column, seeds) - mean_of(baseline, column, seeds), seeds)
+    if len(seeds) > 1:
+        found = replace(found, deviation=statistics.stdev(gains))
+    pairs = _pairs(row, baseline, column)
+    if over := len(pairs) >= LEAST_DATA_SETS:
+        units = np.array(
+            [
+                [[mean_of(one, name, seeds) for one in (mine, other)] for name in columns]
+                for mine, other, columns in pairs
+            ]
+        )
+        error, count = jackknife_error(_difference, units), len(pairs)
+    elif len(seeds) > 1:
+        error, count = standard_error(gains), len(seeds)
+    else:
+        return found
+    low, high, p = t_test(found.mean, error, count)
+    found = replace(found, low=low, high=high, p=p, units="data sets" if over else "seeds")
+    parts = saved.parts(row, baseline, column, seeds) if len(pairs) > 1 else None
+    if parts is None:
+        return found
+    sources = {one.run.source if one.run else one.dataset for one, _, _ in pairs}
+    low, high = hierarchical(parts, _combined, over, same_runs=len(sources) == 1)
+    return replace(found, low=low, high=high, method=BOOTSTRAP)
+
+
+def compared(
+    pairs: Iterable[tuple[Row, Row | None]], columns: Sequence[str]
+) -> tuple[list[dict[str, Gain | None]], list[str]]:
+    """({column: gain} of each row and its baseline, sentences on files that cannot be used).
+
+    Holm's correction is for all gains of a column.
+    """
+    saved = Saved()
+    table = [
+        {column: gain(row, baseline, column, saved) for column in columns}
+        for row, baseline in pairs
+    ]
+    return corrected(table), saved.problems
+
+
+def corrected(table: Sequence[Mapping[str, Gain | None]]) -> list[dict[str, Gain | None]]:
+    """The same gains, {column: gain} of each row, with p after Holm over all of their column."""
+    found = [dict(line) for line in table]
+    for column in {column for line in found for column in line}:
+        every = [(line, gain) for line in found if (gain := line.get(column)) is not None]
+        tested = [(line, gain, gain.p) for line, gain in every if gain.p is not None]
+        adjusted = holm([p for _, _, p in tested])
+        for (line, gain, _), p in zip(tested, adjusted, strict=True):
+            line[column] = replace(gain, p_holm=p)
+    return found
+
+
+# What stands under a table
+
+
+def notes(rows: Sequence[Row], table: Sequence[dict[str, Gain | None]], column: str) -> list[str]:
+    """Sentences on intervals, comparisons and power; column: the one with verdicts."""
+    every = [one for line in table for one in line.values() if one is not None]
+    if not every:
+        return []
+    if all(one.p is None for one in every):
+        return ["gains of one seed have no interval and no p value"]
+    family = [one for line in table if (one := line[column]) is not None and one.p is not None]
+    number = f"{len(family)} comparison{'' if len(family) == 1 else 's'}"
+    sentences = [
+        _on_intervals(rows, table),
+        f"{number}: the gains in {column} of this table; p is two-sided, Holm's correction is for "
+        f"all of them, and a verdict other than open needs p of at most {LEVEL} after it and an "
+        "interval without 0",
+    ]
+    single = [
+        one
+        for row, line in zip(rows, table, strict=True)
+        if not row.members and (one := line[column]) is not None and one.deviation is not None
+    ]
+    if single:
+        sentences.append(_on_power(single, column))
+    return sentences
+
+
+def _on_intervals(rows: Sequence[Row], table: Sequence[dict[str, Gain | None]]) -> str:
+    words = "gains are means over seeds with 95% intervals of Student's t over the seeds"
+    averages = Counter(
+        (one.method, one.units)
+        for row, line in zip(rows, table, strict=True)
+        for column, one in line.items()
+        if one is not None and one.p is not None and len(_tests(row, column)) > 1
+    )
+    how = [
+        f"{count} by a bootstrap over {DRAWN[units]}"
+        if method == BOOTSTRAP
+        else f"{count} by Student's t over {units}, for want of saved outcomes or accuracies"
+        for (method, units), count in sorted(averages.items())
+    ]
+    if how:
+        words += f"; those of averages are {' and '.join(how)}"
+    if any(units == "data sets" for _, units in averages):
+        words += f"; p of averages over {LEAST_DATA_SETS} data sets or more is over the data sets"
+    return words
+
+
+def _on_power(single: Sequence[Gain], column: str) -> str:
+    deviation = statistics.median(one.deviation for one in single if one.deviation is not None)
+    seeds = statistics.median_low(len(one.seeds) for one in single)
+    seen, needed = power(deviation, seeds), units_needed(deviation)
+    enough = f"{needed} seeds are" if needed else "more seeds than anybody runs are"
+    return (
+        f"power: at the median standard deviation of the seeds' gains in {column} on a data set "
+        f"({deviation:.2f} points), a t test of {seeds} seeds sees a true gain of {EFFECT:+} in "
+        f"{100 * seen:.0f} of 100 cases; {enough} needed for {100 * POWER:.0f}"
+    )

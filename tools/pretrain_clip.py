@@ -460,10 +460,11 @@ def train(model: CLIP, bank: Bank, lesson: Lesson, args: argparse.Namespace) -> 
             shown = " ".join(f"{name} {term.item():.2f}" for name, term in terms.items())
             named, found = recall(averaged.module, bank, args.image)
             model.train()
+            scale = model.logit_scale.exp().item()
             log.info(
                 f"{(last - clock.start) / 60:5.1f} min step {clock.step} "
-                f"({seen / (last - clock.start):.0f} images/s) {shown} scale "
-                f"{model.logit_scale.exp().item():.1f} held-out: named {named:.1f} found {found:.1f}"
+                f"({seen / (last - clock.start):.0f} images/s) {shown} scale {scale:.1f} "
+                f"held-out: named {named:.1f} found {found:.1f}"
             )
             save(averaged.module, args.out)
     save(averaged.module, args.out)

@@ -105,8 +105,7 @@ def hexcodes_of(rows: Table) -> list[tuple[str, str]]:
 
 
 def half_of(table: Table) -> dict[str, str]:
-    """{training family: "a" or "b"}: of each class first LABELLED drawings in colour, then the rest,
-    in the order of hashes.
+    """{training family: "a" or "b"}: the first LABELLED drawings in colour of a class are "a".
     """
     sizes: dict[tuple[str, str], int] = {}
     for row in table.values():

@@ -13,12 +13,12 @@ import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from datasets.suite import FOLDER, Table, picture_of
+from datasets.suite import FOLDER, PICTURE_SIZE, Table, picture_of
 from tools import inputs
 from tools.pretrain_data import icon_set
 from tools.suite import emoji
 from tools.suite.sources import ICONIFY, Source
-from tools.suite.split import THUMBNAIL, Families, deal, name_family, near_copies, thumbnails
+from tools.suite.split import Families, deal, name_family, near_copies, thumbnails
 
 SETS = (*ICONIFY, "Emoji")
 
@@ -58,7 +58,7 @@ def families(rows: dict[str, dict]) -> dict[str, str]:
     first: dict[str, str] = {}
     for key in keys:
         joined.join(key, first.setdefault(name_family(key.rpartition("/")[2]), key))
-    drawings = thumbnails(picture_of(rows[key], THUMBNAIL * 4) for key in keys)
+    drawings = thumbnails(picture_of(rows[key], PICTURE_SIZE) for key in keys)
     for a, b in near_copies(drawings):
         joined.join(keys[a], keys[b])
     return {key: joined.root(key) for key in keys}

@@ -7,7 +7,8 @@ The rules, fixed before any model was trained on a table:
 * a family in two classes is left out; a class keeps at most a number of drawings, whole families;
 * validation gets 15 drawings of a class, training the larger of 24 (three times eight shots) and a
   third of the rest, the test all others; families are dealt in the order of hashes of their names;
-* a class without 54 drawings in ten families, or without ten in its test, is left out.
+* a class with less than 24 training, 15 validation or ten test drawings, or less than ten families,
+  is left out.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ VARIANTS = (
     f"{NUMBERS}|\\d+|outline|outlined|filled|fill|line|linear|solid|bold|duotone|broken|light|thin|"
     "square|circle|rounded|round|alt|variant|remix|minimalistic|h|v|off|slash|left|right|up|down"
 )
-SHOTS, VALIDATION, LEAST, FAMILIES, TEST = 8, 15, 54, 10, 10
+SHOTS, VALIDATION, FAMILIES, TEST = 8, 15, 10, 10
 ALIKE = 0.94  # cosine of two thumbnails from which drawings are near-copies
 THUMBNAIL = 16  # pixels
 
@@ -87,9 +88,13 @@ def training(total: int) -> int:
 
 
 def deal(
-    rows: Table, family: dict[str, str], most: int, training: Callable[[int], int] = training
+    rows: Table,
+    family: dict[str, str],
+    most: int,
+    training: Callable[[int], int] = training,
+    least: int = 3 * SHOTS,
 ) -> Table:
-    """The rows that are kept, with "family" and "split"."""
+    """The rows that are kept, with "family" and "split"; least: drawings for training."""
     classes: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for key, row in rows.items():
         classes[row["class"]][family[key]].append(key)
@@ -99,7 +104,8 @@ def deal(
         members = {name: keys for name, keys in classes[label].items() if owners[name] == 1}
         parts = split_of(label, members, most, training)
         counts = {part: len(keys) for part, keys in parts.items()}
-        if sum(counts.values()) < LEAST or len(members) < FAMILIES or counts["test"] < TEST:
+        small = counts["val"] < VALIDATION or counts["train"] < least or counts["test"] < TEST
+        if small or len(members) < FAMILIES:
             sys.stdout.write(f"  left out: {label} {counts}, {len(members)} families\n")
             continue
         for part, keys in parts.items():

@@ -1,0 +1,211 @@
+"""Check the suite's rules: `python -m tools.suite.check [--model CLIP] [--out JSON] [SET ...]`.
+
+Without --model the rules on sizes and copies; with it those on accuracy as well, on validation
+pictures of base classes alone. The rules, written on 2026-11-26, before any model was trained on a
+set:
+
+* at least 8 classes and 400 test pictures among base classes, and as many among new ones;
+* of each class at least 24 training pictures (three times eight shots) and 15 for validation;
+* no family, and no near-copy, in two parts;
+* zero-shot accuracy between three times chance and 80%;
+* logistic regression on frozen features, 16 shots, 8 points above zero-shot, on most sets.
+
+The exit code is 1 if a set breaks one of the first three.
+"""
+
+import argparse
+import json
+import math
+import sys
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from datasets.suite import FOLDER, PICTURE_SIZE, Table, picture_of, read_table
+from tools import inputs
+from tools.results import markdown
+from tools.suite.make import SETS
+from tools.suite.split import SHOTS, VALIDATION, near_copies, thumbnails
+
+CLASSES, TESTS = 8, 400  # on each side
+PROBE_SHOTS, DRAWS, HEADROOM, MOST = 16, 5, 8.0, 80.0
+# Pixel statistics of OpenAI's CLIP, as in configs/base/clip.yaml.
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+STYLE = "colour"  # of the emoji that count
+TEMPLATE = "a picture of a {}."
+
+
+def base_and_new(table: Table) -> tuple[list[str], list[str]]:
+    """CoOp's halves of the classes."""
+    labels = sorted({row["class"] for row in table.values()})
+    half = math.ceil(len(labels) / 2)
+    return labels[:half], labels[half:]
+
+
+def counted(table: Table) -> Table:
+    """Without the shifted styles, and without the emoji that are never labelled."""
+    return {
+        key: row
+        for key, row in table.items()
+        if row.get("style", STYLE) == STYLE and row.get("half", "a") == "a"
+    }
+
+
+def sizes(table: Table) -> dict:
+    """Counts of the data sheet."""
+    base, new = base_and_new(table)
+    part = Counter(row["split"] for row in table.values())
+    tests = Counter(row["class"] for row in table.values() if row["split"] == "test")
+    least = {
+        name: min(Counter(r["class"] for r in table.values() if r["split"] == name).values())
+        for name in ("train", "val", "test")
+    }
+    return {
+        "classes": [len(base), len(new)],
+        "train": part["train"],
+        "val": part["val"],
+        "test": [sum(tests[label] for label in side) for side in (base, new)],
+        "least": least,
+        "families": len({row["family"] for row in table.values()}),
+        "test families": len({row["family"] for row in table.values() if row["split"] == "test"}),
+    }
+
+
+def too_small(count: dict) -> list[str]:
+    """Sentences on the sizes that break a rule."""
+    least = count["least"]
+    broken = [f"{number} classes on a side" for number in count["classes"] if number < CLASSES]
+    broken += [f"{number} test pictures on a side" for number in count["test"] if number < TESTS]
+    if least["train"] < 3 * SHOTS:
+        broken.append(f"a class with {least['train']} training pictures")
+    if least["val"] < VALIDATION:
+        broken.append(f"a class with {least['val']} validation pictures")
+    return broken
+
+
+def pictures(table: Table, name: str, size: int) -> list:
+    pack = FOLDER / f"{name}.zip"
+    archive = zipfile.ZipFile(pack) if pack.is_file() else None
+    return [picture_of(row, size, archive) for row in table.values()]
+
+
+def copies(table: Table, name: str) -> list[tuple[str, str]]:
+    """Pairs of drawings in two parts that are of one family or near-copies."""
+    rows, keys = list(table.values()), list(table)
+    home: dict[str, tuple[str, str]] = {}
+    pairs = []
+    for key, row in table.items():
+        first, part = home.setdefault(row["family"], (key, row["split"]))
+        if part != row["split"]:
+            pairs.append((first, key))
+    near = near_copies(thumbnails(pictures(table, name, PICTURE_SIZE)))
+    return pairs + [(keys[a], keys[b]) for a, b in near if rows[a]["split"] != rows[b]["split"]]
+
+
+class Features:
+    """Frozen features of a set's base classes: `of[part]` is (features (N, D), labels (N,))."""
+
+    def __init__(self, model, table: Table, name: str):
+        import torch
+        from torchvision.transforms.functional import normalize, pil_to_tensor, resize
+
+        labels, _ = base_and_new(table)
+        chosen = {key: row for key, row in table.items() if row["class"] in labels}
+        size = model.input_resolution
+        images = torch.stack(
+            [
+                pil_to_tensor(resize(picture, [size, size], interpolation=3))
+                for picture in pictures(chosen, name, PICTURE_SIZE)
+            ]
+        )
+        parts = (images.float() / 255).split(256)
+        features = torch.cat(
+            [model.encode_images(normalize(part, CLIP_MEAN, CLIP_STD)) for part in parts]
+        ).numpy()
+        self.text = model.encode_texts([TEMPLATE.format(label) for label in labels]).numpy()
+        numbers = np.array([labels.index(row["class"]) for row in chosen.values()])
+        split = np.array([row["split"] for row in chosen.values()])
+        self.of = {
+            part: (features[split == part], numbers[split == part])
+            for part in ("train", "val", "test")
+        }
+
+
+def accuracies(data: Features) -> dict:
+    """Zero-shot and probe in percent, on the validation pictures of base classes."""
+    from sklearn.linear_model import LogisticRegressionCV
+
+    v, y = data.of["val"]
+    zero_shot = 100 * float(((v @ data.text.T).argmax(1) == y).mean())
+    probes = []
+    for draw in range(DRAWS):
+        rng = np.random.default_rng(draw)
+        x, labels = data.of["train"]
+        places = [np.flatnonzero(labels == label) for label in range(len(data.text))]
+        taken = np.concatenate([rng.permutation(p)[:PROBE_SHOTS] for p in places])
+        probe = LogisticRegressionCV(Cs=(1, 10, 100), cv=4, max_iter=2000)
+        probes.append(100 * float(probe.fit(x[taken], labels[taken]).score(v, y)))
+    return {
+        "chance": 100 / len(data.text),
+        "zero-shot": zero_shot,
+        "probe": float(np.mean(probes)),
+        "validation pictures": len(y),
+    }
+
+
+def verdict(seen: dict) -> str:
+    if not 3 * seen["chance"] <= seen["zero-shot"] <= MOST:
+        return "zero-shot out of range"
+    return "" if seen["probe"] >= seen["zero-shot"] + HEADROOM else "little headroom"
+
+
+def check(args: argparse.Namespace) -> int:
+    model = None
+    if args.model:
+        from trainers.backbone import load_backbone
+
+        model = load_backbone(args.model)
+    lines, sheet, broken = [], {}, 0
+    for name in args.sets or SETS:
+        table = counted(read_table(name.lower()))
+        count = sizes(table)
+        faults = too_small(count)
+        if pairs := copies(table, name.lower()):
+            faults.append(f"{len(pairs)} copies across parts, first {pairs[0][0]}, {pairs[0][1]}")
+        broken += bool(faults)
+        cells = [
+            "+".join(map(str, count["classes"])),
+            *(str(count[part]) for part in ("train", "val")),
+            "+".join(map(str, count["test"])),
+            str(count["families"]),
+        ]
+        if model is not None:
+            count |= accuracies(Features(model, table, name.lower()))
+            cells += [f"{count[key]:.1f}" for key in ("chance", "zero-shot", "probe")]
+            faults += [text] if (text := verdict(count)) else []
+        lines.append([name, *cells, "; ".join(faults) or "yes"])
+        sheet[name] = count | {"faults": faults}
+    head = ["set", "classes", "train", "val", "test", "families"]
+    head += ["chance", "zero-shot", "probe"] if model is not None else []
+    sys.stdout.write(markdown([*head, "keeps the rules"], lines) + "\n")
+    if args.out:
+        args.out.write_text(json.dumps(sheet, indent=1), encoding="utf-8")
+    return int(broken > 0)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        prog="python -m tools.suite.check",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("sets", nargs="*", choices=[*SETS, []], metavar="SET")
+    parser.add_argument("--model", type=str, help="a CLIP's file")
+    parser.add_argument("--out", type=Path, help="write the numbers as JSON")
+    return inputs.main(check, parser.parse_args(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -282,6 +282,11 @@ def _of_backbone(structure: str, backbone: str) -> list[str]:
     return found
 
 
+def bundled_backbone() -> str:
+    """The backbone of the bundled benchmark, a file of configs/base."""
+    return _tree("configs/defaults.yaml")["bundled"]["backbone"]
+
+
 def default(dataset: str, trainer: str, backbone: str = "", protocol: str = "") -> str:
     """The config of a trainer for a data set where none is named.
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import inputs, plots, published
+from tools import inputs, plots, published, selected
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS, Protocol, Row, averages, collect
 from tools.protocols.rows import baseline_key, harmonic, unlike
@@ -266,7 +266,8 @@ def tables(
                 f"the gain of {row.name} on {row.dataset} is not CRAFT's alone: "
                 f"{'; '.join(different)}"
             )
-    content.notes += _without_column(rows, columns) + notes + more + footnotes
+    notes += more + selected.notes(rows)
+    content.notes += _without_column(rows, columns) + notes + footnotes
     if _has_gaps(content):
         content.notes.insert(0, f"cells with {MISSING} have no finished run")
     if any(MISSING in line for line in content.gain_lines):

@@ -129,7 +129,9 @@ class Method:
 
 def label_of(settings: Settings) -> str:
     """The name of a candidate's folder: its settings, or a digest of long or odd ones."""
-    text = ",".join(f"{key}={value}" for key, value in settings.items())
+    last = [key.rpartition(".")[2] for key in settings]
+    names = last if len(set(last)) == len(last) else list(settings)
+    text = ",".join(f"{name}={value}" for name, value in zip(names, settings.values(), strict=True))
     plain = re.sub(r"[^\w.,=+-]", "_", text)
     if plain == text and len(text) <= 150:
         return text

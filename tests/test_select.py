@@ -177,12 +177,21 @@ BAD = {
     "zero-shot": ({"trainers": "ZeroshotCLIP", "craft": False}, "ZeroshotCLIP learns nothing"),
     "ablation": ({"protocol": "ablation"}, "the study has no name"),
     "two configs": (
-        {"trainers": {"CoOp": ["openmoji", "vit_b32"]}, "config": None, "craft": False},
+        {
+            "trainers": {"CoOp": ["openmoji", "vit_b32"]},
+            "config": None,
+            "craft": False,
+            "search": {"OPTIM.LR": [1, 2]},
+        },
         "trainers has two configs of CoOp: write a plan for each",
     ),
     "no search": ({"search": None}, "search is empty: write config keys"),
     "empty list": ({"search": {"OPTIM.LR": []}}, "search has no value for OPTIM.LR"),
     "group": ({"search": {"MaPLe": {"OPTIM.LR": 1}}}, "search has the group 'MaPLe'"),
+    "group of none": (
+        {"search": {"craft": {"OPTIM.LR": 1}}, "craft": False},
+        "search has the group 'craft': groups are plain, CoOp, CoOp/openmoji",
+    ),
     "one side": (
         {"search": {"plain": {"OPTIM.LR": [1]}}},
         "search has no key for CraftCoOp/openmoji",
@@ -506,6 +515,9 @@ def test_what_rules_chose_is_judged_after_the_selection(top, made, tmp_path, mon
     assert (output / "selection.json").read_bytes() == before
     assert select.main(list(arguments)) == 0  # judged runs change no selection
     assert (output / "selection.json").read_bytes() == before
+    (output / "selection.json").write_text(json.dumps(content | {"digest": "another"}))
+    assert select.main([*arguments, "--judge"]) == 2
+    assert "holds runs of another selection: move" in capsys.readouterr().err
 
 
 # Selected configs

@@ -232,24 +232,6 @@ def choose(plan: Selection, method: Method, known: Scores) -> dict[str, dict[str
 def report(plan: Selection, output: str, clip: dict[str, str]) -> dict:
     """The content of selection.json, without its digest."""
     runs = read_runs(plan, output)
-    methods = []
-    for method in plan.methods:
-        known = scores(plan, method, runs)
-        methods.append(
-            {
-                "trainer": method.trainer,
-                "config": method.config,
-                "candidates": [
-                    {
-                        "label": label,
-                        "settings": settings,
-                        "scores": {rule: known[rule][label] for rule in plan.rules},
-                    }
-                    for label, settings in method.candidates.items()
-                ],
-                "chosen": choose(plan, method, known),
-            }
-        )
     data: dict[str, dict | None] = {}
     versions: list[dict | None] = []
     for run, results in runs:
@@ -267,7 +249,7 @@ def report(plan: Selection, output: str, clip: dict[str, str]) -> dict:
         "clip": clip,
         "data": data,
         "versions": versions,
-        "methods": methods,
+        "methods": [_tried(plan, method, runs) for method in plan.methods],
         "runs": [
             {
                 "folder": f"runs/{run.job.folder}",
@@ -278,6 +260,25 @@ def report(plan: Selection, output: str, clip: dict[str, str]) -> dict:
         ],
     }
     return _as_json(content)
+
+
+def _tried(plan: Selection, method: Method, runs: list[tuple[Run, dict]]) -> dict:
+    """The candidates of a method with their scores, and what each rule chose."""
+    known = scores(plan, method, runs)
+    candidates = [
+        {
+            "label": label,
+            "settings": settings,
+            "scores": {rule: known[rule][label] for rule in plan.rules},
+        }
+        for label, settings in method.candidates.items()
+    ]
+    return {
+        "trainer": method.trainer,
+        "config": method.config,
+        "candidates": candidates,
+        "chosen": choose(plan, method, known),
+    }
 
 
 def write(plan: Selection, content: dict, output: str) -> None:

@@ -196,6 +196,8 @@ class Selection:
         elif rule in ("source", USES_TARGET_LABELS):
             images = f"validation images of the {rule}"
         seeds = ", ".join(map(str, study.seeds))
+        cut = study.overrides.get("DATASET.CUT")
+        images += f" of cut {cut}" if cut else ""
         return f"{images}, {', '.join(self.cells)}, {study.shots[0]} shots, seeds {seeds}"
 
     def described(self) -> dict:
@@ -229,41 +231,47 @@ class Selection:
                 yield from self._runs(method, label, cell, seed)
 
     def _runs(self, method: Method, label: str, cell: str, seed: int) -> Iterator[Run]:
+        """The trainings and tests of a candidate on a cell with a seed."""
         dataset, target = self.cells[cell]
-        study, kinds = self.study, {kind for rule in self.rules for kind in RULES[rule].parts}
-        start = f"{cell}/shots_{study.shots[0]}/{method.name}/{label}"
+        kinds = {kind for rule in self.rules for kind in RULES[rule].parts}
         run = Description(
             source=dataset,
             tested=dataset,
-            subset=study.protocol.subset,
+            subset=self.study.protocol.subset,
             trainer=method.trainer,
             structure=configs.structure_of(method.trainer),
             craft=method.preset,
             config=method.config,
-            shots=str(study.shots[0]),
+            shots=str(self.study.shots[0]),
             seed=seed,
         )
-        presets = study.protocol.presets.get(method.preset, {})
-        options = {**presets, **study.overrides, **method.candidates[label], **FIXED}
-        unlabelled = {"DATASET.TARGET": configs.registered(target)} if target else {}
 
-        def job(part: str, run: Description, more: dict, trained: str = "") -> Run:
+        def made(part: str, run: Description, more: Settings, trained: str = "") -> Run:
             # No protocol's folders end so: no table takes these runs for its own.
-            folder = f"{start}/{part}/seed_{seed}"
-            return Run(method, label, cell, part, job_of(folder, run, options | more, trained))
+            folder = f"{cell}/shots_{run.shots}/{method.name}/{label}/{part}/seed_{seed}"
+            options = self._options(method, label) | more
+            return Run(method, label, cell, part, job_of(folder, run, options, trained))
 
         if "trained" in kinds:
-            training = job("trained", replace(run, target=target), unlabelled)
+            unlabelled: Settings = {}
+            if target:
+                unlabelled["DATASET.TARGET"] = configs.registered(target)
+            training = made("trained", replace(run, target=target), unlabelled)
             yield training
         if "target" in kinds:
             test = replace(run, part="test", tested=target, target=target)
-            yield job("target", test, {}, training.job.folder)
+            yield made("target", test, {}, training.job.folder)
         for number in range(1, self.folds + 1) if "fold" in kinds else ():
-            fold = {"DATASET.FOLD": f"{number}/{self.folds}"}
-            training = job(f"fold{number}", replace(run, subset="base_seen"), fold)
+            fold: Settings = {"DATASET.FOLD": f"{number}/{self.folds}"}
+            training = made(f"fold{number}", replace(run, subset="base_seen"), fold)
             yield training
             test = replace(run, part="test", subset="base_unseen")
-            yield job(f"fold{number}_unseen", test, fold, training.job.folder)
+            yield made(f"fold{number}_unseen", test, fold, training.job.folder)
+
+    def _options(self, method: Method, label: str) -> Settings:
+        """Config keys of all runs of a candidate; a selection's own win."""
+        presets = self.study.protocol.presets.get(method.preset, {})
+        return {**presets, **self.study.overrides, **method.candidates[label], **FIXED}
 
 
 # Reading a plan
@@ -384,9 +392,9 @@ def _methods(search: object, study: Study) -> list[Method]:
         raise InputError("search is empty: write config keys with lists of values")
     shared = {key: value for key, value in search.items() if not isinstance(value, dict)}
     groups = {str(key): value for key, value in search.items() if isinstance(value, dict)}
-    known = ["plain", "craft"]
+    known: list[str] = []
     for trainer, config in study.trainers:
-        known += [trainer, f"{trainer}/{config}"]
+        known += [_kind(trainer), trainer, f"{trainer}/{config}"]
     for group in groups:
         if group not in known:
             raise InputError(
@@ -395,9 +403,8 @@ def _methods(search: object, study: Study) -> list[Method]:
             )
     methods, names = [], set()
     for trainer, config in study.trainers:
-        kind = "craft" if configs.has_craft(trainer) else "plain"
         grid = dict(shared)
-        for group in (kind, trainer, f"{trainer}/{config}"):
+        for group in (_kind(trainer), trainer, f"{trainer}/{config}"):
             grid |= groups.get(group, {})
         method = Method(trainer, config, _candidates(grid, f"{trainer}/{config}"))
         if (trainer, method.preset) in names:
@@ -405,6 +412,11 @@ def _methods(search: object, study: Study) -> list[Method]:
         names.add((trainer, method.preset))
         methods.append(method)
     return methods
+
+
+def _kind(trainer: str) -> str:
+    """The group of `search` for methods with CRAFT, or for those without."""
+    return "craft" if configs.has_craft(trainer) else "plain"
 
 
 def _candidates(grid: dict, method: str) -> dict[str, Settings]:

@@ -363,9 +363,7 @@ def as_markdown(plan: Selection, content: dict, digest: str) -> str:
 
 def select(args: argparse.Namespace) -> int:
     """0; 1 if runs failed. Raises InputError for bad input."""
-    path, root, output = (
-        os.path.abspath(os.path.expanduser(path)) for path in (args.plan, args.root, args.output)
-    )
+    path, root, output = (os.path.abspath(path) for path in (args.plan, args.root, args.output))
     os.chdir(ROOT)  # configs name files from here
     if args.jobs is not None and args.jobs < 1 or args.retries < 0:
         raise InputError("--jobs takes a number from 1, --retries from 0")
@@ -396,7 +394,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m tools.select",
         allow_abbrev=False,
     )
-    parser.add_argument("plan", metavar="PLAN.yaml", help="e.g. configs/selections/bundled.yaml")
+    parser.add_argument(
+        "plan",
+        type=os.path.expanduser,
+        metavar="PLAN.yaml",
+        help="e.g. configs/selections/bundled.yaml",
+    )
     parser.add_argument(
         "--list", action="store_true", help="show which runs are done, running, failed, missing"
     )

@@ -23,6 +23,7 @@ from tiny_run import CLASSES, make_cfg
 import train
 from dassl.engine import run_settings
 from dassl.record import Description
+from dassl.utils import logger
 from datasets import prepare
 from datasets.base import PARTS
 from tools import configs, launchers, miniatures, select, selected, selection, sweep
@@ -87,10 +88,14 @@ def top(tmp_path_factory) -> Path:
 def here(jobs, root, output, *_) -> None:
     """Takes the place of launchers.run_local: the same runs, in this process."""
     for job in jobs:
-        arguments = job.arguments(root, output)
-        with contextlib.redirect_stdout(io.StringIO()):
-            code = train.main(train.parse_args(arguments))
-        assert code == 0, job.folder
+        if job.trained and job.loads(output) is None:
+            continue  # its training failed
+        said = io.StringIO()
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+            code = train.main(train.parse_args(job.arguments(root, output)))
+            logger._restore()  # a process of its own would end with its log
+        if code:
+            launchers.mark(Path(output, job.folder), "failed", error=said.getvalue().strip())
 
 
 def run(top: Path, output: Path, plan: str, *more) -> int:
@@ -251,6 +256,16 @@ def test_a_bad_search_is_refused_before_the_first_run(top, tmp_path, capsys, cas
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("results.json"))
+
+
+SHIPPED = sorted((configs.ROOT / "configs/selections").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_plan_is_one_that_a_selection_takes(tmp_path, path):
+    plan = selection.read(str(path))
+    runs = sweep.Sweep(plan.sweep(), str(tmp_path), str(tmp_path / "out"))
+    assert select.checked(plan, runs)["name"].startswith("assets/") and not plan.notes
 
 
 def test_a_data_set_of_another_code_is_refused(top, tmp_path):
@@ -473,6 +488,24 @@ def test_another_clip_and_another_plan_are_refused(top, made, capsys):
     assert again(top, made, plan=plan) == 2
     error = capsys.readouterr().err
     assert "selection.json' was selected with another CLIP" in error and "other.pt" in error
+
+
+def test_a_candidate_that_diverges_is_the_worst(top, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(launchers, "run_local", here)
+    keys = {"craft": False, "seeds": 1, "one_for": "dataset"}
+    plan = write(top, **keys, search={"OPTIM.LR, OPTIM.WEIGHT_DECAY": [1e30, 0.1]})
+    assert run(top, tmp_path / "out", plan) == 0
+    text, content = capsys.readouterr().out, stored(tmp_path / "out")
+    assert "| OPTIM.LR 1e+30, OPTIM.WEIGHT_DECAY 1e+30 | diverged" in text
+    (method,) = content["methods"]
+    assert set(method["candidates"][0]["scores"].values()) == {None}
+    assert all(of == {"eurosat": "LR=0.1,WEIGHT_DECAY=0.1"} for of in method["chosen"].values())
+    plan = write(top, **keys, search={"OPTIM.LR, OPTIM.WEIGHT_DECAY": [1e30]})
+    assert run(top, tmp_path / "none", plan) == 2
+    assert "no candidate of CoOp/openmoji kept a finite loss" in capsys.readouterr().err
+    monkeypatch.setattr(launchers, "run_local", lambda *_: None)
+    assert run(top, tmp_path / "missing", plan) == 1
+    assert not (tmp_path / "missing/selection.json").exists()
 
 
 def test_judging_needs_a_selection(top, tmp_path, capsys):

@@ -13,6 +13,7 @@ import os
 import statistics
 import sys
 from collections import defaultdict
+from collections.abc import Container
 from pathlib import Path
 
 import yaml
@@ -36,6 +37,8 @@ from tools.selection import (
 )
 from tools.sweep import Sweep, add_folders, stoppable
 
+# Ends of the sentences about a loss or scores that the steps of a run made infinite.
+TOO_FAR = ("lower OPTIM.LR", "lower the weights of the loss terms")
 CLOSE = 9  # digits behind the point: scores that agree in them are equal
 Scores = dict[str, dict[str, dict[str, dict[int, float]]]]  # {rule: {label: {cell: {seed: ...}}}}
 
@@ -167,10 +170,33 @@ def _as_json(content: dict) -> dict:
 # Scores
 
 
-def read_runs(plan: Selection, output: str) -> list[tuple[Run, dict]]:
-    """(run, record) of all runs. Raises InputError for a run that tested other than validation."""
+def diverged(plan: Selection, runs: Sweep) -> set[tuple[str, str]] | None:
+    """(method, label) of candidates with a run whose steps left the finite numbers.
+
+    Such a candidate is the worst, and nothing has to be waited for. None if other runs are not
+    done.
+    """
+    lost, missing = set(), set()
+    for run in plan.runs():
+        state, note = runs.states[run.job.folder]
+        if state == "failed" and any(sign in note for sign in TOO_FAR):
+            lost.add((run.method.name, run.label))
+        elif state != "done":
+            missing.add((run.method.name, run.label))
+    return None if missing - lost else lost
+
+
+def read_runs(
+    plan: Selection, output: str, lost: Container[tuple[str, str]] = ()
+) -> list[tuple[Run, dict]]:
+    """(run, record) of all runs but those of the candidates in `lost`.
+
+    Raises InputError for a run that tested other than validation images.
+    """
     found = []
     for run in plan.runs():
+        if (run.method.name, run.label) in lost:
+            continue
         path = Path(output, "runs", run.job.folder, record.NAME)
         try:
             results = record.read(path)
@@ -188,7 +214,10 @@ def read_runs(plan: Selection, output: str) -> list[tuple[Run, dict]]:
 
 
 def scores(plan: Selection, method: Method, runs: list[tuple[Run, dict]]) -> Scores:
-    """The score of each candidate of a method by each rule, on each cell with each seed."""
+    """The score of each candidate of a method by each rule, on each cell with each seed.
+
+    Candidates without runs, which diverged, have none.
+    """
     parts: dict[tuple[str, str, int], dict] = defaultdict(dict)
     for run, results in runs:
         if run.method == method:
@@ -202,6 +231,7 @@ def scores(plan: Selection, method: Method, runs: list[tuple[Run, dict]]) -> Sco
                 for cell in plan.cells
             }
             for label in method.candidates
+            if any(known == label for known, _, _ in parts)
         }
         for rule in plan.rules
     }
@@ -213,11 +243,19 @@ def mean(of: dict[str, dict[int, float]], cells: list[str]) -> float:
 
 
 def choose(plan: Selection, method: Method, known: Scores) -> dict[str, dict[str, str]]:
-    """{rule: {what for: label of the best candidate}}; of equal ones the first listed."""
+    """{rule: {what for: label of the best candidate}}; of equal ones the first listed.
+
+    Raises InputError if all candidates diverged.
+    """
+    if not all(known.values()):
+        raise InputError(
+            f"plan '{plan.path}': no candidate of {method.name} kept a finite loss: search lower "
+            "values of OPTIM.LR"
+        )
     return {
         rule: {
             group: max(
-                method.candidates,
+                known[rule],
                 key=lambda label: round(RULES[rule].sign * mean(known[rule][label], cells), CLOSE),  # noqa: B023
             )
             for group, cells in plan.groups().items()
@@ -229,9 +267,11 @@ def choose(plan: Selection, method: Method, known: Scores) -> dict[str, dict[str
 # What is written
 
 
-def report(plan: Selection, output: str, clip: dict[str, str]) -> dict:
-    """The content of selection.json, without its digest."""
-    runs = read_runs(plan, output)
+def report(
+    plan: Selection, output: str, clip: dict[str, str], lost: Container[tuple[str, str]] = ()
+) -> dict:
+    """The content of selection.json, without its digest. lost: candidates that diverged."""
+    runs = read_runs(plan, output, lost)
     data: dict[str, dict | None] = {}
     versions: list[dict | None] = []
     for run, results in runs:
@@ -269,7 +309,7 @@ def _tried(plan: Selection, method: Method, runs: list[tuple[Run, dict]]) -> dic
         {
             "label": label,
             "settings": settings,
-            "scores": {rule: known[rule][label] for rule in plan.rules},
+            "scores": {rule: known[rule].get(label) for rule in plan.rules},
         }
         for label, settings in method.candidates.items()
     ]
@@ -346,8 +386,10 @@ def as_markdown(plan: Selection, content: dict, digest: str) -> str:
             settings = candidate["settings"].items()
             cells = [", ".join(f"{key} {value}" for key, value in settings)]
             for rule, group in columns:
-                value = mean(candidate["scores"][rule], plan.groups()[group])
-                text = f"{value:.4f}" if RULES[rule].sign < 0 else f"{value:.2f}"
+                text = "diverged"
+                if known := candidate["scores"][rule]:
+                    digits = 4 if RULES[rule].sign < 0 else 2
+                    text = f"{mean(known, plan.groups()[group]):.{digits}f}"
                 best = stored["chosen"][rule][group] == candidate["label"]
                 cells.append(f"**{text}**" if best else text)
             rows.append(cells)
@@ -379,9 +421,11 @@ def select(args: argparse.Namespace) -> int:
     if args.list:
         sys.stdout.write(runs.listing())
         return 0
-    if code := runs.launch(args.launch, args.jobs, args.retries):
+    code = runs.launch(args.launch, args.jobs, args.retries)
+    lost = diverged(plan, runs)
+    if lost is None:
         return code
-    content = report(plan, output, clip)
+    content = report(plan, output, clip, lost)
     write(plan, content, output)
     sys.stdout.write(Path(output, "selection.md").read_text(encoding="utf-8"))
     return 0

@@ -73,8 +73,8 @@ def extend_cfg(cfg) -> None:
             "CUT": rules.key(
                 0,
                 rules.whole(0),
-                "Base and new classes: 0 cuts in label order, as published; another number is the "
-                "seed that draws the base half.",
+                "Base and new classes: 0 cuts in label order, as published; another number "
+                "seeds the generator that draws the base half.",
                 as_before=(0,),
             ),
             "VALIDATION": rules.key(

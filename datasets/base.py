@@ -256,7 +256,7 @@ def chosen_labels(labels: Sequence[int], subset: str, fold: str = "", cut: int =
     """The labels of a subset of the classes (DATASET.SUBSAMPLE_CLASSES), in rising order.
 
     labels: of all classes, rising. cut: 0 takes the first ceil(n/2) labels as base classes, as
-    published; another number draws as many by a generator with that seed (DATASET.CUT). fold: "k/n"
+    published; another number draws as many by a generator seeded by it (DATASET.CUT). fold: "k/n"
     holds every n-th base class out, the k-th first (DATASET.FOLD): base_unseen are these,
     base_seen the others. No seed of a run changes them. Raises UserError for an unknown subset, a
     fold without a subset that reads it, and for a side of a fold with fewer than two classes.
@@ -273,9 +273,11 @@ def chosen_labels(labels: Sequence[int], subset: str, fold: str = "", cut: int =
     if subset == "all":
         return list(labels)
     half = math.ceil(len(labels) / 2)
-    base = sorted(random.Random(cut).sample(labels, half)) if cut else list(labels[:half])
+    base = list(labels[:half])
+    if cut:  # a text, since small numbers as seeds draw alike: 1 would cut 10 classes as published
+        base = sorted(random.Random(f"cut {cut}").sample(labels, half))
     if subset in ("base", "new"):
-        return base if subset == "base" else [label for label in labels if label not in set(base)]
+        return base if subset == "base" else sorted(set(labels) - set(base))
     number, count = fold_of(fold)
     unseen = base[number - 1 :: count]
     if min(len(unseen), len(base) - len(unseen)) < 2:

@@ -560,11 +560,8 @@ def test_defaults_are_the_same_where_dassl_has_no_rules(monkeypatch, module):
     ids=lambda path: f"{path.parent.name}-{path.stem}",
 )
 def test_every_published_config_loads(path):
-    if path.parent.name in (
-        "sweeps",
-        "selections",
-        "configs",
-    ):  # plans, and which config is the default
+    # plans, and which config is the default
+    if path.parent.name in ("sweeps", "selections", "configs"):
         assert strict_yaml.load(path.read_text())
         return
     cfg = defaults()

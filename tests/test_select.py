@@ -601,6 +601,11 @@ def test_a_plan_takes_selected_configs_and_its_table_tells_the_rule(
                 "selection": str(output),
             },
             {"trainers": {"CoOp": "openmoji"}, "overrides": overrides(top)},
+            {
+                "name": "cut1",
+                "trainers": {"CoOp": "openmoji"},
+                "overrides": overrides(top) | {"DATASET.CUT": 1},
+            },
         ],
     }
     plan = tmp_path / "use.yaml"
@@ -619,7 +624,15 @@ def test_a_plan_takes_selected_configs_and_its_table_tells_the_rule(
         f"candidates (selection {stored(output)['digest']}); nothing looked at test or new classes"
     ) in text
     assert "note: settings that come with the bundled benchmark: CoOp/openmoji" in text
-    assert "| CraftCoOp | " in text.replace("  ", " ")
+    assert "| eurosat (cut 1) | CoOp" in text  # a row of its own
+    cut = json.loads(
+        next((tmp_path / "tables/cut1").rglob("train_base/**/results.json")).read_text()
+    )
+    plain = json.loads(
+        next((tmp_path / "tables/base2new").rglob("train_base/**/results.json")).read_text()
+    )
+    assert len(cut["classnames"]) == len(plain["classnames"]) == 5
+    assert cut["classnames"] != plain["classnames"]
 
 
 def test_a_selection_with_another_clip_is_refused_by_the_run(top, made, tmp_path):

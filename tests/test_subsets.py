@@ -13,7 +13,9 @@ from tiny_run import make_cfg
 from dassl.config import config_hash, merge_from_list
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UserError, set_random_seed
+from datasets import base
 from datasets.base import CoOpDataset, chosen_labels
+from datasets.sets.imagenet import ImageNet
 
 LETTERS = "abcdefghijk"  # base: a to f
 PARTS = {"train": 6, "val": 5, "test": 2}
@@ -77,26 +79,26 @@ def test_a_fold_holds_every_nth_base_class_out(home):
 @pytest.mark.parametrize("cut", [0, 1])
 def test_folds_partition_the_base_classes(classes, count, cut):
     labels = range(3, 3 + classes)
-    base, new = (set(chosen_labels(labels, name, cut=cut)) for name in ("base", "new"))
-    assert base | new == set(labels) and not base & new and len(base) == (classes + 1) // 2
+    half, new = (set(chosen_labels(labels, name, cut=cut)) for name in ("base", "new"))
+    assert half | new == set(labels) and not half & new and len(half) == (classes + 1) // 2
     held_out = []
     for k in range(1, count + 1):
         seen = chosen_labels(labels, "base_seen", f"{k}/{count}", cut)
         unseen = chosen_labels(labels, "base_unseen", f"{k}/{count}", cut)
-        assert seen == sorted(seen) and set(seen) | set(unseen) == base
+        assert seen == sorted(seen) and set(seen) | set(unseen) == half
         assert not set(seen) & set(unseen)
         held_out += unseen
-    assert sorted(held_out) == sorted(base)  # each class once
+    assert sorted(held_out) == sorted(half)  # each class once
     sizes = [len(held_out[place::count]) for place in range(count)]
     assert max(sizes) - min(sizes) <= 1
 
 
 def test_a_side_is_renumbered_and_has_the_pictures_of_the_base_run(home):
     shots = ("DATASET.NUM_SHOTS", 2, "DATASET.VALIDATION", "whole")
-    base = load(home, "DATASET.SUBSAMPLE_CLASSES", "base", *shots)
+    whole_run = load(home, "DATASET.SUBSAMPLE_CLASSES", "base", *shots)
     seen, unseen = (load(home, *fold(side, "1/3"), *shots) for side in ("base_seen", "base_unseen"))
     for part in ("train_x", "val", "test"):
-        whole = {item.impath for item in getattr(base, part)}
+        whole = {item.impath for item in getattr(whole_run, part)}
         sides = [{item.impath for item in getattr(side, part)} for side in (seen, unseen)]
         assert sides[0] | sides[1] == whole and not sides[0] & sides[1]
     for side, names in ((seen, "bcef"), (unseen, "ad")):
@@ -159,9 +161,12 @@ def test_cut_0_is_the_published_one_and_others_are_random_halves(home):
     ]
     assert halves[0] == ("abcdef", "ghijk")
     assert len(set(halves)) == 4
-    for base, new in halves:
-        assert (len(base), len(new)) == (6, 5) and sorted(base + new) == list(LETTERS)
-        assert list(base) == sorted(base) and list(new) == sorted(new)
+    for one, other in halves:
+        assert (len(one), len(other)) == (6, 5) and sorted(one + other) == list(LETTERS)
+        assert list(one) == sorted(one) and list(other) == sorted(other)
+    # A cut is the same on every machine.
+    assert chosen_labels(range(10), "base", cut=1) == [0, 1, 2, 3, 5]
+    assert chosen_labels(range(10), "new", cut=2) == [0, 3, 6, 7, 8]
 
 
 def test_random_cuts_choose_every_class_about_equally_often():
@@ -219,29 +224,34 @@ def root(tmp_path_factory):
     return tmp_path_factory.mktemp("sets")
 
 
-def test_imagenet_takes_undrawn_training_images(root):
-    test_published_sets.miniature(root, "ImageNet")
-    options = ("DATASET.NUM_SHOTS", 1, "DATASET.SUBSAMPLE_CLASSES", "base")
-    published = test_published_sets.load(root, "ImageNet", *options)
-    whole = test_published_sets.load(root, "ImageNet", *options, "DATASET.VALIDATION", "whole")
+def test_undrawn_training_images_validate_where_validation_is_test(home, monkeypatch):
+    assert ImageNet.val_is_test and not ImageNet.few_shot_val
+    monkeypatch.setattr(Letters, "val_is_test", True)
+    monkeypatch.setattr(Letters, "few_shot_val", False)
+    monkeypatch.setattr(base, "SPARE", 3)
+    change(home, lambda split: split.update(val=split["test"]))
+    options = ("DATASET.NUM_SHOTS", 2, "DATASET.SUBSAMPLE_CLASSES", "base")
+    published = load(home, *options)
+    assert {item.impath for item in published.val} == {item.impath for item in published.test}
+    whole = load(home, *options, "DATASET.VALIDATION", "whole")
     assert published.train_x == whole.train_x
-    drawn, validated, tested = (
-        {item.impath for item in part} for part in (whole.train_x, whole.val, whole.test)
-    )
-    assert not validated & (drawn | tested) and len(validated) == 500  # two pictures, one drawn
-    assert all("/train/" in path for path in validated)
-    with pytest.raises(UserError, match="ImageNet has no validation images apart from"):
-        test_published_sets.load(root, "ImageNet", "DATASET.VALIDATION", "whole")
+    drawn, tested = ({item.impath for item in part} for part in (whole.train_x, whole.test))
+    validated = [item.impath for item in whole.val]
+    assert len(validated) == len(set(validated)) == 3 * 6 and not set(validated) & (drawn | tested)
+    for item in whole.val:
+        assert Path(item.impath).name.split("-")[:2] == ["train", item.classname[-1]]
+    with pytest.raises(UserError, match="Letters has no validation images apart from"):
+        load(home, "DATASET.VALIDATION", "whole")  # all training images are taken
 
 
 @pytest.mark.parametrize("name", ["OxfordPets", "EuroSAT"])
 def test_folds_of_published_sets(root, name):
     test_published_sets.miniature(root, name)
     whole = ("DATASET.VALIDATION", "whole")
-    base = test_published_sets.load(root, name, "DATASET.SUBSAMPLE_CLASSES", "base", *whole)
+    known = test_published_sets.load(root, name, "DATASET.SUBSAMPLE_CLASSES", "base", *whole)
     unseen = [
         test_published_sets.load(root, name, *fold("base_unseen", f"{k}/2"), *whole).classnames
         for k in (1, 2)
     ]
-    assert sorted(itertools.chain(*unseen)) == sorted(base.classnames)
-    assert unseen[0] == base.classnames[::2]
+    assert sorted(itertools.chain(*unseen)) == sorted(known.classnames)
+    assert unseen[0] == known.classnames[::2]

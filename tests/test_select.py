@@ -265,7 +265,8 @@ SHIPPED = sorted((configs.ROOT / "configs/selections").glob("*.yaml"))
 def test_a_shipped_plan_is_one_that_a_selection_takes(tmp_path, path):
     plan = selection.read(str(path))
     runs = sweep.Sweep(plan.sweep(), str(tmp_path), str(tmp_path / "out"))
-    assert select.checked(plan, runs)["name"].startswith("assets/") and not plan.notes
+    assert select.checked(plan, runs)["name"] and not plan.notes
+    assert len(set(plan.budget.values())) == 1
 
 
 def test_a_data_set_of_another_code_is_refused(top, tmp_path):
@@ -755,13 +756,16 @@ def test_rows_of_other_rules_are_marked():
         row("ZeroshotCLIP", "openmoji", {}),
     ]
     rows[-1].run = Description(trainer="ZeroshotCLIP", learns=False)
+    # A variant of an ablation: named by the study, its run has trainer and config.
+    rows.append(row("CraftCoOp", "openmoji", {}))
+    rows[-1].trainer, rows[-1].config = "CoOp", "both"
     assert selected.notes(rows) == [
         "settings of CoOp/mine, CraftCoOp/mine: selected by likelihood on images, from 3 "
         "candidates (selection abc); nothing looked at test or new classes",
         "settings of VPT/mine: selected by target on images, from 3 candidates (selection abc); "
         "uses target labels; nothing looked at test images",
         "published settings: CoOp/vit_b16_ctxv1",
-        "settings that come with the bundled benchmark: MaPLe/openmoji",
+        "settings that come with the bundled benchmark: MaPLe/openmoji, CoOp/both",
         "settings of a file of one's own: IVLP/own_file",
     ]
 

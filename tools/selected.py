@@ -56,8 +56,10 @@ def _rule(row: Row) -> str:
 
 def _origin(row: Row) -> str:
     """Where the settings of a row are from that no selection chose."""
+    run = row.run  # of an ablation, whose rows are named by variants, it has the config
     try:
-        file = configs.files(row.trainer, row.config)[0]
+        pair = (run.trainer, run.config) if run else (row.trainer, row.config)
+        file = configs.files(*pair)[0]
         bundled = configs.backbone_of(file) == configs.bundled_backbone()
     except InputError:
         return "settings of a file of one's own"
@@ -70,10 +72,9 @@ def _marks(row: Row) -> list[str]:
     configurations = [record.flat(results["config"]) for results in row.first.values()]
     if any(config.get("DATASET.TARGET_LABELLED") for config in configurations):
         marks.append("uses target labels")
-    config = configurations[0]
-    has_target = row.run and row.run.target or config.get("DATASET.TARGET")
+    config, run = configurations[0], row.run
     compares = config.get("TRAINER.CRAFT.MMD.DOMAINS") == "unlabelled"
     weight = config.get("TRAINER.CRAFT.LAMBDA_MMD") or 0
-    if has_target and row.craft and compares and weight > 0 and row.run and row.run.subset == "all":
+    if run and run.target and run.craft and run.subset == "all" and compares and weight > 0:
         marks.append("transductive, trained on unlabelled images of the target's classes")
     return marks

@@ -182,8 +182,20 @@ def setup_cfg(args: argparse.Namespace):
     check_availability(cfg.DATASET.NAME, DATASET_REGISTRY.registered_names(), "dataset")
     if cfg.DATASET.TARGET:
         check_availability(cfg.DATASET.TARGET, DATASET_REGISTRY.registered_names(), "data set")
+    check_selection(cfg)
     cfg.freeze()
     return cfg
+
+
+def check_selection(cfg) -> None:
+    """Raise UserError if `tools.select` chose the settings with another CLIP than this run's."""
+    known, here = cfg.SELECTION.CLIP, run_settings(cfg)["MODEL.BACKBONE.NAME"]
+    if known and known != here:
+        raise UserError(
+            f"SELECTION.CLIP is {known[:12]}, with which the settings were selected, but "
+            f"MODEL.BACKBONE.NAME '{cfg.MODEL.BACKBONE.NAME}' is {here[:12]}: select the settings "
+            "with this CLIP"
+        )
 
 
 def loaded_from(args: argparse.Namespace, cfg) -> dict | None:

@@ -59,9 +59,32 @@ def extend_cfg(cfg) -> None:
         {
             "SUBSAMPLE_CLASSES": rules.key(
                 "all",
-                rules.one_of("all", "base", "new"),
-                "Classes to use: base is the first half in label order, new the rest.",
+                rules.one_of("all", "base", "new", "base_seen", "base_unseen"),
+                "Classes to use: base is the first half in label order, new the rest; base_seen "
+                "and base_unseen are the sides of a fold of base.",
                 set_by="set it by protocol",
+            ),
+            "FOLD": rules.key(
+                "",
+                help="`k/n` for base_seen and base_unseen: every n-th base class, the k-th first, "
+                "is unseen.",
+                as_before=("",),
+            ),
+            "CUT": rules.key(
+                0,
+                rules.whole(0),
+                "Base and new classes: 0 cuts in label order, as published; another number "
+                "seeds the generator that draws the base half.",
+                as_before=(0,),
+            ),
+            "VALIDATION": rules.key(
+                "published",
+                rules.one_of("published", "whole"),
+                "Validation images beside few training images: published keeps at most 4 per "
+                "class, whole keeps all; whole takes undrawn training images for ImageNet, whose "
+                "validation part is its test part, and refuses test images in training or "
+                "validation.",
+                as_before=("published",),
             ),
             "TEMPLATE": rules.key(
                 "",

@@ -15,6 +15,7 @@ import math
 import os
 import os.path as osp
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
@@ -36,10 +37,12 @@ from datasets.files import (
 
 log = logging.getLogger(__name__)
 
-SUBSETS = ("all", "base", "new")
+FOLDED = ("base_seen", "base_unseen")  # sides of a fold of the base classes
+SUBSETS = ("all", "base", "new", *FOLDED)
 PARTS = ("train", "val", "test")
 TARGET_CLASSES = ("same", "subset")
 ALL_SHOTS = -1  # DATASET.NUM_SHOTS that means all images
+SPARE = 20  # validation images per class that ImageNet's training part gives
 SAME_TEXT = "are the same text for CLIP"  # by which datasets.check knows the warning
 Rows = list[list]  # [path, label, class name] or [path, label, class name, domain]
 Split = dict[str, Rows]
@@ -238,21 +241,64 @@ def split_off_val(trainval: Rows, test: Rows, val: float = 0.2) -> Split:
     return split
 
 
-def subsample_classes(subset: str, *parts: Sequence[Datum]) -> list[list[Datum]]:
-    """The parts with only the base classes (the first ceil(n/2) labels) or the new ones, relabelled
-    from 0.
+def fold_of(text: str) -> tuple[int, int]:
+    """(k, n) of DATASET.FOLD "k/n". Raises UserError for another text."""
+    match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text)
+    number, count = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= number <= count or count < 2:
+        raise UserError(
+            f"DATASET.FOLD is '{text}': write k/n, fold k from 1 to n of n folds, such as 2/4"
+        )
+    return number, count
 
-    Raises UserError for an unknown subset (DATASET.SUBSAMPLE_CLASSES).
+
+def chosen_labels(labels: Sequence[int], subset: str, fold: str = "", cut: int = 0) -> list[int]:
+    """The labels of a subset of the classes (DATASET.SUBSAMPLE_CLASSES), in rising order.
+
+    labels: of all classes, rising. cut: 0 takes the first ceil(n/2) labels as base classes, as
+    published; another number draws as many by a generator seeded by it (DATASET.CUT). fold: "k/n"
+    holds every n-th base class out, the k-th first (DATASET.FOLD): base_unseen are these,
+    base_seen the others. No seed of a run changes them. Raises UserError for an unknown subset, a
+    fold without a subset that reads it, and for a side of a fold with fewer than two classes.
     """
     if subset not in SUBSETS:
         raise UserError(
             f"DATASET.SUBSAMPLE_CLASSES is '{subset}': choose one of {', '.join(SUBSETS)}"
         )
+    if bool(fold) != (subset in FOLDED):
+        raise UserError(
+            f"DATASET.FOLD is '{fold}' with DATASET.SUBSAMPLE_CLASSES {subset}: a fold goes with "
+            f"{' or '.join(FOLDED)}, and these need a fold such as 1/4"
+        )
+    if subset == "all":
+        return list(labels)
+    half = math.ceil(len(labels) / 2)
+    base = list(labels[:half])
+    if cut:  # a text, since small numbers as seeds draw alike: 1 would cut 10 classes as published
+        base = sorted(random.Random(f"cut {cut}").sample(labels, half))
+    if subset in ("base", "new"):
+        return base if subset == "base" else sorted(set(labels) - set(base))
+    number, count = fold_of(fold)
+    unseen = base[number - 1 :: count]
+    if min(len(unseen), len(base) - len(unseen)) < 2:
+        raise UserError(
+            f"DATASET.FOLD is '{fold}', which holds {len(unseen)} of {len(base)} base classes out: "
+            "choose a number of folds that leaves two classes or more on each side"
+        )
+    return unseen if subset == "base_unseen" else sorted(set(base) - set(unseen))
+
+
+def subsample_classes(
+    subset: str, *parts: Sequence[Datum], fold: str = "", cut: int = 0
+) -> list[list[Datum]]:
+    """The parts with only the classes of `chosen_labels`, relabelled from 0.
+
+    Raises UserError as `chosen_labels`, and for a subset without classes.
+    """
+    labels = sorted({item.label for part in parts for item in part})
+    chosen = chosen_labels(labels, subset, fold, cut)
     if subset == "all":
         return [list(part) for part in parts]
-    labels = sorted({item.label for part in parts for item in part})
-    half = math.ceil(len(labels) / 2)
-    chosen = labels[:half] if subset == "base" else labels[half:]
     if not chosen:
         raise UserError(
             f"DATASET.SUBSAMPLE_CLASSES {subset} leaves no class of {len(labels)}: set it to all"
@@ -271,6 +317,25 @@ def subsample_classes(subset: str, *parts: Sequence[Datum]) -> list[list[Datum]]
         ]
         for part in parts
     ]
+
+
+def subset_of(cfg, *parts: Sequence[Datum]) -> list[list[Datum]]:
+    """`subsample_classes` as DATASET.SUBSAMPLE_CLASSES, FOLD and CUT say."""
+    node = cfg.DATASET
+    fold, cut = node.get("FOLD", ""), node.get("CUT", 0)
+    return subsample_classes(node.SUBSAMPLE_CLASSES, *parts, fold=fold, cut=cut)
+
+
+def check_fold(cfg, train: Sequence[Datum], val: Sequence[Datum]) -> None:
+    """Raise UserError if a side of a fold has a class without a training or validation image."""
+    names = {item.label: item.classname for item in (*train, *val)}
+    for part, items in (("training", train), ("validation", val)):
+        if lacking := sorted(names.keys() - {item.label for item in items}):
+            raise UserError(
+                f"DATASET.FOLD '{cfg.DATASET.FOLD}' leaves class '{names[lacking[0]]}' of "
+                f"{cfg.DATASET.NAME} without {part} images: add some, or choose settings without "
+                "folds"
+            )
 
 
 def check_picks(path: str, picked: Sequence[Datum], train: Sequence[Datum]) -> None:
@@ -353,9 +418,9 @@ class CoOpDataset(DatasetBase):
 
     lists: files that `partition` reads, below `folder`; none: it goes by the names of the images.
 
-    Options (config node DATASET): NUM_SHOTS, SUBSAMPLE_CLASSES, TEMPLATE (instead of the data set's
-    own), INDICES (a folder with published few-shot picks, `<INDICES>/<config
-    name>/shot_<k>-seed_<s>.json`).
+    Options (config node DATASET): NUM_SHOTS, SUBSAMPLE_CLASSES, FOLD, CUT, VALIDATION, TEMPLATE
+    (instead of the data set's own), INDICES (a folder with published few-shot picks,
+    `<INDICES>/<config name>/shot_<k>-seed_<s>.json`).
     """
 
     folder = ""
@@ -372,6 +437,7 @@ class CoOpDataset(DatasetBase):
     mirror: Source | None = None
     manual: Sequence[str] = ()
     few_shot_val = True  # ImageNet: the validation part is the test part and stays whole
+    val_is_test = False  # whether the published validation part is the test part
     chooses_domains = False  # whether DATASET.SOURCE_DOMAINS and TARGET_DOMAINS have an effect
     root_remedy = "create it with datasets.prepare or correct --root"
     repair = f"{REPAIR} or correct the split file"  # what to do about images that are not there
@@ -398,7 +464,8 @@ class CoOpDataset(DatasetBase):
                 )
             self.templates = (template,)
         split = self.split(cfg)
-        train, val, test = ([self._datum(row) for row in split[part]] for part in PARTS)
+        parts = [[self._datum(row) for row in split[part]] for part in PARTS]
+        train, val, test = parts
         if cfg.DATASET.NUM_SHOTS >= 1:
             train, val = self._few_shot(train, val, cfg)
         elif cfg.DATASET.get("INDICES", ""):
@@ -406,10 +473,12 @@ class CoOpDataset(DatasetBase):
                 "Warning: DATASET.INDICES is not used, since DATASET.NUM_SHOTS is "
                 f"{cfg.DATASET.NUM_SHOTS}: all images are taken"
             )
+        if cfg.DATASET.get("VALIDATION", "published") == "whole":
+            val = self._whole_val(train, *parts)
         apart = [self._datum(row) for row in split.get("unlabelled", [])]
-        train, val, test, apart = subsample_classes(
-            cfg.DATASET.SUBSAMPLE_CLASSES, train, val, test, apart
-        )
+        train, val, test, apart = subset_of(cfg, train, val, test, apart)
+        if cfg.DATASET.SUBSAMPLE_CLASSES in FOLDED:
+            check_fold(cfg, train, val)
         target = self._target(
             apart if "unlabelled" in split else None, cfg, {item.classname for item in train}
         )
@@ -669,7 +738,7 @@ class CoOpDataset(DatasetBase):
         if indices := cfg.DATASET.get("INDICES", ""):
             path = self.index_file(cfg, indices)
             picks = self._picks(path, train, val)
-            check_picks(path, picks[0], subsample_classes(cfg.DATASET.SUBSAMPLE_CLASSES, train)[0])
+            check_picks(path, picks[0], subset_of(cfg, train)[0])
             return picks
         drawn_from = [
             [[self._relative(item), item.label, item.classname, item.domain] for item in part]
@@ -687,6 +756,36 @@ class CoOpDataset(DatasetBase):
         if seed >= 0:
             self._cache_picks(cache, checksum, {"train": train, "val": val}, drawn)
         return drawn["train"], drawn["val"] if self.few_shot_val else val
+
+    def _whole_val(
+        self, drawn: list[Datum], train: list[Datum], val: list[Datum], test: list[Datum]
+    ) -> list[Datum]:
+        """The whole validation part, for choosing settings; `drawn` are the training images.
+
+        Where the published validation part is the test part, it is made of at most SPARE training
+        images of each class that were not drawn. Raises UserError if it is empty, and if the test
+        part has images of it or training images: settings would be chosen on the test.
+        """
+        if self.val_is_test:
+            taken = {item.impath for item in drawn}
+            spare = [[item.impath, item.label, item] for item in train if item.impath not in taken]
+            rows = [shuffled(members)[:SPARE] for members in by_label(spare).values()]
+            val = [row[-1] for members in rows for row in members]
+        name = type(self).__name__
+        if not val:
+            raise UserError(
+                f"DATASET.VALIDATION is whole, but {name} has no validation images apart from the "
+                "images of training and test: add some, or set it to published"
+            )
+        tested = {item.impath for item in test}
+        for part, items in (("training", train), ("validation", val)):
+            if shared := [item.impath for item in items if item.impath in tested]:
+                raise UserError(
+                    f"DATASET.VALIDATION is whole, but {name} has {len(shared)} {part} image(s) "
+                    f"in its test part, first '{shown(shared[0])}': settings cannot be chosen "
+                    "without the test there, so take another data set"
+                )
+        return val
 
     def _cached_picks(
         self, cache: str, checksum: str, shots: int, train: list[Datum], val: list[Datum]

@@ -88,6 +88,8 @@ ZERO = {
     "TRAINER.CRAFT.LAMBDA_STOCHASTIC",
     "TRAINER.CRAFT.LAMBDA_MMD",
     "TRAINER.CRAFT.KMEANS_SEED",
+    "DATASET.CUT",
+    "SELECTION.BUDGET",
     "TRAINER.IVLP.PROMPT_DEPTH_VISION",
     "TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION",
 }
@@ -110,6 +112,11 @@ NO_TEXT = {
     "DATASET.INDICES",
     "DATASET.FOLDER",
     "DATASET.TARGET",
+    "DATASET.FOLD",
+    "SELECTION.RULE",
+    "SELECTION.ON",
+    "SELECTION.CLIP",
+    "SELECTION.DIGEST",
     "MODEL.INIT_WEIGHTS",
     "MODEL.BACKBONE.NAME",
     "MODEL.HEAD.NAME",
@@ -553,7 +560,8 @@ def test_defaults_are_the_same_where_dassl_has_no_rules(monkeypatch, module):
     ids=lambda path: f"{path.parent.name}-{path.stem}",
 )
 def test_every_published_config_loads(path):
-    if path.parent.name in ("sweeps", "configs"):  # plans, and which config is the default
+    # plans, and which config is the default
+    if path.parent.name in ("sweeps", "selections", "configs"):
         assert strict_yaml.load(path.read_text())
         return
     cfg = defaults()

@@ -2,6 +2,8 @@
 alone.
 """
 
+import math
+
 import pytest
 import torch
 from test_config import defaults
@@ -50,6 +52,25 @@ def test_calibration_error_is_that_of_a_loop(classes):
         accuracy = sum(hit for _, hit in members) / len(members)
         error += len(members) / 60 * abs(accuracy - mean)
     assert value_of("calibration_error", scores, labels) == pytest.approx(100 * error)
+
+
+@pytest.mark.parametrize("classes", [2, 40])
+def test_negative_log_likelihood_is_that_of_a_loop(classes):
+    scores, labels = batches(50, classes)
+    total = 0.0
+    for row, label in zip(scores.tolist(), labels.tolist(), strict=True):
+        total += math.log(sum(math.exp(score - row[label]) for score in row))
+    assert value_of("negative_log_likelihood", scores, labels) == pytest.approx(total / 50)
+
+
+def test_negative_log_likelihood_of_known_answers():
+    name, labels = "negative_log_likelihood", torch.tensor([0, 1])
+    assert value_of(name, torch.zeros(2, 4), labels) == pytest.approx(math.log(4))
+    assert value_of(name, torch.eye(2) * math.log(3), labels) == pytest.approx(math.log(4 / 3))
+    assert value_of(name, torch.eye(2) * 1e4, 1 - labels) == pytest.approx(1e4)  # finite
+    half = (torch.eye(2) * math.log(3)).half()
+    assert value_of(name, half, labels) == pytest.approx(math.log(4 / 3), rel=1e-3)
+    assert not METRICS.get(name).higher_is_better and METRICS.get(name)().value() == 0.0
 
 
 def test_calibration_of_certain_answers():

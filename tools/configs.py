@@ -9,8 +9,9 @@ own, too.
 """
 
 import functools
+import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -169,6 +170,21 @@ def files(trainer: str, config: str) -> list[str]:
     ]
 
 
+def selected(folder: str, dataset: str, trainer: str, config: str) -> str:
+    """Path of a config that `tools.select` wrote below `folder`, for a data set or for all.
+
+    Raises InputError if there is none.
+    """
+    for below in (dataset, ""):
+        path = Path(folder, "selected", below, trainer, f"{config}.yaml")
+        if path.is_file():
+            return str(path)
+    raise InputError(
+        f"the selection '{folder}' has no config '{config}' of {trainer} for {dataset}: select it "
+        "with tools.select, or correct selection"
+    )
+
+
 def dataset_file(dataset: str) -> str:
     """Path below the repository. Raises InputError for an unknown data set."""
     check(dataset, stems("datasets"), "data set")
@@ -183,6 +199,45 @@ def registered(dataset: str) -> str:
     if not isinstance(name, str) or not name:
         raise InputError(f"'{path}' has no DATASET.NAME: write it there, not in what BASE names")
     return name
+
+
+def merged(files: Iterable[str]) -> dict:
+    """What config files hold together, each after those that its BASE names.
+
+    Raises InputError as `_with_bases`.
+    """
+    whole: dict = {}
+    for file in files:
+        for part in reversed(list(_with_bases(file))):
+            _lay(whole, {key: value for key, value in _tree(part).items() if key != "BASE"})
+    return whole
+
+
+def _with_bases(file: str) -> Iterator[str]:
+    """A config file, and those that it starts from through BASE, the nearest first.
+
+    Raises InputError, naming the file, for one that cannot be read, and for a circle.
+    """
+    seen: list[str] = []
+    while file:
+        if file in seen:
+            raise InputError(f"config file '{file}' includes itself through BASE: break the circle")
+        seen.append(file)
+        yield file
+        base = _tree(file).get("BASE") or ""
+        if not isinstance(base, str):
+            raise InputError(f"BASE (in '{file}') is no text: name the config file to start from")
+        path = (ROOT / file).parent / os.path.expanduser(base)
+        file = str(path.resolve()) if base else ""
+
+
+def _lay(whole: dict, tree: dict) -> None:
+    """Put a tree over another; groups are merged, values replaced."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            _lay(whole.setdefault(key, {}), value)
+        else:
+            whole[key] = value
 
 
 @functools.cache
@@ -209,21 +264,12 @@ def _tree(path: str) -> dict:
 def backbone_of(file: str) -> str:
     """The file of configs/base that a config starts from, through BASE; "" without one.
 
-    Raises InputError, naming the file, for one that cannot be read, and for a circle.
+    Raises InputError as `_with_bases`.
     """
-    seen: list[str] = []
-    while file not in seen:
-        seen.append(file)
-        base = _tree(file).get("BASE") or ""
-        if not isinstance(base, str):
-            raise InputError(f"BASE (in '{file}') is no text: name the config file to start from")
-        if not base:
-            return ""
-        path = (ROOT / file).parent.joinpath(os.path.expanduser(base)).resolve()
-        if path.parent == CONFIGS / "base":
-            return path.stem
-        file = str(path)
-    raise InputError(f"config file '{file}' includes itself through BASE: break the circle")
+    for path in itertools.islice(_with_bases(file), 1, None):
+        if Path(path).parent == CONFIGS / "base":
+            return Path(path).stem
+    return ""
 
 
 def _of_backbone(structure: str, backbone: str) -> list[str]:
@@ -234,6 +280,11 @@ def _of_backbone(structure: str, backbone: str) -> list[str]:
             if backbone_of(f"configs/trainers/{structure}/{config}.yaml") == backbone:
                 found.append(config)
     return found
+
+
+def bundled_backbone() -> str:
+    """The backbone of the bundled benchmark, a file of configs/base."""
+    return _tree("configs/defaults.yaml")["bundled"]["backbone"]
 
 
 def default(dataset: str, trainer: str, backbone: str = "", protocol: str = "") -> str:

@@ -56,8 +56,8 @@ class Job:
 
     trained: the folder of the run whose model is tested.
 
-    options: KEY, VALUE, ... test: whether nothing is trained. run: what the record is to tell of
-    it.
+    options: KEY, VALUE, ... test: whether nothing is trained. files: config files that a selection
+    wrote, instead of those of `configs`. run: what the record is to tell of it.
     """
 
     folder: str
@@ -68,11 +68,12 @@ class Job:
     options: tuple[str, ...]
     test: bool = False
     trained: str = ""
+    files: tuple[str, ...] = ()
     run: Description = field(default=Description(), compare=False)
 
     def settings(self, root: str, output: str) -> list[str]:
         """Those of train.py's arguments that decide on the configuration, without the options."""
-        files = configs.files(self.trainer, self.config)
+        files = self.files or configs.files(self.trainer, self.config)
         return [
             *("--root", root, "--seed", str(self.seed), "--trainer", self.trainer, "--skip-done"),
             *("--output-dir", f"{output}/{self.folder}"),
@@ -492,7 +493,8 @@ class View:
 def accuracy_of(folder: Path) -> str:
     """The accuracy of a finished run, in words; "" if its record cannot be read."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        accuracy = record.read(folder / RESULTS)["metrics"]["test"]["accuracy"]
+        metrics = record.read(folder / RESULTS)["metrics"]
+        accuracy = (metrics.get("test") or metrics["val"])["accuracy"]
         return f"accuracy {accuracy:.1f}%"
     return ""
 

@@ -37,6 +37,7 @@ DEFAULTS = {
     "craft": [False],
     "seeds": [1, 2, 3],
     "config": "",
+    "selection": "",
     "overrides": {},
     "train_overrides": {},
 }
@@ -67,7 +68,8 @@ class Study:
 
     trainers: (trainer, config) pairs. target: "" for protocols without unlabelled images.
     overrides: config keys of all runs; train_overrides: of trainings only. name: the folder above
-    the protocol's; an ablation's variant.
+    the protocol's; an ablation's variant. selection: the folder of a selection (`tools.select`),
+    from which the configs of what learns are taken.
     """
 
     protocol: Protocol
@@ -80,6 +82,7 @@ class Study:
     overrides: dict = field(default_factory=dict)
     train_overrides: dict = field(default_factory=dict)
     name: str = ""
+    selection: str = ""
 
     def jobs(self) -> Iterator[Job]:
         """Each training, followed by its tests."""
@@ -109,18 +112,32 @@ class Study:
         protocol = self.protocol
         overrides = {**protocol.presets.get(run.craft, {}), **self.overrides}
         unlabelled = {"DATASET.TARGET": configs.registered(run.target)} if run.target else {}
-        training = _job(protocol, run, overrides | self.train_overrides | unlabelled)
+        files: tuple[str, ...] = ()
+        if self.selection and run.learns:
+            files = (configs.selected(self.selection, run.source, run.trainer, run.config),)
+        folder = protocol.folder(run)
+        training = job_of(folder, run, overrides | self.train_overrides | unlabelled, files=files)
         yield training
         tests = [(run.tested, subset) for subset in protocol.others]
         for dataset in self.tests or filter(None, [run.target]):
             tests += [(dataset, subset) for subset in protocol.elsewhere]
         for tested, subset in tests:
             test = replace(run, part="test", tested=tested, subset=subset)
-            yield _job(protocol, test, overrides, training.folder if run.learns else "")
+            trained = training.folder if run.learns else ""
+            yield job_of(protocol.folder(test), test, overrides, trained, files)
 
 
-def _job(protocol: Protocol, run: Description, overrides: dict, trained: str = "") -> Job:
-    """A run, with options as on the command line. trained: folder of the model's training."""
+def job_of(
+    folder: str,
+    run: Description,
+    overrides: dict,
+    trained: str = "",
+    files: tuple[str, ...] = (),
+) -> Job:
+    """A run in `folder`, with options as on the command line.
+
+    trained: folder of the model's training. files: configs of a selection.
+    """
     settings = {
         **overrides,
         "DATASET.NUM_SHOTS": -1 if run.shots == "all" else run.shots,
@@ -128,7 +145,7 @@ def _job(protocol: Protocol, run: Description, overrides: dict, trained: str = "
     }
     options = [word for key, value in settings.items() for word in (key, str(value))]
     return Job(
-        protocol.folder(run),
+        folder,
         run.tested,
         run.trainer,
         run.config,
@@ -136,6 +153,7 @@ def _job(protocol: Protocol, run: Description, overrides: dict, trained: str = "
         tuple(options),
         test=run.part == "test" or not run.learns,
         trained=trained,
+        files=files,
         run=run,
     )
 
@@ -149,7 +167,7 @@ def read_plan(path: str, pairs: Sequence[str] = (), **changes) -> Plan:
     pairs: KEY VALUE ... for every run, or slurm.OPTION VALUE. changes: keys at the top, instead of
     the plan's. Raises InputError naming the file and what is wrong.
     """
-    tree = {**_tree(path), **changes}
+    tree = {**read_tree(path), **changes}
     where = f"plan '{path}'"
     if len(pairs) % 2:
         raise InputError(
@@ -181,7 +199,8 @@ def read_plan(path: str, pairs: Sequence[str] = (), **changes) -> Plan:
     return Plan(path, list(jobs.values()), slurm, list(protocols))
 
 
-def _tree(path: str) -> dict:
+def read_tree(path: str) -> dict:
+    """The keys of a plan's file. Raises InputError if it cannot be read or holds none."""
     where = f"plan '{path}'"
     try:
         tree = strict_yaml.load(Path(path).read_text(encoding="utf-8"))
@@ -228,6 +247,11 @@ def _mapping(value, where: str) -> dict:
 # A study, checked
 
 
+def read_study(tree: dict, where: str) -> Study:
+    """The study of a tree of keys. Raises InputError, beginning with `where`, for bad ones."""
+    return _study(_merged(tree, {}, {}, where, where), where)
+
+
 def _study(keys: dict, where: str) -> Study:
     """Raises InputError for keys and values that no plan may have, beginning with `where`."""
     try:
@@ -245,7 +269,8 @@ def _study(keys: dict, where: str) -> Study:
         return Study(
             protocol=protocol,
             name=name,
-            trainers=_trainers(keys["trainers"], keys["config"], axes["craft"]),
+            trainers=_trainers(keys, axes["craft"]),
+            selection=_selection(keys["selection"]),
             datasets=axes["datasets"],
             tests=axes["tests"],
             targets=axes["targets"],
@@ -321,11 +346,19 @@ def _with_targets() -> str:
     return " or ".join(name for name, protocol in PROTOCOLS.items() if protocol.has("target"))
 
 
-def _trainers(value, config: str, craft: list) -> list[tuple[str, str]]:
+def _selection(value) -> str:
+    """The folder of a selection as a path, "" for none. Raises InputError for another value."""
+    if not isinstance(value, str):
+        raise InputError(f"selection is {value!r}: write the folder that tools.select wrote")
+    return str(Path(value).expanduser()) if value else ""
+
+
+def _trainers(keys: dict, craft: list) -> list[tuple[str, str]]:
     """(trainer, config) for each structure, config and value of `craft`.
 
     A value is False (without CRAFT), True (with it), or a preset.
     """
+    value, config = keys["trainers"], keys["config"]
     if isinstance(value, (str, list)):
         if not config:
             raise InputError(
@@ -340,7 +373,8 @@ def _trainers(value, config: str, craft: list) -> list[tuple[str, str]]:
             trainer = configs.with_craft(structure) if preset else structure
             plain = preset in (False, True)
             pair = trainer, name if plain else configs.crafted(structure, name, preset)
-            configs.files(*pair)
+            if not keys["selection"] or not configs.learns(trainer):
+                configs.files(*pair)
             pairs.append(pair)
     return pairs
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import gains, inputs, plots, published
+from tools import gains, inputs, plots, published, selected
 from tools.gains import Gain, mean_of
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS, Protocol, Row, averages, collect
@@ -258,7 +258,8 @@ def tables(
                 f"the gain of {row.name} on {row.dataset} is not CRAFT's alone: "
                 f"{'; '.join(different)}"
             )
-    content.notes += _without_column(rows, columns) + notes + more + content.gain_notes + footnotes
+    notes += more + content.gain_notes + selected.notes(rows)
+    content.notes += _without_column(rows, columns) + notes + footnotes
     if _has_gaps(content):
         content.notes.insert(0, f"cells with {MISSING} have no finished run")
     if any(MISSING in line for line in content.gain_lines):

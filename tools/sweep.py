@@ -37,7 +37,7 @@ STATES = ("done", "running", "queued", "failed", "missing")
 
 def _key(job: Job) -> tuple:
     """What decides on a job's configuration, except for the seed."""
-    return job.dataset, job.trainer, job.config, job.options
+    return job.dataset, job.trainer, job.config, job.files, job.options
 
 
 def configurations(
@@ -107,6 +107,7 @@ def _fingerprint(plan: Plan) -> str:
         if path.suffix in (".py", ".yaml")
     )
     files += [str(ROOT / name) for name in ("train.py", "tools/configs.py")]
+    files += sorted({file for job in plan.jobs for file in job.files})
     state = [(path, _stat(path)) for path in files]
     return hashlib.sha256(repr((plan.jobs, state)).encode()).hexdigest()
 
@@ -296,6 +297,16 @@ class Sweep:
         ]
         return f"{table(self.plan.jobs, self.states)}\n\n{summary(self.states)}\n{''.join(reasons)}"
 
+    def configuration(self, job: Job) -> CfgNode:
+        """The configuration of a job, whose seed may be another's."""
+        return self._configured[0][_key(job)]
+
+    def launch(
+        self, where: str, jobs: int | None = None, retries: int = 1, detach: bool = False
+    ) -> int:
+        """`submit` for "slurm", else `run`."""
+        return self.submit(retries, detach) if where == "slurm" else self.run(jobs, retries)
+
     def run(self, jobs: int | None = None, retries: int = 1) -> int:
         """Run on this machine what is not done, `jobs` at a time; 1 if jobs failed, else 0."""
         if todo := self._todo():
@@ -380,12 +391,10 @@ def sweep(args: argparse.Namespace) -> int:
     if args.list or not args.launch:
         sys.stdout.write(runs.listing())
         return 0
-    if args.launch == "slurm":
-        return runs.submit(args.retries, args.detach)
-    return runs.run(args.jobs, args.retries)
+    return runs.launch(args.launch, args.jobs, args.retries, args.detach)
 
 
-def _add_folders(parser: argparse.ArgumentParser) -> None:
+def add_folders(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--root",
         type=os.path.expanduser,
@@ -439,7 +448,7 @@ def _parser() -> argparse.ArgumentParser:
         help="try a job that failed again, so many times (default 1)",
     )
     parser.add_argument("--detach", action="store_true", help="slurm: do not wait for the jobs")
-    _add_folders(parser)
+    add_folders(parser)
     parser.add_argument(
         "pairs",
         nargs="*",

@@ -304,6 +304,25 @@ _TEST = {
     ),
 }
 
+_SELECTION = {
+    "RULE": key(
+        "",
+        one_of("accuracy", "likelihood", "folds", "source", "target", empty=True),
+        "Rule by which `tools.select` chose the settings; empty: settings of no selection. Tables "
+        "tell it.",
+        affects=NOTHING,
+    ),
+    "ON": key("", help="Data sets, images and seeds that the rule looked at.", affects=NOTHING),
+    "BUDGET": key(0, whole(0), "Number of candidates that the rule chose from.", affects=NOTHING),
+    "CLIP": key(
+        "",
+        help="SHA-256, or name, of the CLIP that the settings were chosen with, which a run with "
+        "another one refuses; empty: any.",
+        affects=NOTHING,
+    ),
+    "DIGEST": key("", help="Digest of the `selection.json` that tells all.", affects=NOTHING),
+}
+
 DEFAULTS = {
     "VERSION": key(1, one_of(1), "Version of the configuration's format."),
     "OUTPUT_DIR": key(
@@ -359,5 +378,6 @@ DEFAULTS = {
         ),
     },
     "TEST": _TEST,
+    "SELECTION": _SELECTION,
     "TRAINER": {"NAME": key("", help="Name of the trainer's class.", set_by="set it by trainers")},
 }

@@ -170,6 +170,12 @@ def run_of(protocol: Protocol, folder: Path, path: Path) -> Description | None:
     return run if run and protocol.takes(run) else None
 
 
+def _of_cut(key: tuple[str, str, str, str], results: dict) -> tuple[str, str, str, str]:
+    """The key of a row; one of a random cut of the classes names it beside its data set."""
+    cut = (results["config"].get("DATASET") or {}).get("CUT")
+    return (f"{key[0]} (cut {cut})", *key[1:]) if cut else key
+
+
 class _Collected:
     """Rows and problems, run by run."""
 
@@ -207,7 +213,7 @@ class _Collected:
         if (content := self.read(run, path)) is None:
             return
         results, cells = content
-        key = self.protocol.key(run)
+        key = _of_cut(self.protocol.key(run), results)
         row = self.rows.setdefault(key, Row(*key, run=run))
         if results.get("seed", run.seed) != run.seed:
             told = (results.get("run") or {}).get("seed") == run.seed

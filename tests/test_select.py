@@ -1,0 +1,785 @@
+"""tools.select: plans that would cheat are refused, rules choose what slow loops choose, and no run
+reads a test image or a new class.
+"""
+
+import contextlib
+import functools
+import io
+import itertools
+import json
+import shutil
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from tiny_clip import TINY, vit_weights
+from tiny_run import CLASSES, make_cfg
+
+import train
+from dassl.engine import run_settings
+from dassl.record import Description
+from dassl.utils import logger
+from datasets import prepare
+from datasets.base import PARTS
+from tools import configs, launchers, miniatures, select, selected, selection, sweep
+from tools.inputs import InputError
+from tools.protocols import PROTOCOLS
+from tools.protocols.rows import Row
+
+PLAN = {
+    "datasets": "eurosat",
+    "trainers": "CoOp",
+    "config": "openmoji",
+    "craft": [False, True],
+    "shots": 2,
+    "seeds": [1, 2],
+    "rule": "all",
+    "choose": "folds",
+    "folds": 2,
+    "search": {
+        "plain": {"OPTIM.LR": [0.1, 5.0]},
+        "craft": {
+            "TRAINER.CRAFT.LAMBDA_STATIC, TRAINER.CRAFT.LAMBDA_STOCHASTIC": [0.0, 2.0],
+        },
+    },
+}
+
+
+def overrides(top: Path) -> dict:
+    return {
+        "MODEL.BACKBONE.NAME": str(top / "clip.pt"),
+        "INPUT.SIZE": "(32, 32)",
+        "INPUT.TRANSFORMS": "('normalize',)",
+        "OPTIM.MAX_EPOCH": 2,
+        "USE_CUDA": False,
+    }
+
+
+def write(top: Path, **more) -> str:
+    """A plan of tiny runs; `more` takes the place of keys, None takes one out."""
+    tree = {**PLAN, "overrides": overrides(top), **more}
+    path = top / "plan.yaml"
+    path.write_text(
+        yaml.safe_dump({key: value for key, value in tree.items() if value is not None})
+    )
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch):
+    """A selection goes to the repository's folder."""
+    monkeypatch.chdir(Path(__file__).parent.parent)
+
+
+@pytest.fixture(scope="module")
+def top(tmp_path_factory) -> Path:
+    """A random CLIP and EuroSAT in small: 10 classes, of each 5 training, 2 validation pictures."""
+    folder = tmp_path_factory.mktemp("select")
+    torch.save(vit_weights(**TINY), folder / "clip.pt")
+    miniatures.make(prepare.find("EuroSAT"), folder / "data")
+    return folder
+
+
+def here(jobs, root, output, *_) -> None:
+    """Takes the place of launchers.run_local: the same runs, in this process."""
+    for job in jobs:
+        if job.trained and job.loads(output) is None:
+            continue  # its training failed
+        said = io.StringIO()
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+            code = train.main(train.parse_args(job.arguments(root, output)))
+            logger._restore()  # a process of its own would end with its log
+        if code:
+            launchers.mark(Path(output, job.folder), "failed", error=said.getvalue().strip())
+
+
+def run(top: Path, output: Path, plan: str, *more) -> int:
+    return select.main([plan, "--root", str(top / "data"), "--output", str(output), *more])
+
+
+# Plans
+
+
+def test_candidates_are_the_grid_in_listed_order(top):
+    search = {
+        "OPTIM.LR": [0.1, 0.01],
+        "plain": {"OPTIM.MAX_EPOCH": [5, 2]},
+        "craft": {"TRAINER.CRAFT.LAMBDA_STATIC, TRAINER.CRAFT.LAMBDA_MMD": [0, 1]},
+        "CraftCoOp/openmoji": {"OPTIM.LR": [0.5, 0.6]},
+    }
+    plain, craft = selection.read(write(top, search=search)).methods
+    assert list(plain.candidates) == [
+        "LR=0.1,MAX_EPOCH=5",
+        "LR=0.1,MAX_EPOCH=2",
+        "LR=0.01,MAX_EPOCH=5",
+        "LR=0.01,MAX_EPOCH=2",
+    ]
+    assert [*craft.candidates.values()][1] == {
+        "OPTIM.LR": 0.5,
+        "TRAINER.CRAFT.LAMBDA_STATIC": 1,
+        "TRAINER.CRAFT.LAMBDA_MMD": 1,
+    }
+    assert [method.name for method in (plain, craft)] == ["CoOp/openmoji", "CraftCoOp/openmoji"]
+
+
+def test_labels_tell_settings_apart():
+    label = selection.label_of
+    assert label({"OPTIM.LR": 0.1}) == "LR=0.1"
+    assert label({"TRAINER.COOP.N_CTX": 4, "TRAINER.VPT.N_CTX": 2}) == (
+        "TRAINER.COOP.N_CTX=4,TRAINER.VPT.N_CTX=2"
+    )
+    odd = [label({"INPUT.TRANSFORMS": text}) for text in ("('a',)", "['a',]", "('b',)")]
+    assert len(set(odd)) == 3 and not any(set("/'() ") & set(text) for text in odd)
+    assert len(label({"X.A": "b" * 300})) < 120
+
+
+def test_parts_and_folders_of_the_runs(top):
+    plan = selection.read(write(top, seeds=1))
+    runs = [
+        run for run in plan.runs() if (run.method.name, run.label) == ("CoOp/openmoji", "LR=0.1")
+    ]
+    assert [run.part for run in runs] == [
+        "trained",
+        "fold1",
+        "fold1_unseen",
+        "fold2",
+        "fold2_unseen",
+    ]
+    options = [dict(zip(run.job.options[::2], run.job.options[1::2], strict=True)) for run in runs]
+    for known in options:
+        assert known["TEST.SPLIT"] == "val" and known["DATASET.VALIDATION"] == "whole"
+        assert known["OPTIM.LR"] == "0.1" and known["DATASET.NUM_SHOTS"] == "2"
+    assert [known["DATASET.SUBSAMPLE_CLASSES"] for known in options] == [
+        "base",
+        *["base_seen", "base_unseen"] * 2,
+    ]
+    assert [known.get("DATASET.FOLD") for known in options] == [None, "1/2", "1/2", "2/2", "2/2"]
+    folder = "eurosat/shots_2/CoOp/openmoji/LR=0.1"
+    assert runs[1].job.folder == runs[2].job.trained == f"{folder}/fold1/seed_1"
+    for protocol in PROTOCOLS.values():
+        path = f"/out/runs/{runs[0].job.folder}/results.json"
+        assert protocol.described(path) is None  # no table takes it for its own
+
+
+BAD = {
+    "unknown key": ({"seed": 1}, "unknown key 'seed': did you mean 'seeds'?"),
+    "tests": ({"tests": "dtd"}, "unknown key 'tests'"),
+    "no rule": ({"rule": None}, "rule is '': choose one of accuracy, likelihood, folds, or all"),
+    "rule": ({"rule": "test"}, "rule is 'test': choose one of accuracy, likelihood, folds"),
+    "rule of a shift": ({"rule": "target"}, "rule is 'target': choose one of accuracy"),
+    "choose": ({"choose": None}, "choose is '': with rule all, name the rule whose choice"),
+    "choose beside": ({"rule": "folds", "choose": "accuracy"}, "take choose out"),
+    "folds": ({"folds": 1}, "folds is 1: write a whole number from 2"),
+    "one_for": ({"one_for": "seed"}, "one_for is 'seed': choose one of table, dataset"),
+    "name": ({"name": "a/b"}, "name is 'a/b': use letters"),
+    "slurm": ({"slurm": 3}, "slurm is 3: write 'key: value' pairs"),
+    "shots": ({"shots": [1, 2]}, "shots has several values: write a plan for each"),
+    "zero-shot": ({"trainers": "ZeroshotCLIP", "craft": False}, "ZeroshotCLIP learns nothing"),
+    "ablation": ({"protocol": "ablation"}, "the study has no name"),
+    "two configs": (
+        {
+            "trainers": {"CoOp": ["openmoji", "vit_b32"]},
+            "config": None,
+            "craft": False,
+            "search": {"OPTIM.LR": [1, 2]},
+        },
+        "trainers has two configs of CoOp: write a plan for each",
+    ),
+    "no search": ({"search": None}, "search is empty: write config keys"),
+    "empty list": ({"search": {"OPTIM.LR": []}}, "search has no value for OPTIM.LR"),
+    "group": ({"search": {"MaPLe": {"OPTIM.LR": 1}}}, "search has the group 'MaPLe'"),
+    "group of none": (
+        {"search": {"craft": {"OPTIM.LR": 1}}, "craft": False},
+        "search has the group 'craft': groups are plain, CoOp, CoOp/openmoji",
+    ),
+    "one side": (
+        {"search": {"plain": {"OPTIM.LR": [1]}}},
+        "search has no key for CraftCoOp/openmoji",
+    ),
+    "twice": ({"search": {"OPTIM.LR": [1, 1]}}, "search has LR=1 twice for CoOp/openmoji"),
+    "key twice": (
+        {"search": {"OPTIM.LR": [1], "OPTIM.LR, OPTIM.GAMMA": [1]}},
+        "search has OPTIM.LR twice: write all its values in one list",
+    ),
+    "budget": (
+        {"search": {"OPTIM.LR": [1, 2], "craft": {"TRAINER.CRAFT.LAMBDA_STATIC": [0, 1]}}},
+        "different numbers of candidates (CoOp/openmoji 2, CraftCoOp/openmoji 4)",
+    ),
+    "budget's word": ({"budget": "free"}, "budget is 'free': choose one of equal, unequal"),
+    "override of a group": ({"overrides": {"OPTIM": {"LR": 1}}}, "overrides has the group OPTIM"),
+    "seed searched": ({"search": {"SEED": [1, 2]}}, "search has SEED, which is not searched"),
+    "data searched": ({"search": {"DATASET.CUT": [0, 1]}}, "search has DATASET.CUT, which is no"),
+    "CLIP searched": (
+        {"search": {"MODEL.BACKBONE.NAME": ["a", "b"]}},
+        "search has MODEL.BACKBONE.NAME, which is no setting of a method",
+    ),
+} | {
+    f"{key} in {place}": ({place: {key: [1]}}, f"{place} has {key}: {reason}; take it out")
+    for key, reason in selection.REFUSED.items()
+    for place in ("search", "overrides")
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_plan_is_refused_by_name_of_the_key(top, case):
+    keys, message = BAD[case]
+    path = write(top, **keys)
+    with pytest.raises(InputError) as error:
+        selection.read(path)
+    text = str(error.value)
+    assert message in text and text.startswith(f"plan '{path}'") and "\n" not in text
+
+
+LATE = {
+    "unknown": ({"OPTIM.LRR": [1]}, "unknown config key 'OPTIM.LRR': the closest known key"),
+    "no method": ({"TRAINER.VPT.N_CTX_VISION": [1, 2]}, "which no method of the plan reads"),
+    "no effect": ({"LOG.WANDB_PROJECT": ["a", "b"]}, "which no method of the plan reads"),
+    "one method": (
+        {"TRAINER.CRAFT.LAMBDA_STATIC": [0, 1]},
+        "search has TRAINER.CRAFT.LAMBDA_STATIC for CoOp/openmoji, which does not read it: write "
+        "it below those that do, CraftCoOp/openmoji",
+    ),
+    "same run": ({"OPTIM.LR": [1, "1.0"]}, "the candidates 'LR=1' and 'LR=1.0' of CoOp/openmoji"),
+    "value": ({"OPTIM.LR": [-1]}, "OPTIM.LR is -1.0: set it to 0 or more"),
+}
+
+
+@pytest.mark.parametrize("case", LATE)
+def test_a_bad_search_is_refused_before_the_first_run(top, tmp_path, capsys, case):
+    search, message = LATE[case]
+    assert run(top, tmp_path / "out", write(top, search=search)) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("results.json"))
+
+
+SHIPPED = sorted((configs.ROOT / "configs/selections").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_plan_is_one_that_a_selection_takes(tmp_path, path):
+    plan = selection.read(str(path))
+    runs = sweep.Sweep(plan.sweep(), str(tmp_path), str(tmp_path / "out"))
+    assert select.checked(plan, runs)["name"] and not plan.notes
+    assert len(set(plan.budget.values())) == 1
+
+
+def test_a_data_set_of_another_code_is_refused(top, tmp_path):
+    plan = selection.read(write(top))
+    with pytest.raises(InputError, match="data set TinyNoise is no CoOpDataset"):
+        select._check_data(plan, make_cfg(tmp_path, "CoOp"))
+
+
+def test_notes_on_weights_without_zero_and_on_unequal_budgets(top, tmp_path, capsys):
+    weights = {"TRAINER.CRAFT.LAMBDA_STATIC": [0.5, 1, 2]}
+    search = {"plain": {"OPTIM.LR": [1, 2]}, "craft": weights}
+    assert run(top, tmp_path, write(top, search=search, budget="unequal"), "--list") == 0
+    text = capsys.readouterr().out
+    assert "note: CraftCoOp/openmoji has no candidate with all of CRAFT's weights 0" in text
+    assert "different budgets of candidates: CoOp/openmoji 2, CraftCoOp/openmoji 3" in text
+    assert run(top, tmp_path, write(top), "--list") == 0
+    text = capsys.readouterr().out
+    assert "note:" not in text and "40 jobs: 40 missing" in text
+
+
+# Rules
+
+
+def metrics(trained=(50.0, 1.0), folds=(), target=None) -> dict:
+    parts = {"trained": {"accuracy": trained[0], selection.NLL: trained[1]}}
+    for number, (seen, unseen) in enumerate(folds, 1):
+        parts[f"fold{number}"] = {"accuracy": seen}
+        parts[f"fold{number}_unseen"] = {"accuracy": unseen}
+    return parts | ({"target": {"accuracy": target}} if target is not None else {})
+
+
+def test_scores_of_known_numbers():
+    def score(rule, **parts):
+        return selection.RULES[rule].score(metrics(**parts))
+
+    assert score("accuracy", trained=(61.0, 2.0)) == score("source", trained=(61.0, 2.0)) == 61.0
+    assert score("likelihood", trained=(61.0, 2.0)) == 2.0
+    assert score("target", target=40.0) == 40.0
+    # means 60 and 30 -> H = 2 * 60 * 30 / 90
+    assert score("folds", folds=[(50.0, 20.0), (70.0, 40.0)]) == pytest.approx(40.0)
+    assert score("folds", folds=[(0.0, 0.0)] * 2) == 0.0
+
+
+def chosen(top, known: dict, rule: str, **keys) -> dict:
+    plan = selection.read(write(top, rule=rule, choose=None, craft=False, **keys))
+    return select.choose(plan, plan.methods[0], {rule: known})[rule]
+
+
+def test_the_best_mean_wins_and_the_first_of_equal_ones(top):
+    keys = {"search": {"OPTIM.LR": [1, 2, 3]}, "datasets": ["eurosat", "dtd"]}
+    known = {  # means over seeds, then data sets: 40, 45, 45
+        "LR=1": {"eurosat": {1: 80.0, 2: 60.0}, "dtd": {1: 10.0, 2: 10.0}},
+        "LR=2": {"eurosat": {1: 60.0, 2: 60.0}, "dtd": {1: 20.0, 2: 40.0}},
+        "LR=3": {"eurosat": {1: 40.0, 2: 40.0}, "dtd": {1: 50.0, 2: 50.0 + 1e-13}},
+    }
+    assert chosen(top, known, "accuracy", **keys) == {"table": "LR=2"}
+    assert chosen(top, known, "likelihood", **keys) == {"table": "LR=1"}
+    assert chosen(top, known, "accuracy", one_for="dataset", **keys) == {
+        "eurosat": "LR=1",
+        "dtd": "LR=3",
+    }
+
+
+# End to end
+
+
+def spoil(top: Path, folder: Path) -> Path:
+    """A copy of the data in which test pictures and all of the new classes cannot be read."""
+    shutil.copytree(top / "data", folder / "data")
+    home = folder / "data" / prepare.find("EuroSAT").folder
+    split = json.loads((home / "split_zhou_EuroSAT.json").read_text())
+    images = home / prepare.find("EuroSAT").image_folder
+    spoilt = [row for row in split["test"]]
+    spoilt += [row for part in ("train", "val") for row in split[part] if row[1] >= 5]
+    for row in spoilt:
+        (images / row[0]).write_bytes(b"no picture")
+    return folder / "data"
+
+
+@pytest.fixture(scope="module")
+def made(top, tmp_path_factory):
+    """(folder of data whose test cannot be read, output of a selection by all rules)."""
+    folder = tmp_path_factory.mktemp("made")
+    data, output = spoil(top, folder), folder / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(configs.ROOT)
+        patch.setattr(launchers, "run_local", here)
+        plan = write(top)
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert select.main([plan, "--root", str(data), "--output", str(output)]) == 0
+    return data, output
+
+
+@pytest.mark.parametrize(
+    "pairs", [("TEST.SPLIT", "test"), ("DATASET.SUBSAMPLE_CLASSES", "new"), ()], ids=str
+)
+def test_a_run_that_looks_at_test_or_new_classes_fails_on_this_data(top, made, tmp_path, pairs):
+    job = next(selection.read(write(top)).runs()).job
+    job = replace(job, options=(*job.options, *pairs))
+    arguments = job.arguments(str(made[0]), str(tmp_path))
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        assert train.main(train.parse_args(arguments)) == (2 if pairs else 0)
+
+
+def stored(output: Path) -> dict:
+    return json.loads((output / "selection.json").read_text())
+
+
+def again(top, made, *more, plan: str = "") -> int:
+    data, output = made
+    return select.main([plan or write(top), "--root", str(data), "--output", str(output), *more])
+
+
+def test_all_rules_choose_what_a_slow_loop_chooses_and_nothing_was_tested(made):
+    _, output = made
+    content, records = stored(output), {}
+    for path in output.rglob("results.json"):
+        result = json.loads(path.read_text())
+        assert list(result["metrics"]) == ["val"]
+        label, part, seed = path.parent.relative_to(output).parts[-3:]
+        records[result["trainer"], label, part, seed] = result["metrics"]["val"]
+        assert result["metrics"]["val"]["total"] == 2 * len(
+            result["classnames"]
+        )  # whole validation
+    assert len(records) == 2 * 2 * 2 * 5
+    for method in content["methods"]:
+        labels = [candidate["label"] for candidate in method["candidates"]]
+        mean: dict[str, list[float]] = {"accuracy": [], "likelihood": [], "folds": []}
+        for label in labels:
+            of = {rule: [] for rule in mean}
+            for seed in ("seed_1", "seed_2"):
+                get = functools.partial(
+                    lambda part, t, lab, s: records[t, lab, part, s],
+                    t=method["trainer"],
+                    lab=label,
+                    s=seed,
+                )
+                of["accuracy"].append(get("trained")["accuracy"])
+                of["likelihood"].append(-get("trained")["negative_log_likelihood"])
+                seen = (get("fold1")["accuracy"] + get("fold2")["accuracy"]) / 2
+                unseen = (get("fold1_unseen")["accuracy"] + get("fold2_unseen")["accuracy"]) / 2
+                of["folds"].append(2 * seen * unseen / (seen + unseen) if seen + unseen else 0.0)
+            for rule, values in of.items():
+                mean[rule].append(statistics.fmean(values))
+        for rule, values in mean.items():
+            best = labels[values.index(max(values))]
+            assert method["chosen"][rule] == {"table": best}, (rule, values)
+
+
+def test_the_record_tells_what_was_tried_and_seen(top, made):
+    _, output = made
+    content = stored(output)
+    digest = content.pop("digest")
+    assert digest == selection.digest_of(content)
+    assert content["budget"] == {"CoOp/openmoji": 2, "CraftCoOp/openmoji": 2}
+    assert (
+        content["clip"]["content"]
+        == run_settings(make_cfg(top, "CoOp", "MODEL.BACKBONE.NAME", str(top / "clip.pt")))[
+            "MODEL.BACKBONE.NAME"
+        ]
+    )
+    assert list(content["data"]["eurosat"]) == ["split file 'split_zhou_EuroSAT.json'"]
+    assert content["looked_at"]["folds"] == (
+        "validation images of both sides of 2 folds of the base classes, eurosat, 2 shots, seeds "
+        "1, 2"
+    )
+    assert not content["uses_target_labels"] and content["versions"][0]["torch"]
+    page = (output / "selection.md").read_text()
+    for method in content["methods"]:
+        for candidate in method["candidates"]:
+            assert all(f"{key} {value}" in page for key, value in candidate["settings"].items())
+    assert page.count("**") == 2 * 2 * 3  # a choice for each method and rule
+
+
+def test_a_selection_again_is_the_same_file_and_an_interrupted_one_goes_on(
+    top, made, monkeypatch, capsys
+):
+    _, output = made
+    ran = []
+
+    def count(jobs, *more):
+        ran.extend(jobs)
+        here(jobs, *more)
+
+    monkeypatch.setattr(launchers, "run_local", count)
+    before = (output / "selection.json").read_bytes()
+    (output / "selection.json").unlink()
+    lost = next(output.rglob("fold1/seed_1/results.json"))
+    lost.unlink()
+    assert again(top, made) == 0
+    assert {job.folder for job in ran} >= {lost.parent.relative_to(output / "runs").as_posix()}
+    assert len(ran) == 2  # the training, and the test of its model
+    assert (output / "selection.json").read_bytes() == before
+
+
+def test_a_run_that_tested_more_than_validation_is_refused(top, made, capsys):
+    _, output = made
+    path = next(output.rglob("trained/seed_1/results.json"))
+    before = path.read_text()
+    result = json.loads(before)
+    result["metrics"]["test"] = result["metrics"]["val"]
+    path.write_text(json.dumps(result))
+    try:
+        assert again(top, made) == 2
+        assert "has metrics of val, test, where a selection has those of val only" in (
+            capsys.readouterr().err
+        )
+    finally:
+        path.write_text(before)
+
+
+def test_another_clip_and_another_plan_are_refused(top, made, capsys):
+    plan = write(top, search={"OPTIM.LR": [1, 2]})
+    assert again(top, made, plan=plan) == 2
+    error = capsys.readouterr().err
+    assert "holds the selection of a plan with other search: choose another --output" in error
+    other = top / "other.pt"
+    torch.save(vit_weights(**TINY) | {"logit_scale": torch.tensor(1.0)}, other)
+    plan = write(top, overrides=overrides(top) | {"MODEL.BACKBONE.NAME": str(other)})
+    assert again(top, made, plan=plan) == 2
+    error = capsys.readouterr().err
+    assert "selection.json' was selected with another CLIP" in error and "other.pt" in error
+
+
+def test_a_candidate_that_diverges_is_the_worst(top, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(launchers, "run_local", here)
+    keys = {"craft": False, "seeds": 1, "one_for": "dataset"}
+    plan = write(top, **keys, search={"OPTIM.LR, OPTIM.WEIGHT_DECAY": [1e30, 0.1]})
+    assert run(top, tmp_path / "out", plan) == 0
+    text, content = capsys.readouterr().out, stored(tmp_path / "out")
+    assert "| OPTIM.LR 1e+30, OPTIM.WEIGHT_DECAY 1e+30 | diverged" in text
+    (method,) = content["methods"]
+    assert set(method["candidates"][0]["scores"].values()) == {None}
+    assert all(of == {"eurosat": "LR=0.1,WEIGHT_DECAY=0.1"} for of in method["chosen"].values())
+    plan = write(top, **keys, search={"OPTIM.LR, OPTIM.WEIGHT_DECAY": [1e30]})
+    assert run(top, tmp_path / "none", plan) == 2
+    assert "no candidate of CoOp/openmoji kept a finite loss" in capsys.readouterr().err
+    monkeypatch.setattr(launchers, "run_local", lambda *_: None)
+    assert run(top, tmp_path / "missing", plan) == 1
+    assert not (tmp_path / "missing/selection.json").exists()
+
+
+def test_judging_needs_a_selection(top, tmp_path, capsys):
+    assert run(top, tmp_path / "none", write(top), "--judge") == 2
+    assert "selection.json' does not exist: select without --judge first" in capsys.readouterr().err
+
+
+def test_what_rules_chose_is_judged_after_the_selection(top, made, tmp_path, monkeypatch, capsys):
+    """On readable data, and in a folder that a selection does not read."""
+    output = tmp_path / "out"
+    shutil.copytree(made[1], output)
+    monkeypatch.setattr(launchers, "run_local", here)
+    before = (output / "selection.json").read_bytes()
+    arguments = (write(top, seeds=[1, 2]), "--root", str(top / "data"), "--output", str(output))
+    assert select.main([*arguments, "--judge"]) == 0
+    text, content = capsys.readouterr().out, stored(output)
+    judgement = json.loads((output / "judged/judgement.json").read_text())
+    assert judgement["selection"] == content["digest"] and content["digest"] in text
+    assert [line["rule"] for line in judgement["lines"]] == [
+        *("default", "accuracy", "likelihood", "folds"),
+    ] * 2
+    for line in judgement["lines"]:
+        label = line["chosen"]["eurosat"]
+        trainer = line["method"].partition("/")[0]
+        values = {}
+        for part in ("train_base", "test_new"):
+            paths = (output / "judged" / label / "base2new" / part).rglob(
+                f"{trainer}/*/*/results.json"
+            )
+            values[part] = []
+            for path in sorted(paths):
+                result = json.loads(path.read_text())
+                assert result["config"]["SELECTION"]["DIGEST"] == content["digest"]
+                values[part].append(result["metrics"]["test"]["accuracy"])
+        pairs = list(zip(*values.values(), strict=True))
+        assert len(pairs) == 2
+        h = [2 * base * new / (base + new) if base + new else 0.0 for base, new in pairs]
+        assert line["mean"]["base"] == pytest.approx(statistics.fmean(p[0] for p in pairs))
+        assert line["mean"]["H"] == pytest.approx(statistics.fmean(h))
+    assert (output / "selection.json").read_bytes() == before
+    assert select.main(list(arguments)) == 0  # judged runs change no selection
+    assert (output / "selection.json").read_bytes() == before
+    (output / "selection.json").write_text(json.dumps(content | {"digest": "another"}))
+    assert select.main([*arguments, "--judge"]) == 2
+    assert "holds runs of another selection: move" in capsys.readouterr().err
+
+
+# Selected configs
+
+
+def settings_of(options: list[str], *files: str) -> dict:
+    arguments = [word for file in files for word in ("--config-file", file)]
+    data = ["--root", "data", "--output-dir", "out", "--dataset-config-file"]
+    return run_settings(
+        train.setup_cfg(
+            train.parse_args([*data, configs.dataset_file("eurosat"), *arguments, *options])
+        )
+    )
+
+
+def test_a_selected_config_is_the_config_with_overrides_and_choice(top, made):
+    _, output = made
+    for method in stored(output)["methods"]:
+        trainer, label = method["trainer"], method["chosen"]["folds"]["table"]
+        chosen = next(c["settings"] for c in method["candidates"] if c["label"] == label)
+        pairs = [
+            word
+            for key, value in {**overrides(top), **chosen}.items()
+            for word in (key, str(value))
+        ]
+        common = ["TRAINER.NAME", trainer]
+        file = output / "selected" / trainer / "selected.yaml"
+        assert settings_of(common, str(file)) == settings_of(
+            [*common, *pairs], *configs.files(trainer, "openmoji")
+        )
+
+
+def test_a_plan_takes_selected_configs_and_its_table_tells_the_rule(
+    top, made, tmp_path, monkeypatch, capsys
+):
+    _, output = made
+    monkeypatch.setattr(launchers, "run_local", here)
+    tree = {
+        "protocol": "base2new",
+        "datasets": "eurosat",
+        "shots": 2,
+        "seeds": 1,
+        "studies": [
+            {
+                "trainers": "CoOp",
+                "craft": [False, True],
+                "config": "selected",
+                "selection": str(output),
+            },
+            {"trainers": {"CoOp": "openmoji"}, "overrides": overrides(top)},
+            {
+                "name": "cut1",
+                "trainers": {"CoOp": "openmoji"},
+                "overrides": overrides(top) | {"DATASET.CUT": 1},
+            },
+        ],
+    }
+    plan = tmp_path / "use.yaml"
+    plan.write_text(yaml.safe_dump(tree))
+    folders = ("--root", str(top / "data"), "--output", str(tmp_path / "tables"))
+    assert sweep.main([str(plan), *folders, "--launch", "local", "USE_CUDA", "False"]) == 0
+    assert (tmp_path / "tables/base2new/test_new/eurosat/shots_2/CraftCoOp/selected").is_dir()
+    from tools import results
+
+    capsys.readouterr()
+    assert results.main(["base2new", str(tmp_path / "tables")]) == 0
+    text = capsys.readouterr().out
+    assert (
+        "note: settings of CoOp/selected, CraftCoOp/selected: selected by folds on validation "
+        "images of both sides of 2 folds of the base classes, eurosat, 2 shots, seeds 1, 2, from 2 "
+        f"candidates (selection {stored(output)['digest']}); nothing looked at test or new classes"
+    ) in text
+    assert "note: settings that come with the bundled benchmark: CoOp/openmoji" in text
+    assert "| eurosat (cut 1) | CoOp" in text  # a row of its own
+    cut = json.loads(
+        next((tmp_path / "tables/cut1").rglob("train_base/**/results.json")).read_text()
+    )
+    plain = json.loads(
+        next((tmp_path / "tables/base2new").rglob("train_base/**/results.json")).read_text()
+    )
+    assert len(cut["classnames"]) == len(plain["classnames"]) == 5
+    assert cut["classnames"] != plain["classnames"]
+
+
+def test_a_selection_with_another_clip_is_refused_by_the_run(top, made, tmp_path):
+    _, output = made
+    other = tmp_path / "other.pt"
+    torch.save(vit_weights(**TINY) | {"logit_scale": torch.tensor(1.5)}, other)
+    file = str(output / "selected/CoOp/selected.yaml")
+    with pytest.raises(train.UserError, match="SELECTION.CLIP is .* with which the settings were"):
+        settings_of(["TRAINER.NAME", "CoOp", "MODEL.BACKBONE.NAME", str(other)], file)
+
+
+def test_a_missing_selection_is_named(top, tmp_path, capsys):
+    keys = {"protocol": "base2new", "datasets": "eurosat", "trainers": "CoOp", "seeds": 1}
+    plan = tmp_path / "use.yaml"
+    for value, message in (
+        (str(tmp_path), f"the selection '{tmp_path}' has no config 'selected' of CoOp for eurosat"),
+        (3, "selection is 3: write the folder that tools.select wrote"),
+    ):
+        plan.write_text(yaml.safe_dump({**keys, "config": "selected", "selection": value}))
+        assert sweep.main([str(plan), "--output", str(tmp_path / "out")]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_choice_for_each_data_set_has_its_own_config(top, made, tmp_path):
+    data, output = made
+    plan = selection.read(write(top, one_for="dataset"))
+    content = json.loads(json.dumps(stored(output)))
+    for method in content["methods"]:
+        method["chosen"] = {rule: {"eurosat": of["table"]} for rule, of in method["chosen"].items()}
+    select.write(plan, content, str(tmp_path))
+    path = tmp_path / "selected/eurosat/CoOp/selected.yaml"
+    assert configs.selected(str(tmp_path), "eurosat", "CoOp", "selected") == str(path)
+    with pytest.raises(InputError, match="has no config 'selected' of CoOp for dtd"):
+        configs.selected(str(tmp_path), "dtd", "CoOp", "selected")
+    assert "| folds, eurosat" in (tmp_path / "selection.md").read_text()
+
+
+# A shifted domain
+
+
+def shifted(folder: Path) -> None:
+    """A folder per class, and a table of other pictures of these classes, with all parts in both.
+
+    The table's pictures lie in a hidden folder, which is no class.
+    """
+    lines = ["path,classname,split"]
+    noise = np.random.RandomState(0)
+    for (label, name), part, i in itertools.product(enumerate(CLASSES), PARTS, range(2)):
+        for shade, path in ((0, f"{part}/{name}/{i}.png"), (60, f".shifted/{part}-{name}-{i}.png")):
+            pixels = 40 * label + shade + noise.randint(0, 60, (32, 32, 3))
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / path)
+        lines.append(f"{path},{name},{part}")
+    (folder / "images.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_rules_for_a_shifted_domain(top, tmp_path, monkeypatch):
+    shifted(tmp_path / "data/own")
+    monkeypatch.setattr(launchers, "run_local", here)
+    plan = write(
+        top,
+        protocol="ood",
+        datasets="imagefolder",
+        targets="csv",
+        craft="mmd",
+        choose="target",
+        seeds=1,
+        folds=None,
+        search={"TRAINER.CRAFT.LAMBDA_MMD": [0.5, 2.0]},
+        overrides={**overrides(top), "DATASET.FOLDER": "own"},
+    )
+    output = tmp_path / "out"
+    arguments = [plan, "--root", str(tmp_path / "data"), "--output", str(output)]
+    assert select.main(arguments) == 0
+    content = stored(output)
+    assert content["plan"]["rules"] == ["source", "target"] and content["uses_target_labels"]
+    assert content["looked_at"]["target"].startswith("validation images of the target, imagefolder")
+    parts = {path.parent.parent.name for path in output.rglob("results.json")}
+    assert parts == {"trained", "target"}
+    tested = json.loads(next(output.rglob("target/seed_1/results.json")).read_text())
+    assert tested["dataset"] == "CSV" and list(tested["metrics"]) == ["val"]
+    file = output / "selected/CraftCoOp/selected_mmd.yaml"
+    assert yaml.safe_load(file.read_text())["SELECTION"]["RULE"] == "target"
+
+
+# Notes under tables
+
+
+def row(trainer: str, config: str, settings: dict, target: str = "") -> Row:
+    tree: dict = {"DATASET": {}, "TRAINER": {}}
+    for key, value in settings.items():
+        *groups, last = key.split(".")
+        place = tree
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[last] = value
+    run = Description(
+        target=target,
+        trainer=trainer,
+        structure=configs.structure_of(trainer),
+        craft=configs.split(trainer, config)[1],
+        config=config,
+    )
+    return Row("x", trainer, config, "8", first={"base": {"config": tree}}, run=run)
+
+
+def chosen_by(rule: str) -> dict:
+    values = {"RULE": rule, "ON": "images", "BUDGET": 3, "DIGEST": "abc"}
+    return {f"SELECTION.{key}": value for key, value in values.items()}
+
+
+def test_rows_of_other_rules_are_marked():
+    rows = [
+        row("CoOp", "mine", chosen_by("likelihood")),
+        row("CraftCoOp", "mine", chosen_by("likelihood")),
+        row("VPT", "mine", chosen_by("target")),
+        row("CoOp", "vit_b16_ctxv1", {}),
+        row("MaPLe", "openmoji", {}),
+        row("IVLP", "own_file", {}),
+        row("ZeroshotCLIP", "openmoji", {}),
+    ]
+    rows[-1].run = Description(trainer="ZeroshotCLIP", learns=False)
+    # A variant of an ablation: named by the study, its run has trainer and config.
+    rows.append(row("CraftCoOp", "openmoji", {}))
+    rows[-1].trainer, rows[-1].config = "CoOp", "both"
+    assert selected.notes(rows) == [
+        "settings of CoOp/mine, CraftCoOp/mine: selected by likelihood on images, from 3 "
+        "candidates (selection abc); nothing looked at test or new classes",
+        "settings of VPT/mine: selected by target on images, from 3 candidates (selection abc); "
+        "uses target labels; nothing looked at test images",
+        "published settings: CoOp/vit_b16_ctxv1",
+        "settings that come with the bundled benchmark: MaPLe/openmoji, CoOp/both",
+        "settings of a file of one's own: IVLP/own_file",
+    ]
+
+
+def test_a_table_without_a_selection_marks_only_what_rows_learned_from():
+    weights = {"TRAINER.CRAFT.LAMBDA_MMD": 1.0, "TRAINER.CRAFT.MMD.DOMAINS": "unlabelled"}
+    rows = [
+        row("CoOp", "openmoji", {"DATASET.TARGET_LABELLED": True}, "openmoji_line"),
+        row("CraftCoOp", "openmoji_mmd", weights, "openmoji_line"),
+        row("CraftVPT", "openmoji_mmd", {**weights, "TRAINER.CRAFT.LAMBDA_MMD": 0.0}, "other"),
+        row("CraftMaPLe", "openmoji_mmd", weights),
+    ]
+    assert selected.notes(rows) == [
+        "uses target labels: CoOp/openmoji",
+        "transductive, trained on unlabelled images of the target's classes: "
+        "CraftCoOp/openmoji_mmd",
+    ]

@@ -1,0 +1,146 @@
+"""What each rule of a selection chose, and the config as it was, tested as the protocol says.
+
+`python -m tools.select PLAN --judge` asks for it, after the selection is written. The runs lie in a
+folder of their own, carry the digest of selection.json, and are read by no selection.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from tools import inputs
+from tools.inputs import InputError
+from tools.launchers import Job
+from tools.plans import Plan
+from tools.protocols import Row, collect
+from tools.results import markdown
+from tools.selection import Selection, stored_in
+from tools.sweep import Sweep
+
+FOLDER = "judged"
+DEFAULT = "default"  # the label of a config without the choice of a rule
+Chosen = dict[tuple[str, str], dict[str, str]]  # {(method, rule): {cell: label}}
+
+
+def chosen(plan: Selection, stored: dict) -> Chosen:
+    """What each rule chose for each method and cell, the config as it was first."""
+    labels: Chosen = {}
+    for method, known in zip(plan.methods, stored["methods"], strict=True):
+        labels[method.name, DEFAULT] = dict.fromkeys(plan.cells, DEFAULT)
+        for rule, of_group in known["chosen"].items():
+            groups = plan.groups()
+            labels[method.name, rule] = {
+                cell: label for group, label in of_group.items() for cell in groups[group]
+            }
+    return labels
+
+
+def sweep_of(plan: Selection, labels: Chosen, digest: str) -> Plan:
+    """The runs of the protocol with what was chosen, each choice once."""
+    jobs: dict[str, Job] = {}
+    for method in plan.methods:
+        wanted = {
+            (label, cell)
+            for (name, _), of_cell in labels.items()
+            if name == method.name
+            for cell, label in of_cell.items()
+        }
+        for label, cell in sorted(wanted):
+            dataset, target = plan.cells[cell]
+            study = replace(
+                plan.study,
+                trainers=[(method.trainer, method.config)],
+                datasets=[dataset],
+                targets=[target] if target else [],
+                overrides={
+                    **plan.study.overrides,
+                    **method.candidates.get(label, {}),
+                    "SELECTION.DIGEST": digest,
+                },
+                name=label,
+            )
+            jobs |= {job.folder: job for job in study.jobs()}
+    return Plan(plan.path, list(jobs.values()), dict(plan.slurm))
+
+
+def judge(plan: Selection, stored: dict, root: str, output: str, args: argparse.Namespace) -> int:
+    """Run, test and print what each rule chose; 1 if runs failed, else 0.
+
+    Raises InputError if nothing is selected yet, and if the judged runs are another selection's.
+    """
+    path = stored_in(output)
+    if not stored:
+        raise InputError(f"'{path}' does not exist: select without --judge first")
+    labels = chosen(plan, stored)
+    folder = Path(output, FOLDER)
+    runs = Sweep(sweep_of(plan, labels, stored["digest"]), root, str(folder))
+    runs.refuse_others()
+    if args.list:
+        sys.stdout.write(runs.listing())
+        return 0
+    if code := runs.launch(args.launch, args.jobs, args.retries):
+        return code
+    lines = judged(plan, labels, folder, stored["digest"])
+    text = as_text(plan, lines, stored["digest"])
+    content = {"selection": stored["digest"], "plan": stored["plan"], "lines": lines}
+    inputs.write(folder / "judgement.json", json.dumps(content, indent=1) + "\n", "--output")
+    inputs.write(folder / "judgement.md", text, "--output")
+    sys.stdout.write(text)
+    return 0
+
+
+def judged(plan: Selection, labels: Chosen, folder: Path, digest: str) -> list[dict]:
+    """A line for each method and rule: the mean of each column over cells and seeds.
+
+    Raises InputError for runs of another selection.
+    """
+    rows: dict[tuple[str, str, str], Row] = {}
+    for label in sorted({label for of_cell in labels.values() for label in of_cell.values()}):
+        for row in collect(plan.study.protocol, [folder / label])[0]:
+            for results in row.first.values():
+                if results["config"]["SELECTION"]["DIGEST"] != digest:
+                    raise InputError(
+                        f"'{folder / label}' holds runs of another selection: move '{folder}' away"
+                    )
+            cell = row.dataset.partition(" (")[0]  # without the cut of the classes
+            rows[row.name, label, cell] = row
+    found = list(dict.fromkeys(column for row in rows.values() for column in row.values))
+    columns = plan.study.protocol.columns(found)
+    lines = []
+    for (method, rule), of_cell in labels.items():
+        values = {
+            column: {cell: rows[method, label, cell].of(column) for cell, label in of_cell.items()}
+            for column in columns
+        }
+        means = {
+            column: statistics.fmean(statistics.fmean(of.values()) for of in by_cell.values())
+            for column, by_cell in values.items()
+        }
+        lines.append(
+            {"method": method, "rule": rule, "chosen": of_cell, "mean": means, "values": values}
+        )
+    return lines
+
+
+def as_text(plan: Selection, lines: list[dict], digest: str) -> str:
+    """A table of what each rule reached for each method, and on average over the methods."""
+    columns = list(lines[0]["mean"])
+    rows = []
+    for line in lines:
+        chosen = " / ".join(dict.fromkeys(line["chosen"].values()))
+        means = [f"{line['mean'][column]:.2f}" for column in columns]
+        rows.append([line["method"], line["rule"], chosen, *means])
+    for rule in (DEFAULT, *plan.rules):
+        of_rule = [line["mean"] for line in lines if line["rule"] == rule]
+        means = [f"{statistics.fmean(mean[column] for mean in of_rule):.2f}" for column in columns]
+        rows.append([f"average of {len(of_rule)}", rule, "", *means])
+    table = markdown(["method", "rule", "chosen", *columns], rows)
+    return (
+        f"# What the rules of selection {digest} reached\n\n"
+        "Test accuracy, %, the mean over data sets and seeds. The selection was written before; "
+        "no selection reads these numbers.\n\n"
+        f"{table}\n"
+    )

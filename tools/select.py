@@ -1,0 +1,480 @@
+"""Honest selection of settings: `python -m tools.select PLAN.yaml [options]`.
+
+Runs the candidates of a plan (docs/selection.md) on training and validation images of the classes
+that are trained on, chooses by the plan's rule, and writes below --output: selection.json (what was
+tried, seen and chosen), selection.md (a table of it) and selected/<trainer>/<name>.yaml, the chosen
+configs. Nothing looks at the test part or at new classes. --judge then tests what each rule chose;
+no selection reads what it writes. Run the same command again after anything: it goes on.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Container
+from pathlib import Path
+
+import yaml
+from yacs.config import CfgNode
+
+from dassl import record
+from tools import configs, inputs, judge, selection
+from tools.configs import ROOT
+from tools.inputs import InputError
+from tools.results import markdown
+from tools.selection import (
+    NO_SETTING,
+    RULES,
+    TABLE,
+    WEIGHTS,
+    Method,
+    Run,
+    Selection,
+    digest_of,
+    stored_in,
+)
+from tools.sweep import Sweep, add_folders, stoppable
+
+# Ends of the sentences about a loss or scores that the steps of a run made infinite.
+TOO_FAR = ("lower OPTIM.LR", "lower the weights of the loss terms")
+CLOSE = 9  # digits behind the point: scores that agree in them are equal
+Scores = dict[str, dict[str, dict[str, dict[int, float]]]]  # {rule: {label: {cell: {seed: ...}}}}
+
+
+# Checks that need the configuration
+
+
+def checked(plan: Selection, runs: Sweep) -> dict[str, str]:
+    """The CLIP of a plan: {"name", "content": SHA-256 of its file, or the name}.
+
+    Adds notes on CRAFT's weights to the plan. Raises InputError, naming the plan, for a key that a
+    method does not read, for two candidates that are one run, for a data set that does not keep
+    validation and test apart, and for several CLIPs.
+    """
+    from dassl.engine import run_settings
+
+    cfgs: dict[str, dict[str, CfgNode]] = defaultdict(dict)
+    for run in plan.runs():
+        cfgs[run.method.name].setdefault(run.label, runs.configuration(run.job))
+        _check_data(plan, runs.configuration(run.job))
+    _check_reads(plan, cfgs)
+    clips = {}
+    for method in plan.methods:
+        known: dict[str, str] = {}
+        for label, cfg in cfgs[method.name].items():
+            settings = run_settings(cfg)
+            clips[cfg.MODEL.BACKBONE.NAME] = settings["MODEL.BACKBONE.NAME"]
+            if (other := known.setdefault(repr(sorted(settings.items())), label)) != label:
+                raise InputError(
+                    f"plan '{plan.path}': the candidates '{other}' and '{label}' of {method.name} "
+                    "are the same run: take one of them out"
+                )
+        plan.notes += _without_zero(method, list(cfgs[method.name].values()))
+    if len(clips) > 1:
+        raise InputError(
+            f"plan '{plan.path}': the methods have several CLIPs ({', '.join(sorted(clips))}): "
+            "write a plan for each, and select in an output folder of its own"
+        )
+    ((name, content),) = clips.items()
+    return {"name": name, "content": content}
+
+
+def _check_reads(plan: Selection, cfgs: dict[str, dict[str, CfgNode]]) -> None:
+    """Raise InputError for a searched key that a method does not read."""
+    for method in plan.methods:
+        for key in next(iter(method.candidates.values())):
+            readers = [name for name, own in cfgs.items() if reads(next(iter(own.values())), key)]
+            if not readers:
+                raise InputError(
+                    f"plan '{plan.path}': search has {key}, which no method of the plan reads: "
+                    "take it out"
+                )
+            if method.name not in readers:
+                raise InputError(
+                    f"plan '{plan.path}': search has {key} for {method.name}, which does not read "
+                    f"it: write it below those that do, {', '.join(readers)}"
+                )
+
+
+def reads(cfg: CfgNode, key: str) -> bool:
+    """Whether the result of a configuration's run can depend on a key."""
+    from dassl.config import counts
+    from dassl.engine import TRAINER_REGISTRY
+
+    group, *below = key.split(".")
+    kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    if group == "TRAINER" and len(below) > 1 and hasattr(kind, "config_nodes"):
+        return below[0] in kind.config_nodes(cfg) and counts(key)
+    return counts(key)
+
+
+def _check_data(plan: Selection, cfg: CfgNode) -> None:
+    """Raise InputError for a data set that does not know DATASET.VALIDATION."""
+    from dassl.data.datasets import DATASET_REGISTRY
+    from datasets.base import CoOpDataset
+
+    if not issubclass(DATASET_REGISTRY.get(cfg.DATASET.NAME), CoOpDataset):
+        raise InputError(
+            f"plan '{plan.path}': data set {cfg.DATASET.NAME} is no CoOpDataset, so nothing keeps "
+            "its validation apart from its test: derive its class from datasets.base.CoOpDataset"
+        )
+
+
+def _without_zero(method: Method, cfgs: list[CfgNode]) -> list[str]:
+    """A note, if CRAFT's weights are above 0 in all candidates of a method."""
+
+    def weights(cfg: CfgNode) -> list[float]:
+        return [cfg.TRAINER.CRAFT[key.rpartition(".")[2]] for key in WEIGHTS]
+
+    if not method.preset or any(not any(weights(cfg)) for cfg in cfgs):
+        return []
+    return [
+        f"{method.name} has no candidate with all of CRAFT's weights 0, which is the baseline, so "
+        "the selection cannot find that CRAFT does not help"
+    ]
+
+
+def check_earlier(plan: Selection, output: str, clip: dict[str, str]) -> dict:
+    """The selection that `output` holds, {} without one.
+
+    Raises InputError if it was made with another CLIP or by another plan.
+    """
+    path = stored_in(output)
+    stored = record.peek(path)
+    if not stored:
+        return {}
+    theirs = stored.get("clip") or {}
+    if theirs.get("content") != clip["content"]:
+        raise InputError(
+            f"'{path}' was selected with another CLIP ('{theirs.get('name')}', "
+            f"{str(theirs.get('content'))[:12]}) than the plan's ('{clip['name']}', "
+            f"{clip['content'][:12]}): choose another --output"
+        )
+    before, now = stored.get("plan") or {}, _as_json(plan.described())
+    different = sorted(key for key in {**before, **now} if before.get(key) != now.get(key))
+    if different:
+        raise InputError(
+            f"'{path}' holds the selection of a plan with other {', '.join(different)}: choose "
+            "another --output, since a selection is made once"
+        )
+    return stored
+
+
+def _as_json(content: dict) -> dict:
+    """A tree as it is after it was written and read."""
+    return json.loads(json.dumps(content))
+
+
+# Scores
+
+
+def diverged(plan: Selection, runs: Sweep) -> set[tuple[str, str]] | None:
+    """(method, label) of candidates with a run whose steps left the finite numbers.
+
+    Such a candidate is the worst, and nothing has to be waited for. None if other runs are not
+    done.
+    """
+    lost, missing = set(), set()
+    for run in plan.runs():
+        state, note = runs.states[run.job.folder]
+        if state == "failed" and any(sign in note for sign in TOO_FAR):
+            lost.add((run.method.name, run.label))
+        elif state != "done":
+            missing.add((run.method.name, run.label))
+    return None if missing - lost else lost
+
+
+def read_runs(
+    plan: Selection, output: str, lost: Container[tuple[str, str]] = ()
+) -> list[tuple[Run, dict]]:
+    """(run, record) of all runs but those of the candidates in `lost`.
+
+    Raises InputError for a run that tested other than validation images.
+    """
+    found = []
+    for run in plan.runs():
+        if (run.method.name, run.label) in lost:
+            continue
+        path = Path(output, "runs", run.job.folder, record.NAME)
+        try:
+            results = record.read(path)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"'{path}' cannot be read ({error}): run the selection again"
+            ) from None
+        if list(results["metrics"]) != ["val"]:
+            raise InputError(
+                f"'{path}' has metrics of {', '.join(results['metrics']) or 'nothing'}, where a "
+                "selection has those of val only: delete its folder and run the selection again"
+            )
+        found.append((run, results))
+    return found
+
+
+def scores(plan: Selection, method: Method, runs: list[tuple[Run, dict]]) -> Scores:
+    """The score of each candidate of a method by each rule, on each cell with each seed.
+
+    Candidates without runs, which diverged, have none.
+    """
+    parts: dict[tuple[str, str, int], dict] = defaultdict(dict)
+    for run, results in runs:
+        if run.method == method:
+            parts[run.label, run.cell, run.job.seed][run.part] = results["metrics"]["val"]
+    return {
+        rule: {
+            label: {
+                cell: {
+                    seed: RULES[rule].score(parts[label, cell, seed]) for seed in plan.study.seeds
+                }
+                for cell in plan.cells
+            }
+            for label in method.candidates
+            if any(known == label for known, _, _ in parts)
+        }
+        for rule in plan.rules
+    }
+
+
+def mean(of: dict[str, dict[int, float]], cells: list[str]) -> float:
+    """The mean over cells and seeds, in which every cell weighs the same."""
+    return statistics.fmean(statistics.fmean(of[cell].values()) for cell in cells)
+
+
+def choose(plan: Selection, method: Method, known: Scores) -> dict[str, dict[str, str]]:
+    """{rule: {what for: label of the best candidate}}; of equal ones the first listed.
+
+    Raises InputError if all candidates diverged.
+    """
+    if not all(known.values()):
+        raise InputError(
+            f"plan '{plan.path}': no candidate of {method.name} kept a finite loss: search lower "
+            "values of OPTIM.LR"
+        )
+    return {
+        rule: {
+            group: max(
+                known[rule],
+                key=lambda label: round(RULES[rule].sign * mean(known[rule][label], cells), CLOSE),  # noqa: B023
+            )
+            for group, cells in plan.groups().items()
+        }
+        for rule in plan.rules
+    }
+
+
+# What is written
+
+
+def report(
+    plan: Selection, output: str, clip: dict[str, str], lost: Container[tuple[str, str]] = ()
+) -> dict:
+    """The content of selection.json, without its digest. lost: candidates that diverged."""
+    runs = read_runs(plan, output, lost)
+    data: dict[str, dict | None] = {}
+    versions: list[dict | None] = []
+    for run, results in runs:
+        data.setdefault(run.job.run.tested, results.get("data"))
+        if results.get("versions") not in versions:
+            versions.append(results.get("versions"))
+    content = {
+        "plan": plan.described(),
+        "rule": plan.rule,
+        "looked_at": {rule: plan.looked_at(rule) for rule in plan.rules},
+        "uses_target_labels": plan.rule == selection.USES_TARGET_LABELS,
+        "ties": "of candidates with equal scores the one that is listed first",
+        "notes": plan.notes,
+        "budget": plan.budget,
+        "clip": clip,
+        "data": data,
+        "versions": versions,
+        "methods": [_tried(plan, method, runs) for method in plan.methods],
+        "runs": [
+            {
+                "folder": f"runs/{run.job.folder}",
+                "config_hash": results["config_hash"],
+                **results["metrics"]["val"],
+            }
+            for run, results in runs
+        ],
+    }
+    return _as_json(content)
+
+
+def _tried(plan: Selection, method: Method, runs: list[tuple[Run, dict]]) -> dict:
+    """The candidates of a method with their scores, and what each rule chose."""
+    known = scores(plan, method, runs)
+    candidates = [
+        {
+            "label": label,
+            "settings": settings,
+            "scores": {rule: known[rule].get(label) for rule in plan.rules},
+        }
+        for label, settings in method.candidates.items()
+    ]
+    return {
+        "trainer": method.trainer,
+        "config": method.config,
+        "candidates": candidates,
+        "chosen": choose(plan, method, known),
+    }
+
+
+def write(plan: Selection, content: dict, output: str) -> None:
+    """Write the configs and the table, then selection.json: without it there is no selection."""
+    digest = digest_of(content)
+    for method, stored in zip(plan.methods, content["methods"], strict=True):
+        for group, label in stored["chosen"][plan.rule].items():
+            below = "" if group == TABLE else plan.cells[group][0]
+            name = f"{method.selected(plan.name)}.yaml"
+            path = Path(output, "selected", below, method.trainer, name)
+            inputs.write(
+                path, config_text(plan, method, label, content["clip"], digest), "--output"
+            )
+    inputs.write(Path(output, "selection.md"), as_markdown(plan, content, digest), "--output")
+    text = json.dumps({**content, "digest": digest}, indent=1) + "\n"
+    inputs.write(stored_in(output), text, "--output")
+
+
+def config_text(
+    plan: Selection, method: Method, label: str, clip: dict[str, str], digest: str
+) -> str:
+    """A config file of a chosen candidate: whole, so that it may be moved."""
+    from dassl.config import counts
+
+    tree = configs.merged(configs.files(method.trainer, method.config))
+    kept = {
+        key: value
+        for key, value in plan.study.overrides.items()
+        if counts(key) and not key.startswith(NO_SETTING[:1])
+    }
+    node = {
+        "SELECTION.RULE": plan.rule,
+        "SELECTION.ON": plan.looked_at(plan.rule),
+        "SELECTION.BUDGET": len(method.candidates),
+        "SELECTION.CLIP": clip["content"],
+        "SELECTION.DIGEST": digest,
+    }
+    for key, value in {**kept, **method.candidates[label], **node}.items():
+        *groups, last = key.split(".")
+        place = tree
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[last] = value
+    head = f"# {method.name} with the settings that tools.select chose, written by it.\n"
+    return head + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def as_markdown(plan: Selection, content: dict, digest: str) -> str:
+    """A table of the candidates for a person; what each rule chose is bold."""
+    lines = [
+        f"# Selection {digest}",
+        "",
+        f"Written: the choice by {plan.rule}. No run looked at test images or at new classes.",
+        "",
+        *(f"* {rule}: {text}." for rule, text in content["looked_at"].items()),
+        f"* CLIP: {content['clip']['name']} ({content['clip']['content'][:12]}).",
+        f"* Ties: {content['ties']}.",
+        *(f"* Note: {note}." for note in plan.notes),
+    ]
+    for method, stored in zip(plan.methods, content["methods"], strict=True):
+        columns = [(rule, group) for rule in plan.rules for group in plan.groups()]
+        head = ["settings", *(r if g == TABLE else f"{r}, {g}" for r, g in columns)]
+        rows = []
+        for candidate in stored["candidates"]:
+            settings = candidate["settings"].items()
+            cells = [", ".join(f"{key} {value}" for key, value in settings)]
+            for rule, group in columns:
+                text = "diverged"
+                if known := candidate["scores"][rule]:
+                    digits = 4 if RULES[rule].sign < 0 else 2
+                    text = f"{mean(known, plan.groups()[group]):.{digits}f}"
+                best = stored["chosen"][rule][group] == candidate["label"]
+                cells.append(f"**{text}**" if best else text)
+            rows.append(cells)
+        lines += ["", f"## {method.name}", "", markdown(head, rows)]
+    words = [
+        f"* {rule}: {RULES[rule].words}, the mean over data sets and seeds." for rule in plan.rules
+    ]
+    return "\n".join([*lines, "", "Columns:", "", *words, ""])
+
+
+# The command
+
+
+def select(args: argparse.Namespace) -> int:
+    """0; 1 if runs failed. Raises InputError for bad input."""
+    path, root, output = (os.path.abspath(path) for path in (args.plan, args.root, args.output))
+    os.chdir(ROOT)  # configs name files from here
+    if args.jobs is not None and args.jobs < 1 or args.retries < 0:
+        raise InputError("--jobs takes a number from 1, --retries from 0")
+    plan = selection.read(path)
+    runs = Sweep(plan.sweep(), root, str(Path(output, "runs")))
+    clip = checked(plan, runs)
+    stored = check_earlier(plan, output, clip)
+    for note in plan.notes:
+        sys.stdout.write(f"note: {note}\n")
+    if args.judge:
+        return judge.judge(plan, stored, root, output, args)
+    runs.refuse_others()
+    if args.list:
+        sys.stdout.write(runs.listing())
+        return 0
+    code = runs.launch(args.launch, args.jobs, args.retries)
+    lost = diverged(plan, runs)
+    if lost is None:
+        return code
+    content = report(plan, output, clip, lost)
+    write(plan, content, output)
+    sys.stdout.write(Path(output, "selection.md").read_text(encoding="utf-8"))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="python -m tools.select",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "plan",
+        type=os.path.expanduser,
+        metavar="PLAN.yaml",
+        help="e.g. configs/selections/bundled.yaml",
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="show which runs are done, running, failed, missing"
+    )
+    parser.add_argument(
+        "--judge",
+        action="store_true",
+        help="after the selection: test what each rule chose on base and new classes",
+    )
+    parser.add_argument(
+        "--launch",
+        choices=("local", "slurm"),
+        default="local",
+        help="where the runs are made (default local)",
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="so many at a time here")
+    parser.add_argument(
+        "--retries", type=int, default=1, metavar="R", help="try a failed run again (default 1)"
+    )
+    add_folders(parser)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0: selected; 1: runs failed; 2: bad input, in one sentence; 130: Ctrl-C."""
+    with stoppable():
+        return inputs.main(
+            select,
+            _parser().parse_args(arguments),
+            interrupted="interrupted: run the same command again to go on",
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""What tables tell of how the settings of rows were chosen, and what the rows learned from."""
+
+from collections.abc import Iterable
+
+from dassl import record
+from tools import configs
+from tools.inputs import InputError
+from tools.protocols.rows import Row
+
+NOTHING = "nothing looked at test or new classes"
+TARGET = "uses target labels; nothing looked at test images"
+
+
+def notes(rows: Iterable[Row]) -> list[str]:
+    """Sentences on the rows that learned: one for each rule, and for what rows learned from.
+
+    Where a row is selected, the others are told, too.
+    """
+    rows = [row for row in rows if row.learns and row.first]
+    by_rule: dict[str, list[str]] = {}
+    for row in rows:
+        by_rule.setdefault(_rule(row), []).append(row.name)
+    marks: dict[str, list[str]] = {}
+    for row in rows:
+        for mark in _marks(row):
+            marks.setdefault(mark, []).append(row.name)
+    selected = [text for text in by_rule if text]
+    sentences = [f"settings of {_names(by_rule[text])}: selected by {text}" for text in selected]
+    if selected:
+        for row in rows:
+            if not _rule(row):
+                marks.setdefault(_origin(row), []).append(row.name)
+    return sentences + [f"{mark}: {_names(names)}" for mark, names in marks.items()]
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
+
+
+def _flat(row: Row) -> dict:
+    """{key: value} of the configurations of a row's runs, those of one column."""
+    return record.flat(next(iter(row.first.values()))["config"])
+
+
+def _rule(row: Row) -> str:
+    """How tools.select chose a row's settings, as a clause; "" if it did not."""
+    config = _flat(row)
+    rule = config.get("SELECTION.RULE")
+    if not rule:
+        return ""
+    return (
+        f"{rule} on {config['SELECTION.ON']}, from {config['SELECTION.BUDGET']} candidates "
+        f"(selection {config['SELECTION.DIGEST']}); {TARGET if rule == 'target' else NOTHING}"
+    )
+
+
+def _origin(row: Row) -> str:
+    """Where the settings of a row are from that no selection chose."""
+    run = row.run  # of an ablation, whose rows are named by variants, it has the config
+    try:
+        pair = (run.trainer, run.config) if run else (row.trainer, row.config)
+        file = configs.files(*pair)[0]
+        bundled = configs.backbone_of(file) == configs.bundled_backbone()
+    except InputError:
+        return "settings of a file of one's own"
+    return "settings that come with the bundled benchmark" if bundled else "published settings"
+
+
+def _marks(row: Row) -> list[str]:
+    """What a row learned from beside the labelled images of its source."""
+    marks = []
+    configurations = [record.flat(results["config"]) for results in row.first.values()]
+    if any(config.get("DATASET.TARGET_LABELLED") for config in configurations):
+        marks.append("uses target labels")
+    config, run = configurations[0], row.run
+    compares = config.get("TRAINER.CRAFT.MMD.DOMAINS") == "unlabelled"
+    weight = config.get("TRAINER.CRAFT.LAMBDA_MMD") or 0
+    if run and run.target and run.craft and run.subset == "all" and compares and weight > 0:
+        marks.append("transductive, trained on unlabelled images of the target's classes")
+    return marks

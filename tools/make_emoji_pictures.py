@@ -8,37 +8,16 @@ EmojiOne 2 (CC BY 4.0), which is not among the pictures the tiny CLIP is pretrai
 
 import argparse
 import io
-import json
-import re
 import sys
-import unicodedata
 import zipfile
-from pathlib import Path
 
 from PIL import Image
 
 from datasets.sets.openmoji import BUNDLED, PICTURE_SIZE, emoji_table, render_svg
 from tools import inputs
-from tools.pretrain_data import EMOJIBASE, concepts, fetch, slug
+from tools.pretrain_data import Emoji, drawing, hexcodes, icon_set
 
-SETS = {"emojione": "@iconify-json/emojione@1.2"}
-
-
-def names_of(packages: Path) -> dict[str, str]:
-    """{slug of a name, hyphens dropped: hexcode}: today's and Unicode's names, and those that
-    Noto's and Twemoji's icons use.
-    """
-    table, names = concepts(fetch(EMOJIBASE, packages))
-    plain = {key.replace("-FE0F", "").lower(): key for key in table}
-    for package in ("@iconify-json/noto@1.2", "@iconify-json/twemoji@1.2"):
-        for code, name in json.loads((fetch(package, packages) / "chars.json").read_text()).items():
-            if code.replace("-fe0f", "") in plain:
-                names.setdefault(name, plain[code.replace("-fe0f", "")])
-    for hexcode in table:
-        first = chr(int(hexcode.split("-")[0], 16))
-        if hexcode.replace("-FE0F", "").count("-") == 0:
-            names.setdefault(slug(unicodedata.name(first, "")), hexcode)
-    return {name.replace("-", ""): hexcode for name, hexcode in names.items()}
+SETS = ("emojione",)
 
 
 def main() -> int:
@@ -47,21 +26,15 @@ def main() -> int:
     )
     parser.add_argument("--packages", type=inputs.path, required=True)
     packages = parser.parse_args().packages
-    names, wanted = names_of(packages), {row["hexcode"] for row in emoji_table()}
+    emoji, wanted = Emoji.read(packages), {row["hexcode"] for row in emoji_table()}
     BUNDLED.mkdir(parents=True, exist_ok=True)
-    for style, package in SETS.items():
-        icons = json.loads((fetch(package, packages) / "icons.json").read_text())
-        drawings = {}
-        for name, icon in icons["icons"].items():
-            hexcode = names.get(re.sub(r"\W", "", name))
-            if hexcode in wanted and hexcode not in drawings:
-                width, height = (icon.get(key, icons.get(key, 16)) for key in ("width", "height"))
-                svg = (
-                    '<svg xmlns="http://www.w3.org/2000/svg" '
-                    'xmlns:xlink="http://www.w3.org/1999/xlink" '
-                    f'viewBox="0 0 {width} {height}">{icon["body"]}</svg>'
-                )
-                drawings[hexcode] = render_svg(svg, PICTURE_SIZE)
+    for style in SETS:
+        icons, defaults, folder = icon_set(style, packages)
+        drawings = {
+            hexcode: render_svg(drawing(icons[name], defaults), PICTURE_SIZE)
+            for hexcode, name in hexcodes(icons, folder, emoji).items()
+            if hexcode in wanted
+        }
         with zipfile.ZipFile(BUNDLED / f"{style}.zip", "w", zipfile.ZIP_STORED) as archive:
             for hexcode, picture in sorted(drawings.items()):
                 buffer = io.BytesIO()

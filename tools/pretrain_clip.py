@@ -55,6 +55,7 @@ class Tokens(nn.Module):
         super().__init__()
         static = static.float()
         static = (static - static.mean(0)) / static.std()
+        self.static: Tensor
         self.register_buffer("static", static)
         components = torch.linalg.svd(static[::7], full_matrices=False).Vh[:width].t()
         scale = 0.03 / (static @ components).std()
@@ -323,7 +324,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "decay": decay})
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override] # takes none
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None:

@@ -122,6 +122,7 @@ EMOJI = {
     "fluent-emoji-high-contrast": ("MIT", "solid"),
     "fxemoji": ("Apache-2.0", "flat"),
 }
+NAMING = ("noto", "twemoji")  # sets that tell the emoji of their names, which others use, too
 # Artists of the suite, and sets that copy them or that they copied.
 KEPT_OUT = (
     *("mdi", "mdi-light", "ic", "material-symbols", "material-symbols-light"),
@@ -195,9 +196,10 @@ class Emoji:
     names: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, folder: Path) -> "Emoji":
+    def read(cls, packages: Path) -> "Emoji":
         emoji, forbidden = cls(), class_words()
-        for item in json.loads((folder / "en" / "data.json").read_text(encoding="utf-8")):
+        data = fetch(EMOJIBASE, packages) / "en" / "data.json"
+        for item in json.loads(data.read_text(encoding="utf-8")):
             label = item["label"].replace(":", " ").replace("’", "'").lower()
             tags = [tag.lower() for tag in item.get("tags", [])]
             emoji.items[item["hexcode"]] = {
@@ -208,6 +210,12 @@ class Emoji:
             if len(item["emoji"].replace("\ufe0f", "")) == 1:
                 name = slug(unicodedata.name(item["emoji"][0], ""))
                 emoji.names.setdefault(name, item["hexcode"])
+        plain = {key.replace("-FE0F", "").lower(): key for key in emoji.items}
+        for artist in NAMING:
+            chars = icon_set(artist, packages)[2] / "chars.json"
+            for code, name in json.loads(chars.read_text(encoding="utf-8")).items():
+                if code.replace("-fe0f", "") in plain:
+                    emoji.names.setdefault(name, plain[code.replace("-fe0f", "")])
         return emoji
 
 
@@ -266,7 +274,8 @@ def hexcodes(icons: dict, folder: Path, emoji: Emoji) -> dict[str, str]:
     joined = {name.replace("-", ""): hexcode for name, hexcode in emoji.names.items()}
     names: dict[str, str] = {}
     for name in icons:
-        hexcode = plain.get(by_name.get(name, "")) or emoji.names.get(name) or joined.get(name)
+        hexcode = plain.get(by_name.get(name, "")) or emoji.names.get(name)
+        hexcode = hexcode or joined.get(name.replace("-", ""))
         if hexcode is not None:
             names.setdefault(hexcode, name)
     return names
@@ -368,7 +377,7 @@ def main() -> int:
     packages = args.packages or args.out / "packages"
     packages.mkdir(parents=True, exist_ok=True)
     args.out.mkdir(parents=True, exist_ok=True)
-    emoji = Emoji.read(fetch(EMOJIBASE, packages))
+    emoji = Emoji.read(packages)
     rows = rendered(icon_jobs(packages, emoji) + emoji_jobs(packages, emoji))
     write(rows + font_rows(packages, emoji), emoji, args.out)
     return 0

@@ -15,7 +15,7 @@ from PIL import Image
 
 from datasets.sets.openmoji import emoji_table, line_drawing, read_svg
 from datasets.suite import FOLDER, PICTURE_SIZE, Table, picture_of
-from tools.pretrain_data import EMOJIBASE, Emoji, fetch, hexcodes, icon_set
+from tools.pretrain_data import Emoji, fetch, hexcodes, icon_set
 from tools.suite.split import Families, deal, near_copies, order, thumbnails
 
 COLOUR = ("openmoji", "twemoji", "emojione", "emojione-v1", "streamline-emojis")
@@ -28,7 +28,7 @@ MOST = 240
 
 def drawings(packages: Path) -> tuple[Table, dict[str, bytes]]:
     """({style/hexcode: row}, {file: WebP of a rendered picture}); rows lack family and split."""
-    emoji = Emoji.read(fetch(EMOJIBASE, packages))
+    emoji = Emoji.read(packages)
     known = {row["hexcode"]: row for row in emoji_table()}
     rows: Table = {}
     for artist in (*COLOUR, ONE_COLOUR):
@@ -105,8 +105,7 @@ def hexcodes_of(rows: Table) -> list[tuple[str, str]]:
 
 
 def half_of(table: Table) -> dict[str, str]:
-    """{training family: "a" or "b"}: the first LABELLED drawings in colour of a class are "a".
-    """
+    """{training family: "a" or "b"}: the first LABELLED drawings in colour of a class are "a"."""
     sizes: dict[tuple[str, str], int] = {}
     for row in table.values():
         if row["split"] == "train":

@@ -1,0 +1,282 @@
+"""The bundled suite: its rules hold for the tables that are shipped, and the check can fail."""
+
+import copy
+import gzip
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_run import make_cfg
+
+import datasets.suite
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.utils import UserError
+from datasets.suite import read_table
+from tools.pretrain_captions import INKS, STYLES, Look, caption
+from tools.pretrain_clip import Clock, Tokens, orthogonal
+from tools.pretrain_data import EMOJI as PRETRAINED_EMOJI
+from tools.pretrain_data import KEPT_OUT, is_class, read_name
+from tools.pretrain_data import SETS as BANK
+from tools.suite import check
+from tools.suite.emoji import COLOUR
+from tools.suite.make import SETS
+from tools.suite.sources import ICONIFY, class_words
+from tools.suite.split import deal, name_family, near_copies, split_of, thumbnails
+
+
+def square(x: int, colour: str = "#000") -> dict:
+    """A row whose drawing is a bar at a place."""
+    body = f'<rect x="{x}" y="2" width="3" height="12" fill="{colour}"/><path d="M0 15h16v1H0z"/>'
+    return {"box": [0, 0, 16, 16], "body": body}
+
+
+# The tables that are shipped
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_set_keeps_the_rules_on_sizes(name):
+    table = check.counted(read_table(name.lower()))
+    assert check.too_small(check.sizes(table)) == []
+    assert {row["split"] for row in table.values()} == {"train", "val", "test"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETS)
+def test_no_drawing_of_a_set_is_nearly_in_two_parts(name):
+    assert check.copies(check.counted(read_table(name.lower())), name.lower()) == []
+
+
+def test_labelled_and_unlabelled_emoji_are_different_ones():
+    table = read_table("emoji")
+    sides = {"a": set(), "b": set()}
+    for key, row in table.items():
+        if row["split"] == "train":
+            sides[row["half"]].add(key.partition("/")[2])
+    assert min(map(len, sides.values())) > 50
+    assert not sides["a"] & sides["b"]
+    tested = {key.partition("/")[2] for key, row in table.items() if row["split"] == "test"}
+    assert not tested & (sides["a"] | sides["b"])
+
+
+def test_no_artist_of_the_suite_is_pretrained_on():
+    suite = {artist for source in ICONIFY.values() for artist in source.artists} | set(COLOUR)
+    seen = {*BANK, *PRETRAINED_EMOJI}
+    assert suite <= {name for start in KEPT_OUT for name in suite if name.startswith(start)}
+    assert not suite & seen and not seen & set(KEPT_OUT)
+    assert not [name for name in seen if name.startswith("streamline")]
+
+
+# The check can fail
+
+
+def test_the_check_finds_copies_and_families_in_two_parts():
+    table = {
+        "a": square(1) | {"class": "x", "split": "train", "family": "a"},
+        "b": square(1, "#222") | {"class": "x", "split": "test", "family": "b"},
+        "c": square(9) | {"class": "x", "split": "val", "family": "c"},
+        "d": square(13) | {"class": "x", "split": "test", "family": "c"},
+    }
+    assert set(check.copies(table, "none")) == {("a", "b"), ("c", "d")}
+
+
+def test_the_check_tells_which_size_is_short():
+    table = copy.deepcopy(check.counted(read_table("remix")))
+    label = min(row["class"] for row in table.values())
+    kept = {key: row for key, row in table.items() if row["class"] != label}
+    assert check.too_small(check.sizes(kept)) == ["7 classes on a side"]
+    cut = [key for key, row in table.items() if row["class"] == label and row["split"] == "val"]
+    fewer = {key: row for key, row in table.items() if key not in cut[14:]}
+    assert check.too_small(check.sizes(fewer)) == ["a class with 14 validation pictures"]
+
+
+@pytest.mark.parametrize(
+    "seen, expected",
+    [
+        ({"chance": 10, "zero-shot": 29.9, "probe": 90}, "zero-shot out of range"),
+        ({"chance": 10, "zero-shot": 80.1, "probe": 90}, "zero-shot out of range"),
+        ({"chance": 10, "zero-shot": 40, "probe": 47.9}, "little headroom"),
+        ({"chance": 10, "zero-shot": 40, "probe": 48}, ""),
+    ],
+)
+def test_the_rules_on_accuracy(seen, expected):
+    assert check.verdict(seen) == expected
+
+
+# Splits
+
+
+def test_a_family_stays_whole_and_a_small_class_is_left_out(capsys):
+    rows, family = {}, {}
+    for number in range(201):
+        rows[f"r{number}"] = {"class": "large"}
+        family[f"r{number}"] = f"f{number // 3}"
+    for number in range(40):
+        rows[f"s{number}"] = {"class": "small"}
+        family[f"s{number}"] = f"g{number}"
+    kept = deal(rows, family, 150)
+    assert {row["class"] for row in kept.values()} == {"large"}
+    assert "left out: small" in capsys.readouterr().out
+    parts = {}
+    for row in kept.values():
+        assert parts.setdefault(row["family"], row["split"]) == row["split"]
+    count = {p: sum(r["split"] == p for r in kept.values()) for p in ("train", "val", "test")}
+    assert sum(count.values()) == 150 and count["val"] == 15 and count["train"] == 45
+    assert deal(dict(reversed(rows.items())), family, 150) == kept  # whatever the order
+
+
+def test_a_family_in_two_classes_is_left_out():
+    rows = {f"{label}{n}": {"class": label} for label in "ab" for n in range(60)}
+    family = {key: key for key in rows} | {"a0": "both", "b0": "both"}
+    assert {"a0", "b0"} == rows.keys() - deal(rows, family, 150).keys()
+
+
+def test_large_families_fill_the_parts_of_a_class_that_has_no_others():
+    members = {f"f{n}": [f"f{n}-{i}" for i in range(10)] for n in range(12)}
+    parts = split_of("x", members, 120, lambda total: 24)
+    assert len(parts["val"]) >= 15 and len(parts["train"]) >= 24 and len(parts["test"]) >= 24
+
+
+@pytest.mark.parametrize(
+    "name, family",
+    [("cat-2", "cat"), ("arrow-left-bold", "arrow"), ("file-line", "file"), ("2", "2")],
+)
+def test_variants_of_a_drawing_by_name(name, family):
+    assert name_family(name) == family
+
+
+def test_near_copies_by_hand():
+    pictures = [Image.new("RGB", (32, 32), "white") for _ in range(3)]
+    for place, picture in enumerate(pictures):
+        picture.paste("black", (4, 4, 20, 8 + 8 * (place == 2)))
+        picture.paste("black", (4, 4, 8, 28))
+    features = thumbnails(pictures)
+    assert features.shape == (3, 256) and np.allclose(np.linalg.norm(features, axis=1), 1)
+    assert near_copies(features) == [(0, 1)]
+
+
+# Data sets
+
+
+@pytest.fixture
+def suite(tmp_path, monkeypatch):
+    """A table with two classes in two styles, in the place of the emoji's."""
+    table, colours = {}, {"colour": "#c00", "line": "#000"}
+    for style, colour in colours.items():
+        for number, label in enumerate(("bar", "line")):
+            for place in range(8):
+                part = ("train", "train", "train", "train", "val", "val", "test", "test")[place]
+                row = square(1 + place, colour) | {"class": label, "style": style, "split": part}
+                row["family"] = f"{label}{place}"
+                if part == "train":
+                    row["half"] = "ab"[place % 2]
+                table[f"{style}/{number}{place}"] = row
+    folder = tmp_path / "assets"
+    folder.mkdir()
+    (folder / "emoji.json.gz").write_bytes(gzip.compress(json.dumps(table).encode()))
+    monkeypatch.setattr(datasets.suite, "FOLDER", folder)
+    read_table.cache_clear()
+    yield tmp_path / "data"
+    read_table.cache_clear()
+
+
+def load(root, name: str, *options):
+    cfg = make_cfg(root.parent, "CoOp", "DATASET.NAME", name, *options)
+    return DATASET_REGISTRY.get(name)(cfg)
+
+
+def prepared(root, *names: str):
+    from datasets.prepare import find
+
+    for name in names:
+        find(name).prepare(str(root), progress=False)
+
+
+def test_a_set_is_prepared_and_read(suite):
+    prepared(suite, "emoji", "emoji_line")
+    colour, line = load(suite, "Emoji"), load(suite, "EmojiLine")
+    assert colour.classnames == line.classnames == ["bar", "line"]
+    assert [len(part) for part in (colour.train_x, colour.val, colour.test)] == [4, 4, 4]
+    assert Image.open(colour.test[0].impath).size == (datasets.suite.PICTURE_SIZE,) * 2
+    assert colour.clusters(colour.test)[:2] == ["bar6", "bar7"]
+    # The pictures of the shifted style are of the other half.
+    names = [{item.impath.rsplit("/")[-1] for item in d.train_x} for d in (colour, line)]
+    assert names[0].isdisjoint(names[1])
+
+
+def test_a_style_is_left_out_and_its_unlabelled_pictures_are_of_other_emoji(suite):
+    prepared(suite, "EmojiStyles")
+    whole = load(suite, "EmojiStyles")
+    assert len(whole.train_x) == 8 and whole.train_u is None and len(whole.test) == 8
+    options = ("DATASET.SOURCE_DOMAINS", "('colour',)", "DATASET.TARGET_DOMAINS", "('line',)")
+    data = load(suite, "EmojiStyles", *options)
+    assert {item.domain for item in data.train_x} == {0}
+    assert {item.domain for item in data.train_u} == {item.domain for item in data.test} == {1}
+    labelled = {item.impath.rpartition("/")[2] for item in data.train_x}
+    assert labelled.isdisjoint(item.impath.rpartition("/")[2] for item in data.train_u)
+    with pytest.raises(UserError, match="TARGET_DOMAINS names 'oil', which is not in the styles"):
+        load(suite, "EmojiStyles", "DATASET.TARGET_DOMAINS", "('oil',)")
+
+
+# Pretraining
+
+
+def test_captions_name_items_and_are_true_of_the_picture():
+    rng = random.Random(1)
+    look = Look("line", "red", "blue")
+    texts = {caption("sailing boat", look, rng) for _ in range(300)}
+    assert all("sailing boat" in text for text in texts)
+    words = " ".join(texts)
+    assert " red " in words and "on a blue background" in words and "a line drawing of" in words
+    others = [text for style, texts in STYLES.items() if style != "line" for text in texts]
+    assert not any(text in words for text in others)
+    assert not any(ink in words for ink in INKS if ink not in ("red", "blue"))
+
+
+def test_names_of_classes_are_no_items():
+    assert is_class("mammal") and is_class("mammals") and is_class("file") and not is_class("cat")
+    assert {"file or folder", "file", "folder"} <= class_words()
+
+
+@pytest.mark.parametrize(
+    "name, words, style",
+    [
+        ("cat-filled", "cat", "solid"),
+        ("animal-cat-24-regular", "cat", "line"),
+        ("apple-duotone", "apple", "duotone"),
+        ("animal", "animal", "pixel"),
+    ],
+)
+def test_names_of_icons(name, words, style):
+    assert read_name(name, "pixel") == (words, style)
+
+
+@pytest.mark.parametrize("shape", [(6, 20), (20, 6)])
+def test_an_orthogonal_update_has_singular_values_near_one(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    values = torch.linalg.svdvals(orthogonal(matrix))
+    assert ((values > 0.6) & (values < 1.3)).all()
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    assert ((u.t() @ orthogonal(matrix) @ v.t()).diagonal() > 0.6).all()  # the same directions
+
+
+def test_a_token_that_no_caption_holds_has_the_mapped_vector():
+    tokens = Tokens(torch.randn(200, 12), 8)
+    loss = tokens(torch.tensor([3, 4])).square().sum()
+    loss.backward()
+    torch.optim.SGD(tokens.parameters(), 0.1).step()
+    table = tokens.table()
+    assert torch.equal(table[7], (tokens.static @ tokens.map)[7].detach())
+    assert not torch.equal(table[3], (tokens.static @ tokens.map)[3].detach())
+
+
+def test_the_learning_rate_rises_and_falls(monkeypatch):
+    clock = Clock(1, 0.5)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
+    clock.set([optimizer])
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5 / 200, rel=1e-2)
+    clock.step, clock.start = 1000, clock.start - 30
+    clock.set([optimizer])
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.25, rel=1e-2)

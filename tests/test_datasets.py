@@ -540,9 +540,9 @@ def test_prepare_says_what_is_wrong(tmp_path, capsys, monkeypatch):
         capsys.readouterr().err,
     )
     (tmp_path / "file").write_text("")
-    assert prepare.main(["emoji", "--root", str(tmp_path / "data")]) == 2
+    assert prepare.main(["openmojy", "--root", str(tmp_path / "data")]) == 2
     assert (
-        "error: unknown data set 'emoji': did you mean 'OpenMoji'? known ones are Caltech101"
+        "error: unknown data set 'openmojy': did you mean 'OpenMoji'? known ones are Caltech101"
         in capsys.readouterr().err
     )
     monkeypatch.setattr(openmoji, "svg_folder", lambda: tmp_path / "empty")

@@ -4,6 +4,7 @@ import copy
 import gzip
 import json
 import random
+import time
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UserError
 from datasets.suite import read_table
 from tools.pretrain_captions import INKS, STYLES, Look, caption
-from tools.pretrain_clip import Clock, Tokens, orthogonal
+from tools.pretrain_clip import Clock, Tokens, orthogonal, plane_waves
 from tools.pretrain_data import EMOJI as PRETRAINED_EMOJI
 from tools.pretrain_data import KEPT_OUT, is_class, read_name
 from tools.pretrain_data import SETS as BANK
@@ -272,11 +273,20 @@ def test_a_token_that_no_caption_holds_has_the_mapped_vector():
     assert not torch.equal(table[3], (tokens.static @ tokens.map)[3].detach())
 
 
-def test_the_learning_rate_rises_and_falls(monkeypatch):
-    clock = Clock(1, 0.5)
+def test_the_learning_rate_rises_and_falls():
+    clock = Clock(1, 0.5, 0.5)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
-    clock.set([optimizer])
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5 / 200, rel=1e-2)
-    clock.step, clock.start = 1000, clock.start - 30
-    clock.set([optimizer])
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.25, rel=1e-2)
+    rates = []
+    for steps, seconds in ((0, 0), (1000, 15), (1000, 45), (1000, 61)):
+        clock.step, clock.start = steps, time.time() - seconds
+        clock.set([optimizer])
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.5 / 200, 0.5, 0.25, 0], abs=0.01)
+
+
+def test_places_near_each_other_are_alike():
+    waves = plane_waves(8, 160)
+    assert waves.shape == (64, 160)
+    distance = (waves[27] - waves).square().sum(1).view(8, 8)  # row 3, column 3
+    assert 0 == distance[3, 3] < distance[3, 4] < distance[3, 5]
+    assert distance.t() == pytest.approx(distance)  # rows and columns alike

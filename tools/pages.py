@@ -11,6 +11,7 @@ A copy stands between the lines `<!-- generated: WHAT -->` and `<!-- end -->`. W
     results NAME accuracy      the table of docs/results/NAME.json
     results NAME gain          the gains of CRAFT in it
     results NAME terms         gains of each term of CRAFT in the harmonic mean, of the average row
+    suite                      the data sheet of docs/results/suite.json
 
 Behind `results NAME KIND` may follow `datasets=A,B` and `trainers=A,B` (only these), `average` (add
 the average of these data sets) and `indent=4` (for a code block).
@@ -49,6 +50,8 @@ def block(what: str) -> str:
     kind, *words = what.split()
     if kind == "options" and len(words) <= 1:
         return options(*words)
+    if kind == "suite" and not words:
+        return suite()
     if kind == "results" and len(words) >= 2:
         return results(*words)
     raise InputError(f"'generated: {what}' is unknown: see python -m tools.pages --help")
@@ -69,6 +72,28 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def with_error(mean: float, error: float | None, sign: str = "") -> str:
     return f"{mean:{sign}.2f}" if error is None else f"{mean:{sign}.2f} ± {error:.2f}"
+
+
+# The suite
+
+
+def suite() -> str:
+    """A line per set, as `tools.suite.check --out` wrote it."""
+    sheet = json.loads((ROOT / "docs/results/suite.json").read_text())
+    accuracy = ("chance", "zero-shot", "probe")
+    known = [name for name in accuracy if all(name in row for row in sheet.values())]
+    rows = [["set", "classes", "train", "val", "test", "families", *known, "breaks"]]
+    for name, row in sheet.items():
+        rows.append(
+            [
+                name,
+                *("+".join(map(str, row["classes"])), str(row["train"]), str(row["val"])),
+                *("+".join(map(str, row["test"])), str(row["families"])),
+                *(f"{row[column]:.1f}" for column in known),
+                "; ".join(row["faults"]) or "no rule",
+            ]
+        )
+    return aligned(rows)
 
 
 # Results

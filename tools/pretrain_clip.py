@@ -86,7 +86,21 @@ def build(static: Tensor, args: argparse.Namespace) -> CLIP:
         transformer_layers=args.layers,
     ).float()
     model.token_embedding = Tokens(static, args.text_width)
+    with torch.no_grad():
+        # Paper is most of a picture: filters without a mean do not answer to it.
+        filters = model.visual.conv1.weight
+        filters -= filters.mean((1, 2, 3), keepdim=True)
+        places = model.visual.positional_embedding
+        places[1:] = plane_waves(args.image // args.patch, places.shape[1])
     return model
+
+
+def plane_waves(side: int, width: int, size: float = 0.4) -> Tensor:
+    """(side * side, width): sines and cosines of row and column, so that neighbours are alike."""
+    rate = 100 ** -(torch.arange(width // 4) / (width // 4))
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    phases = [place.reshape(-1, 1) * rate for place in (x, y)]
+    return size * torch.cat([wave(p) for p in phases for wave in (torch.sin, torch.cos)], 1)
 
 
 def tokenize(captions: list[str]) -> Tensor:
@@ -367,18 +381,22 @@ def is_text(name: str) -> bool:
 
 
 class Clock:
-    """Learning rate by the clock: warm-up over 200 steps, then a half cosine over the minutes."""
+    """Learning rate by the clock: warm-up over 200 steps, a plateau, a line to zero at the end.
 
-    def __init__(self, minutes: float, lr: float):
+    decay: share of the minutes in which the rate falls.
+    """
+
+    def __init__(self, minutes: float, lr: float, decay: float = 1.0):
         self.start, self.minutes, self.lr, self.step = time.time(), minutes, lr, 0
+        self.decay = max(decay, 1e-6)
 
     @property
     def progress(self) -> float:
         return (time.time() - self.start) / (60 * self.minutes)
 
     def set(self, optimizers: list[torch.optim.Optimizer]) -> None:
-        progress = min(1.0, self.progress)
-        rate = min(1.0, (self.step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * progress))
+        left = max(0.0, 1 - self.progress) / self.decay
+        rate = min(1.0, (self.step + 1) / 200) * min(1.0, left)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self.lr * rate
@@ -431,7 +449,7 @@ def recall(model: CLIP, bank: Bank, size: int) -> tuple[float, float]:
 def train(model: CLIP, bank: Bank, lesson: Lesson, args: argparse.Namespace) -> None:
     """Phases 2 and 3; the average of the weights is saved every five minutes and at the end."""
     rng, generator = random.Random(args.seed), torch.Generator().manual_seed(args.seed)
-    clock, last, seen = Clock(args.minutes, args.lr), time.time(), 0
+    clock, last, seen = Clock(args.minutes, args.lr, args.decay), time.time(), 0
     frozen: bool | None = None
     averaged = torch.optim.swa_utils.AveragedModel(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
@@ -505,14 +523,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--text-minutes", type=float, default=6, help="of the first phase")
     parser.add_argument("--minutes", type=float, default=90, help="of the other two")
     parser.add_argument("--frozen", type=float, default=0.75, help="share of phase 2 in them")
+    parser.add_argument("--decay", type=float, default=0.3, help="share in which the rate falls")
     parser.add_argument("--image", type=int, default=64)
     parser.add_argument("--patch", type=int, default=8)
     parser.add_argument("--vision-width", type=int, default=160)
     parser.add_argument("--text-width", type=int, default=128)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--embed", type=int, default=128)
-    parser.add_argument("--pairs", type=int, default=80, help="items per batch, two artists each")
-    parser.add_argument("--singles", type=int, default=64, help="items of one artist per batch")
+    parser.add_argument("--pairs", type=int, default=48, help="items per batch, two artists each")
+    parser.add_argument("--singles", type=int, default=32, help="items of one artist per batch")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()

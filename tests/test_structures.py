@@ -3,7 +3,9 @@ what users get wrong.
 """
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -428,6 +430,30 @@ def test_cached_views_are_drawn_once_and_vary_over_the_steps(tmp_path, capsys):
     assert "cache hit" in capsys.readouterr().out and same(
         second.model.state_dict(), first.model.state_dict()
     )
+
+
+@pytest.mark.parametrize("name", ["CoOp", "CraftCoCoOp", "ZeroshotCLIP"])
+def test_cached_tests_are_shared_by_runs_and_equal_to_the_bit(tmp_path, capsys, name):
+    root = ("DATASET.ROOT", str(tmp_path / "data"))
+    options = (*root, "DATALOADER.TEST.BATCH_SIZE", 3, "OPTIM.MAX_EPOCH", 1)
+    plain = trained(tmp_path / "plain", name, *options)
+    cached = ("TRAINER.CACHED_TESTS", True)
+    trained(tmp_path / "other", "CoOp", *options, *cached, "SEED", 2)
+    assert "8 images to test on are encoded once, for all runs (cache miss, written" in (
+        capsys.readouterr().out
+    )
+    trainer = trained(tmp_path / "cached", name, *options, *cached)
+    assert "images to test on are encoded once, for all runs (cache hit" in capsys.readouterr().out
+    paths = [Path(run.output_dir, "outcomes_test.npz") for run in (plain, trainer)]
+    mine, theirs = (np.load(path) for path in paths)
+    assert {"scores", "highest", "predicted"} <= set(mine.files)
+    assert all(np.array_equal(mine[key], theirs[key]) for key in mine.files if key != "ties")
+    assert trainer._hash() == plain._hash()
+
+
+def test_tests_are_not_cached_for_visual_prompts(tmp_path, capsys):
+    trained(tmp_path, "VPT", "OPTIM.MAX_EPOCH", 1, "TRAINER.CACHED_TESTS", True)
+    assert "to test on are encoded once" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["CoOp", "MaPLe", "CoCoOp"])

@@ -79,6 +79,12 @@ def shared_options() -> dict:
             help="True compiles the blocks of both towers with `torch.compile`.",
             affects="result",
         ),
+        "CACHED_TESTS": rules.key(
+            False,
+            help="True encodes the images of a test once, for all runs of methods that learn "
+            "nothing about images, into a hidden folder beside the data.",
+            affects="nothing",
+        ),
         "CACHED_VIEWS": rules.key(
             0,
             rules.whole(0),

@@ -32,7 +32,7 @@ from trainers.model import DEFAULT_TEMPLATE, PromptedCLIP
 from trainers.parallel import average_gradients, gather
 from trainers.step import Features, Step
 from trainers.terms import TERMS, Term
-from trainers.views import encode_training_images_once
+from trainers.views import encode_test_images_once, encode_training_images_once
 
 log = logging.getLogger(__name__)
 
@@ -369,6 +369,7 @@ class PromptTrainer(TrainerX):
             self.evaluated_texts = None
 
     def test(self, split: str | None = None) -> float:
+        encode_test_images_once(self, self.cfg.TEST.SPLIT if split is None else split)
         with self.class_texts_once():
             return super().test(split)
 

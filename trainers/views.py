@@ -36,13 +36,13 @@ class FeatureViews(Dataset):
     """
 
     def __init__(self, items: Sequence, views: Tensor):
-        self.items, self.views = items, views
+        self.data_source, self.views = items, views
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.data_source)
 
     def __getitem__(self, index: int) -> dict:
-        item, number = self.items[index], len(self.views)
+        item, number = self.data_source[index], len(self.views)
         view = int(torch.randint(number, ())) if number > 1 else 0
         return {
             "img": self.views[view, index],
@@ -61,8 +61,9 @@ def encoded_views(
     description: dict,
     folder: str | None,
     say: Callable[[str], None] = log.info,
+    what: str = "training images are encoded once, for all steps",
 ) -> Tensor:
-    """Features (K, N, D) of `number` = K passes over `batches()`.
+    """Features (K, N, D) of `number` = K passes over `batches()`; what: of the images, for the log.
 
     batches() yields features (B, D) of all N images, in their order. Drawn under `seed` and cached
     in `folder`; the global random states stay as they were.
@@ -81,7 +82,7 @@ def encoded_views(
     with rng_untouched():
         views, hit = from_main(read_or_make)
     state = file.state(hit)
-    say(f"{number} view(s) of {count} training images are encoded once, for all steps {state}")
+    say(f"{number} view(s) of {count} {what} {state}")
     return views
 
 
@@ -107,6 +108,38 @@ def encode_training_images_once(trainer: "PromptTrainer") -> None:
     if trainer.trains_on_unlabelled:
         spec = loaders.TRAIN_X if loaders.TRAIN_U.SAME_AS_X else loaders.TRAIN_U
         trainer.train_loader_u = make(data.train_u, spec)
+
+
+def encode_test_images_once(trainer: "PromptTrainer", split: str) -> None:
+    """Let the trainer test on features that all runs on this data share, with TRAINER.CACHED_TESTS.
+
+    Only if the method learns nothing about images. The features are those of a test without the
+    cache, to the bit, since they are encoded in the same batches.
+    """
+    cfg = trainer.cfg
+    name = "val_loader" if split == "val" and trainer.val_loader is not None else "test_loader"
+    loader = getattr(trainer, name)
+    if not (cfg.TRAINER.CACHED_TESTS and trainer.clip.images_stay_frozen):
+        return
+    if type(getattr(loader, "dataset", None)) is not DatasetWrapper:
+        return  # features already, or images of a trainer of another code
+    items, spec = loader.dataset.data_source, cfg.DATALOADER.TEST
+    transform = trainer.transform_of(loader, is_train=False)
+    batches = partial(_encoded, trainer, items, transform)
+    description = trainer.describe_images(items, transform) | {"batch": spec.BATCH_SIZE}
+    what = "images to test on are encoded once, for all runs"
+    folder = trainer.cache_folder("tests")
+    views = encoded_views(1, batches, 0, description, folder, what=what)
+    wrapper = cast(type, partial(_wrap, views))
+    sampler, size = spec.SAMPLER, spec.BATCH_SIZE
+    made = build_data_loader(cfg, sampler, items, size, is_train=False, dataset_wrapper=wrapper)
+    setattr(trainer, name, made)
+
+
+def _encoded(
+    trainer: "PromptTrainer", items: Sequence, transform: Callable | None
+) -> Iterable[Tensor]:
+    return (features for features, _ in trainer.encoded_images(items, transform))
 
 
 def _is_fixed(cfg: CfgNode) -> bool:
@@ -141,9 +174,7 @@ def _feature_loader(
     """
     cfg = trainer.cfg
 
-    def batches() -> Iterable[Tensor]:
-        return (features for features, _ in trainer.encoded_images(items, transform))
-
+    batches = partial(_encoded, trainer, items, transform)
     description = trainer.describe_images(items, transform) | {
         # what the random draws depend on
         "workers": cfg.DATALOADER.NUM_WORKERS,

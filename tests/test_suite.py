@@ -15,6 +15,8 @@ from tiny_run import make_cfg
 import datasets.suite
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UserError
+from datasets.sets import emoji_groups
+from datasets.sets.openmoji import emoji_table
 from datasets.suite import read_table
 from tools.pretrain_captions import INKS, STYLES, Look, caption
 from tools.pretrain_clip import Clock, Tokens, orthogonal, plane_waves
@@ -219,6 +221,42 @@ def test_a_style_is_left_out_and_its_unlabelled_pictures_are_of_other_emoji(suit
     assert labelled.isdisjoint(item.impath.rpartition("/")[2] for item in data.train_u)
     with pytest.raises(UserError, match="TARGET_DOMAINS names 'oil', which is not in the styles"):
         load(suite, "EmojiStyles", "DATASET.TARGET_DOMAINS", "('oil',)")
+
+
+# Groups
+
+
+def test_each_group_is_tested_on_forty_emoji_and_no_family_is_on_two_sides():
+    family = {row["hexcode"]: (row["class"], row["family"]) for row in emoji_table()}
+    parts = emoji_groups.emoji_of_parts()
+    sides = [{family[hexcode] for hexcode, _ in members} for members in parts.values()]
+    assert sum(map(len, sides)) == len(set().union(*sides))
+    seen: dict[tuple[int, int], set[str]] = {}
+    for path, label, domain in emoji_groups.pictures()["test"]:
+        name = path.rpartition("/")[2].rpartition("-")[0]
+        seen.setdefault((label, domain), set()).add(name)
+    assert len(seen) == 4 and min(map(len, seen.values())) >= 40
+
+
+def test_the_proportions_of_training_are_those_of_waterbirds():
+    rows = emoji_groups.pictures()["train"]
+    for label in (0, 1):
+        domains = [domain for _, its_label, domain in rows if its_label == label]
+        assert np.mean([domain == label for domain in domains]) == pytest.approx(0.95, abs=0.002)
+    # A pose of validation and test is there on both backgrounds.
+    for part in ("val", "test"):
+        names = [path.rpartition("/")[2] for path, _, _ in emoji_groups.pictures()[part]]
+        assert len(names) == 2 * len(set(names))
+
+
+def test_a_figure_is_the_same_on_both_backgrounds_and_the_backgrounds_differ():
+    name = "1F401-01.png"
+    outside = np.asarray(emoji_groups.draw(f"test/animal_outdoors/{name}", 0)).astype(int)
+    inside = np.asarray(emoji_groups.draw(f"test/animal_kitchen/{name}", 1)).astype(int)
+    same = (outside == inside).all(2)
+    assert 0.04 < same.mean() < 0.5
+    again = emoji_groups.draw(f"test/animal_kitchen/{name}", 1)
+    assert np.array_equal(np.asarray(again), inside)
 
 
 # Pretraining

@@ -20,6 +20,7 @@ LEAST_DATA_SETS = 5  # from so many on, data sets are the units of an average
 REPLICATES = 2000
 MOST_CLUSTERS = 1000  # of a test part; more are pooled at random, which keeps the variance
 MOST_SEEDS = 100_000  # beyond which no number of seeds is told
+ROUNDING = 1e-9  # points: differences of percentages that are equal on paper differ by less
 _MIDDLES = (np.arange(10_000) + 0.5) / 10_000  # of probabilities, for a mean over a distribution
 
 
@@ -34,14 +35,14 @@ class Result(NamedTuple):
 def t_test(estimate: float, error: float, units: int) -> Result:
     """Student's t test of an estimate with the standard error of so many units, and its interval.
 
-    With an error of 0 the units do not tell how much they scatter: p is then 1, and the interval is
-    the estimate alone. Raises ValueError for less than two units.
+    With an error of 0, but for ROUNDING, the units do not tell how much they scatter: p is then 1,
+    and the interval is the estimate alone. Raises ValueError for less than two units.
     """
     from scipy import special
 
     if units < 2:
         raise ValueError(f"{units} unit(s) have no spread: give two or more")
-    if error == 0:
+    if error < ROUNDING:
         return Result(estimate, estimate, 1.0)
     margin = float(special.stdtrit(units - 1, 1 - LEVEL / 2)) * error
     p = 2 * float(special.stdtr(units - 1, -abs(estimate) / error))
@@ -88,7 +89,7 @@ def power(deviation: float, units: int, effect: float = EFFECT) -> float:
 
     if units < 2:
         raise ValueError(f"{units} unit(s) have no spread: give two or more")
-    if deviation == 0:
+    if deviation < ROUNDING:
         return 1.0
     shift = abs(effect) * units**0.5 / deviation
     bound = float(special.stdtrit(units - 1, 1 - LEVEL / 2))

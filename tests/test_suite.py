@@ -89,8 +89,9 @@ def test_the_check_tells_which_size_is_short():
     kept = {key: row for key, row in table.items() if row["class"] != label}
     assert check.too_small(check.sizes(kept)) == ["7 classes on a side"]
     cut = [key for key, row in table.items() if row["class"] == label and row["split"] == "val"]
-    fewer = {key: row for key, row in table.items() if key not in cut[14:]}
-    assert check.too_small(check.sizes(fewer)) == ["a class with 14 validation pictures"]
+    for left in (14, 0):
+        fewer = {key: row for key, row in table.items() if key not in cut[left:]}
+        assert check.too_small(check.sizes(fewer)) == [f"a class with {left} validation pictures"]
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,9 @@ def sizes(table: Table) -> dict:
     base, new = base_and_new(table)
     part = Counter(row["split"] for row in table.values())
     tests = Counter(row["class"] for row in table.values() if row["split"] == "test")
+    each = Counter((row["split"], row["class"]) for row in table.values())
     least = {
-        name: min(Counter(r["class"] for r in table.values() if r["split"] == name).values())
-        for name in ("train", "val", "test")
+        name: min(each[name, label] for label in (*base, *new)) for name in ("train", "val", "test")
     }
     return {
         "classes": [len(base), len(new)],

@@ -54,13 +54,17 @@ def standard_error(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) / len(values) ** 0.5
 
 
-def jackknife_error(statistic: Callable[[NDArray], float], units: NDArray) -> float:
+def jackknife_error(
+    statistic: Callable[[NDArray], float], units: NDArray, names: Sequence[str] = ()
+) -> float:
     """Standard error of `statistic(units)`, units (D, ...), by leaving out one unit at a time.
 
-    For a mean it is that of `standard_error` (Tukey, 1958; Efron and Stein, 1981).
+    For a mean it is that of `standard_error` (Tukey, 1958; Efron and Stein, 1981). names: of the
+    units; units of one name are not independent, and left out together.
     """
-    count = len(units)
-    without = np.array([statistic(np.delete(units, place, 0)) for place in range(count)])
+    every = np.array(names or range(len(units)))
+    count = len(kinds := np.unique(every))
+    without = np.array([statistic(units[every != kind]) for kind in kinds])
     return float(np.sqrt((count - 1) / count * np.square(without - without.mean()).sum()))
 
 

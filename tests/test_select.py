@@ -669,6 +669,9 @@ def test_a_choice_for_each_data_set_has_its_own_config(top, made, tmp_path):
     with pytest.raises(InputError, match="has no config 'selected' of CoOp for dtd"):
         configs.selected(str(tmp_path), "dtd", "CoOp", "selected")
     assert "| folds, eurosat" in (tmp_path / "selection.md").read_text()
+    told = yaml.safe_load(path.read_text())["SELECTION"]
+    assert told["ON"].endswith(", chosen for each data set by itself")
+    assert told["CLASSES"] == "base"
 
 
 # A shifted domain
@@ -768,6 +771,25 @@ def test_rows_of_other_rules_are_marked():
         "settings that come with the bundled benchmark: MaPLe/openmoji, CoOp/both",
         "settings of a file of one's own: IVLP/own_file",
     ]
+
+
+@pytest.mark.parametrize(
+    "looked_at, subset, cut, honest",
+    [
+        ("base", "new", 0, True),
+        ("base (cut 1)", "new", 1, True),
+        ("base", "new", 1, False),  # what is new in cut 1 may be base in the published one
+        ("base (cut 1)", "new", 0, False),
+        ("all", "new", 0, False),  # selected for few_shot, used for base2new
+        ("all", "all", 0, True),
+    ],
+)
+def test_a_table_of_classes_that_a_selection_looked_at_says_so(looked_at, subset, cut, honest):
+    keys = {"SELECTION.CLASSES": looked_at, "DATASET.SUBSAMPLE_CLASSES": subset}
+    one = row("CoOp", "mine", {**chosen_by("likelihood"), **keys, "DATASET.CUT": cut})
+    (note,) = selected.notes([one])
+    assert note.endswith("; nothing looked at test or new classes") == honest
+    assert (f"looked at {looked_at} classes, so perhaps at new ones" in note) == (not honest)
 
 
 def test_a_table_without_a_selection_marks_only_what_rows_learned_from():

@@ -352,6 +352,7 @@ def config_text(
     node = {
         "SELECTION.RULE": plan.rule,
         "SELECTION.ON": plan.looked_at(plan.rule),
+        "SELECTION.CLASSES": plan.classes,
         "SELECTION.BUDGET": len(method.candidates),
         "SELECTION.CLIP": clip["content"],
         "SELECTION.DIGEST": digest,

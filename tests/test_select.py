@@ -657,6 +657,18 @@ def test_a_missing_selection_is_named(top, tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("pairs", [(), ("OPTIM.LR", "0.7"), ("OPTIM.MAX_EPOCH", "2")])
+def test_overrides_that_undo_a_choice_are_refused(top, made, tmp_path, pairs, capsys):
+    """The table would say that the settings were selected."""
+    keys = {"protocol": "base2new", "datasets": "eurosat", "trainers": "CoOp", "seeds": 1}
+    plan = tmp_path / "use.yaml"
+    plan.write_text(yaml.safe_dump({**keys, "config": "selected", "selection": str(made[1])}))
+    folders = ("--root", str(top / "data"), "--output", str(tmp_path / "out"))
+    refused = pairs[:1] == ("OPTIM.LR",)
+    assert sweep.main([str(plan), *folders, "--list", *pairs]) == (2 if refused else 0)
+    assert ("overrides has OPTIM.LR 0.7, but" in capsys.readouterr().err) == refused
+
+
 def test_a_choice_for_each_data_set_has_its_own_config(top, made, tmp_path):
     data, output = made
     plan = selection.read(write(top, one_for="dataset"))

@@ -203,6 +203,9 @@ def test_a_set_is_prepared_and_read(suite):
     assert [len(part) for part in (colour.train_x, colour.val, colour.test)] == [4, 4, 4]
     assert Image.open(colour.test[0].impath).size == (datasets.suite.PICTURE_SIZE,) * 2
     assert colour.clusters(colour.test)[:2] == ["bar6", "bar7"]
+    # The picture of a table of another version.
+    del read_table("emoji")[next(key for key in read_table("emoji") if key.endswith("/06"))]
+    assert colour.clusters(colour.test)[:2] == [colour.test[0].impath, "bar7"]
     # The pictures of the shifted style are of the other half.
     names = [{item.impath.rsplit("/")[-1] for item in d.train_x} for d in (colour, line)]
     assert names[0].isdisjoint(names[1])

@@ -94,6 +94,19 @@ def test_the_check_tells_which_size_is_short():
         assert check.too_small(check.sizes(fewer)) == [f"a class with {left} validation pictures"]
 
 
+def test_the_check_says_what_it_cannot_read_or_write(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(check, "copies", lambda *_: [])
+    (tmp_path / "file").touch()
+    for option, path, message in (
+        ("--out", tmp_path / "file/x.json", "cannot be written"),
+        ("--model", tmp_path / "no.pt", "is no file: give that of a CLIP"),
+    ):
+        assert check.main(["Remix", option, str(path)]) == 2
+        assert message in capsys.readouterr().err
+    assert check.main(["Remix", "--out", str(tmp_path / "new/x.json")]) == 0
+    assert json.loads((tmp_path / "new/x.json").read_text())["Remix"]["faults"] == []
+
+
 @pytest.mark.parametrize(
     "seen, expected",
     [

@@ -811,9 +811,10 @@ def test_a_table_without_a_selection_marks_only_what_rows_learned_from():
         row("CraftCoOp", "openmoji_mmd", weights, "openmoji_line"),
         row("CraftVPT", "openmoji_mmd", {**weights, "TRAINER.CRAFT.LAMBDA_MMD": 0.0}, "other"),
         row("CraftMaPLe", "openmoji_mmd", weights),
+        row("CraftIVLP", "openmoji_mmd", {**weights, "DATASET.TARGET_DOMAINS": ["line"]}),
     ]
     assert selected.notes(rows) == [
         "uses target labels: CoOp/openmoji",
         "transductive, trained on unlabelled images of the target's classes: "
-        "CraftCoOp/openmoji_mmd",
+        "CraftCoOp/openmoji_mmd, CraftIVLP/openmoji_mmd",
     ]

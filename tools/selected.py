@@ -90,6 +90,7 @@ def _marks(row: Row) -> list[str]:
     config, run = configurations[0], row.run
     compares = config.get("TRAINER.CRAFT.MMD.DOMAINS") == "unlabelled"
     weight = config.get("TRAINER.CRAFT.LAMBDA_MMD") or 0
-    if run and run.target and run.craft and run.subset == "all" and compares and weight > 0:
+    shifted = run and (run.target or config.get("DATASET.TARGET_DOMAINS"))
+    if run and shifted and run.craft and run.subset == "all" and compares and weight > 0:
         marks.append("transductive, trained on unlabelled images of the target's classes")
     return marks

@@ -584,6 +584,16 @@ def test_a_selected_config_is_the_config_with_overrides_and_choice(top, made):
         )
 
 
+def test_a_template_of_the_plan_is_in_the_selected_config(top):
+    """It is a setting, and may be searched; the data's own keys stay with the plan."""
+    keys = {"DATASET.TEMPLATE": "a drawing of a {}.", "DATASET.CUT": 2}
+    plan = selection.read(write(top, overrides=overrides(top) | keys))
+    method = plan.methods[0]
+    text = select.config_text(plan, method, next(iter(method.candidates)), {"content": "x"}, "d")
+    assert yaml.safe_load(text)["DATASET"] == {"TEMPLATE": "a drawing of a {}."}
+    assert yaml.safe_load(text)["SELECTION"]["CLASSES"] == "base (cut 2)"
+
+
 def test_a_plan_takes_selected_configs_and_its_table_tells_the_rule(
     top, made, tmp_path, monkeypatch, capsys
 ):

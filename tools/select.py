@@ -347,7 +347,7 @@ def config_text(
     kept = {
         key: value
         for key, value in plan.study.overrides.items()
-        if counts(key) and not key.startswith(NO_SETTING[:1])
+        if counts(key) and (not key.startswith(NO_SETTING[:1]) or key == "DATASET.TEMPLATE")
     }
     node = {
         "SELECTION.RULE": plan.rule,

@@ -389,6 +389,27 @@ def warn_of_classes(trainer, model_dir: str) -> None:
                 return
 
 
+def check_cut(trainer, model_dir: str) -> None:
+    """Raise UserError if a random cut has other sides than the model's training.
+
+    A cut is drawn from the classes of a data set. Another one that has some of them only is cut
+    elsewhere, so that classes would count as new that the model in `model_dir` learned.
+    """
+    node, path = trainer.cfg.DATASET, osp.join(model_dir, "results.json")
+    if not node.get("CUT", 0) or node.SUBSAMPLE_CLASSES == "all" or not osp.isfile(path):
+        return
+    theirs = {tuple(as_read(name)) for name in class_names_of(read_json(path)) or ()}
+    new = node.SUBSAMPLE_CLASSES == "new"
+    wrong = [n for n in trainer.lab2cname.values() if (tuple(as_read(n)) in theirs) == new]
+    if theirs and wrong and node.SUBSAMPLE_CLASSES in ("base", "new"):
+        raise UserError(
+            f"DATASET.CUT {node.CUT} of {node.NAME} puts {len(wrong)} class(es) among the "
+            f"{node.SUBSAMPLE_CLASSES} ones that the model in '{model_dir}' "
+            f"{'learned' if new else 'did not learn'}, first '{wrong[0]}': test on data sets with "
+            "the classes of the training, or set DATASET.CUT to 0"
+        )
+
+
 def check_processes(cfg, args: argparse.Namespace) -> None:
     """Raise UserError if the processes of this run differ in their settings, paths aside."""
     settings = {
@@ -480,6 +501,7 @@ def work(cfg, args: argparse.Namespace) -> None:
     if args.model_dir or cfg.EVAL_ONLY:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
         warn_of_classes(trainer, args.model_dir)
+        check_cut(trainer, args.model_dir)
     if cfg.EVAL_ONLY:
         trainer.test()
     elif not args.no_train:

@@ -94,6 +94,10 @@ class SuiteDataset(CoOpDataset):
         return {cls.__name__: len(used)}
 
     def clusters(self, items) -> list[str]:
-        """The family of each item: pictures of a family are not independent."""
+        """The family of each item: pictures of a family are not independent.
+
+        A picture that the table lacks, of data prepared by another version, stands for itself.
+        """
         table, start = read_table(self.table), len(self.image_dir) + 1
-        return [table[item.impath[start:].removesuffix(".png")]["family"] for item in items]
+        rows = [table.get(item.impath[start:].removesuffix(".png"), {}) for item in items]
+        return [row.get("family", item.impath) for row, item in zip(rows, items, strict=True)]

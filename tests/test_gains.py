@@ -170,6 +170,47 @@ def test_fewer_data_sets_are_no_units(tmp_path):
     )
 
 
+def cuts(root: Path, sets, numbers=(0, 1, 2, 3)) -> dict[str, list[float]]:
+    """Runs on several cuts of each data set; {data set: gains of its cuts in base}."""
+    random, every = np.random.default_rng(3), {}
+    for dataset in sets:
+        of_set = random.normal(0, 3)
+        every[dataset] = [of_set + random.normal(0, 0.3) for _ in numbers]
+        for cut, more in zip(numbers, every[dataset], strict=True):
+            for trainer, gain in (("CoOp", 0.0), ("CraftCoOp", more)):
+                for part in PARTS:
+                    for seed in (1, 2, 3):
+                        noise = 0.1 * random.normal()
+                        folder = place(root / f"cut{cut}", part, dataset, trainer, seed)
+                        folder.mkdir(parents=True)
+                        metrics = {"test": {"accuracy": 60.0 + (gain or noise)}}
+                        record = {"complete": True, "metrics": metrics}
+                        record["config"] = {"DATASET": {"CUT": cut}}
+                        (folder / "results.json").write_text(json.dumps(record))
+    return every
+
+
+def test_cuts_of_a_data_set_are_one_unit_of_an_average(tmp_path):
+    every = cuts(tmp_path, SETS[:5])
+    content = table_of(tmp_path)
+    found = gain_of(content, "average of 20")["base"]
+    ours = [np.mean(values) for values in every.values()]
+    # The baselines scatter a little; 20 units would have a third of this standard error.
+    assert found.units == "data sets"
+    test = stats.ttest_1samp(np.array(ours) + (found.mean - np.mean(ours)), 0)
+    assert found.p == pytest.approx(test.pvalue, abs=0.05)
+    assert found.high - found.mean == pytest.approx(
+        stats.t.ppf(0.975, 4) * np.std(ours, ddof=1) / 5**0.5, rel=0.05
+    )
+    assert any("Student's t over data sets, since cuts share images" in n for n in content.notes)
+
+
+def test_five_cuts_of_one_data_set_are_no_five_data_sets(tmp_path):
+    cuts(tmp_path, ("one",), (0, 1, 2, 3, 4))
+    found = gain_of(table_of(tmp_path), "average of 5")["base"]
+    assert (found.units, found.method) == ("seeds", "t")
+
+
 def test_without_one_file_an_average_takes_student_s_t(tmp_path):
     study(tmp_path)
     outcomes.place(place(tmp_path, "test_new", "two", "CoOp", 2), "test").unlink()

@@ -584,6 +584,16 @@ def test_a_selected_config_is_the_config_with_overrides_and_choice(top, made):
         )
 
 
+def test_a_template_of_the_plan_is_in_the_selected_config(top):
+    """It is a setting, and may be searched; the data's own keys stay with the plan."""
+    keys = {"DATASET.TEMPLATE": "a drawing of a {}.", "DATASET.CUT": 2}
+    plan = selection.read(write(top, overrides=overrides(top) | keys))
+    method = plan.methods[0]
+    text = select.config_text(plan, method, next(iter(method.candidates)), {"content": "x"}, "d")
+    assert yaml.safe_load(text)["DATASET"] == {"TEMPLATE": "a drawing of a {}."}
+    assert yaml.safe_load(text)["SELECTION"]["CLASSES"] == "base (cut 2)"
+
+
 def test_a_plan_takes_selected_configs_and_its_table_tells_the_rule(
     top, made, tmp_path, monkeypatch, capsys
 ):
@@ -657,6 +667,18 @@ def test_a_missing_selection_is_named(top, tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("pairs", [(), ("OPTIM.LR", "0.7"), ("OPTIM.MAX_EPOCH", "2")])
+def test_overrides_that_undo_a_choice_are_refused(top, made, tmp_path, pairs, capsys):
+    """The table would say that the settings were selected."""
+    keys = {"protocol": "base2new", "datasets": "eurosat", "trainers": "CoOp", "seeds": 1}
+    plan = tmp_path / "use.yaml"
+    plan.write_text(yaml.safe_dump({**keys, "config": "selected", "selection": str(made[1])}))
+    folders = ("--root", str(top / "data"), "--output", str(tmp_path / "out"))
+    refused = pairs[:1] == ("OPTIM.LR",)
+    assert sweep.main([str(plan), *folders, "--list", *pairs]) == (2 if refused else 0)
+    assert ("overrides has OPTIM.LR 0.7, but" in capsys.readouterr().err) == refused
+
+
 def test_a_choice_for_each_data_set_has_its_own_config(top, made, tmp_path):
     data, output = made
     plan = selection.read(write(top, one_for="dataset"))
@@ -669,6 +691,9 @@ def test_a_choice_for_each_data_set_has_its_own_config(top, made, tmp_path):
     with pytest.raises(InputError, match="has no config 'selected' of CoOp for dtd"):
         configs.selected(str(tmp_path), "dtd", "CoOp", "selected")
     assert "| folds, eurosat" in (tmp_path / "selection.md").read_text()
+    told = yaml.safe_load(path.read_text())["SELECTION"]
+    assert told["ON"].endswith(", chosen for each data set by itself")
+    assert told["CLASSES"] == "base"
 
 
 # A shifted domain
@@ -770,6 +795,25 @@ def test_rows_of_other_rules_are_marked():
     ]
 
 
+@pytest.mark.parametrize(
+    "looked_at, subset, cut, honest",
+    [
+        ("base", "new", 0, True),
+        ("base (cut 1)", "new", 1, True),
+        ("base", "new", 1, False),  # what is new in cut 1 may be base in the published one
+        ("base (cut 1)", "new", 0, False),
+        ("all", "new", 0, False),  # selected for few_shot, used for base2new
+        ("all", "all", 0, True),
+    ],
+)
+def test_a_table_of_classes_that_a_selection_looked_at_says_so(looked_at, subset, cut, honest):
+    keys = {"SELECTION.CLASSES": looked_at, "DATASET.SUBSAMPLE_CLASSES": subset}
+    one = row("CoOp", "mine", {**chosen_by("likelihood"), **keys, "DATASET.CUT": cut})
+    (note,) = selected.notes([one])
+    assert note.endswith("; nothing looked at test or new classes") == honest
+    assert (f"looked at {looked_at} classes, so perhaps at new ones" in note) == (not honest)
+
+
 def test_a_table_without_a_selection_marks_only_what_rows_learned_from():
     weights = {"TRAINER.CRAFT.LAMBDA_MMD": 1.0, "TRAINER.CRAFT.MMD.DOMAINS": "unlabelled"}
     rows = [
@@ -777,9 +821,10 @@ def test_a_table_without_a_selection_marks_only_what_rows_learned_from():
         row("CraftCoOp", "openmoji_mmd", weights, "openmoji_line"),
         row("CraftVPT", "openmoji_mmd", {**weights, "TRAINER.CRAFT.LAMBDA_MMD": 0.0}, "other"),
         row("CraftMaPLe", "openmoji_mmd", weights),
+        row("CraftIVLP", "openmoji_mmd", {**weights, "DATASET.TARGET_DOMAINS": ["line"]}),
     ]
     assert selected.notes(rows) == [
         "uses target labels: CoOp/openmoji",
         "transductive, trained on unlabelled images of the target's classes: "
-        "CraftCoOp/openmoji_mmd",
+        "CraftCoOp/openmoji_mmd, CraftIVLP/openmoji_mmd",
     ]

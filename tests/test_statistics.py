@@ -49,6 +49,16 @@ def test_what_has_no_spread():
             call()
 
 
+@pytest.mark.parametrize("images", [350, 589, 1319])
+def test_equal_gains_of_seeds_are_equal_whatever_rounding_makes_of_them(images):
+    """Three images more with every seed; floating-point differences of 1e-14 are no spread."""
+    for seeds in ([201, 207, 215], [180, 240, 300], [199, 211, 305]):
+        gains = [100.0 * (right + 3) / images - 100.0 * right / images for right in seeds]
+        mean, error = float(np.mean(gains)), statistics.standard_error(gains)
+        assert t_test(mean, error, 3) == (mean, mean, 1.0)
+        assert power(float(np.std(gains, ddof=1)), 3) == 1.0
+
+
 def test_two_standard_errors_of_three_seeds_are_18_percent_by_chance():
     assert t_test(2.0, 1.0, 3).p == pytest.approx(0.1835, abs=1e-4)
     gains = np.random.default_rng(0).normal(size=(20_000, 3))

@@ -5,11 +5,13 @@ random cuts, whole validation.
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import test_published_sets
 from tiny_run import make_cfg
 
+import train
 from dassl.config import config_hash, merge_from_list
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UserError, set_random_seed
@@ -167,6 +169,36 @@ def test_cut_0_is_the_published_one_and_others_are_random_halves(home):
     # A cut is the same on every machine.
     assert chosen_labels(range(10), "base", cut=1) == [0, 1, 2, 3, 5]
     assert chosen_labels(range(10), "new", cut=2) == [0, 3, 6, 7, 8]
+
+
+@pytest.mark.parametrize(
+    "part, cut, tested, message",
+    [
+        ("new", 1, "cd", None),
+        (
+            "new",
+            1,
+            "abc",
+            "puts 2 class.es. among the new ones that the model in .* learned, first",
+        ),
+        ("base", 1, "ab", None),
+        ("base", 1, "abc", "puts 1 class.es. among the base ones .* did not learn, first 'c'"),
+        ("new", 0, "abc", None),  # the published cut, as published code tests it
+        ("all", 1, "abc", None),
+    ],
+)
+def test_a_cut_that_mixes_sides_on_another_data_set_is_refused(
+    home, tmp_path, part, cut, tested, message
+):
+    (tmp_path / "results.json").write_text(json.dumps({"classnames": ["a", "b"]}))
+    options = ("DATASET.CUT", cut, "DATASET.SUBSAMPLE_CLASSES", part)
+    cfg = make_cfg(home, "CoOp", "DATASET.NAME", "Letters", *options)
+    trainer = SimpleNamespace(cfg=cfg, lab2cname=dict(enumerate(tested)))
+    if message is None:
+        train.check_cut(trainer, str(tmp_path))
+    else:
+        with pytest.raises(UserError, match=message):
+            train.check_cut(trainer, str(tmp_path))
 
 
 def test_random_cuts_choose_every_class_about_equally_often():

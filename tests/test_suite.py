@@ -91,8 +91,22 @@ def test_the_check_tells_which_size_is_short():
     kept = {key: row for key, row in table.items() if row["class"] != label}
     assert check.too_small(check.sizes(kept)) == ["7 classes on a side"]
     cut = [key for key, row in table.items() if row["class"] == label and row["split"] == "val"]
-    fewer = {key: row for key, row in table.items() if key not in cut[14:]}
-    assert check.too_small(check.sizes(fewer)) == ["a class with 14 validation pictures"]
+    for left in (14, 0):
+        fewer = {key: row for key, row in table.items() if key not in cut[left:]}
+        assert check.too_small(check.sizes(fewer)) == [f"a class with {left} validation pictures"]
+
+
+def test_the_check_says_what_it_cannot_read_or_write(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(check, "copies", lambda *_: [])
+    (tmp_path / "file").touch()
+    for option, path, message in (
+        ("--out", tmp_path / "file/x.json", "cannot be written"),
+        ("--model", tmp_path / "no.pt", "is no file: give that of a CLIP"),
+    ):
+        assert check.main(["Remix", option, str(path)]) == 2
+        assert message in capsys.readouterr().err
+    assert check.main(["Remix", "--out", str(tmp_path / "new/x.json")]) == 0
+    assert json.loads((tmp_path / "new/x.json").read_text())["Remix"]["faults"] == []
 
 
 @pytest.mark.parametrize(
@@ -204,6 +218,9 @@ def test_a_set_is_prepared_and_read(suite):
     assert [len(part) for part in (colour.train_x, colour.val, colour.test)] == [4, 4, 4]
     assert Image.open(colour.test[0].impath).size == (datasets.suite.PICTURE_SIZE,) * 2
     assert colour.clusters(colour.test)[:2] == ["bar6", "bar7"]
+    # The picture of a table of another version.
+    del read_table("emoji")[next(key for key in read_table("emoji") if key.endswith("/06"))]
+    assert colour.clusters(colour.test)[:2] == [colour.test[0].impath, "bar7"]
     # The pictures of the shifted style are of the other half.
     names = [{item.impath.rsplit("/")[-1] for item in d.train_x} for d in (colour, line)]
     assert names[0].isdisjoint(names[1])

@@ -155,6 +155,16 @@ def _pairs(row: Row, baseline: Row, column: str) -> list[tuple[Row, Row, list[st
     return [(ours, theirs[ours.dataset], columns) for ours, columns in _tests(row, column)]
 
 
+def _data_set(row: Row) -> str:
+    """The data set of a row, of whatever cut of its classes."""
+    return row.dataset.partition(" (cut ")[0]
+
+
+def _has_cuts(rows: Sequence[Row]) -> bool:
+    """Whether rows are of several cuts of one data set, which share images and few shots."""
+    return len({_data_set(row) for row in rows}) < len({row.dataset for row in rows})
+
+
 def _combined(values: NDArray) -> NDArray:
     """What the table shows of accuracies (..., M): base and new as H, one as it is."""
     if values.shape[-1] == 1:
@@ -236,7 +246,8 @@ def gain(row: Row, baseline: Row | None, column: str, saved: Saved) -> Gain | No
 
     p is that of a t test over the gain's units; the standard error of an average over data sets is
     the jackknife's, which for a mean is the usual one and for H needs no linearity. The interval is
-    Student's t, or `hierarchical` for an average whose runs all saved outcomes.
+    Student's t, or `hierarchical` for an average whose runs all saved outcomes. Several cuts of a
+    data set are one unit, and have no `hierarchical`, which would draw their shared images twice.
     """
     if baseline is None or baseline.members != row.members:
         return None
@@ -249,21 +260,24 @@ def gain(row: Row, baseline: Row | None, column: str, saved: Saved) -> Gain | No
     if len(seeds) > 1:
         found = replace(found, deviation=statistics.stdev(gains))
     pairs = _pairs(row, baseline, column)
-    if over := len(pairs) >= LEAST_DATA_SETS:
+    several = _has_cuts([one for one, _, _ in pairs])
+    names = [_data_set(one) if several else str(place) for place, (one, _, _) in enumerate(pairs)]
+    if over := len(set(names)) >= LEAST_DATA_SETS:
         units = np.array(
             [
                 [[mean_of(one, name, seeds) for one in (mine, other)] for name in columns]
                 for mine, other, columns in pairs
             ]
         )
-        error, count = jackknife_error(_difference, units), len(pairs)
+        error, count = jackknife_error(_difference, units, names), len(set(names))
     elif len(seeds) > 1:
         error, count = standard_error(gains), len(seeds)
     else:
         return found
     low, high, p = t_test(found.mean, error, count)
     found = replace(found, low=low, high=high, p=p, units="data sets" if over else "seeds")
-    parts = saved.parts(row, baseline, column, seeds) if len(pairs) > 1 else None
+    drawn = len(pairs) > 1 and not several
+    parts = saved.parts(row, baseline, column, seeds) if drawn else None
     if parts is None:
         return found
     sources = {one.run.source if one.run else one.dataset for one, _, _ in pairs}
@@ -329,7 +343,7 @@ def notes(rows: Sequence[Row], table: Sequence[dict[str, Gain | None]], column: 
 def _on_intervals(rows: Sequence[Row], table: Sequence[dict[str, Gain | None]]) -> str:
     words = "gains are means over seeds with 95% intervals of Student's t over the seeds"
     averages = Counter(
-        (one.method, one.units)
+        (one.method, one.units, _has_cuts(row.parts))
         for row, line in zip(rows, table, strict=True)
         for column, one in line.items()
         if one is not None and one.p is not None and len(_tests(row, column)) > 1
@@ -337,12 +351,13 @@ def _on_intervals(rows: Sequence[Row], table: Sequence[dict[str, Gain | None]]) 
     how = [
         f"{count} by a bootstrap over {DRAWN[units]}"
         if method == BOOTSTRAP
-        else f"{count} by Student's t over {units}, for want of saved outcomes or accuracies"
-        for (method, units), count in sorted(averages.items())
+        else f"{count} by Student's t over {units}, "
+        + ("since cuts share images" if cuts else "for want of saved outcomes or accuracies")
+        for (method, units, cuts), count in sorted(averages.items())
     ]
     if how:
         words += f"; those of averages are {' and '.join(how)}"
-    if any(units == "data sets" for _, units in averages):
+    if any(units == "data sets" for _, units, _ in averages):
         words += f"; p of averages over {LEAST_DATA_SETS} data sets or more is over the data sets"
     return words
 

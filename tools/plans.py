@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from dassl import strict_yaml
+from dassl import record, strict_yaml
 from dassl.config import rules
 from dassl.record import Description
 from tools import configs
@@ -115,6 +115,7 @@ class Study:
         files: tuple[str, ...] = ()
         if self.selection and run.learns:
             files = (configs.selected(self.selection, run.source, run.trainer, run.config),)
+            _check_kept(files[0], {**self.overrides, **self.train_overrides})
         folder = protocol.folder(run)
         training = job_of(folder, run, overrides | self.train_overrides | unlabelled, files=files)
         yield training
@@ -125,6 +126,18 @@ class Study:
             test = replace(run, part="test", tested=tested, subset=subset)
             trained = training.folder if run.learns else ""
             yield job_of(protocol.folder(test), test, overrides, trained, files)
+
+
+def _check_kept(file: str, overrides: dict) -> None:
+    """Raise InputError if overrides change a setting of a selected config: none would tell it."""
+    chosen = record.flat(configs.merged([file]))
+    for key, value in overrides.items():
+        setting = key.startswith(("OPTIM.", "TRAINER.")) and key in chosen
+        if setting and str(value) != str(chosen[key]):
+            raise InputError(
+                f"overrides has {key} {value}, but '{file}' was selected with {chosen[key]}: take "
+                "the key out of overrides, or select with it in the plan's overrides"
+            )
 
 
 def job_of(

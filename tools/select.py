@@ -347,11 +347,12 @@ def config_text(
     kept = {
         key: value
         for key, value in plan.study.overrides.items()
-        if counts(key) and not key.startswith(NO_SETTING[:1])
+        if counts(key) and (not key.startswith(NO_SETTING[:1]) or key == "DATASET.TEMPLATE")
     }
     node = {
         "SELECTION.RULE": plan.rule,
         "SELECTION.ON": plan.looked_at(plan.rule),
+        "SELECTION.CLASSES": plan.classes,
         "SELECTION.BUDGET": len(method.candidates),
         "SELECTION.CLIP": clip["content"],
         "SELECTION.DIGEST": digest,

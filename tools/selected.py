@@ -6,9 +6,11 @@ from dassl import record
 from tools import configs
 from tools.inputs import InputError
 from tools.protocols.rows import Row
+from tools.selection import classes_of
 
 NOTHING = "nothing looked at test or new classes"
 TARGET = "uses target labels; nothing looked at test images"
+OTHERS = "looked at {} classes, so perhaps at new ones of this table; nothing looked at test images"
 
 
 def notes(rows: Iterable[Row]) -> list[str]:
@@ -48,9 +50,22 @@ def _rule(row: Row) -> str:
     rule = config.get("SELECTION.RULE")
     if not rule:
         return ""
+    seen = TARGET if rule == "target" else NOTHING
+    if (others := config.get("SELECTION.CLASSES")) and _tests_new(row, others):
+        seen = OTHERS.format(others)
     return (
         f"{rule} on {config['SELECTION.ON']}, from {config['SELECTION.BUDGET']} candidates "
-        f"(selection {config['SELECTION.DIGEST']}); {TARGET if rule == 'target' else NOTHING}"
+        f"(selection {config['SELECTION.DIGEST']}); {seen}"
+    )
+
+
+def _tests_new(row: Row, looked_at: str) -> bool:
+    """Whether a row was tested on new classes, and `looked_at` are not the base classes to them."""
+    configurations = [record.flat(results["config"]) for results in row.first.values()]
+    return any(
+        config.get("DATASET.SUBSAMPLE_CLASSES") == "new"
+        and looked_at != classes_of("base", config.get("DATASET.CUT"))
+        for config in configurations
     )
 
 
@@ -75,6 +90,7 @@ def _marks(row: Row) -> list[str]:
     config, run = configurations[0], row.run
     compares = config.get("TRAINER.CRAFT.MMD.DOMAINS") == "unlabelled"
     weight = config.get("TRAINER.CRAFT.LAMBDA_MMD") or 0
-    if run and run.target and run.craft and run.subset == "all" and compares and weight > 0:
+    shifted = run and (run.target or config.get("DATASET.TARGET_DOMAINS"))
+    if run and shifted and run.craft and run.subset == "all" and compares and weight > 0:
         marks.append("transductive, trained on unlabelled images of the target's classes")
     return marks

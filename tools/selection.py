@@ -198,7 +198,13 @@ class Selection:
         seeds = ", ".join(map(str, study.seeds))
         cut = study.overrides.get("DATASET.CUT")
         images += f" of cut {cut}" if cut else ""
-        return f"{images}, {', '.join(self.cells)}, {study.shots[0]} shots, seeds {seeds}"
+        each = ", chosen for each data set by itself" if self.one_for == DATASET else ""
+        return f"{images}, {', '.join(self.cells)}, {study.shots[0]} shots, seeds {seeds}{each}"
+
+    @property
+    def classes(self) -> str:
+        """SELECTION.CLASSES of what is chosen."""
+        return classes_of(self.study.protocol.subset, self.study.overrides.get("DATASET.CUT"))
 
     def described(self) -> dict:
         """The plan as JSON: two plans with the same description select the same."""
@@ -469,6 +475,11 @@ def _budget(word: str, methods: list[Method]) -> list[str]:
             "budget, or write 'budget: unequal', which tables will tell"
         )
     return [f"the methods had different budgets of candidates: {text}"]
+
+
+def classes_of(subset: str, cut: object) -> str:
+    """Classes in words: all, base, or base of a random cut."""
+    return f"{subset} (cut {cut})" if subset != "all" and int(str(cut or 0)) else subset
 
 
 def stored_in(output: str) -> Path:

@@ -20,6 +20,7 @@ LEAST_DATA_SETS = 5  # from so many on, data sets are the units of an average
 REPLICATES = 2000
 MOST_CLUSTERS = 1000  # of a test part; more are pooled at random, which keeps the variance
 MOST_SEEDS = 100_000  # beyond which no number of seeds is told
+ROUNDING = 1e-9  # points: differences of percentages that are equal on paper differ by less
 _MIDDLES = (np.arange(10_000) + 0.5) / 10_000  # of probabilities, for a mean over a distribution
 
 
@@ -34,14 +35,14 @@ class Result(NamedTuple):
 def t_test(estimate: float, error: float, units: int) -> Result:
     """Student's t test of an estimate with the standard error of so many units, and its interval.
 
-    With an error of 0 the units do not tell how much they scatter: p is then 1, and the interval is
-    the estimate alone. Raises ValueError for less than two units.
+    With an error of 0, but for ROUNDING, the units do not tell how much they scatter: p is then 1,
+    and the interval is the estimate alone. Raises ValueError for less than two units.
     """
     from scipy import special
 
     if units < 2:
         raise ValueError(f"{units} unit(s) have no spread: give two or more")
-    if error == 0:
+    if error < ROUNDING:
         return Result(estimate, estimate, 1.0)
     margin = float(special.stdtrit(units - 1, 1 - LEVEL / 2)) * error
     p = 2 * float(special.stdtr(units - 1, -abs(estimate) / error))
@@ -53,13 +54,17 @@ def standard_error(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) / len(values) ** 0.5
 
 
-def jackknife_error(statistic: Callable[[NDArray], float], units: NDArray) -> float:
+def jackknife_error(
+    statistic: Callable[[NDArray], float], units: NDArray, names: Sequence[str] = ()
+) -> float:
     """Standard error of `statistic(units)`, units (D, ...), by leaving out one unit at a time.
 
-    For a mean it is that of `standard_error` (Tukey, 1958; Efron and Stein, 1981).
+    For a mean it is that of `standard_error` (Tukey, 1958; Efron and Stein, 1981). names: of the
+    units; units of one name are not independent, and left out together.
     """
-    count = len(units)
-    without = np.array([statistic(np.delete(units, place, 0)) for place in range(count)])
+    every = np.array(names or range(len(units)))
+    count = len(kinds := np.unique(every))
+    without = np.array([statistic(units[every != kind]) for kind in kinds])
     return float(np.sqrt((count - 1) / count * np.square(without - without.mean()).sum()))
 
 
@@ -88,7 +93,7 @@ def power(deviation: float, units: int, effect: float = EFFECT) -> float:
 
     if units < 2:
         raise ValueError(f"{units} unit(s) have no spread: give two or more")
-    if deviation == 0:
+    if deviation < ROUNDING:
         return 1.0
     shift = abs(effect) * units**0.5 / deviation
     bound = float(special.stdtrit(units - 1, 1 - LEVEL / 2))

@@ -313,6 +313,12 @@ _SELECTION = {
         affects=NOTHING,
     ),
     "ON": key("", help="Data sets, images and seeds that the rule looked at.", affects=NOTHING),
+    "CLASSES": key(
+        "",
+        help="Classes that the selection looked at: all, or base with the cut. Tables tell where "
+        "these are not the classes that a row was trained on.",
+        affects=NOTHING,
+    ),
     "BUDGET": key(0, whole(0), "Number of candidates that the rule chose from.", affects=NOTHING),
     "CLIP": key(
         "",

@@ -58,9 +58,9 @@ def sizes(table: Table) -> dict:
     base, new = base_and_new(table)
     part = Counter(row["split"] for row in table.values())
     tests = Counter(row["class"] for row in table.values() if row["split"] == "test")
+    each = Counter((row["split"], row["class"]) for row in table.values())
     least = {
-        name: min(Counter(r["class"] for r in table.values() if r["split"] == name).values())
-        for name in ("train", "val", "test")
+        name: min(each[name, label] for label in (*base, *new)) for name in ("train", "val", "test")
     }
     return {
         "classes": [len(base), len(new)],
@@ -166,6 +166,8 @@ def check(args: argparse.Namespace) -> int:
     if args.model:
         from trainers.backbone import load_backbone
 
+        if not Path(args.model).is_file():
+            raise inputs.InputError(f"--model '{args.model}' is no file: give that of a CLIP")
         model = load_backbone(args.model)
     lines, sheet, broken = [], {}, 0
     for name in args.sets or SETS:
@@ -191,7 +193,7 @@ def check(args: argparse.Namespace) -> int:
     head += ["chance", "zero-shot", "probe"] if model is not None else []
     sys.stdout.write(markdown([*head, "keeps the rules"], lines) + "\n")
     if args.out:
-        args.out.write_text(json.dumps(sheet, indent=1), encoding="utf-8")
+        inputs.write(args.out, json.dumps(sheet, indent=1), "--out")
     return int(broken > 0)
 
 
@@ -203,7 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("sets", nargs="*", choices=[*SETS, []], metavar="SET")
     parser.add_argument("--model", type=str, help="a CLIP's file")
-    parser.add_argument("--out", type=Path, help="write the numbers as JSON")
+    parser.add_argument("--out", type=inputs.path, help="write the numbers as JSON")
     return inputs.main(check, parser.parse_args(arguments))
 
 

@@ -7,15 +7,17 @@ sides of a split: variants of one drawing, and near-copies of it.
 
 import functools
 import gzip
+import hashlib
 import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
 
-from dassl.utils import write_json
+from dassl.utils import read_json, write_json
 from datasets.base import PARTS, CoOpDataset
 from datasets.sets.openmoji import render_svg, write_picture
 
@@ -33,6 +35,12 @@ Table = dict[str, dict]
 def read_table(name: str) -> Table:
     """{drawing: {"class", "split", "family", and "box" and "body" of its SVG or "file"}}."""
     return json.loads(gzip.decompress((FOLDER / f"{name}.json.gz").read_bytes()))
+
+
+def digest(name: str) -> str:
+    """Of the table, and of its pictures that are no drawings."""
+    files = [FOLDER / f"{name}{ending}" for ending in (".json.gz", ".zip")]
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files if f.is_file())).hexdigest()
 
 
 def picture_of(row: dict, size: int, archive: zipfile.ZipFile | None = None) -> Image.Image:
@@ -75,15 +83,20 @@ class SuiteDataset(CoOpDataset):
 
     @classmethod
     def prepare(cls, root: str, given: Path | None = None, progress: bool = True) -> dict[str, int]:
-        """Write the pictures and the split file below `root`; existing pictures are kept.
+        """Write the pictures and the split file below `root`.
 
-        Returns {data set: pictures}. Raises UserError if the package resvg-py is missing or the
-        disk is full.
+        Pictures that exist are kept if they are of the same table. Returns {data set: pictures}.
+        Raises UserError if the package resvg-py is missing or the disk is full.
         """
         folder, table = Path(root).expanduser() / cls.folder, read_table(cls.table)
         split = cls.rows(table)
         pack = FOLDER / f"{cls.table}.zip"
         archive = zipfile.ZipFile(pack) if pack.is_file() else None
+        drawn, version = folder / "table.json", {"sha256": digest(cls.table)}
+        known = read_json(str(drawn)) if drawn.is_file() else None
+        if known != version:
+            shutil.rmtree(folder / cls.image_folder, ignore_errors=True)
+            write_json(version, str(drawn))
         used = {row[0].removesuffix(".png") for rows in split.values() for row in rows}
         for key in tqdm(used, desc=f"{cls.__name__} pictures", disable=not progress, mininterval=1):
             write_picture(

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -202,7 +203,10 @@ def test_cuts_of_a_data_set_are_one_unit_of_an_average(tmp_path):
     assert found.high - found.mean == pytest.approx(
         stats.t.ppf(0.975, 4) * np.std(ours, ddof=1) / 5**0.5, rel=0.05
     )
-    assert any("Student's t over data sets, since cuts share images" in n for n in content.notes)
+    assert any(
+        "Student's t over data sets, since some share a training or images" in n
+        for n in content.notes
+    )
 
 
 def test_five_cuts_of_one_data_set_are_no_five_data_sets(tmp_path):
@@ -471,3 +475,14 @@ def test_files_are_read_once_and_only_for_rows_with_a_gain(tmp_path, monkeypatch
         text(content)
     assert len(read) == len(set(read)) == 6 * 2 * 2 * 3
     assert not [path for path in read if "Zeroshot" in str(path)]
+
+
+def test_tests_of_one_training_are_one_unit():
+    def row(name: str, source: str):
+        return SimpleNamespace(dataset=name, run=SimpleNamespace(source=source))
+
+    own = [row(name, name) for name in "abcde"]
+    shifted = [row("a_line_from_a", "a"), row("a_one_from_a", "a")]
+    assert not gains._share(own) and gains._share(own + shifted)
+    assert len({gains._trained_on(one) for one in own + shifted}) == 5
+    assert not gains._share(shifted)  # one training alone: seeds are the units, as for one set

@@ -28,6 +28,7 @@ from datasets import prepare
 from datasets.base import PARTS
 from tools import configs, launchers, miniatures, select, selected, selection, sweep
 from tools.inputs import InputError
+from tools.plans import read_plan
 from tools.protocols import PROTOCOLS
 from tools.protocols.rows import Row
 
@@ -677,6 +678,23 @@ def test_overrides_that_undo_a_choice_are_refused(top, made, tmp_path, pairs, ca
     refused = pairs[:1] == ("OPTIM.LR",)
     assert sweep.main([str(plan), *folders, "--list", *pairs]) == (2 if refused else 0)
     assert ("overrides has OPTIM.LR 0.7, but" in capsys.readouterr().err) == refused
+
+
+@pytest.mark.parametrize("chosen", ["unlabelled", None])
+def test_a_preset_does_not_undo_a_choice(tmp_path, monkeypatch, chosen):
+    """The group protocol sets the domains of MMD, unless they were selected."""
+    file = tmp_path / "selected/CraftCoOp/own_mmd.yaml"
+    file.parent.mkdir(parents=True)
+    craft = {"MMD": {"DOMAINS": chosen}} if chosen else {"LAMBDA_MMD": 2.0}
+    file.write_text(yaml.safe_dump({"TRAINER": {"CRAFT": craft}}))
+    monkeypatch.setattr(configs, "selected", lambda *_: str(file))
+    tree = {"protocol": "group", "datasets": "waterbirds", "trainers": "CoOp", "seeds": 1}
+    path = tmp_path / "plan.yaml"
+    path.write_text(
+        yaml.safe_dump({**tree, "config": "own", "craft": "mmd", "selection": str(tmp_path)})
+    )
+    options = read_plan(str(path)).jobs[0].options
+    assert ("TRAINER.CRAFT.MMD.DOMAINS" in options) == (chosen is None)
 
 
 def test_a_choice_for_each_data_set_has_its_own_config(top, made, tmp_path):

@@ -15,7 +15,9 @@ from tiny_run import make_cfg
 import datasets.suite
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UserError
+from datasets.base import check_split
 from datasets.sets import emoji_groups
+from datasets.sets.emoji import Emoji, EmojiLine, EmojiOneColour, EmojiRendered, EmojiStyles
 from datasets.sets.openmoji import emoji_table
 from datasets.suite import read_table
 from tools.pretrain_captions import INKS, STYLES, Look, caption
@@ -24,7 +26,7 @@ from tools.pretrain_data import EMOJI as PRETRAINED_EMOJI
 from tools.pretrain_data import KEPT_OUT, is_class, read_name
 from tools.pretrain_data import SETS as BANK
 from tools.suite import check
-from tools.suite.emoji import COLOUR
+from tools.suite.emoji import COLOUR, ONE_COLOUR, RENDERED
 from tools.suite.make import SETS
 from tools.suite.sources import ICONIFY, class_words
 from tools.suite.split import deal, name_family, near_copies, split_of, thumbnails
@@ -49,7 +51,20 @@ def test_a_set_keeps_the_rules_on_sizes(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_no_drawing_of_a_set_is_nearly_in_two_parts(name):
-    assert check.copies(check.counted(read_table(name.lower())), name.lower()) == []
+    assert check.copies(read_table(name.lower()), name.lower()) == []
+
+
+def test_every_style_of_emoji_has_all_classes_in_all_parts():
+    table, classes = read_table("emoji"), set()
+    for kind in (Emoji, EmojiLine, EmojiOneColour, EmojiRendered):
+        split = kind.rows(table)
+        check_split(split, kind.__name__)
+        classes |= {frozenset(row[2] for row in split[part]) for part in split}
+    assert len(classes) == 1 and len(next(iter(classes))) >= 16
+    rows = EmojiStyles.rows(table)
+    for style in range(4):
+        for part in rows:
+            assert {row[2] for row in rows[part] if row[3] == style} == next(iter(classes))
 
 
 def test_labelled_and_unlabelled_emoji_are_different_ones():
@@ -65,11 +80,13 @@ def test_labelled_and_unlabelled_emoji_are_different_ones():
 
 
 def test_no_artist_of_the_suite_is_pretrained_on():
-    suite = {artist for source in ICONIFY.values() for artist in source.artists} | set(COLOUR)
+    suite = {artist for source in ICONIFY.values() for artist in source.artists}
+    suite |= {*COLOUR, ONE_COLOUR, "fluent-emoji"}
+    assert "fluent-emoji" in RENDERED
     seen = {*BANK, *PRETRAINED_EMOJI}
     assert suite <= {name for start in KEPT_OUT for name in suite if name.startswith(start)}
     assert not suite & seen and not seen & set(KEPT_OUT)
-    assert not [name for name in seen if name.startswith("streamline")]
+    assert not [name for name in seen if name.startswith(("streamline", "fluent-emoji"))]
 
 
 # The check can fail
@@ -224,6 +241,21 @@ def test_a_set_is_prepared_and_read(suite):
     # The pictures of the shifted style are of the other half.
     names = [{item.impath.rsplit("/")[-1] for item in d.train_x} for d in (colour, line)]
     assert names[0].isdisjoint(names[1])
+
+
+def test_pictures_of_another_table_are_drawn_again(suite):
+    prepared(suite, "emoji")
+    picture = suite / "suite_emoji/images/colour/00.png"
+    before = picture.read_bytes()
+    prepared(suite, "emoji")
+    assert picture.read_bytes() == before
+    path = datasets.suite.FOLDER / "emoji.json.gz"
+    table = read_table("emoji")
+    table["colour/00"]["body"] = table["colour/17"]["body"]
+    path.write_bytes(gzip.compress(json.dumps(table).encode()))
+    read_table.cache_clear()
+    prepared(suite, "emoji")
+    assert picture.read_bytes() == (picture.parent / "17.png").read_bytes() != before
 
 
 def test_a_style_is_left_out_and_its_unlabelled_pictures_are_of_other_emoji(suite):

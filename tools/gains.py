@@ -160,9 +160,15 @@ def _data_set(row: Row) -> str:
     return row.dataset.partition(" (cut ")[0]
 
 
-def _has_cuts(rows: Sequence[Row]) -> bool:
-    """Whether rows are of several cuts of one data set, which share images and few shots."""
-    return len({_data_set(row) for row in rows}) < len({row.dataset for row in rows})
+def _trained_on(row: Row) -> str:
+    """The data set that a row's runs were trained on: tests of one training share its draws."""
+    return row.run.source if row.run else _data_set(row)
+
+
+def _share(rows: Sequence[Row]) -> bool:
+    """Whether some rows but not all share a training, or rows are cuts of one data set."""
+    sources, names = {_trained_on(row) for row in rows}, {row.dataset for row in rows}
+    return 1 < len(sources) < len(names) or len({_data_set(row) for row in rows}) < len(names)
 
 
 def _combined(values: NDArray) -> NDArray:
@@ -246,8 +252,9 @@ def gain(row: Row, baseline: Row | None, column: str, saved: Saved) -> Gain | No
 
     p is that of a t test over the gain's units; the standard error of an average over data sets is
     the jackknife's, which for a mean is the usual one and for H needs no linearity. The interval is
-    Student's t, or `hierarchical` for an average whose runs all saved outcomes. Several cuts of a
-    data set are one unit, and have no `hierarchical`, which would draw their shared images twice.
+    Student's t, or `hierarchical` for an average whose runs all saved outcomes. Tests of one
+    training, and cuts of one data set, are one unit; where only some share one, there is no
+    `hierarchical`, which would draw what they share twice.
     """
     if baseline is None or baseline.members != row.members:
         return None
@@ -260,8 +267,8 @@ def gain(row: Row, baseline: Row | None, column: str, saved: Saved) -> Gain | No
     if len(seeds) > 1:
         found = replace(found, deviation=statistics.stdev(gains))
     pairs = _pairs(row, baseline, column)
-    several = _has_cuts([one for one, _, _ in pairs])
-    names = [_data_set(one) if several else str(place) for place, (one, _, _) in enumerate(pairs)]
+    several = _share([one for one, _, _ in pairs])
+    names = [_trained_on(one) for one, _, _ in pairs]
     if over := len(set(names)) >= LEAST_DATA_SETS:
         units = np.array(
             [
@@ -343,7 +350,7 @@ def notes(rows: Sequence[Row], table: Sequence[dict[str, Gain | None]], column: 
 def _on_intervals(rows: Sequence[Row], table: Sequence[dict[str, Gain | None]]) -> str:
     words = "gains are means over seeds with 95% intervals of Student's t over the seeds"
     averages = Counter(
-        (one.method, one.units, _has_cuts(row.parts))
+        (one.method, one.units, _share(row.parts))
         for row, line in zip(rows, table, strict=True)
         for column, one in line.items()
         if one is not None and one.p is not None and len(_tests(row, column)) > 1
@@ -352,7 +359,11 @@ def _on_intervals(rows: Sequence[Row], table: Sequence[dict[str, Gain | None]]) 
         f"{count} by a bootstrap over {DRAWN[units]}"
         if method == BOOTSTRAP
         else f"{count} by Student's t over {units}, "
-        + ("since cuts share images" if cuts else "for want of saved outcomes or accuracies")
+        + (
+            "since some share a training or images"
+            if cuts
+            else "for want of saved outcomes or accuracies"
+        )
         for (method, units, cuts), count in sorted(averages.items())
     ]
     if how:

@@ -110,12 +110,15 @@ class Study:
     def _jobs(self, run: Description) -> Iterator[Job]:
         """A training, or for what learns nothing a test in its place, and its tests."""
         protocol = self.protocol
-        overrides = {**protocol.presets.get(run.craft, {}), **self.overrides}
+        preset = dict(protocol.presets.get(run.craft, {}))
         unlabelled = {"DATASET.TARGET": configs.registered(run.target)} if run.target else {}
         files: tuple[str, ...] = ()
         if self.selection and run.learns:
             files = (configs.selected(self.selection, run.source, run.trainer, run.config),)
-            _check_kept(files[0], {**self.overrides, **self.train_overrides})
+            chosen = record.flat(configs.merged([files[0]]))
+            _check_kept(files[0], chosen, {**self.overrides, **self.train_overrides})
+            preset = {key: value for key, value in preset.items() if key not in chosen}
+        overrides = {**preset, **self.overrides}
         folder = protocol.folder(run)
         training = job_of(folder, run, overrides | self.train_overrides | unlabelled, files=files)
         yield training
@@ -128,9 +131,8 @@ class Study:
             yield job_of(protocol.folder(test), test, overrides, trained, files)
 
 
-def _check_kept(file: str, overrides: dict) -> None:
+def _check_kept(file: str, chosen: dict, overrides: dict) -> None:
     """Raise InputError if overrides change a setting of a selected config: none would tell it."""
-    chosen = record.flat(configs.merged([file]))
     for key, value in overrides.items():
         setting = key.startswith(("OPTIM.", "TRAINER.")) and key in chosen
         if setting and str(value) != str(chosen[key]):

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from tools import inputs
 from tools.pretrain_captions import INKS, PAPERS, Look, caption
-from tools.pretrain_data import is_class
+from tools.pretrain_data import KEPT_OUT, is_class
 from tools.suite.sources import class_words
 
 log = logging.getLogger(__name__)
@@ -143,8 +143,9 @@ class Bank:
         self.items = json.loads((folder / "items.json").read_text(encoding="utf-8"))
         self.of: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         for number, row in enumerate(self.index):
-            if not is_class(self.items[row["item"]]["label"]):
-                self.of[row["item"]][row["artist"]].append(number)
+            if row["artist"] in KEPT_OUT or is_class(self.items[row["item"]]["label"]):
+                continue  # of a bank that was made by other rules
+            self.of[row["item"]][row["artist"]].append(number)
         rng = random.Random(seed)
         several = sorted(item for item, artists in self.of.items() if len(artists) > 2)
         self.held_out = sorted(rng.sample(several, min(HELD_OUT, len(several) // 10)))

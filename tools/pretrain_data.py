@@ -117,9 +117,6 @@ SETS = {
 EMOJI = {
     "noto": ("Apache-2.0", "flat"),
     "noto-v1": ("Apache-2.0", "flat"),
-    "fluent-emoji": ("MIT", "shaded"),
-    "fluent-emoji-flat": ("MIT", "flat"),
-    "fluent-emoji-high-contrast": ("MIT", "solid"),
     "fxemoji": ("Apache-2.0", "flat"),
 }
 NAMING = ("noto", "twemoji")  # sets that tell the emoji of their names, which others use, too
@@ -130,7 +127,8 @@ KEPT_OUT = (
     *("ri", "healthicons", "solar", "iconoir", "uil", "uim", "uis", "la", "lets-icons"),
     *("fa", "fa-solid", "fa-regular", "fa6-solid", "fa6-regular", "fa7-solid", "fa7-regular"),
     *("basil", "flowbite", "line-md", "iconamoon", "qlementine-icons", "openmoji", "twemoji"),
-    *("emojione", "emojione-v1", "emojione-monotone", "streamline"),
+    *("emojione", "emojione-v1", "emojione-monotone", "streamline", "streamline-emojis"),
+    *("fluent-emoji", "fluent-emoji-flat", "fluent-emoji-high-contrast"),
 )
 # Words of a name that tell the style, and words that tell nothing of the item.
 STYLE_WORDS = {

@@ -174,7 +174,7 @@ def check(args: argparse.Namespace) -> int:
         table = counted(read_table(name.lower()))
         count = sizes(table)
         faults = too_small(count)
-        if pairs := copies(table, name.lower()):
+        if pairs := copies(read_table(name.lower()), name.lower()):
             faults.append(f"{len(pairs)} copies across parts, first {pairs[0][0]}, {pairs[0][1]}")
         broken += bool(faults)
         cells = [

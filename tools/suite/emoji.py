@@ -69,35 +69,58 @@ def rendered(packages: Path, known: set[str]) -> dict[str, bytes]:
 
 def make(packages: Path) -> Table:
     """The table; writes the rendered pictures to emoji.zip."""
-    rows, pictures = drawings(packages)
-    known = {row["hexcode"]: row for row in emoji_table()}
-    joined = Families()
-    names = {key: f"{known[h]['class']}: {known[h]['family']}" for key, h in hexcodes_of(rows)}
-    colour = [key for key, row in rows.items() if row["style"] == "colour"]
-    features = thumbnails(picture_of(rows[key], PICTURE_SIZE) for key in colour)
-    for a, b in near_copies(features):
-        joined.join(names[colour[a]], names[colour[b]])
-    family = {key: joined.root(name) for key, name in names.items()}
-    dealt = deal(
-        {key: rows[key] for key in colour}, family, MOST, lambda total: LABELLED + UNLABELLED
-    )
+    rows, files = drawings(packages)
+    names = family_names(rows, files)
+    colour = {key: row for key, row in rows.items() if row["style"] == "colour"}
+    wanted = LABELLED + UNLABELLED
+    dealt = deal(colour, names, MOST, lambda total: wanted, wanted)
     split = {row["family"]: row["split"] for row in dealt.values()}
-    classes = {row["class"] for row in dealt.values()}
-    table = {}
-    for key, row in rows.items():
-        if row["class"] in classes and family[key] in split:
-            table[key] = {**row, "family": family[key], "split": split[family[key]]}
-            if row["style"] == "colour" and key not in dealt:
-                del table[key]
+    table = {
+        key: {**row, "family": names[key], "split": split[names[key]]}
+        for key, row in rows.items()
+        if key in dealt or row["style"] != "colour" and names[key] in split
+    }
     halves = half_of(table)
     for row in table.values():
         if row["split"] == "train":
             row["half"] = halves[row["family"]]
+    table = in_all_styles(table)
     used = {row["file"] for row in table.values() if "file" in row}
     with zipfile.ZipFile(FOLDER / "emoji.zip", "w") as archive:
         for file in sorted(used):
-            archive.writestr(zipfile.ZipInfo(file), pictures[file])
+            archive.writestr(zipfile.ZipInfo(file), files[file])
     return table
+
+
+def family_names(rows: Table, files: dict[str, bytes]) -> dict[str, str]:
+    """{drawing: family}: all drawings of an emoji and its variants, and of emoji that look nearly
+    the same in any style.
+    """
+    known = {row["hexcode"]: row for row in emoji_table()}
+    names = {key: f"{known[h]['class']}: {known[h]['family']}" for key, h in hexcodes_of(rows)}
+    joined, keys = Families(), list(rows)
+    pictures = (
+        Image.open(io.BytesIO(files[row["file"]])).convert("RGB")
+        if "file" in row
+        else picture_of(row, PICTURE_SIZE)
+        for row in rows.values()
+    )
+    for a, b in near_copies(thumbnails(pictures)):
+        joined.join(names[keys[a]], names[keys[b]])
+    return {key: joined.root(name) for key, name in names.items()}
+
+
+def in_all_styles(table: Table) -> Table:
+    """Without the classes that a style lacks in a part, or in a half of the training part."""
+    styles = {row["style"] for row in table.values()}
+    places = {("train", "a"), ("train", "b"), ("val", None), ("test", None)}
+    found: dict[str, set] = {}
+    for row in table.values():
+        place = (row["style"], row["split"], row.get("half"))
+        found.setdefault(row["class"], set()).add(place)
+    wanted = {(style, *place) for style in styles for place in places}
+    whole = {label for label, known in found.items() if known >= wanted}
+    return {key: row for key, row in table.items() if row["class"] in whole}
 
 
 def hexcodes_of(rows: Table) -> list[tuple[str, str]]:

@@ -88,3 +88,9 @@ def test_gains_of_older_files_get_intervals_and_of_newer_ones_keep_theirs():
 def test_an_unknown_block_is_refused(what):
     with pytest.raises(InputError):
         pages.block(what)
+
+
+def test_a_gain_of_one_shared_seed_has_no_interval():
+    cell = {"mean": 61.0, "values": {"1": 61.0}}
+    gain = pages._gain(cell, {"mean": 60.0, "values": {"1": 60.0, "2": 60.0}})
+    assert (gain.mean, gain.seeds, gain.low, gain.p) == (1.0, ("1",), None, None)

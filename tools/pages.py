@@ -242,6 +242,8 @@ def _gain(cell: dict, baseline: dict) -> Gain:
     seeds = tuple(sorted(ours.keys() & theirs.keys()))
     pairs = [ours[seed] - theirs[seed] for seed in seeds]
     mean = cell["mean"] - baseline["mean"]
+    if len(pairs) < 2:
+        return Gain(mean, seeds)
     low, high, p = t_test(mean, standard_error(pairs), len(pairs))
     return Gain(mean, seeds, statistics.stdev(pairs), low, high, p)
 

@@ -20,6 +20,8 @@ LONGEST_FIRST = (
     "test_distributed",
     "test_interrupted",
     "test_group_sets",
+    "test_suite",
+    "test_select",
 )
 
 

@@ -20,8 +20,6 @@ LONGEST_FIRST = (
     "test_distributed",
     "test_interrupted",
     "test_group_sets",
-    "test_suite",
-    "test_select",
 )
 
 

@@ -18,12 +18,14 @@ def number_or_text(value: str) -> str:
     return str(int(whole[1])) if whole else value
 
 
-def choose_domains(split: Split, cfg, names: Sequence, place: str, remedy: str) -> Split:
+def choose_domains(
+    split: Split, cfg, names: Sequence, place: str, column: str = "", remedy: str = ""
+) -> Split:
     """A split of the chosen domains; a row's fourth value is its place in `names`.
 
     Only the source domains are trained on and validated; only the target domains are tested, and
     their images in "unlabelled", or without that part in "train", are the unlabelled ones. Raises
-    UserError, naming `place` and with the remedy, for an unknown domain, and for a choice that
+    UserError, naming `place` and its `column`, for an unknown domain, and for a choice that
     leaves no test image or a class without training images.
     """
     split, chosen = dict(split), {}
@@ -32,7 +34,8 @@ def choose_domains(split: Split, cfg, names: Sequence, place: str, remedy: str) 
         wanted = [number_or_text(str(name).strip()) for name in cfg.DATASET[key]]
         if unknown := [name for name in wanted if name not in names]:
             raise UserError(
-                f"DATASET.{key} names '{unknown[0]}', which is not in {place} "
+                f"DATASET.{key} names '{unknown[0]}', which is not in "
+                f"{column}{place} "
                 f"({', '.join(map(str, names)) or 'no column'})"
             )
         chosen[key] = {names.index(name) for name in wanted}
@@ -41,8 +44,7 @@ def choose_domains(split: Split, cfg, names: Sequence, place: str, remedy: str) 
         split["test"] = [row for row in split["test"] if row[3] in target]
         if not split["test"]:
             raise UserError(
-                f"DATASET.TARGET_DOMAINS leaves no test image of {place.rpartition(' of ')[2]}: "
-                "name more domains"
+                f"DATASET.TARGET_DOMAINS leaves no test image of {place}: name more domains"
             )
     if source := chosen["SOURCE_DOMAINS"]:
         classes = {row[1]: row[2] for row in split["train"]}
@@ -52,6 +54,6 @@ def choose_domains(split: Split, cfg, names: Sequence, place: str, remedy: str) 
         if lost := sorted(classes.keys() - {row[1] for row in split["train"]}):
             raise UserError(
                 f"DATASET.SOURCE_DOMAINS leaves class '{classes[lost[0]]}' of "
-                f"{place.rpartition(' of ')[2]} without training images: name more domains{remedy}"
+                f"{place} without training images: name more domains{remedy}"
             )
     return split

@@ -43,6 +43,17 @@ def digest(name: str) -> str:
     return hashlib.sha256(b"".join(f.read_bytes() for f in files if f.is_file())).hexdigest()
 
 
+def svg_of(row: dict) -> str:
+    """The SVG of a row's "box" (left, top, width, height) and "body"."""
+    return HEAD.format(*row["box"]) + row["body"] + "</svg>"
+
+
+def archive_of(name: str) -> zipfile.ZipFile | None:
+    """The pictures of a table that are no drawings, if it has such."""
+    pack = FOLDER / f"{name}.zip"
+    return zipfile.ZipFile(pack) if pack.is_file() else None
+
+
 def picture_of(row: dict, size: int, archive: zipfile.ZipFile | None = None) -> Image.Image:
     """The RGB picture of a table's row; of a drawing it is size x size pixels.
 
@@ -50,7 +61,7 @@ def picture_of(row: dict, size: int, archive: zipfile.ZipFile | None = None) -> 
     """
     if "file" in row and archive is not None:
         return Image.open(io.BytesIO(archive.read(row["file"]))).convert("RGB")
-    return render_svg(HEAD.format(*row["box"]) + row["body"] + "</svg>", size)
+    return render_svg(svg_of(row), size)
 
 
 class SuiteDataset(CoOpDataset):
@@ -90,8 +101,7 @@ class SuiteDataset(CoOpDataset):
         """
         folder, table = Path(root).expanduser() / cls.folder, read_table(cls.table)
         split = cls.rows(table)
-        pack = FOLDER / f"{cls.table}.zip"
-        archive = zipfile.ZipFile(pack) if pack.is_file() else None
+        archive = archive_of(cls.table)
         drawn, version = folder / "table.json", {"sha256": digest(cls.table)}
         known = read_json(str(drawn)) if drawn.is_file() else None
         if known != version:

@@ -5,6 +5,7 @@ import gzip
 import json
 import random
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import datasets.suite
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UserError
 from datasets.base import check_split
+from datasets.domains import choose_domains
 from datasets.sets import emoji_groups
 from datasets.sets.emoji import Emoji, EmojiLine, EmojiOneColour, EmojiRendered, EmojiStyles
 from datasets.sets.openmoji import emoji_table
@@ -377,3 +379,10 @@ def test_places_near_each_other_are_alike():
     distance = (waves[27] - waves).square().sum(1).view(8, 8)  # row 3, column 3
     assert 0 == distance[3, 3] < distance[3, 4] < distance[3, 5]
     assert distance.t() == pytest.approx(distance)  # rows and columns alike
+
+
+def test_a_source_whose_name_has_an_of_is_named_whole():
+    split = {part: [["a.png", 0, "x", 0]] for part in ("train", "val", "test")}
+    cfg = SimpleNamespace(DATASET={"SOURCE_DOMAINS": (), "TARGET_DOMAINS": ("b",)})
+    with pytest.raises(UserError, match="image of 'photos of cats/images.csv': name"):
+        choose_domains(split, cfg, ["a", "b"], "'photos of cats/images.csv'", "column domain of ")

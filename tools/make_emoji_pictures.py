@@ -14,6 +14,7 @@ import zipfile
 from PIL import Image
 
 from datasets.sets.openmoji import BUNDLED, PICTURE_SIZE, emoji_table, render_svg
+from datasets.suite import svg_of
 from tools import inputs
 from tools.pretrain_data import Emoji, drawing, hexcodes, icon_set
 
@@ -31,7 +32,7 @@ def main() -> int:
     for style in SETS:
         icons, defaults, folder = icon_set(style, packages)
         drawings = {
-            hexcode: render_svg(drawing(icons[name], defaults), PICTURE_SIZE)
+            hexcode: render_svg(svg_of(drawing(icons[name], defaults)), PICTURE_SIZE)
             for hexcode, name in hexcodes(icons, folder, emoji).items()
             if hexcode in wanted
         }

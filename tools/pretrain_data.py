@@ -29,6 +29,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from datasets.sets.openmoji import render_svg
+from datasets.suite import svg_of
 from tools import inputs
 from tools.suite.sources import class_words
 
@@ -173,14 +174,11 @@ def icon_set(name: str, packages: Path) -> tuple[dict, dict, Path]:
     return icons, content, folder
 
 
-def drawing(icon: dict, defaults: dict) -> str:
-    """The SVG of an Iconify icon."""
+def drawing(icon: dict, defaults: dict) -> dict:
+    """{"box": [left, top, width, height], "body"} of an Iconify icon."""
     box = [icon.get(side, defaults.get(side, 0)) for side in ("left", "top")]
     box += [icon.get(side, defaults.get(side, 16)) for side in ("width", "height")]
-    return (
-        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'viewBox="{box[0]} {box[1]} {box[2]} {box[3]}">{icon["body"]}</svg>'
-    )
+    return {"box": box, "body": icon["body"]}
 
 
 @dataclass
@@ -252,7 +250,12 @@ def icon_jobs(packages: Path, emoji: Emoji) -> list[dict]:
                 item = words
                 emoji.items.setdefault(item, {"label": words, "tags": []})
             rows.append(
-                {"artist": artist, "item": item, "style": style, "svg": drawing(icon, defaults)}
+                {
+                    "artist": artist,
+                    "item": item,
+                    "style": style,
+                    "svg": svg_of(drawing(icon, defaults)),
+                }
             )
     return rows
 
@@ -286,7 +289,7 @@ def emoji_jobs(packages: Path, emoji: Emoji) -> list[dict]:
         icons, defaults, folder = icon_set(artist, packages)
         for hexcode, name in hexcodes(icons, folder, emoji).items():
             if not is_class(emoji.items[hexcode]["label"]):
-                svg = drawing(icons[name], defaults)
+                svg = svg_of(drawing(icons[name], defaults))
                 rows.append({"artist": artist, "item": hexcode, "style": style, "svg": svg})
     return rows
 

@@ -35,7 +35,7 @@ from tools.selection import (
     digest_of,
     stored_in,
 )
-from tools.sweep import Sweep, add_folders, stoppable
+from tools.sweep import Sweep, add_folders, check_numbers, stoppable
 
 # Ends of the sentences about a loss or scores that the steps of a run made infinite.
 TOO_FAR = ("lower OPTIM.LR", "lower the weights of the loss terms")
@@ -408,8 +408,7 @@ def select(args: argparse.Namespace) -> int:
     """0; 1 if runs failed. Raises InputError for bad input."""
     path, root, output = (os.path.abspath(path) for path in (args.plan, args.root, args.output))
     os.chdir(ROOT)  # configs name files from here
-    if args.jobs is not None and args.jobs < 1 or args.retries < 0:
-        raise InputError("--jobs takes a number from 1, --retries from 0")
+    check_numbers(args)
     plan = selection.read(path)
     runs = Sweep(plan.sweep(), root, str(Path(output, "runs")))
     clip = checked(plan, runs)

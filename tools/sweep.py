@@ -375,6 +375,12 @@ class Sweep:
         return 1 if missing else 0
 
 
+def check_numbers(args: argparse.Namespace) -> None:
+    """Raise InputError for a --jobs or --retries out of range."""
+    if args.jobs is not None and args.jobs < 1 or args.retries < 0:
+        raise InputError("--jobs takes a number from 1, --retries from 0")
+
+
 def sweep(args: argparse.Namespace) -> int:
     """0; 1 if jobs failed. Raises InputError for bad input."""
     path, root, output = (
@@ -382,8 +388,7 @@ def sweep(args: argparse.Namespace) -> int:
     )
     os.chdir(ROOT)  # configs name files from here
     plan = read_plan(path, args.pairs)
-    if args.jobs is not None and args.jobs < 1 or args.retries < 0:
-        raise InputError("--jobs takes a number from 1, --retries from 0")
+    check_numbers(args)
     if args.detach and args.launch != "slurm":
         raise InputError("--detach needs --launch slurm: jobs on this machine end with the sweep")
     runs = Sweep(plan, root, output)

@@ -86,7 +86,7 @@ class CSV(OwnDataset):
             if not split[part] and part != "val":
                 raise UserError(f"'{self.path}' has no row with the split '{part}': add some")
         remedy = ", or take the class out of the table"
-        return choose_domains(split, cfg, names, f"column domain of '{self.path}'", remedy)
+        return choose_domains(split, cfg, names, f"'{self.path}'", "column domain of ", remedy)
 
     def _table(self) -> Table:
         """Rows with one value for each of COLUMNS that the table has."""

@@ -71,8 +71,7 @@ class EmojiStyles(SuiteDataset):
 
     def split(self, cfg) -> Split:
         names = list(self.domain_names)
-        split = choose_domains(super().split(cfg), cfg, names, f"the styles of {self.folder}", "")
-        return split
+        return choose_domains(super().split(cfg), cfg, names, self.folder, "the styles of ")
 
 
 def rows_of(table: Table, part: str, styles: tuple[str, ...], half: str | None) -> list[list]:

@@ -18,6 +18,7 @@ from datasets.base import PARTS
 from datasets.groups import GroupDataset
 from datasets.sets.openmoji import PICTURE_SIZE, emoji_table, write_picture
 from datasets.sets.openmoji_groups import (
+    DEAL,
     FINE,
     MATCHING,
     RandomIntegers,
@@ -32,7 +33,6 @@ SUBGROUPS = {
     "animal": ("mammal", "bird", "insect", "marine animal"),
     "food": ("fruit", "vegetable", "prepared food", "asian food", "dessert", "drink"),
 }
-DEAL = ("train", "test", "val", "test", "train")  # families, in an order that means nothing
 POSES = {"train": 12, "val": 4, "test": 8}  # of each emoji: place, size and side
 
 

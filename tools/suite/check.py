@@ -17,13 +17,12 @@ import argparse
 import json
 import math
 import sys
-import zipfile
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from datasets.suite import FOLDER, PICTURE_SIZE, Table, picture_of, read_table
+from datasets.suite import PICTURE_SIZE, SuiteDataset, Table, archive_of, picture_of, read_table
 from tools import inputs
 from tools.results import markdown
 from tools.suite.make import SETS
@@ -31,10 +30,7 @@ from tools.suite.split import SHOTS, VALIDATION, near_copies, thumbnails
 
 CLASSES, TESTS = 8, 400  # on each side
 PROBE_SHOTS, DRAWS, HEADROOM, MOST = 16, 5, 8.0, 80.0
-# Pixel statistics of OpenAI's CLIP, as in configs/base/clip.yaml.
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 STYLE = "colour"  # of the emoji that count
-TEMPLATE = "a picture of a {}."
 
 
 def base_and_new(table: Table) -> tuple[list[str], list[str]]:
@@ -86,8 +82,7 @@ def too_small(count: dict) -> list[str]:
 
 
 def pictures(table: Table, name: str, size: int) -> list:
-    pack = FOLDER / f"{name}.zip"
-    archive = zipfile.ZipFile(pack) if pack.is_file() else None
+    archive = archive_of(name)
     return [picture_of(row, size, archive) for row in table.values()]
 
 
@@ -109,7 +104,9 @@ class Features:
 
     def __init__(self, model, table: Table, name: str):
         import torch
-        from torchvision.transforms.functional import normalize, pil_to_tensor, resize
+        from torchvision.transforms.functional import pil_to_tensor, resize
+
+        from tools.pretrain_clip import MEAN, STD
 
         labels, _ = base_and_new(table)
         chosen = {key: row for key, row in table.items() if row["class"] in labels}
@@ -121,10 +118,10 @@ class Features:
             ]
         )
         parts = (images.float() / 255).split(256)
-        features = torch.cat(
-            [model.encode_images(normalize(part, CLIP_MEAN, CLIP_STD)) for part in parts]
+        features = torch.cat([model.encode_images((part - MEAN) / STD) for part in parts]).numpy()
+        self.text = model.encode_texts(
+            [SuiteDataset.templates[0].format(label) for label in labels]
         ).numpy()
-        self.text = model.encode_texts([TEMPLATE.format(label) for label in labels]).numpy()
         numbers = np.array([labels.index(row["class"]) for row in chosen.values()])
         split = np.array([row["split"] for row in chosen.values()])
         self.of = {

@@ -15,7 +15,7 @@ from PIL import Image
 
 from datasets.sets.openmoji import emoji_table, line_drawing, read_svg
 from datasets.suite import FOLDER, PICTURE_SIZE, Table, picture_of
-from tools.pretrain_data import Emoji, fetch, hexcodes, icon_set
+from tools.pretrain_data import Emoji, drawing, fetch, hexcodes, icon_set
 from tools.suite.split import Families, deal, near_copies, order, thumbnails
 
 COLOUR = ("openmoji", "twemoji", "emojione", "emojione-v1", "streamline-emojis")
@@ -35,10 +35,7 @@ def drawings(packages: Path) -> tuple[Table, dict[str, bytes]]:
         icons, defaults, folder = icon_set(artist, packages)
         for hexcode, name in hexcodes(icons, folder, emoji).items():
             if hexcode in known:
-                box = [icons[name].get(side, defaults.get(side, 0)) for side in ("left", "top")]
-                sides = ("width", "height")
-                box += [icons[name].get(side, defaults.get(side, 16)) for side in sides]
-                rows[f"{artist}/{hexcode}"] = {"box": box, "body": icons[name]["body"]}
+                rows[f"{artist}/{hexcode}"] = drawing(icons[name], defaults)
     for hexcode in known:
         body = re.sub(r"^.*?<svg[^>]*>|</svg>\s*$", "", line_drawing(read_svg(hexcode)), flags=re.S)
         rows[f"openmoji-line/{hexcode}"] = {"box": [0, 0, 72, 72], "body": body.strip()}

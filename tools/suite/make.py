@@ -15,7 +15,7 @@ from pathlib import Path
 
 from datasets.suite import FOLDER, PICTURE_SIZE, Table, picture_of
 from tools import inputs
-from tools.pretrain_data import icon_set
+from tools.pretrain_data import drawing, icon_set
 from tools.suite import emoji
 from tools.suite.sources import ICONIFY, Source
 from tools.suite.split import Families, deal, name_family, near_copies, thumbnails
@@ -46,9 +46,7 @@ def collect(source: Source, packages: Path) -> dict[str, dict]:
                 continue
             if len(labels) > 1 and source.several == "none":
                 continue
-            box = [icon.get(side, defaults.get(side, 0)) for side in ("left", "top")]
-            box += [icon.get(side, defaults.get(side, 16)) for side in ("width", "height")]
-            rows[f"{artist}/{name}"] = {"class": labels[0], "box": box, "body": icon["body"]}
+            rows[f"{artist}/{name}"] = {"class": labels[0], **drawing(icon, defaults)}
     return rows
 
 

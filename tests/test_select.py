@@ -11,6 +11,7 @@ import shutil
 import statistics
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -239,6 +240,8 @@ def test_a_bad_plan_is_refused_by_name_of_the_key(top, case):
 LATE = {
     "unknown": ({"OPTIM.LRR": [1]}, "unknown config key 'OPTIM.LRR': the closest known key"),
     "no method": ({"TRAINER.VPT.N_CTX_VISION": [1, 2]}, "which no method of the plan reads"),
+    "another schedule's": ({"OPTIM.GAMMA": [0.1, 0.5]}, "which no method of the plan reads"),
+    "another optimiser's": ({"OPTIM.ADAM_BETA1": [0.8, 0.9]}, "which no method of the plan reads"),
     "no effect": ({"LOG.WANDB_PROJECT": ["a", "b"]}, "which no method of the plan reads"),
     "one method": (
         {"TRAINER.CRAFT.LAMBDA_STATIC": [0, 1]},
@@ -500,7 +503,7 @@ def test_a_candidate_that_diverges_is_the_worst(top, tmp_path, monkeypatch, caps
     text, content = capsys.readouterr().out, stored(tmp_path / "out")
     assert "| OPTIM.LR 1e+30, OPTIM.WEIGHT_DECAY 1e+30 | diverged" in text
     (method,) = content["methods"]
-    assert set(method["candidates"][0]["scores"].values()) == {None}
+    assert all(scores == {} for scores in method["candidates"][0]["scores"].values())
     assert all(of == {"eurosat": "LR=0.1,WEIGHT_DECAY=0.1"} for of in method["chosen"].values())
     plan = write(top, **keys, search={"OPTIM.LR, OPTIM.WEIGHT_DECAY": [1e30]})
     assert run(top, tmp_path / "none", plan) == 2
@@ -508,6 +511,47 @@ def test_a_candidate_that_diverges_is_the_worst(top, tmp_path, monkeypatch, caps
     monkeypatch.setattr(launchers, "run_local", lambda *_: None)
     assert run(top, tmp_path / "missing", plan) == 1
     assert not (tmp_path / "missing/selection.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("one_for", "chosen"),
+    [
+        ("table", {"table": "LR=0.2"}),
+        ("dataset", {"eurosat": "LR=0.2", "dtd": "LR=0.1"}),
+    ],
+)
+def test_a_candidate_that_diverges_on_a_data_set_is_lost_where_it_is_chosen_for(
+    top, one_for, chosen
+):
+    keys = {"craft": False, "seeds": 1, "one_for": one_for, "rule": "accuracy", "choose": None}
+    search = {"OPTIM.LR": [0.1, 0.2]}
+    plan = selection.read(write(top, datasets=["eurosat", "dtd"], search=search, **keys))
+    (method,) = plan.methods
+
+    def fails(run: selection.Run) -> bool:
+        return (run.label, run.cell) == ("LR=0.1", "eurosat")
+
+    runs = {
+        run.job.folder: ("failed", select.TOO_FAR[0]) if fails(run) else ("done", "")
+        for run in plan.runs()
+    }
+    lost = select.diverged(plan, SimpleNamespace(states=runs))
+    kept = [
+        (run, {"metrics": {"val": {"accuracy": 90.0 if run.label == "LR=0.1" else 50.0}}})
+        for run in plan.runs()
+        if (method.name, run.label, plan.group_of(run.cell)) not in lost
+    ]
+    known = select.scores(plan, method, kept)
+    assert select.choose(plan, method, known) == {"accuracy": chosen}
+
+
+def test_a_config_that_changed_is_another_plan(top, monkeypatch):
+    plan = selection.read(write(top, search={"OPTIM.LR": [0.1, 0.2]}))
+    before = plan.described()
+    merged = configs.merged
+    monkeypatch.setattr(configs, "merged", lambda files: {**merged(files), "SEED": 5})
+    after = plan.described()
+    assert [key for key in before if before[key] != after[key]] == ["configs"]
 
 
 def test_judging_needs_a_selection(top, tmp_path, capsys):

@@ -8,6 +8,7 @@ no selection reads what it writes. Run the same command again after anything: it
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -35,12 +36,14 @@ from tools.selection import (
     digest_of,
     stored_in,
 )
-from tools.sweep import Sweep, add_folders, check_numbers, stoppable
+from tools.sweep import Sweep, add_folders, add_numbers, check_numbers, stoppable
 
 # Ends of the sentences about a loss or scores that the steps of a run made infinite.
 TOO_FAR = ("lower OPTIM.LR", "lower the weights of the loss terms")
+STAGED = ("STAGED_LR", "NEW_LAYERS", "BASE_LR_MULT")  # read where a trainer hands on its model
 CLOSE = 9  # digits behind the point: scores that agree in them are equal
 Scores = dict[str, dict[str, dict[str, dict[int, float]]]]  # {rule: {label: {cell: {seed: ...}}}}
+Lost = Container[tuple[str, str, str]]  # (method, label, group) that diverged
 
 
 # Checks that need the configuration
@@ -85,7 +88,9 @@ def _check_reads(plan: Selection, cfgs: dict[str, dict[str, CfgNode]]) -> None:
     """Raise InputError for a searched key that a method does not read."""
     for method in plan.methods:
         for key in next(iter(method.candidates.values())):
-            readers = [name for name, own in cfgs.items() if reads(next(iter(own.values())), key)]
+            readers = [
+                name for name, own in cfgs.items() if any(reads(cfg, key) for cfg in own.values())
+            ]
             if not readers:
                 raise InputError(
                     f"plan '{plan.path}': search has {key}, which no method of the plan reads: "
@@ -107,7 +112,27 @@ def reads(cfg: CfgNode, key: str) -> bool:
     kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     if group == "TRAINER" and len(below) > 1 and hasattr(kind, "config_nodes"):
         return below[0] in kind.config_nodes(cfg) and counts(key)
+    if group == "OPTIM" and below[0] not in STAGED:
+        return below[0] in _read_by_optimizer(cfg)
     return counts(key)
+
+
+def _read_by_optimizer(cfg: CfgNode) -> set[str]:
+    """Keys of OPTIM that the optimizer and the schedule of a configuration read."""
+    import torch
+
+    from dassl.optim import build_lr_scheduler, build_optimizer
+
+    seen = set()
+
+    class Watched:
+        def __getattr__(self, name: str) -> object:
+            seen.add(name)
+            return cfg.OPTIM[name]
+
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    build_lr_scheduler(build_optimizer([], Watched(), [{"params": [parameter]}]), Watched())
+    return seen
 
 
 def _check_data(plan: Selection, cfg: CfgNode) -> None:
@@ -170,32 +195,31 @@ def _as_json(content: dict) -> dict:
 # Scores
 
 
-def diverged(plan: Selection, runs: Sweep) -> set[tuple[str, str]] | None:
-    """(method, label) of candidates with a run whose steps left the finite numbers.
+def diverged(plan: Selection, runs: Sweep) -> set[tuple[str, str, str]] | None:
+    """(method, label, group) of candidates with a run whose steps left the finite numbers.
 
-    Such a candidate is the worst, and nothing has to be waited for. None if other runs are not
-    done.
+    Such a candidate is the worst of those among which a group chooses, and nothing of it has to be
+    waited for there. None if other runs are not done.
     """
     lost, missing = set(), set()
     for run in plan.runs():
         state, note = runs.states[run.job.folder]
+        candidate = (run.method.name, run.label, plan.group_of(run.cell))
         if state == "failed" and any(sign in note for sign in TOO_FAR):
-            lost.add((run.method.name, run.label))
+            lost.add(candidate)
         elif state != "done":
-            missing.add((run.method.name, run.label))
+            missing.add(candidate)
     return None if missing - lost else lost
 
 
-def read_runs(
-    plan: Selection, output: str, lost: Container[tuple[str, str]] = ()
-) -> list[tuple[Run, dict]]:
+def read_runs(plan: Selection, output: str, lost: Lost = ()) -> list[tuple[Run, dict]]:
     """(run, record) of all runs but those of the candidates in `lost`.
 
     Raises InputError for a run that tested other than validation images.
     """
     found = []
     for run in plan.runs():
-        if (run.method.name, run.label) in lost:
+        if (run.method.name, run.label, plan.group_of(run.cell)) in lost:
             continue
         path = Path(output, "runs", run.job.folder, record.NAME)
         try:
@@ -216,7 +240,7 @@ def read_runs(
 def scores(plan: Selection, method: Method, runs: list[tuple[Run, dict]]) -> Scores:
     """The score of each candidate of a method by each rule, on each cell with each seed.
 
-    Candidates without runs, which diverged, have none.
+    Where a candidate diverged it has none.
     """
     parts: dict[tuple[str, str, int], dict] = defaultdict(dict)
     for run, results in runs:
@@ -229,9 +253,9 @@ def scores(plan: Selection, method: Method, runs: list[tuple[Run, dict]]) -> Sco
                     seed: RULES[rule].score(parts[label, cell, seed]) for seed in plan.study.seeds
                 }
                 for cell in plan.cells
+                if (label, cell, plan.study.seeds[0]) in parts
             }
             for label in method.candidates
-            if any(known == label for known, _, _ in parts)
         }
         for rule in plan.rules
     }
@@ -247,29 +271,27 @@ def choose(plan: Selection, method: Method, known: Scores) -> dict[str, dict[str
 
     Raises InputError if all candidates diverged.
     """
-    if not all(known.values()):
-        raise InputError(
-            f"plan '{plan.path}': no candidate of {method.name} kept a finite loss: search lower "
-            "values of OPTIM.LR"
-        )
-    return {
-        rule: {
-            group: max(
-                known[rule],
-                key=lambda label: round(RULES[rule].sign * mean(known[rule][label], cells), CLOSE),  # noqa: B023
-            )
-            for group, cells in plan.groups().items()
+    chosen: dict[str, dict[str, str]] = {rule: {} for rule in plan.rules}
+    for rule, (group, cells) in itertools.product(plan.rules, plan.groups().items()):
+        means = {
+            label: round(RULES[rule].sign * mean(of, cells), CLOSE)
+            for label, of in known[rule].items()
+            if of.keys() >= set(cells)
         }
-        for rule in plan.rules
-    }
+        if not means:
+            where = "" if group == TABLE else f" on {group}"
+            raise InputError(
+                f"plan '{plan.path}': no candidate of {method.name} kept a finite loss{where}: "
+                "search lower values of OPTIM.LR"
+            )
+        chosen[rule][group] = max(means, key=means.__getitem__)
+    return chosen
 
 
 # What is written
 
 
-def report(
-    plan: Selection, output: str, clip: dict[str, str], lost: Container[tuple[str, str]] = ()
-) -> dict:
+def report(plan: Selection, output: str, clip: dict[str, str], lost: Lost = ()) -> dict:
     """The content of selection.json, without its digest. lost: candidates that diverged."""
     runs = read_runs(plan, output, lost)
     data: dict[str, dict | None] = {}
@@ -309,7 +331,7 @@ def _tried(plan: Selection, method: Method, runs: list[tuple[Run, dict]]) -> dic
         {
             "label": label,
             "settings": settings,
-            "scores": {rule: known[rule].get(label) for rule in plan.rules},
+            "scores": {rule: known[rule][label] for rule in plan.rules},
         }
         for label, settings in method.candidates.items()
     ]
@@ -388,9 +410,10 @@ def as_markdown(plan: Selection, content: dict, digest: str) -> str:
             cells = [", ".join(f"{key} {value}" for key, value in settings)]
             for rule, group in columns:
                 text = "diverged"
-                if known := candidate["scores"][rule]:
+                known, own = candidate["scores"][rule], plan.groups()[group]
+                if known.keys() >= set(own):
                     digits = 4 if RULES[rule].sign < 0 else 2
-                    text = f"{mean(known, plan.groups()[group]):.{digits}f}"
+                    text = f"{mean(known, own):.{digits}f}"
                 best = stored["chosen"][rule][group] == candidate["label"]
                 cells.append(f"**{text}**" if best else text)
             rows.append(cells)
@@ -458,10 +481,7 @@ def _parser() -> argparse.ArgumentParser:
         default="local",
         help="where the runs are made (default local)",
     )
-    parser.add_argument("--jobs", type=int, metavar="N", help="so many at a time here")
-    parser.add_argument(
-        "--retries", type=int, default=1, metavar="R", help="try a failed run again (default 1)"
-    )
+    add_numbers(parser)
     add_folders(parser)
     return parser
 

@@ -186,6 +186,10 @@ class Selection:
         cells = list(self.cells)
         return {TABLE: cells} if self.one_for == TABLE else {cell: [cell] for cell in cells}
 
+    def group_of(self, cell: str) -> str:
+        """What the choice is for that a cell has a say in."""
+        return TABLE if self.one_for == TABLE else cell
+
     def looked_at(self, rule: str) -> str:
         """What a rule looks at, as a clause."""
         study = self.study
@@ -222,6 +226,10 @@ class Selection:
             "folds": self.folds if "folds" in self.rules else 0,
             "one_for": self.one_for,
             "name": self.name,
+            "configs": {
+                method.name: digest_of(configs.merged(configs.files(method.trainer, method.config)))
+                for method in self.methods
+            },
         }
 
     def sweep(self) -> Plan:

@@ -399,6 +399,23 @@ def sweep(args: argparse.Namespace) -> int:
     return runs.launch(args.launch, args.jobs, args.retries, args.detach)
 
 
+def add_numbers(parser: argparse.ArgumentParser) -> None:
+    """--jobs and --retries, which `check_numbers` checks."""
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="so many at a time here (default: one per GPU; without GPU one per core, up to 4)",
+    )
+    parser.add_argument(
+        "--retries",
+        type=int,
+        default=1,
+        metavar="R",
+        help="try a failed run again so many times (default 1)",
+    )
+
+
 def add_folders(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--root",
@@ -439,19 +456,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=("local", "slurm"),
         help="run what is not done: on this machine, or by Slurm",
     )
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        metavar="N",
-        help="so many at a time here (default: one per GPU; without GPU one per core, up to 4)",
-    )
-    parser.add_argument(
-        "--retries",
-        type=int,
-        default=1,
-        metavar="R",
-        help="try a job that failed again, so many times (default 1)",
-    )
+    add_numbers(parser)
     parser.add_argument("--detach", action="store_true", help="slurm: do not wait for the jobs")
     add_folders(parser)
     parser.add_argument(

@@ -97,14 +97,15 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg) -> LRScheduler | _Warmup
     """
     name, max_epoch, warmup = optim_cfg.LR_SCHEDULER, optim_cfg.MAX_EPOCH, optim_cfg.WARMUP_EPOCH
     check_availability(name, AVAI_SCHEDS, "lr scheduler")
-    stepsize = optim_cfg.STEPSIZE
     if name == "cosine":
         scheduler = CosineAnnealingLR(optimizer, float(max_epoch))
     elif name == "multi_step":
+        stepsize = optim_cfg.STEPSIZE
         if not isinstance(stepsize, (list, tuple)):
             raise TypeError(f"OPTIM.STEPSIZE of multi_step is a list of epochs, not {stepsize!r}")
         scheduler = MultiStepLR(optimizer, list(stepsize), optim_cfg.GAMMA)
     else:
+        stepsize = optim_cfg.STEPSIZE
         last = stepsize[-1] if isinstance(stepsize, (list, tuple)) else stepsize
         scheduler = StepLR(optimizer, last if last > 0 else max_epoch, optim_cfg.GAMMA)
     if warmup <= 0:

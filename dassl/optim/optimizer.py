@@ -26,7 +26,6 @@ def build_optimizer(
         param_groups = _staged(model, optim_cfg) if optim_cfg.STAGED_LR else model
         if isinstance(param_groups, nn.Module):
             param_groups = param_groups.parameters()
-    betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
     if name == "sgd":
         return optim.SGD(
             param_groups,
@@ -44,6 +43,7 @@ def build_optimizer(
             weight_decay=decay,
             alpha=optim_cfg.RMSPROP_ALPHA,
         )
+    betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
     if name == "radam":
         return RAdam(param_groups, lr=lr, weight_decay=decay, betas=betas)
     if name == "adamw":

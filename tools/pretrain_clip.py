@@ -5,9 +5,10 @@
 OpenAI's architecture, so `clip.load(path)` reads the file. Three phases: the text tower learns the
 sentence encoder's embeddings; the image tower learns from captions with the text tower frozen
 (LiT, arXiv 2111.07991); both learn. A batch holds items, most of them drawn by two artists. Losses:
-picture against caption (CLIP; another artist's caption of the item counts half) and picture against
-picture of the same item by another artist. The held-out items of `Bank` judge the training; no
-picture of the suite is seen.
+picture against caption (CLIP; another artist's caption of the item counts half), picture against
+picture of the same item by another artist, and distance to what the teacher of
+`tools.pretrain_teacher` makes of the picture before it was moved and recoloured. The held-out items
+of `Bank` judge the training; no picture of the suite is seen.
 """
 
 import argparse
@@ -40,7 +41,9 @@ STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 LONGEST = 150  # characters of a caption
 HELD_OUT = 500  # items, drawn by three artists or more
 # (until this share of the time, this share of the patches is run), then all are.
-PATCHES = ((0.6, 0.25), (0.85, 0.5))
+PATCHES = ((0.5, 0.25), (0.8, 0.5))
+PLAIN = (1.0, 0.4)  # share of pictures in the artist's look, at the start and from half time on
+EMBEDDING, FEATURES = 5.0, 1.0  # weights of the teacher's losses
 STATIC = "token_embedding.static"
 OTHER_CAPTION = 0.5  # weight of another picture's caption of the same item; the own one counts 1
 
@@ -158,6 +161,14 @@ class Bank:
         self.emoji = [item for item in self.pairs if re.fullmatch("[0-9A-F-]{4,}", item)]
         self.others = sorted(set(self.pairs) - set(self.emoji))
 
+    def held_out_pictures(self) -> list[int]:
+        """Two of each held-out item, by two artists, side by side."""
+        firsts = [list(self.of[item].values())[:2] for item in self.held_out]
+        return [pictures[0] for pair in firsts for pictures in pair]
+
+    def name(self, item: str) -> str:
+        return f"a picture of a {self.items[item]['label']}."
+
     def words(self, item: str, rng: random.Random) -> str:
         facts = self.items[item]
         tags = [tag for tag in facts["tags"] if not class_words() & set(tag.split())]
@@ -188,10 +199,15 @@ def drawn_patches(images: Tensor, patch: int, number: int, g: torch.Generator) -
     return ink.topk(number, 1).indices
 
 
-def looks(rows: list[dict], mono: Tensor, rng: random.Random) -> list[Look]:
-    """What to make of each picture: drawings in one colour get ink, any gets paper."""
+def looks(rows: list[dict], mono: Tensor, rng: random.Random, share: float) -> list[Look]:
+    """What to make of each picture: a `share` stays as it is; of the rest drawings in one colour
+    get ink, any gets paper.
+    """
     result = []
     for row, plain in zip(rows, mono.tolist(), strict=True):
+        if rng.random() < share:
+            result.append(Look(row["style"]))
+            continue
         ink = rng.choice(list(INKS)) if plain and rng.random() < 0.5 else ""
         paper = rng.choice(list(PAPERS)) if rng.random() < 0.3 else "white"
         if ink in ("white", "yellow", paper) and paper in ("white", "grey", "yellow", ink):
@@ -246,10 +262,11 @@ def augment(
 
 @dataclass
 class Batch:
-    """images (B, 3, S, S), normalised, a caption each; owner (B,): number of the item; the first
-    `drawn` pictures are pairs of two artists, side by side.
+    """numbers of the pictures in the bank; images (B, 3, S, S), normalised, a caption each; owner
+    (B,): number of the item; the first `drawn` pictures are pairs of two artists, side by side.
     """
 
+    numbers: list[int]
     images: Tensor
     captions: list[str]
     owner: Tensor
@@ -257,7 +274,11 @@ class Batch:
 
 
 def draw_batch(
-    bank: Bank, args: argparse.Namespace, rng: random.Random, generator: torch.Generator
+    bank: Bank,
+    args: argparse.Namespace,
+    plain: float,
+    rng: random.Random,
+    generator: torch.Generator,
 ) -> Batch:
     half = args.pairs // 2
     pairs = rng.sample(bank.emoji, half) + rng.sample(bank.others, args.pairs - half)
@@ -269,7 +290,7 @@ def draw_batch(
     numbers += [rng.choice(next(iter(bank.of[item].values()))) for item in singles]
     rows = [bank.index[number] for number in numbers]
     ink, mono = bank.pictures(numbers)
-    kinds = looks(rows, mono, rng)
+    kinds = looks(rows, mono, rng, plain)
     images = augment(ink, mono, kinds, rows, args.image, generator)
     captions = [
         caption(bank.words(row["item"], rng), kind, rng)
@@ -278,7 +299,7 @@ def draw_batch(
     owner = torch.cat(
         [torch.arange(len(pairs)).repeat_interleave(2), len(pairs) + torch.arange(len(singles))]
     )
-    return Batch(images, captions, owner, 2 * len(pairs))
+    return Batch(numbers, images, captions, owner, 2 * len(pairs))
 
 
 def soft_cross_entropy(logits: Tensor, weight: Tensor) -> Tensor:
@@ -287,8 +308,32 @@ def soft_cross_entropy(logits: Tensor, weight: Tensor) -> Tensor:
     return -(target * F.log_softmax(logits, 1)).sum(1).mean()
 
 
-def losses(model: CLIP, batch: Batch, keep: Tensor | None, frozen: bool) -> dict[str, Tensor]:
-    """{"contrast", "pair"}: scalars. keep: as for `encode_image`. frozen: the text tower."""
+class Teacher(nn.Module):
+    """What `tools.pretrain_teacher` stored, and a map from the student's tower to its features."""
+
+    def __init__(self, stored: dict[str, Tensor], last: nn.LayerNorm):
+        super().__init__()
+        self.embedding, self.features = stored["embedding"], stored["features"]
+        self.map = nn.Linear(last.weight.shape[0], self.features.shape[1])
+        self.tower: list[Tensor] = []
+        last.register_forward_hook(lambda _module, _input, out: self.tower.append(out))
+
+    def forward(self, v: Tensor, numbers: list[int]) -> dict[str, Tensor]:
+        """{"embedding": 1 - cosine; "features": squared error} of unit-norm features (N, D)."""
+        tower = self.tower.pop()
+        return {
+            "embedding": (1 - (v * self.embedding[numbers].float()).sum(1)).mean(),
+            "features": F.mse_loss(self.map(tower), self.features[numbers].float()),
+        }
+
+
+def losses(
+    model: CLIP, teacher: Teacher, batch: Batch, keep: Tensor | None, frozen: bool
+) -> dict[str, Tensor]:
+    """{"contrast", "pair", and the teacher's}: scalars. keep: as for `encode_image`. frozen: the
+    text tower.
+    """
+    teacher.tower.clear()
     v = encode_image(model, batch.images, keep)
     with torch.set_grad_enabled(not frozen):
         w = encode_text(model, tokenize(batch.captions))
@@ -302,6 +347,7 @@ def losses(model: CLIP, batch: Batch, keep: Tensor | None, frozen: bool) -> dict
     return {
         "contrast": both / 2,
         "pair": F.cross_entropy(alike, torch.arange(batch.drawn) ^ 1),
+        **teacher(v, batch.numbers),
     }
 
 
@@ -432,22 +478,26 @@ def recall(model: CLIP, bank: Bank, size: int) -> tuple[float, float]:
     by another artist's picture.
     """
     items = bank.held_out
-    numbers = [[next(iter(n)) for n in list(bank.of[item].values())[:2]] for item in items]
-    flat = [number for pair in numbers for number in pair]
-    ink, _ = bank.pictures(flat)
+    ink, _ = bank.pictures(bank.held_out_pictures())
     images = F.interpolate(1 - ink, size=(size, size), mode="bilinear", antialias=True)
     model.eval()
     v = torch.cat([encode_image(model, part) for part in ((images - MEAN) / STD).split(250)])
-    names = [f"a picture of a {bank.items[item]['label']}." for item in items]
-    w = encode_text(model, tokenize(names))
-    owner = torch.arange(len(items)).repeat_interleave(2)
-    named = (v @ w.t()).argmax(1) == owner
-    first, second = v[::2], v[1::2]
-    found = (first @ second.t()).argmax(1) == torch.arange(len(items))
+    return ranks(v, encode_text(model, tokenize([bank.name(item) for item in items])))
+
+
+def ranks(v: Tensor, w: Tensor) -> tuple[float, float]:
+    """Percent of `v` (2 I, D), two pictures of each item, whose words among `w` (I, D), and whose
+    other picture, is the nearest.
+    """
+    items = torch.arange(len(w))
+    named = (v @ w.t()).argmax(1) == items.repeat_interleave(2)
+    found = (v[::2] @ v[1::2].t()).argmax(1) == items
     return 100 * named.float().mean().item(), 100 * found.float().mean().item()
 
 
-def train(model: CLIP, bank: Bank, lesson: Lesson, args: argparse.Namespace) -> None:
+def train(
+    model: CLIP, teacher: Teacher, bank: Bank, lesson: Lesson, args: argparse.Namespace
+) -> None:
     """Phases 2 and 3; the average of the weights is saved every five minutes and at the end."""
     rng, generator = random.Random(args.seed), torch.Generator().manual_seed(args.seed)
     clock, last, seen = Clock(args.minutes, args.lr, args.decay), time.time(), 0
@@ -462,13 +512,16 @@ def train(model: CLIP, bank: Bank, lesson: Lesson, args: argparse.Namespace) -> 
             for name, parameter in model.named_parameters():
                 parameter.requires_grad_(not frozen or not is_text(name))
             optimizers = build_optimizers(model, args.lr)
+            optimizers.append(torch.optim.AdamW(teacher.parameters()))
         clock.set(optimizers)
-        batch = draw_batch(bank, args, rng, generator)
+        plain = PLAIN[0] + (PLAIN[1] - PLAIN[0]) * min(1.0, 2 * clock.progress)
+        batch = draw_batch(bank, args, plain, rng, generator)
         share = next((s for until, s in PATCHES if clock.progress < until), 1.0)
         number = int(share * (args.image // args.patch) ** 2)
         keep = drawn_patches(batch.images, args.patch, number, generator) if share < 1 else None
-        terms = losses(model, batch, keep, bool(frozen))
+        terms = losses(model, teacher, batch, keep, bool(frozen))
         loss = terms["contrast"] + 0.5 * terms["pair"]
+        loss = loss + EMBEDDING * terms["embedding"] + FEATURES * terms["features"]
         if not frozen:
             terms["text"] = text_losses(model, *lesson.draw(96, rng))
             loss = loss + terms["text"]
@@ -514,27 +567,38 @@ def save(model: CLIP, path: Path) -> None:
         temporary.replace(target)
 
 
-def parse_args() -> argparse.Namespace:
+def load(model: CLIP, path: Path) -> None:
+    """What `save` wrote to continue from."""
+    model.load_state_dict(torch.load(path, weights_only=True), strict=False)
+
+
+def parser_of(description: str) -> argparse.ArgumentParser:
+    """With the options that say what the model is."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bank", type=inputs.path, required=True)
-    parser.add_argument("--out", type=inputs.path, required=True)
-    parser.add_argument("--init", type=inputs.path, help="state to continue from: OUT.state")
-    parser.add_argument("--text-minutes", type=float, default=6, help="of the first phase")
-    parser.add_argument("--minutes", type=float, default=90, help="of the other two")
-    parser.add_argument("--frozen", type=float, default=0.75, help="share of phase 2 in them")
-    parser.add_argument("--decay", type=float, default=0.3, help="share in which the rate falls")
     parser.add_argument("--image", type=int, default=64)
     parser.add_argument("--patch", type=int, default=8)
     parser.add_argument("--vision-width", type=int, default=160)
     parser.add_argument("--text-width", type=int, default=128)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--embed", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=1)
+    return parser
+
+
+def parse_args() -> argparse.Namespace:
+    parser = parser_of(__doc__ or "")
+    parser.add_argument("--out", type=inputs.path, required=True)
+    parser.add_argument("--init", type=inputs.path, help="state to continue from: OUT.state")
+    parser.add_argument("--text-minutes", type=float, default=6, help="of the first phase")
+    parser.add_argument("--minutes", type=float, default=78, help="of the other two, or 0")
+    parser.add_argument("--frozen", type=float, default=0.9, help="share of phase 2 in them")
+    parser.add_argument("--decay", type=float, default=0.4, help="share in which the rate falls")
     parser.add_argument("--pairs", type=int, default=48, help="items per batch, two artists each")
     parser.add_argument("--singles", type=int, default=32, help="items of one artist per batch")
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--lr", type=float, default=4e-3)
     return parser.parse_args()
 
 
@@ -551,10 +615,14 @@ def main() -> int:
         f"{len(bank.singles)} of one, {len(lesson.tokens)} texts, {parameters:.2f} M parameters"
     )
     if args.init:
-        model.load_state_dict(torch.load(args.init, weights_only=True), strict=False)
+        load(model, args.init)
     else:
         train_text(model, lesson, args)
-    train(model, bank, lesson, args)
+        save(model, args.out)
+    stored = args.bank / "teacher.pt"
+    if args.minutes > 0:
+        teacher = Teacher(torch.load(stored, weights_only=True), model.visual.ln_post)
+        train(model, teacher, bank, lesson, args)
     return 0
 
 

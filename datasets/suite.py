@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from dassl.utils import read_json, write_json
 from datasets.base import PARTS, CoOpDataset
-from datasets.sets.openmoji import render_svg, write_picture
+from datasets.drawings import render_svg, write_picture
 
 FOLDER = Path(__file__).resolve().parents[1] / "assets" / "suite"
 PICTURE_SIZE = 72  # pixels

@@ -4,7 +4,7 @@ Nothing here imports torch.
 
 A config of a structure is a file of configs/trainers/<structure>. The same name, given for the
 structure with CRAFT, is that file and configs/craft/default.yaml; with "_<preset>" behind it, e.g.
-"openmoji_mmd", that file and configs/craft/<preset>.yaml. A Craft trainer may have files of its
+"drawings_mmd", that file and configs/craft/<preset>.yaml. A Craft trainer may have files of its
 own, too.
 """
 
@@ -283,8 +283,13 @@ def _of_backbone(structure: str, backbone: str) -> list[str]:
 
 
 def bundled_backbone() -> str:
-    """The backbone of the bundled benchmark, a file of configs/base."""
+    """The backbone of the bundled suite, a file of configs/base."""
     return _tree("configs/defaults.yaml")["bundled"]["backbone"]
+
+
+def bundled_datasets() -> list[str]:
+    """Config names of the data sets that come with the repository."""
+    return _tree("configs/defaults.yaml")["bundled"]["datasets"]
 
 
 def default(dataset: str, trainer: str, backbone: str = "", protocol: str = "") -> str:

@@ -401,7 +401,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--target",
         default="",
-        help="registered name of another data set to look at, e.g. OpenMojiLine",
+        help="registered name of another data set to look at, e.g. EmojiLine",
     )
     parser.add_argument(
         "--classes",

@@ -222,7 +222,7 @@ def read_tree(path: str) -> dict:
     except OSError as error:
         raise InputError(
             f"{where} cannot be read ({error.strerror}): give a file such as "
-            "configs/sweeps/openmoji.yaml"
+            "configs/sweeps/suite.yaml"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None

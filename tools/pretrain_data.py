@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from datasets.sets.openmoji import render_svg
+from datasets.drawings import render_svg
 from datasets.suite import svg_of
 from tools import inputs
 from tools.suite.sources import class_words

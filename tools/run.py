@@ -77,7 +77,7 @@ def usage(protocol: Protocol, part: str) -> str:
     several = ", several in one go" if " " in protocol.shots else ""
     lines = [
         f"usage: {command} DATASET TRAINER CFG SEED [KEY VALUE ...]",
-        "  DATASET   a file of configs/datasets, e.g. openmoji      TRAINER  e.g. CoOp, CraftCoOp, "
+        "  DATASET   a file of configs/datasets, e.g. emoji         TRAINER  e.g. CoOp, CraftCoOp, "
         "ZeroshotCLIP",
         "  CFG       a file of configs/trainers/STRUCTURE (TRAINER without Craft), for Craft "
         "trainers also with _mmd or",

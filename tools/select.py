@@ -465,7 +465,7 @@ def _parser() -> argparse.ArgumentParser:
         "plan",
         type=os.path.expanduser,
         metavar="PLAN.yaml",
-        help="e.g. configs/selections/bundled.yaml",
+        help="e.g. configs/selections/suite.yaml",
     )
     parser.add_argument(
         "--list", action="store_true", help="show which runs are done, running, failed, missing"

@@ -444,7 +444,7 @@ def _parser() -> argparse.ArgumentParser:
         "plan",
         type=os.path.expanduser,
         metavar="PLAN.yaml",
-        help="e.g. configs/sweeps/openmoji.yaml",
+        help="e.g. configs/sweeps/suite.yaml",
     )
     parser.add_argument(
         "--list",

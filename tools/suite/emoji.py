@@ -1,6 +1,6 @@
 """The suite's emoji: many artists' drawings of Unicode's emoji, in several styles.
 
-Classes are Unicode's subgroups under the names of `tools.make_emoji_table`. All drawings of an
+Classes are Unicode's subgroups under the names of `tools.suite.subgroups`. All drawings of an
 emoji, whatever the style, are in one part. The emoji of a training part are in two halves: those of
 half "a" are labelled, those of half "b" are the unlabelled ones of a shifted style: no emoji is
 both.
@@ -10,10 +10,11 @@ import io
 import re
 import zipfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 from PIL import Image
 
-from datasets.sets.openmoji import emoji_table, line_drawing, read_svg
+from datasets.sets.emoji_groups import emoji_table, read_svg
 from datasets.suite import FOLDER, PICTURE_SIZE, Table, picture_of
 from tools.pretrain_data import Emoji, drawing, fetch, hexcodes, icon_set
 from tools.suite.split import Families, deal, near_copies, order, thumbnails
@@ -24,6 +25,7 @@ RENDERED = "@lobehub/fluent-emoji-3d@1.1"  # MIT
 STYLES = {**dict.fromkeys(COLOUR, "colour"), "openmoji-line": "line", ONE_COLOUR: "one colour"}
 LABELLED, UNLABELLED = 24, 12  # training drawings of a class in colour: three times eight shots
 MOST = 240
+SVG = "http://www.w3.org/2000/svg"
 
 
 def drawings(packages: Path) -> tuple[Table, dict[str, bytes]]:
@@ -45,6 +47,16 @@ def drawings(packages: Path) -> tuple[Table, dict[str, bytes]]:
         style, _, hexcode = key.partition("/")
         row |= {"class": known[hexcode]["class"], "style": STYLES.get(style, "rendered")}
     return rows, pictures
+
+
+def line_drawing(svg: str) -> str:
+    """An OpenMoji SVG with only its top-level line groups."""
+    ElementTree.register_namespace("", SVG)
+    root = ElementTree.fromstring(svg)
+    for group in list(root):
+        if group.tag == f"{{{SVG}}}g" and not re.match("line", group.get("id", "")):
+            root.remove(group)
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def rendered(packages: Path, known: set[str]) -> dict[str, bytes]:

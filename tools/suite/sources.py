@@ -8,6 +8,8 @@ out.
 import functools
 from dataclasses import dataclass
 
+from tools.suite.subgroups import CLASSES
+
 
 @dataclass(frozen=True)
 class Source:
@@ -354,7 +356,5 @@ ICONIFY = {
 @functools.cache
 def class_words() -> frozenset[str]:
     """Names of the suite's classes, and the parts of names joined by "or"."""
-    from tools.make_emoji_table import CLASSES
-
     names = [name for source in ICONIFY.values() for name in source.classes]
     return frozenset(part for name in (*names, *CLASSES) for part in (name, *name.split(" or ")))

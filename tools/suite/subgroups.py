@@ -1,30 +1,27 @@
-"""Write `datasets/sets/emoji.csv`, the table behind the bundled benchmark: which emoji is in which
-class and split.
+"""Write `datasets/sets/emoji.csv`: the class of each emoji, and its family.
 
-Source of names and subgroups: the Unicode emoji data as packaged in `emojibase-data` (MIT; `npm
-pack emojibase-data`). Only needed when the table is to change; the benchmark itself reads the
-committed table.
+Classes are Unicode's subgroups under names that a person would use. Emoji that show the same thing
+are a family. Source: the Unicode emoji data as packaged in `emojibase-data` (MIT; `npm pack
+emojibase-data`). Run once: the suite reads the committed table.
 
-    python -m tools.make_emoji_table --emojibase DIR_OF_UNPACKED_PACKAGE
+    python -m tools.suite.subgroups --emojibase DIR_OF_UNPACKED_PACKAGE
 """
 
 import argparse
 import csv
-import hashlib
 import json
 import re
 import sys
-from collections import defaultdict
 from pathlib import Path
 
+from datasets.sets.emoji_groups import TABLE
 from tools import inputs
+from tools.suite.split import order
 
-TABLE = Path(__file__).resolve().parent.parent / "datasets" / "sets" / "emoji.csv"
-COLUMNS = ("hexcode", "name", "family", "class", "split")
+COLUMNS = ("hexcode", "family", "class")
 
-# Unicode subgroups -> class name a person would use. Subgroups left out have too few pictures, or
-# (flags, keycaps)
-# pictures that are all alike.
+# Class name -> Unicode's subgroups. Subgroups left out have too few pictures, or pictures that are
+# all alike (flags, keycaps).
 CLASSES = {
     "smiling face": ("face-smiling", "face-affection", "face-tongue"),
     "worried face": ("face-concerned",),
@@ -82,10 +79,6 @@ CLASSES = {
     "traffic sign": ("transport-sign",),
     "warning sign": ("warning",),
 }
-TRAIN, VAL = (
-    10,
-    3,
-)  # pictures per class kept for few-shot training and for validation; the rest is the test set
 
 
 def family(name: str) -> str:
@@ -105,40 +98,20 @@ def family(name: str) -> str:
     return " ".join(re.findall(r"[\w']+", name))
 
 
-def rows(emojibase: Path) -> list[dict]:
-    emoji = json.loads((emojibase / "en" / "data.json").read_text())
-    subgroups = json.loads((emojibase / "meta" / "groups.json").read_text())["subgroups"]
+def rows(emojibase: Path) -> list[dict[str, str]]:
+    """Rows of the table, classes in ABC order.
+
+    Families are in an order that looks random, into which later versions of Unicode only insert.
+    """
+    emoji = json.loads((emojibase / "en" / "data.json").read_text(encoding="utf-8"))
+    groups = json.loads((emojibase / "meta" / "groups.json").read_text(encoding="utf-8"))
     class_of = {subgroup: name for name, members in CLASSES.items() for subgroup in members}
-    families: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
-    for item in emoji:
-        name = class_of.get(subgroups.get(str(item.get("subgroup")), ""))
-        if name:
-            families[name][family(item["label"])].append(item)
     table = []
-    for name, members in sorted(families.items()):
-        # A hash order is a fixed shuffle that later Unicode versions only insert into.
-        order = sorted(
-            members, key=lambda key: hashlib.sha256(f"{name}/{key}".encode()).hexdigest()
-        )
-        counts = {"val": 0, "train": 0, "test": 0}
-        small = sum(map(len, members.values())) < 24
-        wanted = {"val": VAL - small, "train": TRAIN - 2 * small}
-        for key in order:
-            # Families of many pictures go to the test side, so that one thing never fills a class's
-            # few shots.
-            split = next(
-                (s for s in wanted if counts[s] < wanted[s] and len(members[key]) <= 3), "test"
-            )
-            counts[split] += len(members[key])
-            table += [
-                dict(zip(COLUMNS, (item["hexcode"], item["label"], key, name, split)))
-                for item in members[key]
-            ]
-        if min(counts.values()) < 2:
-            raise SystemExit(
-                f"class '{name}' has {counts} pictures: too few, take it out of CLASSES"
-            )
-    return table
+    for item in emoji:
+        name = class_of.get(groups["subgroups"].get(str(item.get("subgroup")), ""))
+        if name:
+            table.append(dict(zip(COLUMNS, (item["hexcode"], family(item["label"]), name))))
+    return sorted(table, key=lambda row: (row["class"], order(row["class"], row["family"])))
 
 
 def main() -> int:
@@ -152,15 +125,12 @@ def main() -> int:
         help="folder of the unpacked emojibase-data package",
     )
     table = rows(parser.parse_args().emojibase)
-    with open(TABLE, "w", newline="") as handle:
+    with open(TABLE, "w", encoding="utf-8", newline="") as handle:
         writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)
-    count = {
-        split: sum(row["split"] == split for row in table) for split in ("train", "val", "test")
-    }
     classes = {row["class"] for row in table}
-    sys.stdout.write(f"{len(table)} emoji in {len(classes)} classes: {count}\n")
+    sys.stdout.write(f"{len(table)} emoji in {len(classes)} classes\n")
     return 0
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Group robustness: train on all images of a data set with groups (waterbirds, celeba, openmoji_groups) and test; results.json has the
+# Group robustness: train on all images of a data set with groups (waterbirds, celeba, emoji_groups) and test; results.json has the
 # average, worst-group accuracy, gap and every group.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR

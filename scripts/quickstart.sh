@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything once, on a laptop: environment, bundled benchmark, base-to-novel with three seeds, table and picture.
+# Everything once, on a laptop: environment, a set of the bundled suite, base-to-novel with ten seeds, table and pictures.
 #   bash scripts/quickstart.sh [STRUCTURE ...]     default: CoOp; also CoCoOp, VPT, IVLP, MaPLe, PromptSRC
 # Each structure is run as it is and with CRAFT, beside zero-shot CLIP. Runs that are complete are not repeated, so it can be
 # stopped and started again. Environment: DATA, OUTPUT, SHOTS (default 8).

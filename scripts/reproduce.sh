@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A table of the paper, or the whole bundled study: everything that is missing is run, then tables and the report page are made.
 #   bash scripts/reproduce.sh TABLE [options of tools.sweep, KEY VALUE ...]
-#   TABLE: openmoji (the bundled study, on a laptop), openmoji_ablation, or base2new, xd, few_shot, ablation, ood, groups (with the data sets under DATA)
+#   TABLE: suite (the bundled study, on a laptop), suite_ablation, or base2new, xd, few_shot, ablation, ood, groups (with the data sets under DATA)
 # Environment: DATA (default data), OUTPUT (default output). Stop it whenever you like: the same command goes on.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR

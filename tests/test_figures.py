@@ -150,7 +150,7 @@ def test_channels_and_ablation(runs, tmp_path, capsys):
                 write(
                     tmp_path / f"ablation/{variant}/base2new",
                     part,
-                    "openmoji",
+                    "emoji",
                     trainer,
                     seed,
                     70.0 + seed,

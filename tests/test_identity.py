@@ -417,7 +417,7 @@ def test_a_sweep_computes_hashes_anew_where_lists_changed(mini, monkeypatch):
                 "protocol": "base2new",
                 "datasets": "imagefolder",
                 "trainers": ["CoOp"],
-                "config": "openmoji",
+                "config": "drawings",
                 "shots": 2,
                 "seeds": [1, 2],
                 "overrides": {

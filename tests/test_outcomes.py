@@ -17,7 +17,7 @@ from dassl.data.datasets import Datum
 from dassl.engine import outcomes as collecting
 from dassl.engine import run_hash
 from dassl.utils import UserError
-from datasets.sets.openmoji import OpenMoji, emoji_table
+from datasets.sets.emoji_groups import EmojiGroups
 
 
 def record_of(folder: Path) -> dict:
@@ -174,13 +174,13 @@ def test_classes_that_half_precision_cannot_tell_apart_keep_the_prediction(monke
     assert found["own"].tolist() == [pytest.approx(30.00001), -math.inf]  # no score for label 5
 
 
-def test_pictures_of_one_family_are_one_cluster():
-    rows = [row for row in emoji_table() if row["family"] in ("dancing",)]
-    items = [Datum(f"/d/openmoji/images/color/{row['hexcode']}.png") for row in rows]
-    other = Datum("/d/openmoji/images/color/none.png")
-    names = OpenMoji.clusters(OpenMoji.__new__(OpenMoji), [*items, other])
-    assert len(rows) > 1 and names == ["dancing"] * len(rows) + [other.impath]
-    assert outcomes.numbered(names).tolist() == [0] * len(rows) + [1]
+def test_pictures_of_one_emoji_are_one_cluster():
+    items = [
+        Datum(f"/d/test/animal_kitchen/{name}.png") for name in ("1F401-0", "1F401-1", "1F34E-0")
+    ]
+    names = EmojiGroups.clusters(EmojiGroups.__new__(EmojiGroups), items)
+    assert names == ["1F401", "1F401", "1F34E"]
+    assert outcomes.numbered(names).tolist() == [0, 0, 1]
     assert outcomes.numbered(["b", "a"]) is None
 
 
@@ -246,7 +246,9 @@ def test_few_images_take_tens_of_kilobytes(tmp_path):
     scores = -random.exponential(3, (count, 10)).astype(np.float16)
     one = random.normal(size=count).astype(np.float32)
     numbers = random.integers(0, 10, count).astype(np.int32)
-    paths = tuple(f"openmoji/images/color/{random.integers(1 << 20):05X}.png" for _ in range(count))
+    paths = tuple(
+        f"suite_emoji/images/openmoji/{random.integers(1 << 20):05X}.png" for _ in range(count)
+    )
     arrays = {"label": numbers, "domain": numbers, "predicted": numbers, "scores": scores}
     arrays |= {"highest": one, "log_sum_exp": one, "own": one, "cluster": None}
     content = replace(EXAMPLE, paths=paths, **arrays)

@@ -859,14 +859,14 @@ def test_check_is_green_on_miniatures_of_all_sets(root, capsys):
     for name in HALVES:
         line = next(line for line in said.splitlines() if line.startswith(f"{name} (miniature)"))
         assert re.search(r"([\d,]+) / \1  .*  none$", line), line
-    assert "OpenMoji: absent: run `python -m datasets.prepare openmoji" in said
+    assert "Emoji: absent: run `python -m datasets.prepare emoji" in said
 
 
 def test_check_of_an_empty_root_explains_itself(tmp_path, capsys):
     assert check.main(["--root", str(tmp_path / "none")]) == 0
     said = capsys.readouterr().out
     assert "is no folder yet: the first `python -m datasets.prepare NAME --root" in said
-    for name in (*HALVES, "OpenMoji", "Icons"):
+    for name in (*HALVES, "Emoji", "Material"):
         assert re.search(
             rf"^{name}: absent: run `python -m datasets.prepare \w+ --root", said, re.M
         )
@@ -909,8 +909,8 @@ def test_miniatures_tool(tmp_path, capsys):
     assert miniatures.main(["eurosat", "--root", str(tmp_path)]) == 0
     assert miniatures.main(["eurosat", "--root", str(tmp_path)]) == 2
     assert "eurosat' exists: delete it or choose another --root" in capsys.readouterr().err
-    assert miniatures.main(["icons", "--root", str(tmp_path)]) == 2
-    assert "there is no miniature of Icons" in capsys.readouterr().err
+    assert miniatures.main(["material", "--root", str(tmp_path)]) == 2
+    assert "there is no miniature of Material" in capsys.readouterr().err
 
 
 def test_every_published_set_says_where_it_comes_from():

@@ -128,7 +128,7 @@ def test_a_partial_run_and_one_of_an_unknown_protocol_are_told_by_their_folder(t
 
 
 @pytest.mark.parametrize(
-    ("config", "plain"), [("my_default", "my_default"), ("openmoji_mmd", "openmoji")]
+    ("config", "plain"), [("my_default", "my_default"), ("drawings_mmd", "drawings")]
 )
 def test_the_config_of_the_baseline(config, plain):
     assert protocols.Row("dtd", "CraftCoOp", config, "16").plain_config == plain

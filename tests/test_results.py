@@ -41,7 +41,7 @@ BASE, NEW = {1: 80.0, 2: 82.0, 3: 84.0}, {1: 60.0, 2: 64.0, 3: 62.0}
 
 
 def write(root, part, dataset, trainer, seed, accuracy, complete=True, config=None):
-    folder = root / part / dataset / "shots_8" / trainer / "openmoji" / f"seed{seed}"
+    folder = root / part / dataset / "shots_8" / trainer / "drawings" / f"seed{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         "complete": complete,
@@ -54,7 +54,7 @@ def write(root, part, dataset, trainer, seed, accuracy, complete=True, config=No
 
 @pytest.fixture
 def runs(tmp_path):
-    for dataset, more in (("openmoji", 0.0), ("other", 6.0)):
+    for dataset, more in (("emoji", 0.0), ("other", 6.0)):
         for trainer, gain in (("CoOp", {1: 0, 2: 0, 3: 0}), ("CraftCoOp", {1: 1, 2: 2, 3: 3})):
             for seed in (1, 2, 3):
                 write(
@@ -87,13 +87,13 @@ def test_numbers(runs, capsys):
     text, rows = table(capsys, runs)
     # H per seed: 2*80*60/140 = 68.5714, 2*82*64/146 = 71.8904, 2*84*62/146 = 71.3425; mean 70.6014,
     # deviation 1.7786
-    assert rows["openmoji", "CoOp"][4:] == [
+    assert rows["emoji", "CoOp"][4:] == [
         "82.00 ± 2.00",
         "62.00 ± 2.00",
         "70.60 ± 1.78",
         "1, 2, 3",
     ]
-    assert rows["openmoji", "ZeroshotCLIP"][4:] == ["50.00", results.MISSING, results.MISSING, "1"]
+    assert rows["emoji", "ZeroshotCLIP"][4:] == ["50.00", results.MISSING, results.MISSING, "1"]
     # H of the averaged base and new, per seed, not the average of H
     base, new = 83.0, 63.0
     assert averages_of(runs)[0].trainer == "ZeroshotCLIP"
@@ -106,12 +106,12 @@ def test_numbers(runs, capsys):
 
 def test_runs_without_a_column_are_named(tmp_path, capsys):
     run = {"protocol": "base2new", "source": "dtd", "tested": "dtd", "subset": "all", "seed": 1}
-    run |= {"trainer": "CoOp", "structure": "CoOp", "config": "openmoji", "shots": "8"}
+    run |= {"trainer": "CoOp", "structure": "CoOp", "config": "drawings", "shots": "8"}
     path = write(tmp_path, "here", "dtd", "CoOp", 1, 50.0)
     content = {**json.loads(path.read_text()), "run": asdict(Description(**run))}
     path.write_text(json.dumps(content))
     text, _ = table(capsys, tmp_path)
-    note = "CoOp/openmoji on dtd has runs of all, for which this table has no column"
+    note = "CoOp/drawings on dtd has runs of all, for which this table has no column"
     assert note in text and "have no finished run" not in text
 
 
@@ -120,13 +120,13 @@ def test_files_and_picture(runs, capsys, tmp_path):
     table(capsys, runs, "--out", tmp_path / "table", "--plot", tmp_path / "table.png")
     lines, empty = list(csv.reader((tmp_path / "table.csv").read_text().splitlines())), [""] * 9
     assert lines[1:3] == [
-        ["openmoji", "ZeroshotCLIP", "openmoji", "8", "base", "50.0000", "", "1", *empty],
-        ["openmoji", "ZeroshotCLIP", "openmoji", "8", "new", "", "", "", *empty],
+        ["emoji", "ZeroshotCLIP", "drawings", "8", "base", "50.0000", "", "1", *empty],
+        ["emoji", "ZeroshotCLIP", "drawings", "8", "new", "", "", "", *empty],
     ]
     assert [
-        "openmoji",
+        "emoji",
         "CraftCoOp",
-        "openmoji",
+        "drawings",
         "8",
         "base",
         "84.0000",
@@ -155,9 +155,7 @@ def test_files_and_picture(runs, capsys, tmp_path):
     )
     found = json.loads((tmp_path / "table.json").read_text())
     row = next(
-        row
-        for row in found["rows"]
-        if (row["dataset"], row["trainer"]) == ("openmoji", "CraftCoOp")
+        row for row in found["rows"] if (row["dataset"], row["trainer"]) == ("emoji", "CraftCoOp")
     )
     assert (
         row["cells"]["base"]["values"] == {"1": 81.0, "2": 84.0, "3": 87.0}
@@ -176,7 +174,7 @@ def test_files_and_picture(runs, capsys, tmp_path):
     }
     assert found["verdict"] == "H"
     assert [row["average_of"] for row in found["rows"] if "average_of" in row] == [
-        ["openmoji", "other"]
+        ["emoji", "other"]
     ] * 3 and found["notes"]
     assert Image.open(tmp_path / "table.png").size[0] > 400
 
@@ -200,9 +198,9 @@ def report(capsys, protocol, *arguments):
 
 def test_ood_columns_and_the_gain_of_mmd_over_the_structure(tmp_path, capsys):
     for trainer, config, more in (
-        ("CoOp", "openmoji", 0),
-        ("CraftCoOp", "openmoji", 1),
-        ("CraftCoOp", "openmoji_mmd", 3),
+        ("CoOp", "drawings", 0),
+        ("CraftCoOp", "drawings", 1),
+        ("CraftCoOp", "drawings_mmd", 3),
     ):
         for seed in (1, 2):
             for part, value in (("train", 70), ("test_line", 60), ("test_other", 50)):
@@ -233,7 +231,7 @@ def test_ood_columns_and_the_gain_of_mmd_over_the_structure(tmp_path, capsys):
     assert lines[2][:8] == [
         "a_to_line",
         "CoOp",
-        "openmoji",
+        "drawings",
         "8",
         "70.00 ± 0.00",
         "60.00 ± 0.00",
@@ -241,12 +239,12 @@ def test_ood_columns_and_the_gain_of_mmd_over_the_structure(tmp_path, capsys):
         "55.00 ± 0.00",
     ]
     assert [line[:3] for line in lines[3:5]] == [
-        ["a_to_line", "CraftCoOp", "openmoji"],
-        ["a_to_line", "CraftCoOp", "openmoji_mmd"],
+        ["a_to_line", "CraftCoOp", "drawings"],
+        ["a_to_line", "CraftCoOp", "drawings_mmd"],
     ]
     assert lines[-1] == [
         "a_to_line",
-        "CraftCoOp openmoji_mmd",
+        "CraftCoOp drawings_mmd",
         "8",
         *["+4.50 [-14.56, +23.56]"] * 4,  # 3 and 6: standard error 1.5, times 12.706
         "0.205",  # of one degree of freedom: 2 / pi * arctan(1.5 / 4.5)
@@ -321,34 +319,34 @@ def test_ablation_rows_are_the_variants(tmp_path, capsys):
         write(
             tmp_path / f"ablation/{variant}/base2new",
             "train_base",
-            "openmoji",
+            "emoji",
             trainer,
             1,
             80.0 + more,
         )
-        write(tmp_path / f"ablation/{variant}/base2new", "test_new", "openmoji", trainer, 1, 60.0)
+        write(tmp_path / f"ablation/{variant}/base2new", "test_new", "emoji", trainer, 1, 60.0)
     text, lines = report(capsys, "ablation", tmp_path)
     assert [line[1:3] for line in lines[2:5]] == [
         ["CoOp", "baseline"],
         ["CoOp", "static"],
         ["CoOp", "both"],
     ]
-    assert lines[-1][:4] == ["openmoji", "CoOp both", "8", "+2.00"]
+    assert lines[-1][:4] == ["emoji", "CoOp both", "8", "+2.00"]
     assert results.main(["base2new", str(tmp_path)]) == 2  # these are not its runs
 
 
 def test_incomplete_unreadable_and_mixed_runs_are_named(runs, capsys):
-    unfinished = write(runs, "test_new", "openmoji", "CoOp", 3, 99.0, complete=False)
-    broken = write(runs, "test_new", "openmoji", "CoOp", 2, 99.0)
+    unfinished = write(runs, "test_new", "emoji", "CoOp", 3, 99.0, complete=False)
+    broken = write(runs, "test_new", "emoji", "CoOp", 2, 99.0)
     broken.write_text("{")
-    write(runs, "train_base", "openmoji", "CoOp", 3, 84.0, config={"OPTIM": {"LR": 1}})
+    write(runs, "train_base", "emoji", "CoOp", 3, 84.0, config={"OPTIM": {"LR": 1}})
     text, rows = table(capsys, runs)
-    assert rows["openmoji", "CoOp"][5] == "60.00"
+    assert rows["emoji", "CoOp"][5] == "60.00"
     assert (
         f"'{unfinished}' is of a run that is not complete" in text
         and f"'{broken}' is not readable as results" in text
     )
-    assert "CoOp/openmoji on openmoji (base) mixes 2 configurations" in text
+    assert "CoOp/drawings on emoji (base) mixes 2 configurations" in text
 
 
 def whole(trainer, seed, **changes):
@@ -364,7 +362,7 @@ def whole(trainer, seed, **changes):
             "TRAINER.NAME",
             trainer,
             "DATASET.NAME",
-            "OpenMoji",
+            "Emoji",
             "OUTPUT_DIR",
             f"out/{seed}",
         ],
@@ -389,8 +387,8 @@ def test_seeds_that_differ_in_what_no_result_depends_on_are_one_configuration(
 ):
     from tools import report as page
 
-    write(tmp_path, "train_base", "openmoji", "CoOp", 1, 80.0, config=whole("CoOp", 1))
-    write(tmp_path, "train_base", "openmoji", "CoOp", 2, 82.0, config=whole("CoOp", 2, **changes))
+    write(tmp_path, "train_base", "emoji", "CoOp", 1, 80.0, config=whole("CoOp", 1))
+    write(tmp_path, "train_base", "emoji", "CoOp", 2, 82.0, config=whole("CoOp", 2, **changes))
     text, lines = report(capsys, "base2new", tmp_path)
     assert "mixes" not in text and lines[2][4] == "81.00 ± 1.41"
     assert page.main([str(tmp_path), "--out", str(tmp_path / "page.html")]) == 0
@@ -413,11 +411,11 @@ def test_seeds_that_differ_in_what_no_result_depends_on_are_one_configuration(
     ],
 )
 def test_seeds_that_differ_in_what_counts_are_two_configurations(tmp_path, capsys, changes):
-    first = write(tmp_path, "train_base", "openmoji", "CoOp", 1, 80.0, config=whole("CoOp", 1))
+    first = write(tmp_path, "train_base", "emoji", "CoOp", 1, 80.0, config=whole("CoOp", 1))
     second = write(
         tmp_path,
         "train_base",
-        "openmoji",
+        "emoji",
         "CoOp",
         2,
         82.0,
@@ -425,7 +423,7 @@ def test_seeds_that_differ_in_what_counts_are_two_configurations(tmp_path, capsy
     )
     (key,) = changes
     assert (
-        f"note: CoOp/openmoji on openmoji (base) mixes 2 configurations, e.g. '{first}' and "
+        f"note: CoOp/drawings on emoji (base) mixes 2 configurations, e.g. '{first}' and "
         f"'{second}' ({key.replace('__', '.')}): "
         "do not trust its mean\n"
     ) in report(capsys, "base2new", tmp_path)[0]
@@ -440,7 +438,7 @@ def test_weights_are_one_configuration_by_their_content(tmp_path, capsys):
             write(
                 tmp_path,
                 "train_base",
-                "openmoji",
+                "emoji",
                 "CoOp",
                 seed,
                 80.0,
@@ -453,11 +451,11 @@ def test_weights_are_one_configuration_by_their_content(tmp_path, capsys):
 
 def test_a_gain_between_other_options_of_the_structure_is_named(tmp_path, capsys):
     def said(**changes):
-        write(tmp_path, "train_base", "openmoji", "CoOp", 1, 80.0, config=whole("CoOp", 1))
+        write(tmp_path, "train_base", "emoji", "CoOp", 1, 80.0, config=whole("CoOp", 1))
         write(
             tmp_path,
             "train_base",
-            "openmoji",
+            "emoji",
             "CraftCoOp",
             1,
             81.0,
@@ -478,7 +476,7 @@ def on_data(tmp_path, data, trainer="CoOp", seed=1, **changes):
     path = write(
         tmp_path,
         "train_base",
-        "openmoji",
+        "emoji",
         trainer,
         seed,
         80.0,
@@ -521,9 +519,7 @@ def test_a_gain_on_another_split_is_named(tmp_path, capsys):
 def test_tables_of_equal_seeds_need_no_torch(tmp_path):
     for trainer in ("CoOp", "CraftCoOp"):
         for seed in (1, 2):
-            write(
-                tmp_path, "train_base", "openmoji", trainer, seed, 80.0, config=whole(trainer, seed)
-            )
+            write(tmp_path, "train_base", "emoji", trainer, seed, 80.0, config=whole(trainer, seed))
     code = (
         "import sys; from tools import results; results.main(['base2new', "
         f"{str(tmp_path)!r}]); sys.exit('torch' in sys.modules)"
@@ -732,8 +728,8 @@ def test_runs_on_different_numbers_of_images_are_named(tmp_path, capsys):
     ran_on(tmp_path, "test_new", "own", 50)
     text, _ = report(capsys, "base2new", tmp_path)
     assert (
-        "note: own (base) was tested on different numbers of images (50 by CoOp/openmoji, 60 by "
-        "CraftCoOp/openmoji): do not compare them\n"
+        "note: own (base) was tested on different numbers of images (50 by CoOp/drawings, 60 by "
+        "CraftCoOp/drawings): do not compare them\n"
     ) in text
     assert "own (new)" not in text
 
@@ -758,7 +754,7 @@ def test_averages_over_different_data_sets_are_told_apart_and_not_paired(runs, c
         if line[0] == "average of 2 of 3" and line[2] == "8"
     )
     assert gain[3:6] == [results.MISSING] * 3
-    assert "note: the average of CraftCoOp/openmoji is without other\n" in text
+    assert "note: the average of CraftCoOp/drawings is without other\n" in text
     # As many, but others: no pair either.
     shutil.rmtree(runs / "train_base/third/shots_8/CoOp")
     shutil.rmtree(runs / "test_new/third/shots_8/CoOp")
@@ -795,16 +791,14 @@ def test_an_average_over_targets_is_of_all_that_the_table_has(tmp_path, capsys):
 
 
 def test_seeds_that_differ_between_columns_are_told(runs, capsys):
-    shutil.rmtree(runs / "test_new/openmoji/shots_8/CraftCoOp/openmoji/seed2")
+    shutil.rmtree(runs / "test_new/emoji/shots_8/CraftCoOp/drawings/seed2")
     text, lines = report(capsys, "base2new", runs)
     assert (
-        next(line[-1] for line in lines if line[:2] == ["openmoji", "CraftCoOp"])
+        next(line[-1] for line in lines if line[:2] == ["emoji", "CraftCoOp"])
         == "base 1, 2, 3; new, H 1, 3"
     )
-    assert (
-        "note: CraftCoOp/openmoji on openmoji has no seed 2 of new, which other rows have\n" in text
-    )
-    assert [line[-1] for line in lines if line[0] == "openmoji" and line[1] == "CraftCoOp"][
+    assert "note: CraftCoOp/drawings on emoji has no seed 2 of new, which other rows have\n" in text
+    assert [line[-1] for line in lines if line[0] == "emoji" and line[1] == "CraftCoOp"][
         -1
     ] == "base 3; new, H 2"
     assert [line[-1] for line in lines if line[0] == "average of 2" and line[1] == "CraftCoOp"] == [
@@ -822,10 +816,10 @@ def test_tests_of_other_epochs_than_the_trained_model_s_are_named(tmp_path, caps
         ("train_base", {"epochs": 50, "loaded": None, "deployed": "last_step"}),
         ("test_new", {"loaded": {"model_dir": "../x", "epoch": 2}}),
     ):
-        path = write(tmp_path, part, "openmoji", "CoOp", 1, 80.0)
+        path = write(tmp_path, part, "emoji", "CoOp", 1, 80.0)
         path.write_text(json.dumps(json.loads(path.read_text()) | more))
     assert (
-        "CoOp/openmoji on openmoji, seed 1, mixes tests of the model's epochs 2 and 50: do not "
+        "CoOp/drawings on emoji, seed 1, mixes tests of the model's epochs 2 and 50: do not "
         "compare" in report(capsys, "base2new", tmp_path)[0]
     )
 
@@ -911,14 +905,14 @@ MALFORMED = {
 def test_malformed_results_are_named_and_all_else_is_shown(runs, capsys, tmp_path, case):
     from tools import report as page
 
-    path = write(runs, "test_new", "openmoji", "CoOp", 2, 99.0)
+    path = write(runs, "test_new", "emoji", "CoOp", 2, 99.0)
     change = MALFORMED[case]
     path.write_text(
         change if isinstance(change, str) else json.dumps(json.loads(path.read_text()) | change)
     )
     text, rows = table(capsys, runs)
     assert (
-        rows["openmoji", "CoOp"][5].startswith("61.00")
+        rows["emoji", "CoOp"][5].startswith("61.00")
         and f"note: '{path}' " in text
         and "run it again" in text
     )
@@ -929,31 +923,31 @@ def test_malformed_results_are_named_and_all_else_is_shown(runs, capsys, tmp_pat
 def test_where_the_folder_lies_does_not_matter_and_nothing_is_counted_twice(tmp_path, capsys):
     top = tmp_path / "ablation" / "output"  # the user's own names
     for seed, value in ((1, 80.0), (2, 90.0)):
-        write(top / "base2new", "train_base", "openmoji", "CoOp", seed, value)
-        write(top / "ablation/baseline/base2new", "train_base", "openmoji", "CoOp", seed, value + 1)
+        write(top / "base2new", "train_base", "emoji", "CoOp", seed, value)
+        write(top / "ablation/baseline/base2new", "train_base", "emoji", "CoOp", seed, value + 1)
     (tmp_path / "link").symlink_to(top)
     (top / "base2new/circle").symlink_to(top)
-    for folder in (top, top / "base2new", top / "base2new/train_base/openmoji", tmp_path / "link"):
+    for folder in (top, top / "base2new", top / "base2new/train_base/emoji", tmp_path / "link"):
         assert report(capsys, "base2new", folder)[1][2][:5] == [
-            "openmoji",
+            "emoji",
             "CoOp",
-            "openmoji",
+            "drawings",
             "8",
             "85.00 ± 7.07",
         ]
     for folder in (top, top / "ablation"):
         assert report(capsys, "ablation", folder)[1][2][:5] == [
-            "openmoji",
+            "emoji",
             "CoOp",
             "baseline",
             "8",
             "86.00 ± 7.07",
         ]
-    other = write(tmp_path / "more/base2new", "train_base", "openmoji", "CoOp", 2, 10.0)
+    other = write(tmp_path / "more/base2new", "train_base", "emoji", "CoOp", 2, 10.0)
     text, lines = report(capsys, "base2new", top, tmp_path / "more")
     assert lines[2][4] == "85.00 ± 7.07"
     assert (
-        f"note: '{other}' is left out: seed 2 of CoOp/openmoji on openmoji (base) is in another "
+        f"note: '{other}' is left out: seed 2 of CoOp/drawings on emoji (base) is in another "
         "folder, too; give one of them\n" in text
     )
 
@@ -1027,7 +1021,7 @@ def test_a_gain_between_other_settings_is_named(tmp_path, capsys):
         write(
             tmp_path,
             "train_base",
-            "openmoji",
+            "emoji",
             trainer,
             1,
             80.0,
@@ -1035,7 +1029,7 @@ def test_a_gain_between_other_settings_is_named(tmp_path, capsys):
         )
     text, _ = report(capsys, "base2new", tmp_path)
     assert (
-        "note: the gain of CraftCoOp/openmoji on openmoji is not CRAFT's alone: OPTIM.MAX_EPOCH is "
+        "note: the gain of CraftCoOp/drawings on emoji is not CRAFT's alone: OPTIM.MAX_EPOCH is "
         "1, that of the baseline 50\n" in text
     )
 
@@ -1046,7 +1040,7 @@ def test_a_row_without_an_average_and_a_seed_in_the_wrong_folder_are_named(runs,
     path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": 1}))
     text, _ = table(capsys, runs)
     assert (
-        "note: VPT/openmoji has no average: it is on third only, other rows are on openmoji, "
+        "note: VPT/drawings has no average: it is on third only, other rows are on emoji, "
         "other, too\n" in text
     )
     assert f"note: '{path}' is of seed 1, not of the one that its folder says" in text
@@ -1065,7 +1059,7 @@ def test_a_report_page_holds_everything_in_one_file(tmp_path, capsys):
                 write(
                     tmp_path / "out",
                     part,
-                    "openmoji",
+                    "emoji",
                     trainer,
                     seed,
                     value + more + seed,
@@ -1099,7 +1093,7 @@ def test_a_report_page_holds_everything_in_one_file(tmp_path, capsys):
         write(
             runs,
             "train_base",
-            "openmoji",
+            "emoji",
             "CoOp",
             1,
             80.0,
@@ -1109,7 +1103,7 @@ def test_a_report_page_holds_everything_in_one_file(tmp_path, capsys):
     tested = write(
         runs,
         "test_new",
-        "openmoji",
+        "emoji",
         "CoOp",
         1,
         60.0,
@@ -1122,7 +1116,7 @@ def test_a_report_page_holds_everything_in_one_file(tmp_path, capsys):
     write(
         runs / "long/base2new",
         "train_base",
-        "openmoji",
+        "emoji",
         "CoOp",
         1,
         80.0,
@@ -1216,7 +1210,7 @@ def test_the_report_shows_the_options_that_a_trainer_reads_and_no_others(
     from tools import report as page
 
     config = whole(trainer, 1, **({option[0].replace(".", "__"): option[1]} if option else {}))
-    write(tmp_path, "train_base", "openmoji", trainer, 1, 80.0, config=config)
+    write(tmp_path, "train_base", "emoji", trainer, 1, 80.0, config=config)
     assert page.main([str(tmp_path), "--out", str(tmp_path / "page.html")]) == 0
     (text,) = re.findall("<pre>(.*?)</pre>", (tmp_path / "page.html").read_text(), re.DOTALL)
     found = yaml.safe_load(html.unescape(text))
@@ -1237,7 +1231,7 @@ def test_failed_jobs_are_in_the_report(runs, tmp_path, capsys):
     from tools import report as page
 
     places = {
-        name: tmp_path / "test_new/openmoji/shots_8/VPT/openmoji" / name
+        name: tmp_path / "test_new/emoji/shots_8/VPT/drawings" / name
         for name in ("seed1", "seed2", "seed3", "seed4", "seed5", "<seed6>")
     }
     done = {"complete": True, "metrics": {"test": {"accuracy": 1.0}}, "config": {}}
@@ -1250,7 +1244,7 @@ def test_failed_jobs_are_in_the_report(runs, tmp_path, capsys):
     launchers.mark(places["<seed6>"], "failed")
     assert page.main([str(tmp_path), "--out", str(tmp_path / "page.html")]) == 0
     text = (tmp_path / "page.html").read_text()
-    below = "test_new/openmoji/shots_8/VPT/openmoji/"
+    below = "test_new/emoji/shots_8/VPT/drawings/"
     failed = text[text.index("<h2 id=failed>") : text.index("<h2 id=how>")]
     assert (
         f'<td class="text">{below}seed1</td><td class="text">out of &lt;b&gt;memory&lt;/b&gt;</td>'
@@ -1269,7 +1263,7 @@ def test_failed_jobs_are_in_the_report(runs, tmp_path, capsys):
     # Where everything failed, that is what there is to show.
     alone = tmp_path / "alone"
     launchers.mark(
-        alone / "base2new/train_base/openmoji/shots_8/CoOp/openmoji/seed1",
+        alone / "base2new/train_base/emoji/shots_8/CoOp/drawings/seed1",
         "failed",
         error="no space",
     )

@@ -107,7 +107,7 @@ def make_pond(folder: Path, *names: str) -> Path:
                 rows.append([f"{name}/{path.name}", label, name])
     (folder / "data/pond/split_zhou_Pond.json").write_text(json.dumps(split))
     (folder / "configs/trainers/Offset").mkdir(parents=True)
-    (folder / "configs/trainers/Offset/openmoji.yaml").write_text(CONFIG)
+    (folder / "configs/trainers/Offset/drawings.yaml").write_text(CONFIG)
     (folder / "configs/base").symlink_to(ROOT / "configs/base")
     (folder / "pond.yaml").write_text("DATASET:\n  NAME: Pond\n")
     return folder
@@ -138,7 +138,7 @@ def arguments(folder: Path, trainer: str, *more: str, out: str = "out"):
             "--dataset-config-file",
             str(folder / "pond.yaml"),
             "--config-file",
-            str(folder / "configs/trainers/Offset/openmoji.yaml"),
+            str(folder / "configs/trainers/Offset/drawings.yaml"),
             *more,
             "DATASET.NUM_SHOTS",
             "2",
@@ -314,7 +314,7 @@ def test_tools_refuse_other_classes_too(folder, capsys, monkeypatch):
 @pytest.mark.parametrize(("classes", "names"), [("base", ["frog", "newt"]), ("new", ["pike"])])
 def test_base_and_new_classes_of_the_data_set_of_the_page(folder, classes, names):
     """Three classes: two of them are base classes, one is new."""
-    (folder / "none.yaml").write_text(f"BASE: {ROOT}/configs/base/openmoji.yaml\n")
+    (folder / "none.yaml").write_text(f"BASE: {ROOT}/configs/base/drawings.yaml\n")
     args = arguments(folder, "ZeroshotCLIP", "--eval-only", "DATASET.SUBSAMPLE_CLASSES", classes)
     args.config_file = [str(folder / "none.yaml")]
     assert train.main(args) == 0
@@ -363,11 +363,11 @@ def test_the_protocol_of_the_page_has_jobs_a_table_and_a_part_of_the_report(
     protocol, tmp_path, capsys
 ):
     plan = tmp_path / "plan.yaml"
-    keys = ["protocol: new2base", "datasets: dtd", "trainers: {CoOp: openmoji}"]
+    keys = ["protocol: new2base", "datasets: dtd", "trainers: {CoOp: drawings}"]
     plan.write_text("\n".join([*keys, "craft: [false, true]", "seeds: [1, 2]", "shots: 4"]))
     jobs = plans.read_plan(str(plan)).jobs
     assert [job.folder for job in jobs[:2]] == [
-        f"new2base/{part}/dtd/shots_4/CoOp/openmoji/seed1" for part in ("train", "test_base")
+        f"new2base/{part}/dtd/shots_4/CoOp/drawings/seed1" for part in ("train", "test_base")
     ]
     assert jobs[1].trained == jobs[0].folder and jobs[0].options[-1] == "new"
     for told_by in ("record", "folder"):
@@ -387,7 +387,7 @@ def test_the_protocol_of_the_page_has_jobs_a_table_and_a_part_of_the_report(
         lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
         cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
         assert cells[0][4:] == ["new", "base", "H", "seeds"]
-        assert cells[2][:6] == ["dtd", "CoOp", "openmoji", "4", "61.50 ± 0.71", "71.50 ± 0.71"]
+        assert cells[2][:6] == ["dtd", "CoOp", "drawings", "4", "61.50 ± 0.71", "71.50 ± 0.71"]
         assert cells[-1][1:5] == ["CraftCoOp", "4", *["+2.00 [+2.00, +2.00]"] * 2]
         assert report.main([str(output), "--out", str(tmp_path / "page.html")]) == 0
         assert "<h2 id=new2base>New to base classes</h2>" in (tmp_path / "page.html").read_text()

@@ -36,7 +36,8 @@ from dassl.utils import (
 from dassl.utils.logger import _restore
 from dassl.utils.tools import atomic_write, unreadable
 from dassl.utils.torchtools import newest_first
-from datasets import check, openmoji, prepare
+from datasets import check, emoji_groups, prepare
+from datasets.drawings import write_picture
 from tools import (
     export,
     figures,
@@ -231,8 +232,8 @@ WORK = {  # program: (its main, arguments, what it calls first)
     "report": (report.main, ["runs"], (report, "runs_of")),
     "sweep": (sweep.main, ["plan.yaml"], (sweep, "read_plan")),
     "parse_test_res": (parse_test_res.main, ["."], (parse_test_res, "summarise")),
-    "prepare": (prepare.main, ["openmoji", "--root", "data"], (openmoji, "read_svg")),
-    "check": (check.main, ["openmoji"], (check, "examine")),
+    "prepare": (prepare.main, ["emoji_groups", "--root", "data"], (emoji_groups, "draw")),
+    "check": (check.main, ["solar"], (check, "examine")),
 }
 
 
@@ -258,8 +259,8 @@ def test_ctrl_c_while_a_tool_saves_leaves_nothing(tmp_path, monkeypatch, capfd):
     assert export.main(["--model-dir", "run", str(tmp_path / "x.safetensors")]) == 130
     with pytest.raises(KeyboardInterrupt):
         inputs.write(tmp_path / "x.png", ctrl_c, "--out")
-    monkeypatch.setattr(openmoji, "render_svg", ctrl_c)
-    assert prepare.main(["openmoji", "--root", str(tmp_path / "data")]) == 130
+    monkeypatch.setattr(emoji_groups, "draw", ctrl_c)
+    assert prepare.main(["emoji_groups", "--root", str(tmp_path / "data")]) == 130
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
@@ -592,7 +593,7 @@ def test_caches_and_pictures_are_tidied_too(tmp_path, monkeypatch):
     assert not left[0].exists() and left[1].exists() and file.read(lambda tensors: True) is not None
     from PIL import Image
 
-    openmoji.write_picture(tmp_path / "1F601.png", lambda: Image.new("RGB", (2, 2)))
+    write_picture(tmp_path / "1F601.png", lambda: Image.new("RGB", (2, 2)))
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         ["1F601.png", os.path.basename(file.path)]
     )

@@ -101,13 +101,13 @@ def test_every_shipped_config_is_valid(path):
             "--trainer",
             path.parent.name,
             "--dataset-config-file",
-            str(ROOT / "configs/datasets/openmoji.yaml"),
+            str(ROOT / "configs/datasets/emoji.yaml"),
             "--config-file",
             str(path),
         ]
     )
     cfg = train.setup_cfg(args)
-    assert cfg.INPUT.SIZE == ((64, 64) if path.stem.startswith("openmoji") else (224, 224))
+    assert cfg.INPUT.SIZE == ((64, 64) if path.stem.startswith("drawings") else (224, 224))
 
 
 BROKEN = {
@@ -128,11 +128,11 @@ BROKEN = {
         "unknown trainer 'CraftCoop': did you mean 'CraftCoOp'",
     ),
     "unknown data set": (
-        ["DATASET.NAME", "OpenMoj"],
-        "unknown dataset 'OpenMoj': did you mean 'OpenMoji'",
+        ["DATASET.NAME", "Emojy"],
+        "unknown dataset 'Emojy': did you mean 'Emoji'",
     ),
     "missing root": (
-        ["DATASET.NAME", "OpenMoji", "DATASET.ROOT", "/nowhere"],
+        ["DATASET.NAME", "Emoji", "DATASET.ROOT", "/nowhere"],
         "DATASET.ROOT '/nowhere' does not exist",
     ),
     "key twice": (
@@ -224,8 +224,8 @@ def test_a_record_tells_what_the_run_is_for(files):
             ("--protocol", "base2newt"),
             "unknown --protocol 'base2newt': did you mean 'base2new'? known ones are ablation, ",
         ),
-        (("--source", "openmojy"), "unknown data set 'openmojy': did you mean 'openmoji'?"),
-        (("--target", "openmojy"), "unknown data set 'openmojy': did you mean 'openmoji'?"),
+        (("--source", "emojy"), "unknown data set 'emojy': did you mean 'emoji'?"),
+        (("--target", "emojy"), "unknown data set 'emojy': did you mean 'emoji'?"),
         (
             ("--protocol", "xd", "--eval-only", "--model-dir", "run"),
             "was trained on: give that data set with --source",
@@ -243,8 +243,8 @@ def test_what_a_run_is_for_has_to_be_known(files, capsys, more, message):
     ("names", "preset"),
     [
         (("trainers/CraftCoOp/mine_mmd",), "mmd"),
-        (("trainers/CoOp/openmoji",), "default"),
-        (("trainers/CoOp/openmoji", "craft/group"), "group"),
+        (("trainers/CoOp/drawings",), "default"),
+        (("trainers/CoOp/drawings", "craft/group"), "group"),
     ],
 )
 def test_a_craft_config_of_one_s_own_tells_its_preset_by_its_name(names, preset):
@@ -254,11 +254,11 @@ def test_a_craft_config_of_one_s_own_tells_its_preset_by_its_name(names, preset)
 
 
 def test_a_config_of_older_versions_is_two_files_now():
-    path = str(ROOT / "configs/trainers/CraftCoOp/openmoji_mmd.yaml")
+    path = str(ROOT / "configs/trainers/CraftCoOp/drawings_mmd.yaml")
     with pytest.raises(UserError) as caught:
         train.read_config(path)
     assert str(caught.value).endswith(
-        ": give two files, --config-file configs/trainers/CoOp/openmoji.yaml "
+        ": give two files, --config-file configs/trainers/CoOp/drawings.yaml "
         "--config-file configs/craft/mmd.yaml"
     )
 
@@ -310,7 +310,7 @@ def test_bad_yaml_and_circular_includes_are_named(files):
         (
             "--config-file",
             "CoOp/vit_b61.yaml",
-            "did you mean 'vit_b16'? in '{configs}/CoOp' there are openmoji, rn101, rn101_ep50, ",
+            "did you mean 'vit_b16'? in '{configs}/CoOp' there are drawings, rn101, rn101_ep50, ",
         ),
         (
             "--config-file",
@@ -320,12 +320,12 @@ def test_bad_yaml_and_circular_includes_are_named(files):
         (
             "--config-file",
             "CoOp",
-            "(Is a directory): in '{configs}/CoOp' there are openmoji, rn101, ",
+            "(Is a directory): in '{configs}/CoOp' there are drawings, rn101, ",
         ),
         (
             "--dataset-config-file",
-            "../datasets/openmojis.yaml",
-            "did you mean 'openmoji'? in '{configs}/../datasets' there are caltech101, ",
+            "../datasets/emojis.yaml",
+            "did you mean 'emoji'? in '{configs}/../datasets' there are caltech101, ",
         ),
         ("--config-file", "none/none/none.yaml", "(No such file or directory): correct the path"),
     ],
@@ -407,8 +407,8 @@ def test_the_home_folder_in_every_path(files, monkeypatch):
 def test_names_that_nothing_is_registered_under_are_refused_before_the_output_folder_is_made(files):
     for key, value, near in (
         ("TRAINER.NAME", "coop", "'CoOp'"),
-        ("DATASET.NAME", "openmoji", "'OpenMoji'"),
-        ("DATASET.TARGET", "OpenMojiLin", "'OpenMojiLine'"),
+        ("DATASET.NAME", "emoji", "'Emoji'"),
+        ("DATASET.TARGET", "EmojiLin", "'EmojiLine'"),
     ):
         with pytest.raises(
             UserError, match=f"unknown .* '{value}': did you mean {near}. known ones are "

@@ -553,7 +553,7 @@ MISTAKES = {
     "other weights": (
         "CoOp",
         {},
-        ["--weights", str(ROOT / "assets/openmoji_clip.pt"), RED],
+        ["--weights", str(ROOT / "assets/drawings_clip.pt"), RED],
         "INPUT.SIZE is (32, 32) but",
     ),
     "no epoch": (

@@ -45,7 +45,7 @@ def test_syntax(path):
     + ["few_shot.sh", "ablation.sh"],
 )
 def test_too_few_arguments_print_the_usage(name):
-    done = bash(ROOT / "scripts" / name, "openmoji", "CoOp")
+    done = bash(ROOT / "scripts" / name, "emoji", "CoOp")
     assert done.returncode == 2 and f"usage: {name} DATASET TRAINER CFG SEED" in done.stderr
     assert ("SHOTS (a number or all, default 1 2 4 8 16, several in one go)" in done.stderr) == (
         name == "few_shot.sh"
@@ -54,7 +54,7 @@ def test_too_few_arguments_print_the_usage(name):
 
 @pytest.mark.parametrize("name", ["ood_train.sh", "ood_test.sh"])
 def test_a_target_is_needed(name):
-    done = bash(ROOT / "scripts" / name, "openmoji", "CoOp", "openmoji", 1, TARGET="")
+    done = bash(ROOT / "scripts" / name, "emoji", "CoOp", "drawings", 1, TARGET="")
     assert done.returncode == 2 and "TARGET (" in done.stderr
 
 
@@ -66,16 +66,16 @@ def test_an_unknown_shifted_data_set_stops_before_the_first_run(name, variable, 
         pytest.skip("the scripts' environment .venv/ is not there")
     done = bash(
         ROOT / "scripts" / name,
-        "openmoji",
+        "emoji",
         "CoOp",
-        "openmoji",
+        "drawings",
         1,
-        **{variable: "openmoji_lin"},
+        **{variable: "emoji_lin"},
         OUTPUT=tmp_path,
     )
     assert done.returncode == 2 and not list(tmp_path.iterdir())
     assert done.stderr.startswith(
-        f"error: {variable}: unknown data set 'openmoji_lin': did you mean 'openmoji_line'? known "
+        f"error: {variable}: unknown data set 'emoji_lin': did you mean 'emoji_line'? known "
         "ones are caltech101, "
     )
 
@@ -89,32 +89,32 @@ def folders(protocol, part, *words):
 def test_jobs_of_the_scripts(monkeypatch):
     for variable in ("SHOTS", "TARGET", "TARGETS", "SHIFTED", "UNLABELLED"):
         monkeypatch.delenv(variable, raising=False)
-    cell = ("openmoji", "CraftCoOp", "openmoji", "1")
-    place = "CraftCoOp/openmoji/seed1"
-    assert folders("base2new", "train", *cell) == [f"base2new/train_base/openmoji/shots_16/{place}"]
-    own = [f"base2new/test_new/openmoji/shots_16/{place}"]
+    cell = ("emoji", "CraftCoOp", "drawings", "1")
+    place = "CraftCoOp/drawings/seed1"
+    assert folders("base2new", "train", *cell) == [f"base2new/train_base/emoji/shots_16/{place}"]
+    own = [f"base2new/test_new/emoji/shots_16/{place}"]
     assert folders("base2new", "test", *cell) == own
-    monkeypatch.setenv("TARGET", "openmoji")
+    monkeypatch.setenv("TARGET", "emoji")
     assert folders("base2new", "test", *cell) == own
-    monkeypatch.setenv("TARGET", "openmoji_line")
-    other = "openmoji_line_from_openmoji/shots_16"
+    monkeypatch.setenv("TARGET", "emoji_line")
+    other = "emoji_line_from_emoji/shots_16"
     assert folders("base2new", "test", *cell) == [
         f"base2new/test_{subset}/{other}/{place}" for subset in ("base", "new")
     ]
-    pair = f"openmoji_to_openmoji_line/shots_16/{place}"
+    pair = f"emoji_to_emoji_line/shots_16/{place}"
     assert folders("ood", "train", *cell) == [f"ood/train/{pair}"]
-    assert folders("ood", "test", *cell) == [f"ood/test_openmoji_line/{pair}"]
+    assert folders("ood", "test", *cell) == [f"ood/test_emoji_line/{pair}"]
     assert len(folders("xd", "test", *cell)) == 14
-    monkeypatch.setenv("TARGETS", "dtd openmoji")
+    monkeypatch.setenv("TARGETS", "dtd emoji")
     assert folders("xd", "test", *cell) == [
-        f"evaluation/CraftCoOp/openmoji_16shots/{name}_from_openmoji/seed1"
-        for name in ("dtd", "openmoji")
+        f"evaluation/CraftCoOp/drawings_16shots/{name}_from_emoji/seed1"
+        for name in ("dtd", "emoji")
     ]
     assert folders("few_shot", "", *cell) == [
-        f"openmoji/CraftCoOp/openmoji_{shots}shots/seed1" for shots in (1, 2, 4, 8, 16)
+        f"emoji/CraftCoOp/drawings_{shots}shots/seed1" for shots in (1, 2, 4, 8, 16)
     ]
-    assert folders("group", "train", *cell) == [f"group/openmoji/shots_all/{place}"]
-    variants = folders("ablation", "", "openmoji", "CoOp", "openmoji", "1")
+    assert folders("group", "train", *cell) == [f"group/emoji/shots_all/{place}"]
+    variants = folders("ablation", "", "emoji", "CoOp", "drawings", "1")
     assert [folder.split("/")[1] for folder in variants[::2]] == [
         "baseline", "static", "stochastic", "both"
     ]  # fmt: skip
@@ -131,26 +131,26 @@ def test_the_config_may_be_left_out(monkeypatch, capsys):
     (folder,) = folders("xd", "train", "imagenet", "CraftCoOp", "2")
     assert folder == "imagenet/CraftCoOp/vit_b16_ep50_ctxv1_16shots/seed2"
     monkeypatch.setenv("BACKBONE", "rn50")
-    assert "/CoOp/rn50_ctxv1/" in folders("base2new", "train", "openmoji", "CoOp", "1")[0]
+    assert "/CoOp/rn50_ctxv1/" in folders("base2new", "train", "emoji", "CoOp", "1")[0]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (
-            ("openmojy", "CoOp", "openmoji", "1"),
-            "unknown data set 'openmojy': did you mean 'openmoji'",
+            ("emojy", "CoOp", "drawings", "1"),
+            "unknown data set 'emojy': did you mean 'emoji'",
         ),
         (
-            ("openmoji", "Coop", "openmoji", "1"),
+            ("emoji", "Coop", "drawings", "1"),
             "unknown trainer 'Coop': did you mean 'CoOp'? known ones",
         ),
         (
-            ("openmoji", "CoOp", "openmojy", "1"),
-            "unknown config of CoOp 'openmojy': did you mean 'openmoji'",
+            ("emoji", "CoOp", "drawins", "1"),
+            "unknown config of CoOp 'drawins': did you mean 'drawings'",
         ),
-        (("openmoji", "CraftCoOp", "openmoji_mdm", "1"), "did you mean 'openmoji_mmd'"),
-        (("openmoji", "CoOp", "openmoji", "one"), "SEED is 'one': write a whole number"),
+        (("emoji", "CraftCoOp", "drawings_mdm", "1"), "did you mean 'drawings_mmd'"),
+        (("emoji", "CoOp", "drawings", "one"), "SEED is 'one': write a whole number"),
     ],
 )
 def test_a_wrong_name_lists_what_exists_and_the_nearest(words, message, capsys):
@@ -174,7 +174,7 @@ def test_a_wrong_name_lists_what_exists_and_the_nearest(words, message, capsys):
 def test_what_would_run_nothing_or_half_is_refused(words, variables, message, monkeypatch, capsys):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert run.main([*words.split(), "openmoji", "CoOp", "openmoji", "1"]) == 2
+    assert run.main([*words.split(), "emoji", "CoOp", "drawings", "1"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and message in line
 
@@ -182,7 +182,7 @@ def test_what_would_run_nothing_or_half_is_refused(words, variables, message, mo
 def test_a_printed_command_works_where_it_is_read(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(run.subprocess, "Popen", lambda *_, **__: None)
     monkeypatch.setattr(run, "wait", lambda _: 0)
-    cell = ["xd", "train", "openmoji", "CoOp", "openmoji", "1"]
+    cell = ["xd", "train", "emoji", "CoOp", "drawings", "1"]
     for here, before in ((ROOT, ""), (tmp_path, f"cd {ROOT} && ")):
         monkeypatch.setenv("HERE", str(here))
         assert run.main(cell) == 0
@@ -202,12 +202,18 @@ def test_the_usage_says_where_configs_lie():
     assert "a file of configs/trainers/STRUCTURE (TRAINER without Craft)" in text
 
 
+SUITE = [
+    *("material", "remix", "iconpark", "solar", "streamline", "ultimate", "pictograms", "symbols"),
+    *("emoji", "emoji_line", "emoji_one_colour", "emoji_rendered", "emoji_groups"),
+]
+
+
 @pytest.mark.parametrize(
     ("plan", "sets"),
     [
-        ("openmoji", ["openmoji", "icons", "openmoji-groups"]),
-        ("openmoji_ablation", ["openmoji"]),
-        ("quickstart", ["openmoji"]),
+        ("suite", SUITE),
+        ("suite_ablation", ["pictograms"]),
+        ("quickstart", ["pictograms"]),
         ("xd", []),
     ],
 )
@@ -219,7 +225,7 @@ def test_the_quick_start_takes_other_structures(capsys):
     plan = plans.read_plan(str(ROOT / quickstart.PLAN), trainers=["MaPLe", "VPT"], shots=[4])
     found = {job.trainer for job in plan.jobs}
     assert found == {"ZeroshotCLIP", "MaPLe", "CraftMaPLe", "VPT", "CraftVPT"}
-    assert {job.run.shots for job in plan.jobs} == {"4"} and len(plan.jobs) == 4 * (1 + 2 * 2 * 3)
+    assert {job.run.shots for job in plan.jobs} == {"4"} and len(plan.jobs) == 2 * (1 + 2 * 2 * 10)
     assert quickstart.main(["Coop"]) == 2
     assert "unknown structure 'Coop': did you mean 'CoOp'? known" in capsys.readouterr().err
 
@@ -243,7 +249,7 @@ def env(tmp_path):
     ],
 )
 def test_shots_are_numbers_from_one_or_all(name, shots, env, tmp_path):
-    done = bash(ROOT / "scripts" / name, "openmoji", "CoOp", "openmoji", 1, **env, SHOTS=shots)
+    done = bash(ROOT / "scripts" / name, "emoji", "CoOp", "drawings", 1, **env, SHOTS=shots)
     assert done.returncode == 2 and not list(tmp_path.iterdir())
     assert done.stderr == (
         "error: SHOTS is "
@@ -263,7 +269,7 @@ def test_shots_are_numbers_from_one_or_all(name, shots, env, tmp_path):
     ],
 )
 def test_options_are_pairs_of_keys_that_nothing_else_sets(options, said, env, tmp_path):
-    done = bash(ROOT / "scripts/xd_train.sh", "openmoji", "CoOp", "openmoji", 2, *options, **env)
+    done = bash(ROOT / "scripts/xd_train.sh", "emoji", "CoOp", "drawings", 2, *options, **env)
     assert (
         done.returncode == 2
         and done.stderr.startswith(f"error: {said}")
@@ -279,10 +285,10 @@ def test_the_declarations_tell_which_keys_scripts_and_plans_set():
 
 @pytest.mark.parametrize("key", plans.TAKEN)
 def test_scripts_and_plans_refuse_the_same_keys(key, capsys, tmp_path):
-    assert run.main(["xd", "train", "openmoji", "CoOp", "openmoji", "1", key, "1"]) == 2
+    assert run.main(["xd", "train", "emoji", "CoOp", "drawings", "1", key, "1"]) == 2
     assert capsys.readouterr().err.startswith(f"error: {key} cannot be given as an option")
     plan = tmp_path / "plan.yaml"
-    keys = ["protocol: xd", "datasets: openmoji", "trainers: {CoOp: openmoji}"]
+    keys = ["protocol: xd", "datasets: emoji", "trainers: {CoOp: drawings}"]
     plan.write_text("\n".join([*keys, f"overrides: {{{key}: 1}}"]))
     with pytest.raises(inputs.InputError, match=f"{key} cannot be overridden"):
         plans.read_plan(str(plan))
@@ -290,10 +296,10 @@ def test_scripts_and_plans_refuse_the_same_keys(key, capsys, tmp_path):
 
 @pytest.mark.parametrize(
     ("trainer", "config"),
-    [("CraftCoOp", "openmoji"), ("CoOp", "none"), ("ZeroshotCLIP", "openmoji")],
+    [("CraftCoOp", "drawings"), ("CoOp", "none"), ("ZeroshotCLIP", "drawings")],
 )
 def test_an_ablation_takes_a_structure_without_craft(trainer, config, env, tmp_path):
-    done = bash(ROOT / "scripts/ablation.sh", "openmoji", trainer, config, 1, **env)
+    done = bash(ROOT / "scripts/ablation.sh", "emoji", trainer, config, 1, **env)
     assert done.returncode == 2 and not list(tmp_path.iterdir())
     assert done.stderr.startswith(
         "error: unknown config of CoOp 'none': "
@@ -309,14 +315,14 @@ def test_an_ablation_takes_a_structure_without_craft(trainer, config, env, tmp_p
     ["{", "[]", "", '{"complete": true}', '{"complete": false, "deployed": null, "epochs": 3}'],
 )
 def test_only_a_finished_training_is_tested(text, env, tmp_path):
-    path = tmp_path / "out/base2new/train_base/openmoji/shots_16/CoOp/openmoji/seed1/results.json"
+    path = tmp_path / "out/base2new/train_base/emoji/shots_16/CoOp/drawings/seed1/results.json"
     path.parent.mkdir(parents=True)
     path.write_text(text)
-    done = bash(ROOT / "scripts/base2new_test.sh", "openmoji", "CoOp", "openmoji", 1, **env)
+    done = bash(ROOT / "scripts/base2new_test.sh", "emoji", "CoOp", "drawings", 1, **env)
     assert done.returncode == 2
     assert done.stderr == (
         f"error: '{path.parent}' holds no finished run: train it first with "
-        "scripts/base2new_train.sh openmoji CoOp openmoji 1\n"
+        "scripts/base2new_train.sh emoji CoOp drawings 1\n"
     )
 
 
@@ -324,18 +330,20 @@ def test_reproduce_lists_without_making_anything_and_knows_its_folders(env, tmp_
     for place in (["--output", "there"], ["--output=there"]):
         done = bash(
             ROOT / "scripts/reproduce.sh",
-            "openmoji",
+            "suite",
             "--list",
             *place,
             "--launch",
             "local",
             cwd=tmp_path,
         )
-        assert done.returncode == 0 and done.stdout.endswith("444 jobs: 444 missing\n"), done.stderr
+        assert done.returncode == 0 and done.stdout.endswith("3323 jobs: 3323 missing\n"), (
+            done.stderr
+        )
         assert [path.name for path in tmp_path.iterdir()] == ["there"] and [
             path.name for path in (tmp_path / "there").iterdir()
         ] == [".sweep"]
-    done = bash(ROOT / "scripts/reproduce.sh", "openmoji", "--output", cwd=tmp_path)
+    done = bash(ROOT / "scripts/reproduce.sh", "suite", "--output", cwd=tmp_path)
     assert (
         done.returncode == 2
         and done.stderr == "error: --output lacks its folder: write it behind\n"
@@ -378,7 +386,7 @@ def test_every_protocol_runs_and_its_table_finds_the_runs(tmp_path, monkeypatch,
     (tmp_path / "data/images.csv").write_text("\n".join(["path,classname,split,domain", *rows]))
     for name in ("OUTPUT", "DATA"):
         monkeypatch.setenv(name, str(tmp_path / {"OUTPUT": "out", "DATA": "data"}[name]))
-    cell, quick = ("csv", "CraftCoOp", "openmoji", 1), ("OPTIM.MAX_EPOCH", 1)
+    cell, quick = ("csv", "CraftCoOp", "drawings", 1), ("OPTIM.MAX_EPOCH", 1)
 
     def start(*words, **variables):
         with monkeypatch.context() as patch:
@@ -399,33 +407,34 @@ def test_every_protocol_runs_and_its_table_finds_the_runs(tmp_path, monkeypatch,
     assert table("few_shot")[0][3:5] == ["2 shots", "seeds"]
     start("xd", "test", *cell, *quick, SHOTS=2, TARGETS="csv")
     assert table("xd")[0][4:7] == ["source", "csv", "average"]
-    mmd = ("csv", "CraftCoOp", "openmoji_mmd", 1)
+    mmd = ("csv", "CraftCoOp", "drawings_mmd", 1)
     start("ood", "train", *mmd, *quick, SHOTS=2, TARGET="csv")
     start("ood", "test", *mmd, *quick, SHOTS=2, TARGET="csv")
-    assert table("ood")[2][:4] == ["csv_to_csv", "CraftCoOp", "openmoji_mmd", "2"]
+    assert table("ood")[2][:4] == ["csv_to_csv", "CraftCoOp", "drawings_mmd", "2"]
     start("group", "train", *mmd, *quick, "TEST.EVALUATOR", "GroupClassification")
     assert (
-        table("group")[2][:4] == ["csv", "CraftCoOp", "openmoji_mmd", "all"]
+        table("group")[2][:4] == ["csv", "CraftCoOp", "drawings_mmd", "all"]
         and "worst group" in table("group")[0]
     )
     assert (
         "craft_mmd"
-        in (tmp_path / "out/group/csv/shots_all/CraftCoOp/openmoji_mmd/seed1/log.txt").read_text()
+        in (tmp_path / "out/group/csv/shots_all/CraftCoOp/drawings_mmd/seed1/log.txt").read_text()
     )
-    start("ablation", "csv", "CoOp", "openmoji", 1, *quick, SHOTS=1, UNLABELLED="csv")
+    start("ablation", "csv", "CoOp", "drawings", 1, *quick, SHOTS=1, UNLABELLED="csv")
     assert [line[1:3] for line in table("ablation")[2:7]] == [
         ["CoOp", name] for name in ("baseline", "static", "stochastic", "both", "mmd")
     ]
 
 
 @pytest.mark.slow
-def test_train_and_test_on_the_bundled_benchmark_from_another_folder(tmp_path, monkeypatch):
+def test_train_and_test_on_the_bundled_suite_from_another_folder(tmp_path, monkeypatch):
     """Two epochs of the real thing, with the shipped weights, through the scripts."""
     env = {"SHOTS": 1, "OUTPUT": "out", "DATA": "data"}
     if not (ROOT / ".venv/bin/python").exists():
         pytest.skip("the scripts' environment .venv/ is not there")
-    assert prepare.main(["openmoji", "--root", str(tmp_path / "data")]) == 0
-    cell = ("openmoji", "CraftCoOp", "openmoji", 1)
+    for name in ("emoji_line", "emoji_rendered"):
+        assert prepare.main([name, "--root", str(tmp_path / "data")]) == 0
+    cell = ("emoji_line", "CraftCoOp", "drawings", 1)
     before = bash(ROOT / "scripts/base2new_test.sh", *cell, cwd=tmp_path, **env)
     assert (
         before.returncode == 2
@@ -435,7 +444,7 @@ def test_train_and_test_on_the_bundled_benchmark_from_another_folder(tmp_path, m
         ROOT / "scripts/base2new_train.sh", *cell, "OPTIM.MAX_EPOCH", 2, cwd=tmp_path, **env
     )
     assert done.returncode == 0, done.stderr
-    trained = tmp_path / "out/base2new/train_base/openmoji/shots_1/CraftCoOp/openmoji/seed1"
+    trained = tmp_path / "out/base2new/train_base/emoji_line/shots_1/CraftCoOp/drawings/seed1"
     assert (
         trained / "prompt_learner/model.pth.tar-2"
     ).stat().st_size < 50_000  # what was learned, and no CLIP
@@ -444,9 +453,9 @@ def test_train_and_test_on_the_bundled_benchmark_from_another_folder(tmp_path, m
         ROOT / "scripts/base2new_train.sh", *cell, "OPTIM.MAX_EPOCH", 2, cwd=tmp_path, **env
     )
     assert again.returncode == 0 and again.stdout.startswith("Done already")
-    line = {"TARGET": "openmoji_line", **env}
+    shifted = {"TARGET": "emoji_rendered", **env}
     script = ROOT / "scripts/base2new_test.sh"
-    done = bash(script, *cell, "OPTIM.MAX_EPOCH", 2, cwd=tmp_path, **line)
+    done = bash(script, *cell, "OPTIM.MAX_EPOCH", 2, cwd=tmp_path, **shifted)
     assert done.returncode == 0, done.stderr
     with monkeypatch.context() as patch:
         patch.setattr(run.subprocess, "Popen", forked.Popen)
@@ -461,12 +470,9 @@ def test_train_and_test_on_the_bundled_benchmark_from_another_folder(tmp_path, m
         )
         for path in (tmp_path / "out").rglob("results.json")
     }
-    assert set(found) == {
-        "train_base/openmoji",
-        "test_new/openmoji",
-        "test_base/openmoji_line_from_openmoji",
-        "test_new/openmoji_line_from_openmoji",
+    assert {name: results["metrics"]["test"]["total"] for name, results in found.items()} == {
+        "train_base/emoji_line": 151,
+        "test_new/emoji_line": 181,
+        "test_base/emoji_rendered_from_emoji_line": 151,
+        "test_new/emoji_rendered_from_emoji_line": 179,
     }
-    totals = {name: results["metrics"]["test"]["total"] for name, results in found.items()}
-    assert totals["train_base/openmoji"] == totals["test_base/openmoji_line_from_openmoji"] == 341
-    assert totals["test_new/openmoji"] == totals["test_new/openmoji_line_from_openmoji"] == 400

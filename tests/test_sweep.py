@@ -75,7 +75,7 @@ def write_plan(
         "protocol": "base2new",
         "datasets": "imagefolder",
         "trainers": ["CoOp"],
-        "config": "openmoji",
+        "config": "drawings",
         "shots": 2,
         "seeds": 1,
     } | more
@@ -146,11 +146,11 @@ COUNTS = {
     "ablation": (2 * 4 * 4 * 11 * 3 + (2 + 2) * 4 * 3 + 2 * 2 * 4 * 3, 4 * 4 * 11 * 3 + 4 * 3),
     "ood": (5 * (1 + 4 * 3 * 3), 4 * 3 * 3),
     "groups": (2 * (1 + 4 * 3 * 3), 2 * 4 * 3 * 3),
-    "quickstart": ((1 + 2 * 3) * (2 + 2), 2 * 3),
-    "openmoji_ablation": (6 * 5 * 3 * (2 + 2), 6 * 5 * 3),
-    "openmoji": (
-        (2 + 4) * (1 + 6 * 2 * 3) + 2 * (1 + 6 * 2 * 3) + 3 * (1 + 4 * 3 * 3) + (1 + 4 * 3 * 3),
-        2 * 6 * 2 * 3 + 2 * 4 * 3 * 3,
+    "quickstart": (2 * (1 + 2 * 10), 2 * 10),
+    "suite_ablation": (2 * (6 * 4 + 2 * 7) * 10, (6 * 4 + 2 * 7) * 10),
+    "suite": (
+        2 * 9 * (1 + (6 * 2 + 3) * 10) + 4 * (1 + 4 * 3 * 10) + (1 + 4 * 3 * 10),
+        9 * (6 * 2 + 3) * 10 + 4 * 3 * 10 + 4 * 3 * 10,
     ),
 }
 
@@ -203,13 +203,13 @@ def test_folders_and_options_are_those_of_the_scripts(tiny):
     def expand(**keys):
         return sweep.read_plan(str(write_plan(tiny, **keys))).jobs
 
-    train_job, new, base_from, new_from = expand(tests="openmoji")
-    cell = "shots_2/CoOp/openmoji/seed1"
+    train_job, new, base_from, new_from = expand(tests="emoji")
+    cell = "shots_2/CoOp/drawings/seed1"
     assert [job.folder for job in (train_job, new, base_from, new_from)] == [
         f"base2new/train_base/imagefolder/{cell}",
         f"base2new/test_new/imagefolder/{cell}",
-        f"base2new/test_base/openmoji_from_imagefolder/{cell}",
-        f"base2new/test_new/openmoji_from_imagefolder/{cell}",
+        f"base2new/test_base/emoji_from_imagefolder/{cell}",
+        f"base2new/test_new/emoji_from_imagefolder/{cell}",
     ]
     assert [job.trained for job in (train_job, new, base_from, new_from)] == [
         "",
@@ -217,34 +217,33 @@ def test_folders_and_options_are_those_of_the_scripts(tiny):
     ]
     assert (
         train_job.options[-4:] == ("DATASET.NUM_SHOTS", "2", "DATASET.SUBSAMPLE_CLASSES", "base")
-        and base_from.dataset == "openmoji"
+        and base_from.dataset == "emoji"
     )
     assert [job.folder for job in expand(protocol="ablation", name="static")] == [
         f"ablation/static/base2new/train_base/imagefolder/{cell}",
         f"ablation/static/base2new/test_new/imagefolder/{cell}",
     ]
     assert [job.folder for job in expand(protocol="xd", datasets="imagenet", tests="dtd")] == [
-        "imagenet/CoOp/openmoji_2shots/seed1",
-        "evaluation/CoOp/openmoji_2shots/dtd/seed1",
+        "imagenet/CoOp/drawings_2shots/seed1",
+        "evaluation/CoOp/drawings_2shots/dtd/seed1",
     ]
     assert (
         expand(protocol="xd", tests="dtd")[1].folder
-        == "evaluation/CoOp/openmoji_2shots/dtd_from_imagefolder/seed1"
+        == "evaluation/CoOp/drawings_2shots/dtd_from_imagefolder/seed1"
     )
-    source, shifted = expand(protocol="ood", targets="openmoji_line", craft="mmd")
+    source, shifted = expand(protocol="ood", targets="emoji_line", craft="mmd")
     assert (
-        source.folder
-        == "ood/train/imagefolder_to_openmoji_line/shots_2/CraftCoOp/openmoji_mmd/seed1"
+        source.folder == "ood/train/imagefolder_to_emoji_line/shots_2/CraftCoOp/drawings_mmd/seed1"
         and "DATASET.TARGET" not in shifted.options
     )
-    assert source.options[source.options.index("DATASET.TARGET") + 1] == "OpenMojiLine"
+    assert source.options[source.options.index("DATASET.TARGET") + 1] == "EmojiLine"
     assert (
-        shifted.folder == "ood/test_openmoji_line/imagefolder_to_openmoji_line/shots_2/CraftCoOp/"
-        "openmoji_mmd/seed1"
+        shifted.folder == "ood/test_emoji_line/imagefolder_to_emoji_line/shots_2/CraftCoOp/"
+        "drawings_mmd/seed1"
     )
     (group,) = expand(protocol="group", shots="all")
     assert (
-        group.folder == "group/imagefolder/shots_all/CoOp/openmoji/seed1" and "-1" in group.options
+        group.folder == "group/imagefolder/shots_all/CoOp/drawings/seed1" and "-1" in group.options
     )
     zero = expand(trainers="ZeroshotCLIP")
     assert [job.test for job in zero] == [True, True] and {job.trained for job in zero} == {""}
@@ -272,7 +271,7 @@ def test_keys_of_a_study_win_and_overrides_add_up(tiny):
         studies=[
             {"seeds": [1, 2], "craft": [False, True]},
             {"name": "long", "overrides": {"OPTIM.MAX_EPOCH": 9}},
-            {"seeds": [2, 3], "tests": "openmoji"},
+            {"seeds": [2, 3], "tests": "emoji"},
         ],
     )
     jobs = sweep.read_plan(
@@ -304,7 +303,7 @@ BAD_PLANS = {
         {"trainers": ["ZeroshotCLIP"], "craft": True},
         "unknown trainer 'CraftZeroshotCLIP'",
     ),
-    "data set": ({"datasets": "openmojy"}, "unknown data set 'openmojy': did you mean 'openmoji'"),
+    "data set": ({"datasets": "emojy"}, "unknown data set 'emojy': did you mean 'emoji'"),
     "tested data set": ({"tests": ["dtdd"]}, "unknown data set 'dtdd': did you mean 'dtd'"),
     "config": (
         {"config": "vit_b16_ep500"},
@@ -321,8 +320,8 @@ BAD_PLANS = {
         "config key 'OPTIM.MAX_EPOCH' takes a int",
     ),
     "registered name": (
-        {"overrides": {"DATASET.TARGET": "OpenMojiLin"}},
-        "unknown data set 'OpenMojiLin': did you mean 'OpenMojiLine'",
+        {"overrides": {"DATASET.TARGET": "EmojiLin"}},
+        "unknown data set 'EmojiLin': did you mean 'EmojiLine'",
     ),
     "taken key": ({"overrides": {"SEED": 1}}, "SEED cannot be overridden: set it by seeds"),
     "tests only": (
@@ -353,13 +352,13 @@ BAD_PLANS = {
     "name": ({"name": "a/b"}, "name 'a/b' becomes a folder"),
     "variant": ({"protocol": "ablation"}, "each variant of an ablation needs one"),
     "no target": ({"protocol": "ood"}, "ood has no targets"),
-    "target": ({"targets": "openmoji"}, "targets are for protocol ood, not base2new"),
+    "target": ({"targets": "emoji"}, "targets are for protocol ood, not base2new"),
     "tested": (
         {"tests": ["imagefolder"]},
         "'imagefolder' is both trained on and in tests or targets",
     ),
     "tests of groups": (
-        {"protocol": "group", "tests": "openmoji"},
+        {"protocol": "group", "tests": "emoji"},
         "protocol group has no tests on other data sets",
     ),
     "studies": ({"studies": ["base2new"]}, "study 1 is 'base2new': write 'key: value' pairs"),

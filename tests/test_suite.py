@@ -20,7 +20,7 @@ from datasets.base import check_split
 from datasets.domains import choose_domains
 from datasets.sets import emoji_groups
 from datasets.sets.emoji import Emoji, EmojiLine, EmojiOneColour, EmojiRendered, EmojiStyles
-from datasets.sets.openmoji import emoji_table
+from datasets.sets.emoji_groups import emoji_table
 from datasets.suite import read_table
 from tools.pretrain_captions import INKS, STYLES, Look, caption
 from tools.pretrain_clip import Clock, Tokens, orthogonal, plane_waves
@@ -131,14 +131,17 @@ def test_the_check_says_what_it_cannot_read_or_write(tmp_path, monkeypatch, caps
 @pytest.mark.parametrize(
     "seen, expected",
     [
-        ({"chance": 10, "zero-shot": 29.9, "probe": 90}, "zero-shot out of range"),
-        ({"chance": 10, "zero-shot": 80.1, "probe": 90}, "zero-shot out of range"),
-        ({"chance": 10, "zero-shot": 40, "probe": 47.9}, "little headroom"),
-        ({"chance": 10, "zero-shot": 40, "probe": 48}, ""),
+        ((29.9, 90, 0.5), "zero-shot out of range"),
+        ((80.1, 90, 0.5), "zero-shot out of range"),
+        ((40, 47.9, 0.5), "little headroom"),
+        ((40, 48, 0.95), "styles make no difference"),
+        ((29.9, 30, 1), "zero-shot out of range, little headroom, styles make no difference"),
+        ((40, 48, 0.94), ""),
     ],
 )
 def test_the_rules_on_accuracy(seen, expected):
-    assert check.verdict(seen) == expected
+    keys = ("zero-shot", "probe", "styles")
+    assert check.verdict({"chance": 10, **dict(zip(keys, seen, strict=True))}) == expected
 
 
 # Splits

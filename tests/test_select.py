@@ -680,7 +680,7 @@ def test_a_plan_takes_selected_configs_and_its_table_tells_the_rule(
         "images of both sides of 2 folds of the base classes, eurosat, 2 shots, seeds 1, 2, from 2 "
         f"candidates (selection {stored(output)['digest']}); nothing looked at test or new classes"
     ) in text
-    assert "note: settings that come with the bundled benchmark: CoOp/drawings" in text
+    assert "note: settings that come with the bundled suite: CoOp/drawings" in text
     assert "| eurosat (cut 1) | CoOp" in text  # a row of its own
     cut = json.loads(
         next((tmp_path / "tables/cut1").rglob("train_base/**/results.json")).read_text()
@@ -853,7 +853,7 @@ def test_rows_of_other_rules_are_marked():
         "settings of VPT/mine: selected by target on images, from 3 candidates (selection abc); "
         "uses target labels; nothing looked at test images",
         "published settings: CoOp/vit_b16_ctxv1",
-        "settings that come with the bundled benchmark: MaPLe/drawings, CoOp/both",
+        "settings that come with the bundled suite: MaPLe/drawings, CoOp/both",
         "settings of a file of one's own: IVLP/own_file",
     ]
 

@@ -78,7 +78,7 @@ def _origin(row: Row) -> str:
         bundled = configs.backbone_of(file) == configs.bundled_backbone()
     except InputError:
         return "settings of a file of one's own"
-    return "settings that come with the bundled benchmark" if bundled else "published settings"
+    return "settings that come with the bundled suite" if bundled else "published settings"
 
 
 def _marks(row: Row) -> list[str]:

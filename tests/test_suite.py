@@ -18,6 +18,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UserError
 from datasets.base import check_split
 from datasets.domains import choose_domains
+from datasets.drawings import render_svg, write_picture
 from datasets.sets import emoji_groups
 from datasets.sets.emoji import Emoji, EmojiLine, EmojiOneColour, EmojiRendered, EmojiStyles
 from datasets.sets.emoji_groups import emoji_table
@@ -27,7 +28,7 @@ from tools.pretrain_clip import Clock, Tokens, orthogonal, plane_waves
 from tools.pretrain_data import EMOJI as PRETRAINED_EMOJI
 from tools.pretrain_data import KEPT_OUT, is_class, read_name
 from tools.pretrain_data import SETS as BANK
-from tools.suite import check
+from tools.suite import check, subgroups
 from tools.suite.emoji import COLOUR, ONE_COLOUR, RENDERED
 from tools.suite.make import SETS
 from tools.suite.sources import ICONIFY, class_words
@@ -311,6 +312,47 @@ def test_a_figure_is_the_same_on_both_backgrounds_and_the_backgrounds_differ():
     assert 0.04 < same.mean() < 0.5
     again = emoji_groups.draw(f"test/animal_kitchen/{name}", 1)
     assert np.array_equal(np.asarray(again), inside)
+
+
+# Drawings, and the table of emoji
+
+
+def test_a_drawing_that_is_none_is_named(tmp_path):
+    path = tmp_path / "a.png"
+    with pytest.raises(
+        UserError, match=r"the drawing for '.*a\.png' cannot be rendered \("
+    ) as error:
+        write_picture(path, lambda: render_svg("<svg", 8))
+    assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
+
+
+def test_the_table_of_emoji_is_made_from_unicodes_data(tmp_path):
+    names = {
+        "1": "man dancing",
+        "2": "cat",
+        "3": "woman dancing: dark",
+        "4": "flag",
+        "5": "dancing",
+    }
+    kinds = {"1": 7, "2": 8, "3": 7, "4": 9, "5": 7}
+    files = {
+        "en/data.json": [
+            {"hexcode": code, "label": name, "subgroup": kinds[code]}
+            for code, name in names.items()
+        ],
+        "meta/groups.json": {
+            "subgroups": {"7": "person-activity", "8": "animal-mammal", "9": "country-flag"}
+        },
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(json.dumps(content))
+    found = [tuple(row.values()) for row in subgroups.rows(tmp_path)]
+    assert found == [
+        *((code, "dancing", "active person") for code in "135"),
+        ("2", "cat", "mammal"),
+    ]
+    assert {row["class"] for row in emoji_table()} == set(subgroups.CLASSES)
 
 
 # Pretraining

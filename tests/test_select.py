@@ -270,7 +270,7 @@ def test_a_shipped_plan_is_one_that_a_selection_takes(tmp_path, path):
     plan = selection.read(str(path))
     runs = sweep.Sweep(plan.sweep(), str(tmp_path), str(tmp_path / "out"))
     assert select.checked(plan, runs)["name"]
-    assert not plan.notes or len(plan.rules) > 1  # one that compares rules need not leave CRAFT out
+    assert not plan.notes
     assert len(set(plan.budget.values())) == 1
 
 

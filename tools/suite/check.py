@@ -18,6 +18,7 @@ import argparse
 import json
 import math
 import sys
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -152,7 +153,9 @@ def accuracies(data: Features) -> dict:
         places = [np.flatnonzero(labels == label) for label in range(len(data.text))]
         taken = np.concatenate([rng.permutation(p)[:PROBE_SHOTS] for p in places])
         probe = LogisticRegressionCV(Cs=(1, 10, 100), cv=4, max_iter=2000)
-        probes.append(100 * float(probe.fit(x[taken], labels[taken]).score(v, y)))
+        with warnings.catch_warnings():  # of attributes that are not read here
+            warnings.simplefilter("ignore", FutureWarning)
+            probes.append(100 * float(probe.fit(x[taken], labels[taken]).score(v, y)))
     return {
         "chance": 100 / len(data.text),
         "zero-shot": zero_shot,

@@ -96,3 +96,10 @@ def test_a_gain_of_one_shared_seed_has_no_interval():
     cell = {"mean": 61.0, "values": {"1": 61.0}}
     gain = pages._gain(cell, {"mean": 60.0, "values": {"1": 60.0, "2": 60.0}})
     assert (gain.mean, gain.seeds, gain.low, gain.p) == (1.0, ("1",), None, None)
+
+
+def test_seeds_stand_in_the_order_of_numbers():
+    values = {str(seed): float(seed) for seed in (1, 10, 11, 2)}
+    cell = {"mean": 6.0, "standard_deviation": 1.0, "values": values}
+    row = {"dataset": "a", "trainer": "b", "config": "c", "shots": "4", "cells": {"H": cell}}
+    assert pages.accuracies(["H"], [row])[1][-1] == "1, 2, 10, 11"

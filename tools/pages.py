@@ -143,7 +143,7 @@ def accuracies(columns: Sequence[str], rows: Iterable[dict]) -> list[list[str]]:
         table.append(
             [row["dataset"], row["trainer"], row["config"], row["shots"]]
             + [with_error(cell["mean"], cell["standard_deviation"]) for cell in cells]
-            + [", ".join(cells[0]["values"])]
+            + [", ".join(sorted(cells[0]["values"], key=int))]
         )
     return table
 
@@ -239,7 +239,7 @@ def _cell(values: dict[str, float]) -> dict:
 def _gain(cell: dict, baseline: dict) -> Gain:
     """Difference of the means, with Student's t over the differences of the seeds."""
     ours, theirs = cell["values"], baseline["values"]
-    seeds = tuple(sorted(ours.keys() & theirs.keys()))
+    seeds = tuple(sorted(ours.keys() & theirs.keys(), key=int))
     pairs = [ours[seed] - theirs[seed] for seed in seeds]
     mean = cell["mean"] - baseline["mean"]
     if len(pairs) < 2:

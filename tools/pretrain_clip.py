@@ -45,6 +45,7 @@ PATCHES = ((0.5, 0.25), (0.8, 0.5))
 PLAIN = (1.0, 0.4)  # share of pictures in the artist's look, at the start and from half time on
 EMBEDDING, FEATURES = 5.0, 1.0  # weights of the teacher's losses
 STATIC = "token_embedding.static"
+TEACHER = "teacher.pt"  # in the bank's folder, by `tools.pretrain_teacher`
 OTHER_CAPTION = 0.5  # weight of another picture's caption of the same item; the own one counts 1
 
 
@@ -315,15 +316,14 @@ class Teacher(nn.Module):
         super().__init__()
         self.embedding, self.features = stored["embedding"], stored["features"]
         self.map = nn.Linear(last.weight.shape[0], self.features.shape[1])
-        self.tower: list[Tensor] = []
-        last.register_forward_hook(lambda _module, _input, out: self.tower.append(out))
+        self.tower: Tensor  # of the last batch that the student saw
+        last.register_forward_hook(lambda _module, _input, out: setattr(self, "tower", out))
 
     def forward(self, v: Tensor, numbers: list[int]) -> dict[str, Tensor]:
         """{"embedding": 1 - cosine; "features": squared error} of unit-norm features (N, D)."""
-        tower = self.tower.pop()
         return {
             "embedding": (1 - (v * self.embedding[numbers].float()).sum(1)).mean(),
-            "features": F.mse_loss(self.map(tower), self.features[numbers].float()),
+            "features": F.mse_loss(self.map(self.tower), self.features[numbers].float()),
         }
 
 
@@ -333,7 +333,6 @@ def losses(
     """{"contrast", "pair", and the teacher's}: scalars. keep: as for `encode_image`. frozen: the
     text tower.
     """
-    teacher.tower.clear()
     v = encode_image(model, batch.images, keep)
     with torch.set_grad_enabled(not frozen):
         w = encode_text(model, tokenize(batch.captions))
@@ -619,9 +618,9 @@ def main() -> int:
     else:
         train_text(model, lesson, args)
         save(model, args.out)
-    stored = args.bank / "teacher.pt"
     if args.minutes > 0:
-        teacher = Teacher(torch.load(stored, weights_only=True), model.visual.ln_post)
+        stored = torch.load(args.bank / TEACHER, weights_only=True)
+        teacher = Teacher(stored, model.visual.ln_post)
         train(model, teacher, bank, lesson, args)
     return 0
 

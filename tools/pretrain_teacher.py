@@ -23,7 +23,16 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tools import inputs
-from tools.pretrain_clip import Bank, build, encode_text, load, parser_of, ranks, tokenize
+from tools.pretrain_clip import (
+    TEACHER,
+    Bank,
+    build,
+    encode_text,
+    load,
+    parser_of,
+    ranks,
+    tokenize,
+)
 
 log = logging.getLogger(__name__)
 SIZE = 64  # pixels of a side that the network sees
@@ -63,12 +72,11 @@ def pooled(model: Any, bank: Bank, batch: int = 128) -> Tensor:
 def train_head(features: Tensor, bank: Bank, words: Tensor, epochs: int, seed: int) -> nn.Module:
     """Features (N, 1280) to embeddings (N, D); `words` (I, D) are those of `bank.items`."""
     torch.manual_seed(seed)
-    width = words.shape[1]
     head = nn.Sequential(
         nn.Linear(features.shape[1], HIDDEN),
         nn.GELU(),
         nn.Dropout(DROPOUT),
-        nn.Linear(HIDDEN, width),
+        nn.Linear(HIDDEN, words.shape[1]),
     )
     number = {item: place for place, item in enumerate(bank.items)}
     hidden = set(bank.held_out)
@@ -80,17 +88,17 @@ def train_head(features: Tensor, bank: Bank, words: Tensor, epochs: int, seed: i
         for picture in pictures
     ]
     pictures, items = torch.tensor(lessons).t()
-    names, items = items.unique(return_inverse=True)
+    taught, items = items.unique(return_inverse=True)
+    names = SCALE * words[taught].t()
     optimizer = torch.optim.AdamW(head.parameters(), 1e-3, weight_decay=0.1)
     batch = 512
     steps = epochs * len(pictures) // batch
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
-    scale = nn.Parameter(torch.tensor(SCALE))
     start = time.time()
     for step in range(steps):
         chosen = torch.randint(len(pictures), (batch,))
         embedding = F.normalize(head(features[pictures[chosen]]), dim=1)
-        loss = F.cross_entropy(scale * embedding @ words[names].t(), items[chosen])
+        loss = F.cross_entropy(embedding @ names, items[chosen])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -141,7 +149,7 @@ def main() -> int:
     features = pooled(network(), bank)
     head = train_head(features, bank, words, args.epochs, args.seed)
     stored = {"features": components(features, args.seed), "embedding": embed(head, features)}
-    target = args.bank / "teacher.pt"
+    target = args.bank / TEACHER
     torch.save({key: value.half() for key, value in stored.items()}, target)
     log.info(f"finished -> {target}")
     return 0

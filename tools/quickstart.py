@@ -6,13 +6,13 @@ and shows the table.
 
 import argparse
 import os
-import subprocess
 import sys
 
 from tools import configs, inputs, results, sweep
 from tools.configs import ROOT
 from tools.plans import read_plan
 from tools.protocols import PROTOCOLS
+from tools.reproduce import prepare
 from tools.run import folder_of, shots_of
 
 PLAN = "configs/sweeps/quickstart.yaml"
@@ -34,19 +34,13 @@ def structures(names: list[str]) -> list[str]:
     return names or ["CoOp"]
 
 
-def prepare(root: str) -> int:
-    """The exit code of the preparation of the data set."""
-    command = [sys.executable, "-m", "datasets.prepare", "pictograms", "--root", root]
-    return subprocess.run(command, cwd=ROOT).returncode
-
-
 def run(args: argparse.Namespace) -> int:
     """The exit code of what fails first: the preparation, a run, or the table."""
     chosen = structures(args.structures)
     os.environ["SHOTS"] = os.environ.get("SHOTS") or "8"
     shots = shots_of(PROTOCOLS["base2new"])
     root, output = folder_of("DATA", "data"), folder_of("OUTPUT", "output")
-    if code := prepare(root):
+    if code := prepare(str(ROOT / PLAN), root):
         return code
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads only spin on models this small
     os.chdir(ROOT)  # configs name files from here

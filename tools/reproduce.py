@@ -77,6 +77,14 @@ def bundled(plan: str) -> list[str]:
     return [name for name in configs.bundled_datasets() if name in needed]
 
 
+def prepare(plan: str, root: str) -> int:
+    """The exit code of the preparation of the bundled data sets that a plan needs."""
+    for dataset in bundled(plan):
+        if code := tool("datasets.prepare", dataset, "--root", root):
+            return code
+    return 0
+
+
 def run(args: argparse.Namespace) -> int:
     """The sweep's exit code; where only the report cannot be made, 1."""
     plans = configs.stems("sweeps")
@@ -99,9 +107,8 @@ def run(args: argparse.Namespace) -> int:
     )
     if {"--list", "--help", "-h"} & set(words):
         return tool(*sweep, *words)
-    for dataset in bundled(str(ROOT / plan)):
-        if code := tool("datasets.prepare", dataset, "--root", root):
-            return code
+    if code := prepare(str(ROOT / plan), root):
+        return code
     code = tool(*sweep, *words)
     # Jobs that failed (1) leave the tables of all others; with --detach there is nothing yet.
     if code > 1 or "--detach" in words:

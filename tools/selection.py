@@ -183,8 +183,10 @@ class Selection:
 
     def groups(self) -> dict[str, list[str]]:
         """{what a choice is for: its cells}."""
-        cells = list(self.cells)
-        return {TABLE: cells} if self.one_for == TABLE else {cell: [cell] for cell in cells}
+        found: dict[str, list[str]] = {}
+        for cell in self.cells:
+            found.setdefault(self.group_of(cell), []).append(cell)
+        return found
 
     def group_of(self, cell: str) -> str:
         """What the choice is for that a cell has a say in."""

@@ -11,7 +11,7 @@ from torch import nn
 
 from tools import pretrain_teacher
 from tools.pretrain_captions import Look
-from tools.pretrain_clip import Bank, Teacher, draw_batch, looks, ranks
+from tools.pretrain_clip import Bank, Teacher, build, draw_batch, load, looks, ranks, save
 
 ITEMS = {"1F600": "grinning face", "boat": "boat", "key": "key", "pen": "pen", "cup": "cup"}
 
@@ -102,3 +102,15 @@ def test_components_have_unit_variance_and_are_cut():
     assert result.shape == (900, pretrain_teacher.COMPONENTS)
     assert torch.allclose(result.std(0), torch.ones(pretrain_teacher.COMPONENTS), atol=1e-4)
     assert result.abs().max() < 50
+
+
+def test_a_model_is_saved_in_a_new_folder_and_goes_on_from_there(tmp_path):
+    sizes = {"embed": 8, "image": 16, "layers": 1, "vision_width": 64, "text_width": 64}
+    args = Namespace(patch=8, **sizes)
+    torch.manual_seed(0)
+    static = torch.randn(700, 80)
+    model, other = build(static, args), build(static, args)
+    save(model, tmp_path / "new/clip.pt")
+    load(other, tmp_path / "new/clip.state")
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name

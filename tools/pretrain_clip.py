@@ -560,6 +560,7 @@ def save(model: CLIP, path: Path) -> None:
             bits = value.view(torch.int16).int()
             weights[key] = ((bits + 4) & ~7).to(torch.int16).view(torch.half)
     state = {key: value for key, value in model.state_dict().items() if key != STATIC}
+    path.parent.mkdir(parents=True, exist_ok=True)
     for content, target in ((weights, path), (state, path.with_suffix(".state"))):
         temporary = target.with_suffix(".tmp")
         torch.save(content, temporary)

@@ -1,15 +1,18 @@
 """The bundled suite: its rules hold for the tables that are shipped, and the check can fail."""
 
 import copy
+import csv
 import gzip
 import json
 import random
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from tiny_run import make_cfg
 
@@ -28,11 +31,14 @@ from tools.pretrain_clip import Clock, Tokens, orthogonal, plane_waves
 from tools.pretrain_data import EMOJI as PRETRAINED_EMOJI
 from tools.pretrain_data import KEPT_OUT, is_class, read_name
 from tools.pretrain_data import SETS as BANK
-from tools.suite import check, subgroups
+from tools.suite import check, items, subgroups
 from tools.suite.emoji import COLOUR, ONE_COLOUR, RENDERED
+from tools.suite.items import classes
 from tools.suite.make import SETS
 from tools.suite.sources import ICONIFY, class_words
 from tools.suite.split import deal, name_family, near_copies, split_of, thumbnails
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def square(x: int, colour: str = "#000") -> dict:
@@ -132,17 +138,42 @@ def test_the_check_says_what_it_cannot_read_or_write(tmp_path, monkeypatch, caps
 @pytest.mark.parametrize(
     "seen, expected",
     [
-        ((29.9, 90, 0.5), "zero-shot out of range"),
-        ((80.1, 90, 0.5), "zero-shot out of range"),
-        ((40, 47.9, 0.5), "little headroom"),
-        ((40, 48, 0.95), "styles make no difference"),
-        ((29.9, 30, 1), "zero-shot out of range, little headroom, styles make no difference"),
-        ((40, 48, 0.94), ""),
+        ((29.9, 90, 0.5), ["zero-shot out of range"]),
+        ((80.1, 90, 0.5), ["zero-shot out of range"]),
+        ((40, 47.9, 0.5), ["little headroom"]),
+        ((40, 48, 0.95), ["styles make no difference"]),
+        ((29.9, 30, 1), ["zero-shot out of range", "little headroom", "styles make no difference"]),
+        ((40, 48, 0.94), []),
     ],
 )
 def test_the_rules_on_accuracy(seen, expected):
     keys = ("zero-shot", "probe", "styles")
     assert check.verdict({"chance": 10, **dict(zip(keys, seen, strict=True))}) == expected
+
+
+def test_the_suite_takes_the_sets_that_keep_the_rules():
+    keys = ("sound", "zero-shot", "probe", "styles")
+
+    def taken(**rows: tuple) -> list[str]:
+        return check.chosen({n: {"chance": 10, **dict(zip(keys, r))} for n, r in rows.items()})
+
+    keeps, little = (True, 40, 48, 0.5), (True, 40, 41, 0.5)
+    many = {f"s{n}": keeps for n in range(9)}
+    assert taken(Emoji=little, Other=little, **many) == ["Emoji", *many]
+    broken = {"small": (False, 40, 90, 0.5), "Emoji": (True, 20, 90, 0.5)}
+    assert taken(**broken, **many) == list(many)
+    few = {f"s{n}": keeps for n in range(6)}
+    rest = {"a": little, "b": (True, 40, 44, 0.5), "c": (True, 40, 42, 0.5)}
+    assert taken(**rest, **few, **broken) == ["b", "c", *few]
+
+
+def test_the_plans_run_the_sets_that_the_rules_take():
+    sheet = json.loads((ROOT / "docs/results/suite.json").read_text())
+    wanted = [name.lower() for name in check.chosen(sheet)]
+    assert list(sheet) == list(SETS)
+    for plan in ("sweeps/suite", "selections/suite", "selections/suite_rules"):
+        content = yaml.safe_load((ROOT / f"configs/{plan}.yaml").read_text())
+        assert content.get("studies", [content])[0]["datasets"] == wanted, plan
 
 
 # Splits
@@ -373,6 +404,29 @@ def test_captions_name_items_and_are_true_of_the_picture():
 def test_names_of_classes_are_no_items():
     assert is_class("mammal") and is_class("mammals") and is_class("file") and not is_class("cat")
     assert {"file or folder", "file", "folder"} <= class_words()
+    assert is_class("trash can") and is_class("house plus") and is_class("two bikes")
+    assert not is_class("greenhouse") and not is_class("batteries")
+
+
+def test_items_have_one_class_each():
+    names = [classes(name) for name in items.NAMES]
+    assert sum(map(len, names)) == len({word for known in names for word in known})
+    things = classes("Things")
+    assert things["house"] == things["home"] == "home" and things["link"] == "chain link"
+    assert things["key"] == "key" and "chain link" not in things
+
+
+def test_every_artist_has_a_free_licence():
+    with items.TABLE.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["licence"] for row in rows} <= set(items.LICENCES) and all(
+        r["author"] for r in rows
+    )
+    known = {row["set"] for row in rows}
+    for name in items.NAMES:
+        table = read_table(name.lower())
+        assert {key.partition("/")[0] for key in table} <= known
+        assert {row["class"] for row in table.values()} == set(classes(name).values())
 
 
 @pytest.mark.parametrize(

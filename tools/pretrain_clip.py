@@ -33,7 +33,6 @@ from torch import Tensor, nn
 from tools import inputs
 from tools.pretrain_captions import INKS, PAPERS, Look, caption
 from tools.pretrain_data import KEPT_OUT, is_class
-from tools.suite.sources import class_words
 
 log = logging.getLogger(__name__)
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)  # CLIP's pixel statistics
@@ -43,7 +42,7 @@ HELD_OUT = 500  # items, drawn by three artists or more
 # (until this share of the time, this share of the patches is run), then all are.
 PATCHES = ((0.5, 0.25), (0.8, 0.5))
 PLAIN = (1.0, 0.4)  # share of pictures in the artist's look, at the start and from half time on
-EMBEDDING, FEATURES = 5.0, 1.0  # weights of the teacher's losses
+EMBEDDING, FEATURES = 5.0, 3.0  # weights of the teacher's losses
 STATIC = "token_embedding.static"
 TEACHER = "teacher.pt"  # in the bank's folder, by `tools.pretrain_teacher`
 OTHER_CAPTION = 0.5  # weight of another picture's caption of the same item; the own one counts 1
@@ -172,7 +171,7 @@ class Bank:
 
     def words(self, item: str, rng: random.Random) -> str:
         facts = self.items[item]
-        tags = [tag for tag in facts["tags"] if not class_words() & set(tag.split())]
+        tags = [tag for tag in facts["tags"] if not is_class(tag)]
         if tags and rng.random() < 0.25:
             return f"{facts['label']}, {rng.choice(tags)}"
         return facts["label"]
@@ -310,7 +309,11 @@ def soft_cross_entropy(logits: Tensor, weight: Tensor) -> Tensor:
 
 
 class Teacher(nn.Module):
-    """What `tools.pretrain_teacher` stored, and a map from the student's tower to its features."""
+    """What `tools.pretrain_teacher` stored, and a map from the student's tower to its features.
+
+    Cosines, as a squared error of whitened components taught nothing: it stayed above that of their
+    mean.
+    """
 
     def __init__(self, stored: dict[str, Tensor], last: nn.LayerNorm):
         super().__init__()
@@ -320,10 +323,11 @@ class Teacher(nn.Module):
         last.register_forward_hook(lambda _module, _input, out: setattr(self, "tower", out))
 
     def forward(self, v: Tensor, numbers: list[int]) -> dict[str, Tensor]:
-        """{"embedding": 1 - cosine; "features": squared error} of unit-norm features (N, D)."""
+        """{"embedding", "features"}: 1 - cosine, of features (N, D) and of the tower's."""
+        mapped = F.normalize(self.map(self.tower), dim=1)
         return {
             "embedding": (1 - (v * self.embedding[numbers].float()).sum(1)).mean(),
-            "features": F.mse_loss(self.map(self.tower), self.features[numbers].float()),
+            "features": (1 - (mapped * self.features[numbers].float()).sum(1)).mean(),
         }
 
 

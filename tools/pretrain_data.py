@@ -3,9 +3,10 @@
     python -m tools.pretrain_data --out BANK_DIR [--packages DIR]    # needs npm; about 10 minutes
 
 The pictures are icons and emoji of npm packages with a free licence (`SETS`, `EMOJI`, a font). None
-of their artists drew a picture of the bundled suite (`KEPT_OUT`). A caption names an item in its
-artist's words ("sailing boat"), never a class of the suite: names that equal a class name are left
-out (`is_class`), and so are tags. Writes to BANK_DIR `mono.npy` (N, S, S) and `colour.npy`
+of their artists drew a picture of the suite's sets of categories (`KEPT_OUT`). A caption names an
+item in its artist's words ("sailing boat"), never a class of the suite: pictures whose name equals
+a category, or has an item of the suite as a word in it, are left out (`is_class`), and so are such
+tags. Writes to BANK_DIR `mono.npy` (N, S, S) and `colour.npy`
 (M, S, S, 3), uint8 on white paper; `index.json`, a row for each picture, those of mono.npy first;
 and `items.json`, {item: its words}.
 """
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tarfile
 import unicodedata
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -31,6 +33,7 @@ from tqdm import tqdm
 from datasets.drawings import render_svg
 from datasets.suite import svg_of
 from tools import inputs
+from tools.suite import items
 from tools.suite.sources import class_words
 
 log = logging.getLogger(__name__)
@@ -193,14 +196,14 @@ class Emoji:
 
     @classmethod
     def read(cls, packages: Path) -> "Emoji":
-        emoji, forbidden = cls(), class_words()
+        emoji = cls()
         data = fetch(EMOJIBASE, packages) / "en" / "data.json"
         for item in json.loads(data.read_text(encoding="utf-8")):
             label = item["label"].replace(":", " ").replace("’", "'").lower()
             tags = [tag.lower() for tag in item.get("tags", [])]
             emoji.items[item["hexcode"]] = {
                 "label": re.sub(r"\s+", " ", label),
-                "tags": [tag for tag in tags if not forbidden & set(tag.split())],
+                "tags": [tag for tag in tags if not is_class(tag)],
             }
             emoji.names[slug(item["label"])] = item["hexcode"]
             if len(item["emoji"].replace("\ufe0f", "")) == 1:
@@ -216,8 +219,11 @@ class Emoji:
 
 
 def is_class(words: str) -> bool:
-    """Whether an item's words are those of a class of the suite, in singular or plural."""
-    return words in class_words() or words.removesuffix("s") in class_words()
+    """Whether words are a category of the suite, in singular or plural, or one of its items is
+    among them.
+    """
+    singular = words.removesuffix("s")
+    return words in class_words() or singular in class_words() or items.shows(words)
 
 
 def read_name(name: str, style: str) -> tuple[str, str]:
@@ -233,31 +239,40 @@ def read_name(name: str, style: str) -> tuple[str, str]:
     return " ".join(kept), style
 
 
+@dataclass(frozen=True)
+class Icon:
+    """An icon of an Iconify set. item: an emoji's hexcode, or the words."""
+
+    name: str
+    words: str
+    item: str
+    style: str
+    drawing: dict
+
+
+def named_icons(artist: str, usual: str, packages: Path, emoji: Emoji) -> Iterator[Icon]:
+    """The icons of a set whose names have words; `emoji.items` then knows all of their items."""
+    icons, defaults, _ = icon_set(artist, packages)
+    weights = WANTED_WEIGHTS.get(artist)
+    for name, icon in icons.items():
+        if weights and not _wanted(name, weights):
+            continue
+        words, style = read_name(name, usual)
+        if len(words) < 2:
+            continue
+        item = emoji.names.get(words.replace(" ", "-"), words)
+        emoji.items.setdefault(item, {"label": words, "tags": []})
+        yield Icon(name, words, item, style, drawing(icon, defaults))
+
+
 def icon_jobs(packages: Path, emoji: Emoji) -> list[dict]:
     """Rows {artist, item, style, svg} of the icon sets."""
-    rows: list[dict] = []
-    for artist, (_, usual) in SETS.items():
-        icons, defaults, _ = icon_set(artist, packages)
-        weights = WANTED_WEIGHTS.get(artist)
-        for name, icon in icons.items():
-            if weights and not _wanted(name, weights):
-                continue
-            words, style = read_name(name, usual)
-            if len(words) < 2 or is_class(words):
-                continue
-            item = emoji.names.get(words.replace(" ", "-"))
-            if item is None:
-                item = words
-                emoji.items.setdefault(item, {"label": words, "tags": []})
-            rows.append(
-                {
-                    "artist": artist,
-                    "item": item,
-                    "style": style,
-                    "svg": svg_of(drawing(icon, defaults)),
-                }
-            )
-    return rows
+    return [
+        {"artist": artist, "item": icon.item, "style": icon.style, "svg": svg_of(icon.drawing)}
+        for artist, (_, usual) in SETS.items()
+        for icon in named_icons(artist, usual, packages, emoji)
+        if not is_class(icon.words) and not is_class(emoji.items[icon.item]["label"])
+    ]
 
 
 def _wanted(name: str, weights: tuple[str, ...]) -> bool:

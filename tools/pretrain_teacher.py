@@ -4,7 +4,7 @@
     python -m tools.pretrain_teacher --bank BANK_DIR --text text.state  # pip packages: `network`
 
 Writes BANK_DIR/teacher.pt: {"features": (N, COMPONENTS), the network's pooled features of every
-picture of the bank, in principal components of unit variance; "embedding": (N, D), unit norm, the
+picture of the bank, in principal components, unit norm; "embedding": (N, D), unit norm, the
 head's}. The head learns, by cross entropy over the names of all items, to place a picture near the
 text tower's feature of its item's name; the items held out by `Bank` teach it nothing. Two minutes
 teach the head more than a transformer learns from as many pictures in hours, so the transformer
@@ -124,12 +124,11 @@ def embed(head: nn.Module, features: Tensor) -> Tensor:
 
 @torch.no_grad()
 def components(features: Tensor, seed: int) -> Tensor:
-    """(N, COMPONENTS), unit variance; unusual values are cut, as they would lead otherwise."""
+    """(N, COMPONENTS), unit norm; unusual values are cut, as they would lead otherwise."""
     torch.manual_seed(seed)
     features = features.clamp(-6, 6)
     _, _, directions = torch.svd_lowrank(features[::3], COMPONENTS, niter=3)
-    result = features @ directions
-    return result / result.std(0)
+    return F.normalize(features @ directions, dim=1)
 
 
 def main() -> int:

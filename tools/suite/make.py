@@ -2,8 +2,8 @@
 
     python -m tools.suite.make --packages DIR [SET ...]
 
-SET: one of the sets of `tools.suite.sources`, or Emoji (all by default). The rules of the splits
-are in `tools.suite.split`.
+SET: one of the sets of `tools.suite.sources` or `tools.suite.items`, or Emoji (all by default). The
+rules of the splits are in `tools.suite.split`.
 """
 
 import argparse
@@ -11,16 +11,18 @@ import gzip
 import json
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 from datasets.suite import FOLDER, PICTURE_SIZE, Table, picture_of
 from tools import inputs
-from tools.pretrain_data import drawing, icon_set
-from tools.suite import emoji
+from tools.pretrain_data import Emoji as EmojiWords
+from tools.pretrain_data import drawing, icon_set, named_icons
+from tools.suite import emoji, items
 from tools.suite.sources import ICONIFY, Source
-from tools.suite.split import Families, deal, name_family, near_copies, thumbnails
+from tools.suite.split import SHOTS, Families, deal, name_family, near_copies, order, thumbnails
 
-SETS = (*ICONIFY, "Emoji")
+SETS = (*items.NAMES, *ICONIFY, "Emoji")
 
 
 def collect(source: Source, packages: Path) -> dict[str, dict]:
@@ -50,12 +52,28 @@ def collect(source: Source, packages: Path) -> dict[str, dict]:
     return rows
 
 
-def families(rows: dict[str, dict]) -> dict[str, str]:
-    """{drawing: family}."""
+def collect_items(name: str, packages: Path) -> dict[str, dict]:
+    """As `collect`, of a set of items; of an artist at most `items.EACH` drawings of a class."""
+    emoji, classes = EmojiWords.read(packages), items.classes(name)
+    found: dict[tuple[str, str], dict[str, dict]] = defaultdict(dict)
+    for artist in items.artists():
+        for icon in named_icons(artist, "", packages, emoji):
+            label = classes.get(emoji.items[icon.item]["label"], classes.get(icon.words))
+            if label:
+                found[artist, label][f"{artist}/{icon.name}"] = {"class": label, **icon.drawing}
+    return {
+        key: drawings[key]
+        for (_, label), drawings in found.items()
+        for key in sorted(drawings, key=lambda key: order(label, key))[: items.EACH]
+    }
+
+
+def families(rows: dict[str, dict], of_name: Callable[[str], str]) -> dict[str, str]:
+    """{drawing: family}: of one `of_name`, or near-copies."""
     joined, keys = Families(), list(rows)
     first: dict[str, str] = {}
     for key in keys:
-        joined.join(key, first.setdefault(name_family(key.rpartition("/")[2]), key))
+        joined.join(key, first.setdefault(of_name(key), key))
     drawings = thumbnails(picture_of(rows[key], PICTURE_SIZE) for key in keys)
     for a, b in near_copies(drawings):
         joined.join(keys[a], keys[b])
@@ -88,8 +106,13 @@ def describe(name: str, table: Table, path: Path) -> str:
 def table_of(name: str, args: argparse.Namespace) -> Table:
     if name == "Emoji":
         return emoji.make(args.packages)
+    if name in items.NAMES:
+        rows = collect_items(name, args.packages)
+        same = families(rows, lambda key: f"{key.partition('/')[0]}/{rows[key]['class']}")
+        return deal(rows, same, items.MOST, lambda _: 3 * SHOTS)
     rows = collect(ICONIFY[name], args.packages)
-    return deal(rows, families(rows), ICONIFY[name].most)
+    same = families(rows, lambda key: name_family(key.rpartition("/")[2]))
+    return deal(rows, same, ICONIFY[name].most)
 
 
 def make(args: argparse.Namespace) -> int:

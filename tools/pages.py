@@ -30,6 +30,7 @@ from tools.gains import Gain, corrected, from_record, verdict_column, verdicts
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS
 from tools.statistics import standard_error, t_test
+from tools.suite import check
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- generated: (.*?) -->\n\n).*?<!-- end -->", re.S)
@@ -82,7 +83,8 @@ def suite() -> str:
     sheet = json.loads((ROOT / "docs/results/suite.json").read_text())
     measured = {"chance": 1, "zero-shot": 1, "probe": 1, "styles": 2}  # digits
     known = {name: n for name, n in measured.items() if all(name in row for row in sheet.values())}
-    rows = [["set", "classes", "train", "val", "test", "families", *known, "breaks"]]
+    taken = check.chosen(sheet)
+    rows = [["set", "classes", "train", "val", "test", "families", *known, "breaks", "taken"]]
     for name, row in sheet.items():
         rows.append(
             [
@@ -91,6 +93,7 @@ def suite() -> str:
                 *("+".join(map(str, row["test"])), str(row["families"])),
                 *(f"{row[column]:.{digits}f}" for column, digits in known.items()),
                 "; ".join(row["faults"]) or "no rule",
+                "yes" if name in taken else "no",
             ]
         )
     return aligned(rows)

@@ -81,7 +81,7 @@ def artists() -> list[str]:
 @functools.cache
 def classes(name: str) -> dict[str, str]:
     """{name that an artist gave: class} of a set."""
-    result = {}
+    result: dict[str, str] = {}
     for entry in NAMES[name].split(";"):
         label, _, names = (part.strip() for part in entry.partition(":"))
         result |= dict.fromkeys(re.split(r",\s*", names) if names else [label], label)

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from tools import inputs
 from tools.pretrain_captions import INKS, PAPERS, Look, caption
-from tools.pretrain_data import KEPT_OUT, is_class
+from tools.pretrain_data import KEPT_OUT, is_class, tells_class
 
 log = logging.getLogger(__name__)
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)  # CLIP's pixel statistics
@@ -171,7 +171,7 @@ class Bank:
 
     def words(self, item: str, rng: random.Random) -> str:
         facts = self.items[item]
-        tags = [tag for tag in facts["tags"] if not is_class(tag)]
+        tags = [tag for tag in facts["tags"] if not tells_class(tag)]
         if tags and rng.random() < 0.25:
             return f"{facts['label']}, {rng.choice(tags)}"
         return facts["label"]

@@ -203,7 +203,7 @@ class Emoji:
             tags = [tag.lower() for tag in item.get("tags", [])]
             emoji.items[item["hexcode"]] = {
                 "label": re.sub(r"\s+", " ", label),
-                "tags": [tag for tag in tags if not is_class(tag)],
+                "tags": [tag for tag in tags if not tells_class(tag)],
             }
             emoji.names[slug(item["label"])] = item["hexcode"]
             if len(item["emoji"].replace("\ufe0f", "")) == 1:
@@ -224,6 +224,11 @@ def is_class(words: str) -> bool:
     """
     singular = words.removesuffix("s")
     return words in class_words() or singular in class_words() or items.shows(words)
+
+
+def tells_class(tag: str) -> bool:
+    """Whether a tag is a class, or has a category of the suite as a word in it."""
+    return is_class(tag) or not class_words().isdisjoint(tag.split())
 
 
 def read_name(name: str, style: str) -> tuple[str, str]:

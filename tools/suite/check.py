@@ -185,9 +185,9 @@ def chosen(sheet: dict[str, dict]) -> list[str]:
     headroom = {
         name: seen["probe"] - seen["zero-shot"]
         for name, seen in sheet.items()
-        if seen["sound"] and set(verdict(seen)) <= {LITTLE}
+        if set(seen["faults"]) <= {LITTLE}
     }
-    taken = {name for name, points in headroom.items() if points >= HEADROOM or name == SHIFTED}
+    taken = {name for name in headroom if not sheet[name]["faults"] or name == SHIFTED}
     for name in sorted(headroom, key=lambda name: -headroom[name]):
         if len(taken) < LEAST:
             taken.add(name)
@@ -210,7 +210,6 @@ def check(args: argparse.Namespace) -> int:
         if pairs := copies(read_table(name.lower()), name.lower()):
             faults.append(f"{len(pairs)} copies across parts, first {pairs[0][0]}, {pairs[0][1]}")
         broken += bool(faults)
-        count["sound"] = not faults
         cells = [
             "+".join(map(str, count["classes"])),
             *(str(count[part]) for part in ("train", "val")),

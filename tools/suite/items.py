@@ -1,9 +1,10 @@
 """Classes of the suite's data sets of items: one thing, drawn by many artists.
 
-A class holds every drawing to which an artist gave one of its names.
-Artists: `artists`, all Iconify sets with a licence in `LICENCES` but for logos and flags. The names
-were chosen by hand among those that occur often, before any model was trained on a set:
-things that can be drawn; no brands, no signs, nothing whose name has two meanings.
+A class holds every drawing to which an artist gave one of its names. Artists: the sets of npm's
+`@iconify-json` with a licence in `LICENCES` whose category is not Logos, Flags / Maps or
+Programming. The names were chosen by hand among those that occur often, before any model was
+trained on a set: things that can be drawn; no brands, no signs, nothing whose name has two
+meanings.
 """
 
 import csv
@@ -16,7 +17,6 @@ LICENCES = (
     *("MIT", "Apache-2.0", "ISC", "CC-BY-4.0", "CC-BY-3.0", "CC0-1.0", "OFL-1.1", "Unlicense"),
     *("BSD-3-Clause", "CC-BY-SA-4.0"),
 )
-LEFT_OUT = ("Logos", "Flags / Maps", "Programming")  # categories of Iconify
 EACH, MOST = 12, 400  # drawings of a class: of an artist, and of all
 TABLE = FOLDER / "artists.csv"
 # {set: "class: name, name; class: ..."}; a class alone is its own name.

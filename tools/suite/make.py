@@ -54,11 +54,11 @@ def collect(source: Source, packages: Path) -> dict[str, dict]:
 
 def collect_items(name: str, packages: Path) -> dict[str, dict]:
     """As `collect`, of a set of items; of an artist at most `items.EACH` drawings of a class."""
-    emoji, classes = EmojiWords.read(packages), items.classes(name)
+    words, classes = EmojiWords.read(packages), items.classes(name)
     found: dict[tuple[str, str], dict[str, dict]] = defaultdict(dict)
     for artist in items.artists():
-        for icon in named_icons(artist, "", packages, emoji):
-            label = classes.get(emoji.items[icon.item]["label"], classes.get(icon.words))
+        for icon in named_icons(artist, "", packages, words):
+            label = classes.get(words.items[icon.item]["label"], classes.get(icon.words))
             if label:
                 found[artist, label][f"{artist}/{icon.name}"] = {"class": label, **icon.drawing}
     return {

@@ -1,9 +1,13 @@
 """Processes that are forked from one that has imported train.py: imports take seconds each time."""
 
+import logging
 import multiprocessing
 import os
+import runpy
+import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +16,7 @@ import torch
 import train
 
 ROOT = Path(__file__).resolve().parent.parent
+OURS = ("dassl", "datasets", "tools", "trainers", "train")
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["train"])
 
@@ -44,3 +49,39 @@ class Popen:
         print(self.file.read())
         self.file.close()
         return self.process.exitcode
+
+
+def _program(words: Sequence[str], folder: str, output: str, errors: str) -> None:
+    for number, path in ((1, output), (2, errors)):
+        os.dup2(os.open(path, os.O_WRONLY), number)
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    for known in (sys.modules, logging.root.manager.loggerDict):
+        for name in [name for name in known if name.partition(".")[0] in OURS]:
+            del known[name]
+    elsewhere = {str(ROOT), str(ROOT / "tests"), "", os.getcwd()}
+    sys.path[:] = [folder, *(path for path in sys.path if path not in elsewhere)]
+    sys.orig_argv[1:] = words
+    kind, *rest = words
+    if kind == "-c":
+        sys.argv = ["-c"]
+        exec(compile(rest[0], "<string>", "exec"), {"__name__": "__main__"})
+    elif kind == "-m":
+        sys.argv = ["-m", *rest[1:]]  # until the module runs, as the interpreter does
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = list(words)
+        runpy.run_path(kind, run_name="__main__")
+
+
+def python(*words: str, cwd: Path) -> subprocess.CompletedProcess:
+    """`python -W ignore WORDS` with the modules that lie in `cwd`; torch and the like are imported
+    already. WORDS: a file, or -m and a module, with arguments; or -c and code.
+    """
+    with tempfile.NamedTemporaryFile("r") as output, tempfile.NamedTemporaryFile("r") as errors:
+        files = (output.name, errors.name)
+        process = CONTEXT.Process(target=_program, args=(words, str(cwd), *files))
+        process.start()
+        process.join()
+        return subprocess.CompletedProcess(words, process.exitcode, output.read(), errors.read())

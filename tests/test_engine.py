@@ -6,13 +6,13 @@ import math
 import os
 import random
 import re
-import subprocess
 import sys
 import textwrap
 import types
 from collections import Counter
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -417,7 +417,7 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one_to_the_bit(tmp_pat
     script = textwrap.dedent(KILLED).format(
         root=str(tests.parent), tests=str(tests), where=where, folder=str(tmp_path / "cut")
     )
-    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    killed = forked.python("-c", script, cwd=tests.parent)
     assert killed.returncode == 9, killed.stderr
     assert (
         not (tmp_path / "cut/output/results.json").exists()

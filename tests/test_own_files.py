@@ -2,10 +2,9 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 from tiny_run import make_cfg, make_trainer
 
@@ -78,9 +77,7 @@ def checkout(tmp_path):
 
 def refused(checkout: Path, *command: str) -> str:
     """The only line of stderr of a program, which ends with exit code 2."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", *command], cwd=checkout, capture_output=True, text=True
-    )
+    done = forked.python(*command, cwd=checkout)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
     return line

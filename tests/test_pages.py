@@ -1,9 +1,8 @@
 """What pages copy from results and declarations is what these hold now."""
 
 import itertools
-import subprocess
-import sys
 
+import forked
 import pytest
 
 from tools import pages
@@ -12,8 +11,7 @@ from tools.inputs import InputError
 
 def test_every_page_is_up_to_date():
     """In a process of its own: other tests register data sets, trainers and metrics."""
-    command = [sys.executable, "-m", "tools.pages", "--check"]
-    done = subprocess.run(command, cwd=pages.ROOT, capture_output=True, text=True)
+    done = forked.python("-m", "tools.pages", "--check", cwd=pages.ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -39,6 +39,8 @@ from tools.suite.sources import ICONIFY, class_words
 from tools.suite.split import deal, name_family, near_copies, split_of, thumbnails
 
 ROOT = Path(__file__).resolve().parents[1]
+SHEET = json.loads((ROOT / "docs/results/suite.json").read_text())
+TAKEN = check.chosen(SHEET)
 
 
 def square(x: int, colour: str = "#000") -> dict:
@@ -58,7 +60,7 @@ def test_a_set_keeps_the_rules_on_sizes(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", TAKEN)  # of the others, python -m tools.suite.check tells
 def test_no_drawing_of_a_set_is_nearly_in_two_parts(name):
     assert check.copies(read_table(name.lower()), name.lower()) == []
 
@@ -171,17 +173,16 @@ def test_the_suite_takes_the_sets_that_keep_the_rules():
 
 
 def test_the_plans_run_the_sets_that_the_rules_take():
-    sheet = json.loads((ROOT / "docs/results/suite.json").read_text())
-    names = {name.lower(): name for name in check.chosen(sheet)}
+    names = {name.lower(): name for name in TAKEN}
     wanted = list(names)
-    assert list(sheet) == list(SETS)
+    assert list(SHEET) == list(SETS)
     for plan in ("sweeps/suite", "selections/suite", "selections/suite_rules"):
         content = yaml.safe_load((ROOT / f"configs/{plan}.yaml").read_text())
         assert content.get("studies", [content])[0]["datasets"] == wanted, plan
-    largest = max(wanted, key=lambda name: min(sheet[names[name]]["test"]))
+    largest = max(wanted, key=lambda name: min(SHEET[names[name]]["test"]))
     for plan in ("quickstart", "suite_ablation"):
         content = yaml.safe_load((ROOT / f"configs/sweeps/{plan}.yaml").read_text())
-        assert content["datasets"] == largest and min(sheet[names[largest]]["test"]) >= 1800
+        assert content["datasets"] == largest and min(SHEET[names[largest]]["test"]) >= 1800
 
 
 # Splits

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 import upstream_stand_in
@@ -45,9 +46,7 @@ def test_everything_imports_where_dassl_has_no_user_error():
         "import dassl.engine, dassl.utils; del dassl.utils.UserError; import datasets, trainers, "
         "trainers.errors as e; print(e.UserError.__name__)"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True
-    )
+    done = forked.python("-c", code, cwd=ROOT)
     assert done.stdout.strip() == "ValueError", done.stderr
 
 
@@ -57,9 +56,7 @@ def test_messages_are_seen_where_dassl_installs_no_handler():
         "for name in ('trainers', 'datasets'): logging.getLogger(name).handlers.clear()\n"
         "import trainers; logging.getLogger('trainers.base').info('Learnable: 3')"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True
-    )
+    done = forked.python("-c", code, cwd=ROOT)
     assert done.stdout.splitlines() == ["Learnable: 3"], done.stderr
 
 

@@ -33,19 +33,12 @@ WEIGHT = ("TRAINER.CRAFT.LAMBDA_MMD", 0.5)
 SLOW = ("OPTIM.LR", 0.005)
 # A median bandwidth would make the discrepancy of two groups of one image a constant, whose
 # gradient is rounding.
+FIXED_BANDWIDTH = ("TRAINER.CRAFT.MMD.BANDWIDTH", "fixed", "TRAINER.CRAFT.MMD.SIGMAS", [0.05])
 SAMPLES = {
-    "alone": (),
-    "unlabelled": (*MMD, "unlabelled", *WEIGHT),
-    "group": (
-        *MMD,
-        "group",
-        *WEIGHT,
-        "TRAINER.CRAFT.MMD.BANDWIDTH",
-        "fixed",
-        "TRAINER.CRAFT.MMD.SIGMAS",
-        [0.05],
-    ),
-}
+    "alone": (NAMES, ()),
+    "unlabelled": (NAMES[1:3], (*MMD, "unlabelled", *WEIGHT)),
+    "group": (NAMES[0::3], (*MMD, "group", *WEIGHT, *FIXED_BANDWIDTH)),
+}  # every structure, and every sample for MMD with prompts of texts alone, of images, and of both
 BEST = (
     "TEST.FINAL_MODEL",
     "best_val",
@@ -56,8 +49,8 @@ BEST = (
 )
 CASES = {
     f"{name}-{kind}": (name, (*FIXED, *ODD, *SLOW, *options))
-    for name in NAMES
-    for kind, options in SAMPLES.items()
+    for kind, (names, options) in SAMPLES.items()
+    for name in names
 } | {
     "best": ("CraftMaPLe", (*FIXED, *ODD, *SLOW, *BEST)),
     "template": (

@@ -185,6 +185,26 @@ def test_the_plans_run_the_sets_that_the_rules_take():
         assert content["datasets"] == largest and min(SHEET[names[largest]]["test"]) >= 1800
 
 
+def test_artists_are_the_sets_of_free_licences_that_draw_things(tmp_path):
+    def package(name: str, licence: str, category: str = "General", **author) -> None:
+        folder = tmp_path / f"iconify-json-{name}-1.2.0/package"
+        folder.mkdir(parents=True)
+        about = {"prefix": name, "name": name.title(), "category": category}
+        about |= {"license": {"spdx": licence}, "author": {"name": "Ann", **author}}
+        (folder / "info.json").write_text(json.dumps(about))
+
+    with pytest.raises(inputs.InputError, match="holds no package of Iconify"):
+        items.free(tmp_path)
+    package("b", "MIT", url="https://b.example")
+    package("a-z", "CC-BY-4.0")
+    package("brands", "MIT", "Logos")
+    package("closed", "CC-BY-NC-4.0")
+    assert items.free(tmp_path) == [
+        {"set": "a-z", "name": "A-Z", "author": "Ann", "licence": "CC-BY-4.0", "url": ""},
+        {"set": "b", "name": "B", "author": "Ann", "licence": "MIT", "url": "https://b.example"},
+    ]
+
+
 # Splits
 
 

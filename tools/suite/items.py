@@ -1,24 +1,28 @@
 """Classes of the suite's data sets of items: one thing, drawn by many artists.
 
 A class holds every drawing to which an artist gave one of its names. Artists: the sets of npm's
-`@iconify-json` with a licence in `LICENCES` whose category is not Logos, Flags / Maps or
-Programming. The names were chosen by hand among those that occur often, before any model was
+`@iconify-json` with a licence in `LICENCES` whose category is not in `NO_THINGS`. The names were chosen by hand among those that occur often, before any model was
 trained on a set: things that can be drawn; no brands, no signs, nothing whose name has two
 meanings.
 """
 
 import csv
 import functools
+import json
 import re
+from pathlib import Path
 
 from datasets.suite import FOLDER
+from tools.inputs import InputError
 
 LICENCES = (
     *("MIT", "Apache-2.0", "ISC", "CC-BY-4.0", "CC-BY-3.0", "CC0-1.0", "OFL-1.1", "Unlicense"),
     *("BSD-3-Clause", "CC-BY-SA-4.0"),
 )
+NO_THINGS = ("Logos", "Flags / Maps", "Programming")
 EACH, MOST = 12, 400  # drawings of a class: of an artist, and of all
 TABLE = FOLDER / "artists.csv"
+COLUMNS = ("set", "name", "author", "licence", "url")
 # {set: "class: name, name; class: ..."}; a class alone is its own name.
 NAMES = {
     "Things": (
@@ -70,6 +74,36 @@ NAMES = {
         "wine: wine, wine glass"
     ),
 }
+
+
+def free(packages: Path) -> list[dict[str, str]]:
+    """Rows of TABLE: of the Iconify packages in a folder, those that the rule takes.
+
+    Raises InputError if the folder holds none.
+    """
+    found = sorted(packages.glob("iconify-json-*/package/info.json"))
+    if not found:
+        raise InputError(
+            f"'{packages}' holds no package of Iconify (iconify-json-*/package/info.json): get "
+            "them there with `npm pack @iconify-json/NAME` and unpack them"
+        )
+    rows = []
+    for path in found:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        licence, author = about["license"].get("spdx"), about["author"]
+        if licence in LICENCES and about.get("category") not in NO_THINGS:
+            values = (about["prefix"], about["name"], author["name"], licence, author.get("url"))
+            rows.append(dict(zip(COLUMNS, (value or "" for value in values), strict=True)))
+    return sorted(rows, key=lambda row: row["set"])
+
+
+def write_artists(packages: Path) -> None:
+    """Write TABLE from the packages in a folder."""
+    rows = free(packages)
+    with TABLE.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def artists() -> list[str]:

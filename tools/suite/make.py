@@ -1,6 +1,7 @@
 """Write the suite's tables of drawings, classes and splits to `assets/suite` (needs npm; run once).
 
     python -m tools.suite.make --packages DIR [SET ...]
+    python -m tools.suite.make --packages DIR --artists    # whose drawings: assets/suite/artists.csv
 
 SET: one of the sets of `tools.suite.sources` or `tools.suite.items`, or Emoji (all by default). The
 rules of the splits are in `tools.suite.split`.
@@ -116,6 +117,10 @@ def table_of(name: str, args: argparse.Namespace) -> Table:
 
 
 def make(args: argparse.Namespace) -> int:
+    if args.artists:
+        items.write_artists(args.packages)
+        sys.stdout.write(f"{items.TABLE.name}: {len(items.artists())} artists\n")
+        return 0
     for name in args.sets or SETS:
         table, path = table_of(name, args), FOLDER / f"{name.lower()}.json.gz"
         write(table, path)
@@ -130,6 +135,11 @@ def main() -> int:
     parser.add_argument("sets", nargs="*", choices=[*SETS, []], metavar="SET")
     parser.add_argument(
         "--packages", type=inputs.path, required=True, help="folder of the npm packages"
+    )
+    parser.add_argument(
+        "--artists",
+        action="store_true",
+        help="write the table of artists from the Iconify packages that lie there, and no set",
     )
     return inputs.main(make, parser.parse_args())
 

@@ -51,6 +51,12 @@ NUMBERS = {name for name, value in LEAVES.items() if type(value) in (int, float)
 
 # Which keys take a value that is wrong for most: everything else has to be refused.
 ZERO = {
+    "TRAINER.KGCOOP.W",
+    "TRAINER.TCP.W",
+    "TRAINER.PROGRAD.LAMBDA",
+    "TRAINER.LINEAR_PROBE.W",
+    "TRAINER.TIP_ADAPTER.ALPHA",
+    "TRAINER.TIP_ADAPTER.BETA",
     "SEED",
     "INPUT.CROP_PADDING",
     "INPUT.GN_MEAN",
@@ -74,6 +80,7 @@ ZERO = {
     "OPTIM.RMSPROP_ALPHA",
     "OPTIM.ADAM_BETA1",
     "OPTIM.ADAM_BETA2",
+    "OPTIM.ADAM_EPS",
     "OPTIM.BASE_LR_MULT",
     "OPTIM.GAMMA",
     "OPTIM.WARMUP_EPOCH",
@@ -109,6 +116,7 @@ NO_TEXT = {
     "DATASET.ROOT",
     "DATASET.NAME",
     "DATASET.TEMPLATE",
+    "TRAINER.TCP.TEXT",
     "DATASET.INDICES",
     "DATASET.FOLDER",
     "DATASET.TARGET",
@@ -123,10 +131,7 @@ NO_TEXT = {
     "MODEL.HEAD.NAME",
     "TEST.SELECT_BY",
     "TRAINER.NAME",
-    *(
-        f"TRAINER.{name}.CTX_INIT"
-        for name in ("COOP", "COCOOP", "VPT", "IVLP", "MAPLE", "PROMPTSRC")
-    ),
+    *(name for name in LEAVES if name.endswith(".CTX_INIT")),
 }
 NO_ITEM = {
     "INPUT.TRANSFORMS",

@@ -26,6 +26,7 @@ from datasets.sets import emoji_groups
 from datasets.sets.emoji import Emoji, EmojiLine, EmojiOneColour, EmojiRendered, EmojiStyles
 from datasets.sets.emoji_groups import emoji_table
 from datasets.suite import read_table
+from tools import inputs
 from tools.pretrain_captions import INKS, STYLES, Look, caption
 from tools.pretrain_clip import Clock, Tokens, orthogonal, plane_waves
 from tools.pretrain_data import EMOJI as PRETRAINED_EMOJI

@@ -28,6 +28,7 @@ DEFAULT = "default"  # the preset that leaves a config its name
 # What names tell of trainers, where a record does not: of plans, scripts and records of older
 # versions. tests/test_configs.py compares it with the classes.
 _CRAFT, _FROZEN = "Craft", "ZeroshotCLIP"
+_ALONE = ("TipAdapter",)  # learns nothing that CRAFT's terms depend on
 
 
 def with_craft(trainer: str) -> str:
@@ -43,6 +44,11 @@ def has_craft(trainer: str) -> bool:
 def structure_of(trainer: str) -> str:
     """The trainer without CRAFT."""
     return trainer.removeprefix(_CRAFT)
+
+
+def takes_craft(structure: str) -> bool:
+    """Whether there is a trainer of the structure with CRAFT."""
+    return learns(structure) and not has_craft(structure) and structure not in _ALONE
 
 
 def learns(trainer: str) -> bool:
@@ -120,9 +126,9 @@ def stems(folder: str) -> tuple[str, ...]:
 
 @functools.cache
 def trainers() -> tuple[str, ...]:
-    """Trainers that have configs, each structure that learns also with CRAFT."""
+    """Trainers that have configs, each structure that takes CRAFT also with it."""
     folders = [path.name for path in (CONFIGS / "trainers").iterdir() if path.is_dir()]
-    crafted = [with_craft(name) for name in folders if learns(name) and not has_craft(name)]
+    crafted = [with_craft(name) for name in folders if takes_craft(name)]
     return tuple(sorted({*folders, *crafted}))
 
 

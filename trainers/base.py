@@ -229,6 +229,7 @@ class PromptTrainer(TrainerX):
         templates = self.templates_of(cfg, self.dm.dataset)
         backbone = make_backbone(cfg, self.precision_of(cfg), self.device)
         self.clip = self.make_clip(cfg, backbone, self.classnames, templates)
+        self.complete_clip()
         if self.clip.prompts is None:
             raise NotImplementedError(f"{type(self).__name__} learns nothing: override build_model")
         self.model = self.clip.prompts
@@ -246,6 +247,9 @@ class PromptTrainer(TrainerX):
         scaled = self.clip.precision == "amp" and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type) if scaled else None
         self.build_terms()
+
+    def complete_clip(self) -> None:
+        """Fill what of a new model comes from the images of the run; most have nothing."""
 
     def build_terms(self) -> None:
         """Build the terms with a weight above 0, and prepare them.

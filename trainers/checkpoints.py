@@ -64,21 +64,25 @@ def learned_state(model: nn.Module, state: dict[str, Tensor], path: str) -> dict
     Raises UserError if a tensor is missing, of another shape or not finite, or if `state` has
     parameters of another method.
     """
-    learned = model.state_dict()
     state = {name.removeprefix("module."): value for name, value in state.items()}
+    if hasattr(model, "fit_to"):  # what it holds is of as many images as the checkpoint says
+        model.fit_to(state)
+    learned = model.state_dict()
     others = [name for name in state if name not in learned]
     buffers = [name for name in others if name.endswith(TOKEN_BUFFERS)]
     frozen = [name for name in others if name.startswith(FROZEN_PARTS) and "VPT" not in name]
+    # what the published code saves, and never uses
+    idle = [name for name in others if name.startswith(getattr(model, "published_without_use", ()))]
     for name, value in learned.items():
         _check_tensor(name, state.get(name), value, path)
     for name in others:
-        if name not in buffers and name not in frozen:
+        if name not in buffers and name not in frozen and name not in idle:
             raise UserError(
                 f"checkpoint '{path}' has '{name}', which this trainer does not learn: use the "
                 "trainer that wrote it"
             )
-    if buffers or frozen:
-        ignored = buffers + ([f"{len(frozen)} tensors of frozen CLIP"] if frozen else [])
+    if buffers or frozen or idle:
+        ignored = buffers + idle + ([f"{len(frozen)} tensors of frozen CLIP"] if frozen else [])
         log.info(f"Ignored in '{path}', since not learned: {', '.join(ignored)}")
     return {name: state[name] for name in learned}
 

@@ -195,9 +195,10 @@ class Encoder(Frozen):
     def check_deep(self, deep: Sequence[Tensor], shallow: int) -> None:
         """UserError unless deep prompts fit the number of layers and the tokens they replace."""
         self.check_depth(1 + len(deep))
-        if any(len(prompt) > shallow for prompt in deep):
+        longest = max((prompt.shape[-2] for prompt in deep), default=0)
+        if longest > shallow:
             raise UserError(
-                f"a deep prompt of {max(map(len, deep))} tokens cannot replace {shallow} tokens: "
+                f"a deep prompt of {longest} tokens cannot replace {shallow} tokens: "
                 "use fewer prompts per layer, or, with TEXT_SAMPLES template, a longer template"
             )
 
@@ -243,7 +244,8 @@ class TextEncoder(Encoder):
         every prompt: they run once. It may be (G, P, W), such as one prefix per image: then each of
         the G is combined with each of the N prompts, and the features are (G, N, D). deep: prompts
         (n, W), shared by all texts; the i-th replaces positions 1..n at the input of layer i + 1
-        (IVLP, MaPLe), all of them inside the prefix if a prefix is given.
+        (IVLP, MaPLe), all of them inside the prefix if a prefix is given. Without a prefix one may
+        be (N, n, W), of each text its own (TCP).
         """
         lengths = (eot + 1 - (0 if prefix is None else prefix.shape[-2])).tolist()
         copies = len(prefix) if prefix is not None and prefix.dim() == 3 else 1
@@ -251,7 +253,10 @@ class TextEncoder(Encoder):
         groups = length_groups(lengths, max(1, overhead))
         if len(groups) == 1:
             return self.padded(prompts, eot, prefix, deep)
-        parts = [self.padded(prompts[group], eot[group], prefix, deep) for group in groups]
+        parts = [
+            self.padded(prompts[group], eot[group], prefix, [_of(group, prompt) for prompt in deep])
+            for group in groups
+        ]
         features = torch.cat(parts, -2)
         order = torch.tensor([index for group in groups for index in group], device=eot.device)
         return features.index_select(features.dim() - 2, order.argsort())
@@ -430,8 +435,12 @@ def _for_each(states: Tensor, texts: int) -> Tensor:
     return states[:, None].expand(-1, texts, -1, -1, -1).flatten(0, 1)
 
 
+def _of(texts: list[int], prompt: Tensor) -> Tensor:
+    """The part of a deep prompt that is of these texts: all of (n, W), rows of (N, n, W)."""
+    return prompt[texts] if prompt.dim() == 3 else prompt
+
+
 def _replace(x: Tensor, prompt: Tensor, at: int) -> Tensor:
-    """x (N, L, W) with positions at..at+n replaced by `prompt` (n, W)."""
-    return torch.cat(
-        [x[:, :at], prompt.to(x.dtype).expand(len(x), -1, -1), x[:, at + len(prompt) :]], 1
-    )
+    """x (N, L, W) with positions at..at+n replaced by `prompt`, (n, W) or (N, n, W)."""
+    behind = x[:, at + prompt.shape[-2] :]
+    return torch.cat([x[:, :at], prompt.to(x.dtype).expand(len(x), -1, -1), behind], 1)

@@ -13,6 +13,7 @@ import io
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -165,6 +166,12 @@ class PromptedCLIP(nn.Module):
         templates = self.templates[:1]
         self._warn_of_templates(templates)
         return filled(templates, self.classnames)
+
+    @cached_property
+    def zero_shot_texts(self) -> Tensor:
+        """Unit-norm features (C, D), float32, that frozen CLIP has for `class_texts`."""
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            return self.backbone.encode_texts(self.class_texts())
 
     def _warn_of_templates(self, templates: Sequence[str]) -> None:
         """Name templates with words that CLIP never learned, rather than each text made of them."""

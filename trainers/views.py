@@ -173,15 +173,8 @@ def _feature_loader(
     spec: the configuration's node of the loader. Views are cached on disk if CACHED_VIEWS is set.
     """
     cfg = trainer.cfg
-
-    batches = partial(_encoded, trainer, items, transform)
-    description = trainer.describe_images(items, transform) | {
-        # what the random draws depend on
-        "workers": cfg.DATALOADER.NUM_WORKERS,
-        "batch": cfg.DATALOADER.TEST.BATCH_SIZE,
-    }
-    folder = trainer.cache_folder("views") if cfg.TRAINER.CACHED_VIEWS else None
-    views = encoded_views(number, batches, max(cfg.SEED, 0), description, folder)
+    cached = bool(cfg.TRAINER.CACHED_VIEWS)
+    views = encoded_training_views(trainer, items, number, transform, cached)
     return build_data_loader(
         cfg,
         spec.SAMPLER,
@@ -193,6 +186,30 @@ def _feature_loader(
         **({"drop_last": spec.DROP_LAST} if "DROP_LAST" in spec else {}),
         dataset_wrapper=cast(type, partial(_wrap, views)),
     )
+
+
+def encoded_training_views(
+    trainer: "PromptTrainer",
+    items: Sequence,
+    number: int,
+    transform: Callable | None = None,
+    cached: bool = False,
+) -> Tensor:
+    """Features (K, N, D) of `number` = K views of N images, drawn under the run's seed.
+
+    transform: None takes that of the training images. cached: whether they are kept on disk.
+    """
+    cfg = trainer.cfg
+    if transform is None:
+        transform = trainer.transform_of(trainer.train_loader_x, is_train=True)
+    batches = partial(_encoded, trainer, items, transform)
+    description = trainer.describe_images(items, transform) | {
+        # what the random draws depend on
+        "workers": cfg.DATALOADER.NUM_WORKERS,
+        "batch": cfg.DATALOADER.TEST.BATCH_SIZE,
+    }
+    folder = trainer.cache_folder("views") if cached else None
+    return encoded_views(number, batches, max(cfg.SEED, 0), description, folder)
 
 
 def _wrap(views: Tensor, cfg: CfgNode, items: Sequence, **_: object) -> FeatureViews:

@@ -237,6 +237,12 @@ _OPTIM = {
     "RMSPROP_ALPHA": key(0.99, number(0, 1), "Smoothing constant of rmsprop."),
     "ADAM_BETA1": key(0.9, _BETA, "First decay rate of adam, amsgrad, adamw and radam."),
     "ADAM_BETA2": key(0.999, _BETA, "Second decay rate of adam, amsgrad, adamw and radam."),
+    "ADAM_EPS": key(
+        1e-8,
+        positive("set it to a positive number", least=0),
+        "Number that keeps divisions of adam, amsgrad and adamw finite.",
+        as_before=(1e-8,),
+    ),
     "STAGED_LR": key(False, help="True trains layers outside NEW_LAYERS at LR * BASE_LR_MULT."),
     "NEW_LAYERS": key((), _names(), "STAGED_LR: layers that train at LR."),
     "BASE_LR_MULT": key(0.1, number(0), "STAGED_LR: factor of LR for all other layers."),

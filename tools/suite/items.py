@@ -1,9 +1,9 @@
 """Classes of the suite's data sets of items: one thing, drawn by many artists.
 
 A class holds every drawing to which an artist gave one of its names. Artists: the sets of npm's
-`@iconify-json` with a licence in `LICENCES` whose category is not in `NO_THINGS`. The names were chosen by hand among those that occur often, before any model was
-trained on a set: things that can be drawn; no brands, no signs, nothing whose name has two
-meanings.
+`@iconify-json` with a licence in `LICENCES` whose category is not in `NO_THINGS`. The names were
+chosen by hand among those that occur often, before any model was trained on a set: things that can
+be drawn; no brands, no signs, nothing whose name has two meanings.
 """
 
 import csv

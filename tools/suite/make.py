@@ -1,7 +1,7 @@
 """Write the suite's tables of drawings, classes and splits to `assets/suite` (needs npm; run once).
 
     python -m tools.suite.make --packages DIR [SET ...]
-    python -m tools.suite.make --packages DIR --artists    # whose drawings: assets/suite/artists.csv
+    python -m tools.suite.make --packages DIR --artists    # writes assets/suite/artists.csv
 
 SET: one of the sets of `tools.suite.sources` or `tools.suite.items`, or Emoji (all by default). The
 rules of the splits are in `tools.suite.split`.

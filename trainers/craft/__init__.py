@@ -8,8 +8,12 @@ from trainers.cocoop import CoCoOp
 from trainers.coop import CoOp
 from trainers.craft.plugin import Craft
 from trainers.ivlp import IVLP
+from trainers.kgcoop import KgCoOp
+from trainers.linear_probe import LinearProbe
 from trainers.maple import MaPLe
+from trainers.prograd import ProGrad
 from trainers.promptsrc import PromptSRC
+from trainers.tcp import TCP
 from trainers.vpt import VPT
 
 __all__ = [
@@ -17,8 +21,12 @@ __all__ = [
     "CraftCoCoOp",
     "CraftCoOp",
     "CraftIVLP",
+    "CraftKgCoOp",
+    "CraftLinearProbe",
     "CraftMaPLe",
+    "CraftProGrad",
     "CraftPromptSRC",
+    "CraftTCP",
     "CraftVPT",
 ]
 
@@ -51,3 +59,23 @@ class CraftMaPLe(Craft, MaPLe):
 @TRAINER_REGISTRY.register()
 class CraftPromptSRC(Craft, PromptSRC):
     """PromptSRC, its self-consistency terms and aggregation included, with CRAFT's terms."""
+
+
+@TRAINER_REGISTRY.register()
+class CraftKgCoOp(Craft, KgCoOp):
+    """KgCoOp with CRAFT's terms."""
+
+
+@TRAINER_REGISTRY.register()
+class CraftLinearProbe(Craft, LinearProbe):
+    """A linear probe with CRAFT's terms, in which the class vectors stand for class texts."""
+
+
+@TRAINER_REGISTRY.register()
+class CraftProGrad(Craft, ProGrad):
+    """ProGrad with CRAFT's terms, which are in the gradient that it projects."""
+
+
+@TRAINER_REGISTRY.register()
+class CraftTCP(Craft, TCP):
+    """TCP with CRAFT's terms."""

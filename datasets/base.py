@@ -326,6 +326,14 @@ def subset_of(cfg, *parts: Sequence[Datum]) -> list[list[Datum]]:
     return subsample_classes(node.SUBSAMPLE_CLASSES, *parts, fold=fold, cut=cut)
 
 
+def base_labels(cfg, *parts: Sequence[Datum]) -> frozenset[int]:
+    """Which labels of a run on all classes are base classes; none for a run on a subset."""
+    if cfg.DATASET.SUBSAMPLE_CLASSES != "all":
+        return frozenset()
+    labels = sorted({item.label for part in parts for item in part})
+    return frozenset(chosen_labels(labels, "base", cut=cfg.DATASET.get("CUT", 0)))
+
+
 def check_fold(cfg, train: Sequence[Datum], val: Sequence[Datum]) -> None:
     """Raise UserError if a side of a fold has a class without a training or validation image."""
     names = {item.label: item.classname for item in (*train, *val)}
@@ -487,6 +495,7 @@ class CoOpDataset(DatasetBase):
         # Without labels, and without the class names that would tell them.
         unlabelled = [Datum(impath=item.impath, label=-1, domain=item.domain) for item in target]
         super().__init__(train_x=train, train_u=unlabelled or None, val=val, test=test)
+        self.base_labels = base_labels(cfg, train, val, test)
         warn_of_same_text(type(self).__name__, self.classnames)
 
     def _check_options(self, cfg) -> None:

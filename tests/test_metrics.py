@@ -3,14 +3,17 @@ alone.
 """
 
 import math
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from test_config import defaults
 
 from dassl.config import config_hash, merge_from_list
 from dassl.engine.trainer import check_basics
-from dassl.evaluation import METRICS, Classification
+from dassl.evaluation import METRICS, Classification, build_evaluator
+from dassl.evaluation.openworld import openworld_auc
 from dassl.utils import UserError
 
 
@@ -137,3 +140,65 @@ def test_present_metrics_are_printed_as_percentages(capsys):
     evaluator.process(torch.eye(8) * 1000, torch.arange(8))
     evaluator.evaluate()
     assert "* top5_accuracy: 100.0\n* calibration_error: 0.0\n" in capsys.readouterr().out
+
+
+# Base and new classes together
+
+
+@pytest.fixture
+def openworld():
+    """An evaluator of four classes, of which the first two are base classes."""
+    cfg = defaults()
+    merge_from_list(cfg, ["TEST.EVALUATOR", "OpenWorld"])
+    evaluator = build_evaluator(cfg)
+    evaluator.use_dataset(SimpleNamespace(base_labels=frozenset({0, 1}), num_classes=4))
+    return evaluator
+
+
+def test_the_open_world_by_hand(openworld):
+    """Probabilities of each image: base, base, new, new."""
+    rows = [
+        ([0.7, 0.1, 0.1, 0.1], 0),  # right
+        ([0.1, 0.3, 0.2, 0.4], 1),  # wrong of all classes, right among base classes
+        ([0.2, 0.1, 0.6, 0.1], 2),  # right
+        ([0.5, 0.1, 0.1, 0.3], 3),  # taken for a base class; right among new ones
+        ([0.1, 0.1, 0.7, 0.1], 3),  # wrong among new ones, too
+    ]
+    scores, labels = (torch.tensor(part) for part in zip(*rows, strict=True))
+    openworld.process(scores.log()[:3], labels[:3])
+    openworld.process(scores.log()[3:], labels[3:])
+    results = openworld.evaluate()
+    assert results["accuracy"] == pytest.approx(40)
+    assert results["base_accuracy"] == pytest.approx(50)
+    assert results["new_accuracy"] == pytest.approx(100 / 3)
+    # Base images look like base by 0.7 and 0.3, new ones by 0.2, 0.5 and 0.1: 5 of 6 pairs.
+    assert results["auroc"] == pytest.approx(500 / 6)
+    assert results["openworld_auc"] == pytest.approx(300 / 6)  # 0.7 > 0.2, 0.7 > 0.5, 0.3 > 0.2
+
+
+def test_the_open_world_is_that_of_a_slow_count():
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        base, new = ((generator.integers(0, 5, n) / 5, generator.random(n) < 0.6) for n in (17, 11))
+        pairs = [
+            ((b > n) + 0.5 * (b == n), found_b and found_n)
+            for b, found_b in zip(*base, strict=True)
+            for n, found_n in zip(*new, strict=True)
+        ]
+        auroc, auc = openworld_auc(base, new)
+        assert auroc == pytest.approx(100 * np.mean([above for above, _ in pairs]))
+        assert auc == pytest.approx(100 * np.mean([above * both for above, both in pairs]))
+    nothing = np.zeros(11, bool)
+    assert openworld_auc(base, (new[0], nothing))[1] == 0
+
+
+@pytest.mark.parametrize("labels", [None, frozenset(), frozenset(range(4))])
+def test_the_open_world_needs_both_halves(openworld, labels):
+    with pytest.raises(UserError, match="needs base and new classes together, but DATASET.SUBS"):
+        openworld.use_dataset(SimpleNamespace(base_labels=labels, num_classes=4))
+
+
+def test_the_open_world_needs_images_of_both_halves(openworld):
+    openworld.process(torch.eye(4)[:2], torch.arange(2))
+    with pytest.raises(UserError, match="has no image of a new class"):
+        openworld.evaluate()

@@ -57,11 +57,14 @@ def test_a_record_tells_its_run_wherever_its_folder_lies(tmp_path):
         ("few_shot", "train", {"xd", "dg", "few_shot"}),
         ("xd", "test", {"xd"}),
         ("ablation", "train", {"ablation"}),
+        ("base2new", "test", {"base2new"}),
+        ("openworld", "test", {"openworld"}),
         ("of a plug-in that is not installed", "train", set()),
     ],
 )
 def test_protocols_with_the_same_folders_share_runs(protocol, part, tables):
-    run = Description(protocol=protocol, part=part, source="imagenet", tested="dtd")
+    subset = {"base2new": "new", "ablation": "base"}.get(protocol, "all")
+    run = Description(protocol=protocol, part=part, source="imagenet", tested="dtd", subset=subset)
     assert {name for name, other in PROTOCOLS.items() if other.lists(run)} == tables
 
 
@@ -189,4 +192,4 @@ def test_protocols_have_names_of_their_own(tmp_path, monkeypatch):
             protocols.load()
     sys.modules.pop("tools.protocols.again")
     protocols.load()
-    assert list(PROTOCOLS)[0] == "base2new" and len(PROTOCOLS) == 7
+    assert list(PROTOCOLS)[0] == "base2new" and len(PROTOCOLS) == 8

@@ -359,7 +359,7 @@ def test_each_script_starts_its_part_of_its_protocol():
                 scripts.setdefault(name, f"{protocol.name} {part}".strip())
     assert set(scripts) == {
         *(f"{name}_{part}.sh" for name in ("base2new", "xd", "ood") for part in ("train", "test")),
-        *("group_train.sh", "few_shot.sh", "ablation.sh"),
+        *("group_train.sh", "few_shot.sh", "ablation.sh", "openworld_test.sh"),
     }
     for name, words in scripts.items():
         last = (ROOT / "scripts" / name).read_text().splitlines()[-1]
@@ -407,6 +407,12 @@ def test_every_protocol_runs_and_its_table_finds_the_runs(tmp_path, monkeypatch,
     assert table("few_shot")[0][3:5] == ["2 shots", "seeds"]
     start("xd", "test", *cell, *quick, SHOTS=2, TARGETS="csv")
     assert table("xd")[0][4:7] == ["source", "csv", "average"]
+    start("base2new", "train", *cell, *quick, SHOTS=2)
+    start("openworld", "test", *cell, *quick, SHOTS=2)
+    assert table("openworld")[0][4:] == [
+        *("joint", "base", "new", "H", "AUROC", "OpenworldAUC", "seeds")
+    ]
+    assert table("base2new")[0][4:7] == ["base", "new", "H"]
     mmd = ("csv", "CraftCoOp", "drawings_mmd", 1)
     start("ood", "train", *mmd, *quick, SHOTS=2, TARGET="csv")
     start("ood", "test", *mmd, *quick, SHOTS=2, TARGET="csv")

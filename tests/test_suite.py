@@ -177,9 +177,10 @@ def test_the_plans_run_the_sets_that_the_rules_take():
     names = {name.lower(): name for name in TAKEN}
     wanted = list(names)
     assert list(SHEET) == list(SETS)
-    for plan in ("sweeps/suite", "selections/suite", "selections/suite_rules"):
+    plans = ("sweeps/suite", "sweeps/suite_openworld")
+    for plan in (*plans, "selections/suite", "selections/suite_rules"):
         content = yaml.safe_load((ROOT / f"configs/{plan}.yaml").read_text())
-        assert content.get("studies", [content])[0]["datasets"] == wanted, plan
+        assert {**content, **content.get("studies", [{}])[0]}["datasets"] == wanted, plan
     largest = max(wanted, key=lambda name: min(SHEET[names[name]]["test"]))
     for plan in ("quickstart", "suite_ablation"):
         content = yaml.safe_load((ROOT / f"configs/sweeps/{plan}.yaml").read_text())

@@ -90,7 +90,7 @@ class Study:
         axes = (self.datasets, targets, self.shots, self.trainers, self.seeds)
         for dataset, target, shots, (trainer, config), seed in itertools.product(*axes):
             run = Description(
-                protocol=self.protocol.name,
+                protocol=self.protocol.trained_as or self.protocol.name,
                 study=self.name,
                 part="train",
                 source=dataset,
@@ -126,9 +126,10 @@ class Study:
         for dataset in self.tests or filter(None, [run.target]):
             tests += [(dataset, subset) for subset in protocol.elsewhere]
         for tested, subset in tests:
-            test = replace(run, part="test", tested=tested, subset=subset)
+            test = replace(run, protocol=protocol.name, part="test", tested=tested, subset=subset)
             trained = training.folder if run.learns else ""
-            yield job_of(protocol.folder(test), test, overrides, trained, files)
+            options = {**overrides, **protocol.tested_with}
+            yield job_of(protocol.folder(test), test, options, trained, files)
 
 
 def _check_kept(file: str, chosen: dict, overrides: dict) -> None:

@@ -81,6 +81,37 @@ def gains(
     _save(figure, path, "--plot-gains")
 
 
+def reliability(bins: Sequence[tuple[int, float, float]], name: str, path: Path) -> None:
+    """Draw (images, mean confidence, accuracy) of bins of confidence, of equal width.
+
+    The bars are accuracies, the points mean confidences; the lower axis counts images. Raises
+    InputError if the picture cannot be written.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (axis, below) = pyplot.subplots(
+        2, 1, figsize=(5, 6), sharex=True, height_ratios=(3, 1), layout="constrained"
+    )
+    width = 1 / len(bins)
+    middles = [(number + 0.5) * width for number in range(len(bins))]
+    axis.plot([0, 1], [0, 1], color="black", linewidth=0.8)
+    axis.bar(middles, [accuracy for _, _, accuracy in bins], 0.92 * width, color="C0", alpha=0.7)
+    filled = [(confidence, accuracy) for count, confidence, accuracy in bins if count]
+    axis.plot(*zip(*filled, strict=True), "o", color="C1")
+    axis.set_ylabel("accuracy")
+    axis.set_title(_title(name), fontsize=9, wrap=True)
+    axis.set(xlim=(0, 1), ylim=(0, 1))
+    below.bar(middles, [count for count, _, _ in bins], 0.92 * width, color="C0", alpha=0.7)
+    below.set_ylabel("images")
+    below.set_xlabel("confidence (points: the mean of a bin)")
+    for one in (axis, below):
+        one.spines[["top", "right"]].set_visible(False)
+    _save(figure, path, "--reliability")
+
+
 def _save(figure, path: Path, option: str) -> None:
     from matplotlib import pyplot
 

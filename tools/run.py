@@ -43,7 +43,8 @@ class Request:
     @property
     def command(self) -> str:
         """The script's command line for trainings, as a remedy."""
-        script = self.protocol.command("train")
+        owner = PROTOCOLS[self.protocol.trained_as or self.protocol.name]
+        script = owner.command("train")
         return f"{script} {self.dataset} {self.trainer} {self.config} {self.seed}"
 
     @property

@@ -65,8 +65,9 @@ def learned_state(model: nn.Module, state: dict[str, Tensor], path: str) -> dict
     parameters of another method.
     """
     state = {name.removeprefix("module."): value for name, value in state.items()}
-    if hasattr(model, "fit_to"):  # what it holds is of as many images as the checkpoint says
-        model.fit_to(state)
+    fit_to = getattr(model, "fit_to", None)
+    if callable(fit_to):  # what the model holds is of as many images as the checkpoint says
+        fit_to(state)
     learned = model.state_dict()
     others = [name for name in state if name not in learned]
     buffers = [name for name in others if name.endswith(TOKEN_BUFFERS)]

@@ -48,15 +48,18 @@ class KnowledgeGuided(PromptedCLIP):
         return super().loss_terms(step) | {"knowledge": self.options.W * (1 - cosines.mean())}
 
 
+class KnowledgeContext(PromptLearner):
+    """Published checkpoints hold a network, too, that the published code never uses."""
+
+    published_without_use = ("bias_vectors", "meta_net.")
+
+
 class KgCoOpModel(KnowledgeGuided, CoOpModel):
     """Learns CoOp's context, with the class name at its end."""
 
-    def build_prompts(self) -> PromptLearner:
+    def build_prompts(self) -> KnowledgeContext:
         options = self.options
-        prompts = PromptLearner(self.backbone, self.classnames, options.N_CTX, options.CTX_INIT)
-        # Published checkpoints hold a network that the published code never uses.
-        prompts.published_without_use = ("bias_vectors", "meta_net.")
-        return prompts
+        return KnowledgeContext(self.backbone, self.classnames, options.N_CTX, options.CTX_INIT)
 
 
 @TRAINER_REGISTRY.register()

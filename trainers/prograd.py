@@ -124,6 +124,7 @@ class ProGradModel(CoOpModel):
 class ProGrad(PromptTrainer):
     """Trains a `ProGradModel`; what is projected is the gradient of the sum of all loss terms."""
 
+    clip: ProGradModel
     structure = ProGradModel
     options = "PROGRAD"
 
@@ -158,9 +159,10 @@ class ProGrad(PromptTrainer):
         scaled(loss).backward()
         average_gradients(self.model.parameters())
         for name, parameter in self.model.named_parameters():
-            if parameter.grad is not None and guides[name] is not None:
+            guide = guides[name]
+            if parameter.grad is not None and guide is not None:
                 share = self.clip.options.LAMBDA
-                parameter.grad = without_conflict(parameter.grad, guides[name], share)
+                parameter.grad = without_conflict(parameter.grad, guide, share)
         if self.scaler is None:
             self.model_update()
         else:

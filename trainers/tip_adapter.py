@@ -116,6 +116,7 @@ class TipAdapterModel(PromptedCLIP):
 class TipAdapter(PromptTrainer):
     """Fills the cache of a `TipAdapterModel`, and trains its keys if FINE_TUNE says so."""
 
+    clip: TipAdapterModel
     structure = TipAdapterModel
     options = "TIP_ADAPTER"
 

@@ -6,6 +6,7 @@ from dassl.evaluation.evaluator import (
     check_scores,
 )
 from dassl.evaluation.metrics import METRICS, Metric
+from dassl.evaluation.openworld import OpenWorld
 
 __all__ = [
     "EVALUATOR_REGISTRY",
@@ -14,6 +15,7 @@ __all__ = [
     "GroupClassification",
     "METRICS",
     "Metric",
+    "OpenWorld",
     "build_evaluator",
     "check_scores",
 ]

@@ -1,8 +1,9 @@
 from dassl.evaluation.evaluator import Classification, EvaluatorBase, GroupClassification
+from dassl.evaluation.openworld import OpenWorld
 from dassl.utils import Registry
 
 EVALUATOR_REGISTRY = Registry("EVALUATOR")
-for _evaluator in (Classification, GroupClassification):
+for _evaluator in (Classification, GroupClassification, OpenWorld):
     EVALUATOR_REGISTRY.register()(_evaluator)
 
 

@@ -91,6 +91,7 @@ class Protocol:
     # Runs. Folders are formats, below the output folder: they hold fields of a `Description` in
     # braces, or TESTED. The patterns that read folders are derived from them.
     train: str  # of a training
+    trained_as: str = ""  # the protocol whose trainings these are; "": its own
     test: str = ""  # of a further test of its model
     top: str = ""  # begins both, but tables do without it, so that its folder may be renamed
     home: str = ""  # the data set trained on that TESTED leaves out; "": the one tested
@@ -98,6 +99,7 @@ class Protocol:
     others: tuple[str, ...] = ()  # subsets of the data set trained on that are tested besides
     elsewhere: tuple[str, ...] = ()  # subsets of other data sets that are tested
     presets: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # preset: options
+    tested_with: Mapping[str, object] = field(default_factory=dict)  # options of further tests
     variants: Mapping[str, Variant] = field(default_factory=dict)  # of an ablation, by study
 
     # Scripts.

@@ -13,6 +13,7 @@ PROTOCOL = Protocol(
     elsewhere=("base", "new"),
     script="base2new_{part}.sh",
     variables=(Variable("TARGET", "tests", "another data set to test on, default DATASET"),),
+    takes=lambda run: run.subset != "all",
     cells=in_column("{subset}"),
     columns=lambda columns: ["base", "new", "H"],
     row=(TESTED, "{trainer}", "{config}", "{shots}"),

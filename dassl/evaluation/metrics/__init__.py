@@ -9,9 +9,11 @@ from torch import Tensor
 from dassl.program import import_file
 from dassl.utils import Registry
 
-# What the result of a test holds anyway, of groups in the second line.
+# What the result of a test holds anyway: of groups in the second line, of all classes together in
+# the third.
 BUILT_IN = ("accuracy", "error_rate", "macro_f1", "perclass_accuracy", "total", "correct")
 BUILT_IN += ("worst_group_accuracy", "gap", "adjusted_accuracy", "groups")
+BUILT_IN += ("base_accuracy", "new_accuracy", "auroc", "openworld_auc")
 
 METRICS = Registry("METRIC", reserved=BUILT_IN)
 

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Open world, second half: test what was trained on base classes (base2new_train.sh) on all classes together, of which it is told no half;
+# with TARGET=<other data set>, on all classes of that data set.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
+exec "$PYTHON" -m tools.run openworld test "$@"

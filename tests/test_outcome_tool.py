@@ -1,0 +1,210 @@
+"""tools.outcomes: numbers by hand and by slow loops, and every sentence on bad input."""
+
+import csv
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dassl import outcomes, record
+from tools import outcomes as tool
+
+CLASSES = ("ant", "bee", "cat")
+
+
+def write(folder, scores, labels, split="test", **changes):
+    """A run's folder with the outcomes of scores (N, C) and labels (N,)."""
+    scores, labels = np.asarray(scores, np.float32), np.asarray(labels, np.int32)
+    highest = scores.max(1)
+    ties = {"config_hash": "abc", "model_sha256": changes.pop("model", "m"), "loaded": None}
+    saved = outcomes.Outcomes(
+        split=split,
+        classnames=CLASSES,
+        ties=ties,
+        paths=tuple(f"{number}.png" for number in range(len(labels))),
+        label=labels,
+        domain=np.zeros(len(labels), np.int32),
+        predicted=scores.argmax(1).astype(np.int32),
+        highest=highest,
+        log_sum_exp=np.log(np.exp(scores.astype(float)).sum(1)).astype(np.float32),
+        own=scores[np.arange(len(labels)), labels],
+        scores=(scores - highest[:, None]).astype(np.float16),
+    )
+    saved = replace(saved, **changes)
+    folder.mkdir(parents=True, exist_ok=True)
+    with outcomes.place(folder, split).open("wb") as file:
+        outcomes.write(file, saved)
+    total, correct = len(labels), int(saved.correct.sum())
+    content = {"complete": True, "config": {}, "metrics": {split: {"total": total}}, **ties}
+    content["metrics"][split] |= {"correct": correct, "accuracy": 100.0 * correct / total}
+    content |= {"trainer": "CoOp", "dataset": "x", "seed": 1, "epochs": 1, "wall_time_s": 1.0}
+    (folder / record.NAME).write_text(json.dumps(content))
+    return folder
+
+
+def drawn(number, seed=0, sharp=1.0):
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 3, number)
+    scores = generator.normal(size=(number, 3)) + 1.2 * np.eye(3)[labels]
+    return (sharp * scores).astype(np.float16), labels  # as exact as the file keeps them
+
+
+def run(*words, code=0):
+    assert tool.main(list(map(str, words))) == code
+
+
+def test_numbers_by_hand(tmp_path, capsys):
+    probabilities = [[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.2, 0.7, 0.1], [0.9, 0.05, 0.05]]
+    folder = write(tmp_path / "a", np.log(probabilities), [0, 1, 0, 0])
+    run(folder, "--json", tmp_path / "a.json")
+    (line,) = json.loads((tmp_path / "a.json").read_text())["runs"]
+    assert line["images"] == 4 and line["accuracy"] == pytest.approx(75)
+    assert line["macro_accuracy"] == pytest.approx(100 * (2 / 3 + 1) / 2)  # no image of a cat
+    # Four bins of one image each: |1 - 0.8|, |1 - 0.6|, |0 - 0.7|, |1 - 0.9|.
+    assert line["calibration_error"] == pytest.approx(100 * (0.2 + 0.4 + 0.7 + 0.1) / 4, abs=1e-3)
+    nll = -sum(map(math.log, (0.8, 0.6, 0.2, 0.9))) / 4
+    assert line["negative_log_likelihood"] == pytest.approx(nll, rel=1e-3)
+    assert "| 75.00" in capsys.readouterr().out
+
+
+def test_the_calibration_error_is_that_of_a_slow_loop(tmp_path):
+    scores, labels = drawn(300)
+    answers = tool.read(write(tmp_path / "a", scores, labels), "test")
+    probabilities = np.exp(scores.astype(float))
+    probabilities /= probabilities.sum(1, keepdims=True)
+    bins = [[] for _ in range(15)]
+    for row, label in zip(probabilities, labels, strict=True):
+        place = min(int(row.max() * 15), 14)
+        bins[place].append((row.max(), float(row.argmax() == label)))
+    slow = sum(abs(sum(c for c, _ in rows) - sum(hit for _, hit in rows)) for rows in bins if rows)
+    assert tool.calibration_error(answers) == pytest.approx(100 * slow / 300, abs=1e-3)
+    counted = [count for count, _, _ in tool.reliability(answers)]
+    assert counted == [len(rows) for rows in bins]
+
+
+def test_the_temperature_that_was_put_in_is_found(tmp_path, capsys):
+    scores, labels = drawn(4000, seed=1)
+    own = tool.fit_temperature(tool.read(write(tmp_path / "a", scores, labels), "test"))
+    for factor in (0.5, 4.0):
+        folder = write(tmp_path / str(factor), factor * scores, labels, "val")
+        write(folder, factor * scores, labels)
+        assert tool.fit_temperature(tool.read(folder, "val")) == pytest.approx(factor * own, 5e-3)
+    record_both(folder)
+    run(folder, "--temperature", "--json", tmp_path / "t.json")
+    plain, warm = json.loads((tmp_path / "t.json").read_text())["runs"]
+    assert warm["accuracy"] == plain["accuracy"] and warm["temperature"] > 2
+    assert warm["negative_log_likelihood"] < plain["negative_log_likelihood"]
+    assert warm["calibration_error"] < plain["calibration_error"]
+    assert warm["temperature"] == pytest.approx(4 * own, 5e-3)
+    assert f"temperature {warm['temperature']:.3f}" in capsys.readouterr().out
+
+
+def record_both(folder):
+    """The metrics of both parts in one results.json, as a training with a validation test."""
+    path = folder / record.NAME
+    content = json.loads(path.read_text())
+    content["metrics"]["val"] = content["metrics"]["test"]
+    path.write_text(json.dumps(content))
+
+
+def test_an_ensemble_is_the_mean_of_the_probabilities(tmp_path):
+    labels = drawn(50)[1]
+    scores = [drawn(50, seed)[0] for seed in (1, 2, 3)]
+    folders = [write(tmp_path / str(n), part, labels) for n, part in enumerate(scores)]
+    together = tool.ensemble([tool.read(folder, "test") for folder in folders])
+    each = [np.exp(part.astype(float)) for part in scores]
+    mean = sum(part / part.sum(1, keepdims=True) for part in each) / 3
+    assert np.allclose(np.exp(together.scores), mean, atol=2e-3)
+    assert together.correct.tolist() == (mean.argmax(1) == labels).tolist()
+    assert np.allclose(together.nll, -np.log(mean[np.arange(50), labels]), atol=5e-3)
+    run(*folders, "--ensemble", "--json", tmp_path / "e.json")
+    lines = json.loads((tmp_path / "e.json").read_text())["runs"]
+    assert len(lines) == 4 and lines[-1]["name"] == "ensemble of 3"
+
+
+def test_the_difference_of_two_runs(tmp_path, capsys):
+    scores, labels = drawn(400)
+    right = np.eye(3)[labels] * 9
+    one = write(tmp_path / "one", right, labels)
+    worse = right.copy()
+    worse[:40] = np.eye(3)[(labels[:40] + 1) % 3] * 9
+    other = write(tmp_path / "other", worse, labels)
+    mean, low, high = tool.difference(tool.read(one, "test"), tool.read(other, "test"))
+    assert mean == pytest.approx(10) and low < 10 < high
+    error = 100 * math.sqrt(0.1 * 0.9 / 400)
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
+    assert tool.difference(*[tool.read(one, "test")] * 2) == (0, 0, 0)
+    run(one, "--versus", other)
+    assert "+10.00 [" in capsys.readouterr().out
+    # Images of one cluster are drawn together: ten clusters of forty images are ten units.
+    cluster = np.repeat(np.arange(10), 40).astype(np.int32)
+    both = [
+        tool.read(write(tmp_path / name, part, labels, cluster=cluster), "test")
+        for name, part in (("c1", right), ("c2", worse))
+    ]
+    wide = tool.difference(*both)
+    assert wide[0] == pytest.approx(10) and wide[2] - wide[1] > 3 * (high - low)
+
+
+def test_confusion_and_picture(tmp_path):
+    scores, labels = drawn(90)
+    folder = write(tmp_path / "a", scores, labels)
+    files = ("--confusion", tmp_path / "c.csv", "--reliability", tmp_path / "r.png")
+    run(folder, *files)
+    head, *rows = csv.reader((tmp_path / "c.csv").open())
+    assert head[1:] == list(CLASSES) and [row[0] for row in rows] == list(CLASSES)
+    counts = np.array([[int(cell) for cell in row[1:]] for row in rows])
+    slow = np.zeros((3, 3), int)
+    for row, label in zip(scores, labels, strict=True):
+        slow[label, row.argmax()] += 1
+    assert (counts == slow).all()
+    assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+
+
+def refused(capsys, *words) -> str:
+    run(*words, code=2)
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_what_is_refused(tmp_path, capsys):
+    scores, labels = drawn(20)
+    one = write(tmp_path / "one", scores, labels)
+    other = write(tmp_path / "other", scores, (labels + 1) % 3)
+    fewer = write(tmp_path / "fewer", scores[:9], labels[:9])
+    for words in ((one, "--versus", other), (one, fewer, "--ensemble")):
+        assert "were tested on different images or classes: --" in refused(capsys, *words)
+    assert "holds no outcomes of a validation part: test the model" in refused(
+        capsys, one, "--temperature"
+    )
+    val = write(tmp_path / "val", scores, labels, "val", model="another")
+    assert "is of another model than" in refused(capsys, one, "--temperature", val)
+    classes = np.zeros((20, 3), np.int32)
+    most = write(tmp_path / "most", scores, labels, classes=classes)
+    assert "holds the 10 highest of 3 scores of an image, and --ensemble needs all" in refused(
+        capsys, most, one, "--ensemble"
+    )
+    assert "--ensemble has one run: give two or more" in refused(capsys, one, "--ensemble")
+    picture = ("--reliability", tmp_path / "x.png")
+    assert "are of one run: give one, or --ensemble" in refused(capsys, one, other, *picture)
+    assert "give a name that ends in" in refused(capsys, one, "--reliability", tmp_path / "x.txt")
+    assert "give the output folder of a run" in refused(capsys, tmp_path / "none")
+    (one / record.NAME).write_text("{}")
+    assert "is not readable as results" in refused(capsys, one)
+
+
+def test_a_file_of_another_run_or_version_is_refused(tmp_path, capsys):
+    scores, labels = drawn(20)
+    one, other = (write(tmp_path / name, scores, labels) for name in ("one", "other"))
+    content = json.loads((one / record.NAME).read_text())
+    (one / record.NAME).write_text(json.dumps(content | {"model_sha256": "else"}))
+    assert "is of another run than the results.json beside it" in refused(capsys, one)
+    path = outcomes.place(other, "test")
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    about = json.loads(arrays["about"].tobytes()) | {"format": 99}
+    arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    np.savez_compressed(path, **arrays)
+    assert "has format 99 and this version reads format 1" in refused(capsys, other)

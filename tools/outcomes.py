@@ -1,0 +1,370 @@
+"""What tests said, without running a model: accuracy, calibration, ensembles, paired bootstrap.
+
+    python -m tools.outcomes RUN [RUN ...] [--split test] [--json FILE]
+        [--temperature [VALIDATION]]   # fitted on the outcomes of a validation part
+        [--versus RUN]                 # difference of each RUN and this one, on the same images
+        [--ensemble]                   # the mean of the probabilities of all RUNs
+        [--reliability PICTURE] [--confusion CSV]   # of one RUN, or of the ensemble
+
+RUN is a folder with results.json and outcomes_<split>.npz (`dassl.outcomes`). Macro accuracy is the
+mean over the classes present; the calibration error (ECE) has 15 bins of equal width (Guo et al.,
+ICML 2017), as has the picture; the negative log likelihood is in nats.
+"""
+
+import argparse
+import csv
+import io
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dassl import outcomes, record
+from dassl.errors import UserError
+from tools import inputs, plots
+from tools.inputs import InputError
+from tools.results import markdown
+
+BINS = 15
+REPLICATES = 10_000
+OWN = Path("-")  # --temperature without a folder: that of the run
+TEMPERATURES = (0.01, 100.0)  # between which one is searched, as factors of the model's own
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What one test, or an ensemble of tests, said about N images of C classes.
+
+    saved: the file's content; of an ensemble, of its first member. predicted (N,), confidence (N,)
+    in 0..1, nll (N,) in nats. scores (N, C): log probabilities, None where the file does not have
+    all. temperature: what scores were divided by.
+    """
+
+    name: str
+    saved: outcomes.Outcomes
+    predicted: NDArray
+    confidence: NDArray
+    nll: NDArray
+    scores: NDArray | None
+    temperature: float | None = None
+
+    @property
+    def correct(self) -> NDArray:
+        return self.predicted == self.saved.label
+
+
+def read(folder: Path, split: str) -> Answers:
+    """The outcomes of a run's folder. Raises InputError for a folder without results.json."""
+    try:
+        results = record.read(folder / record.NAME)
+    except OSError as error:
+        raise InputError(
+            f"'{folder / record.NAME}' cannot be read ({error.strerror}): give the output folder "
+            "of a run"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"'{folder / record.NAME}' is not readable as results ({error}): run it again"
+        ) from None
+    saved = outcomes.read(folder, split, results)
+    scores = None
+    if saved.classes is None:
+        relative = saved.scores.astype(np.float64) + saved.highest[:, None]
+        scores = relative - saved.log_sum_exp[:, None]
+    predicted, nll = saved.predicted, saved.negative_log_likelihood
+    return Answers(str(folder), saved, predicted, saved.confidence, nll, scores)
+
+
+def all_scores(answers: Answers, wanted: str) -> NDArray:
+    """Log probabilities (N, C). Raises InputError where the file has only the highest."""
+    if answers.scores is None:
+        raise InputError(
+            f"'{answers.name}' holds the {outcomes.KEPT} highest of "
+            f"{len(answers.saved.classnames)} scores of an image, and {wanted} needs all: leave it "
+            "out"
+        )
+    return answers.scores
+
+
+def from_scores(answers: Answers, name: str, scores: NDArray, **changes) -> Answers:
+    """The answers of log probabilities (N, C), which need not sum to 1."""
+    scores = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+    label = answers.saved.label
+    known = (label >= 0) & (label < scores.shape[1])
+    own = scores[np.arange(len(scores)), np.where(known, label, 0)]
+    return replace(
+        answers,
+        name=name,
+        predicted=scores.argmax(1),
+        confidence=np.exp(scores.max(1)),
+        nll=np.where(known, -own, np.inf),
+        scores=scores,
+        **changes,
+    )
+
+
+# Numbers
+
+
+def macro_accuracy(answers: Answers) -> float:
+    """In percent, over the classes that have images."""
+    import torch
+    from torchmetrics.functional.classification import multiclass_accuracy
+
+    predicted, label = (
+        torch.from_numpy(array.astype(np.int64))
+        for array in (answers.predicted, answers.saved.label)
+    )
+    each = multiclass_accuracy(
+        predicted, label, len(answers.saved.classnames), average=None
+    )  # classes without images are 0 there
+    return 100.0 * float(each[label.unique()].mean())
+
+
+def calibration_error(answers: Answers) -> float:
+    """ECE in percent."""
+    import torch
+    from torchmetrics.functional.classification import binary_calibration_error
+
+    confidence = torch.from_numpy(answers.confidence.astype(np.float64)).clamp(0, 1)
+    correct = torch.from_numpy(answers.correct.astype(np.int64))
+    return 100.0 * float(binary_calibration_error(confidence, correct, n_bins=BINS, norm="l1"))
+
+
+def numbers(answers: Answers) -> dict[str, float | int | None]:
+    """All that a line of the table shows."""
+    return {
+        "images": len(answers.predicted),
+        "accuracy": 100.0 * float(answers.correct.mean()),
+        "macro_accuracy": macro_accuracy(answers),
+        "calibration_error": calibration_error(answers),
+        "negative_log_likelihood": float(answers.nll.mean()),
+        "temperature": answers.temperature,
+    }
+
+
+def reliability(answers: Answers) -> list[tuple[int, float, float]]:
+    """(images, mean confidence, accuracy) of each of BINS bins, (0, 0) for one without images."""
+    place = np.clip(np.ceil(answers.confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    rows: list[tuple[int, float, float]] = []
+    for number in range(BINS):
+        inside = place == number
+        if count := int(inside.sum()):
+            confidence, accuracy = answers.confidence[inside].mean(), answers.correct[inside].mean()
+            rows.append((count, float(confidence), float(accuracy)))
+        else:
+            rows.append((0, 0.0, 0.0))
+    return rows
+
+
+def confusion(answers: Answers) -> NDArray:
+    """(C, C) numbers of images, by label and predicted class."""
+    count = len(answers.saved.classnames)
+    matrix = np.zeros((count, count), int)
+    np.add.at(matrix, (answers.saved.label, answers.predicted), 1)
+    return matrix
+
+
+# Temperature
+
+
+def fit_temperature(answers: Answers) -> float:
+    """The temperature with the least negative log likelihood on these images."""
+    from scipy.optimize import minimize_scalar
+
+    scores = all_scores(answers, "--temperature")
+    least, most = np.log(TEMPERATURES)
+
+    def loss(log_temperature: float) -> float:
+        return float(from_scores(answers, "", scores / np.exp(log_temperature)).nll.mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(least, most), method="bounded").x))
+
+
+def scaled(answers: Answers, validation: Answers) -> Answers:
+    """The answers with the temperature that fits a validation part of the same model.
+
+    Raises InputError if the validation part was tested with another model or other classes.
+    """
+    ours, theirs = answers.saved, validation.saved
+    if ours.classnames != theirs.classnames:
+        raise InputError(
+            f"'{validation.name}' has other classes than '{answers.name}': fit the temperature on "
+            "a validation part of the same classes"
+        )
+    models = [saved.ties.get("model_sha256") for saved in (ours, theirs)]
+    if None not in models and models[0] != models[1]:
+        raise InputError(
+            f"'{validation.name}' is of another model than '{answers.name}': test this model with "
+            "TEST.SPLIT val"
+        )
+    temperature = fit_temperature(validation)
+    scores = all_scores(answers, "--temperature") / temperature
+    name = f"{answers.name}, temperature {temperature:.3f}"
+    return from_scores(answers, name, scores, temperature=temperature)
+
+
+# Several runs
+
+
+def check_same_images(one: Answers, other: Answers, wanted: str) -> None:
+    """Raise InputError unless both were tested on the same images with the same classes."""
+    ours, theirs = one.saved, other.saved
+    same = (
+        ours.paths == theirs.paths
+        and ours.classnames == theirs.classnames
+        and np.array_equal(ours.label, theirs.label)
+    )
+    if not same:
+        raise InputError(
+            f"'{one.name}' and '{other.name}' were tested on different images or classes: "
+            f"{wanted} needs the same ones"
+        )
+
+
+def ensemble(members: list[Answers]) -> Answers:
+    """The mean of the members' probabilities. Raises InputError for different images."""
+    for other in members[1:]:
+        check_same_images(members[0], other, "--ensemble")
+    scores = np.stack([all_scores(one, "--ensemble") for one in members])
+    mean = np.logaddexp.reduce(scores, axis=0) - np.log(len(members))
+    return from_scores(members[0], f"ensemble of {len(members)}", mean, temperature=None)
+
+
+def difference(one: Answers, other: Answers, seed: int = 0) -> tuple[float, float, float]:
+    """(difference of accuracies in points, low, high): a paired bootstrap over clusters of images.
+
+    The interval holds 95% of REPLICATES draws with replacement; both runs are drawn alike.
+    """
+    check_same_images(one, other, "--versus")
+    saved = one.saved
+    cluster = np.arange(len(one.correct)) if saved.cluster is None else saved.cluster
+    _, number = np.unique(cluster, return_inverse=True)
+    gains = np.bincount(number, one.correct.astype(float) - other.correct.astype(float))
+    sizes = np.bincount(number).astype(float)
+    generator = np.random.default_rng(seed)
+    drawn = np.empty(REPLICATES)
+    for start in range(0, REPLICATES, 500):
+        places = generator.integers(0, len(gains), (min(500, REPLICATES - start), len(gains)))
+        drawn[start : start + len(places)] = gains[places].sum(1) / sizes[places].sum(1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return 100 * float(gains.sum() / sizes.sum()), 100 * float(low), 100 * float(high)
+
+
+# The program
+
+
+def work(args: argparse.Namespace) -> int:
+    for value, option in ((args.json, "--json"), (args.confusion, "--confusion")):
+        if value:
+            inputs.check_name(value, option)
+    if args.reliability:
+        inputs.check_name(args.reliability, "--reliability", plots.KINDS)
+    runs = [read(folder, args.split) for folder in args.runs]
+    shown = list(runs)
+    if args.temperature is not None:
+        if args.temperature != OWN and len(runs) > 1:
+            raise InputError(
+                "--temperature names one validation part, but there are several runs: give one run"
+            )
+        for folder, answers in zip(args.runs, runs, strict=True):
+            part = folder if args.temperature == OWN else args.temperature
+            shown.append(scaled(answers, _validation(part)))
+    if args.ensemble:
+        if len(runs) < 2:
+            raise InputError("--ensemble has one run: give two or more")
+        shown.append(ensemble(runs))
+    if (args.reliability or args.confusion) and len(runs) > 1 and not args.ensemble:
+        raise InputError(
+            "--reliability and --confusion are of one run: give one, or --ensemble of several"
+        )
+    lines = [(answers.name, numbers(answers)) for answers in shown]
+    sys.stdout.write(f"{_table(lines)}\n")
+    content: dict[str, object] = {"runs": [{"name": name, **values} for name, values in lines]}
+    if args.versus:
+        other = read(args.versus, args.split)
+        content["differences"] = found = [
+            {"name": one.name, "versus": other.name, **_named(difference(one, other))}
+            for one in (*runs, *shown[len(shown) - 1 :] * args.ensemble)
+        ]
+        sys.stdout.write(f"\nDifference of accuracy over '{other.name}' (95% interval):\n")
+        for line in found:
+            sys.stdout.write(
+                f"{line['name']}: {line['mean']:+.2f} [{line['low']:+.2f}, {line['high']:+.2f}]\n"
+            )
+    last = shown[-1]
+    content["reliability"] = reliability(last)
+    if args.reliability:
+        plots.reliability(reliability(last), last.name, args.reliability)
+    if args.confusion:
+        inputs.write(args.confusion, _csv(last), "--confusion")
+    if args.json:
+        inputs.write(args.json, json.dumps(content, indent=1) + "\n", "--json")
+    return 0
+
+
+def _validation(folder: Path) -> Answers:
+    """The outcomes of a validation part. Raises InputError if the folder has none."""
+    if not outcomes.place(folder, "val").is_file():
+        raise InputError(
+            f"'{folder}' holds no outcomes of a validation part: test the model once more with "
+            "TEST.SPLIT val in a folder of its own, and give that folder behind --temperature"
+        )
+    return read(folder, "val")
+
+
+def _named(interval: tuple[float, float, float]) -> dict[str, float]:
+    return dict(zip(("mean", "low", "high"), interval, strict=True))
+
+
+def _table(lines: list[tuple[str, dict]]) -> str:
+    head = ["run", "images", "accuracy", "macro", "ECE", "NLL"]
+    rows = [
+        [
+            name,
+            str(values["images"]),
+            *(f"{values[key]:.2f}" for key in ("accuracy", "macro_accuracy", "calibration_error")),
+            f"{values['negative_log_likelihood']:.4f}",
+        ]
+        for name, values in lines
+    ]
+    return markdown(head, rows)
+
+
+def _csv(answers: Answers) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = answers.saved.classnames
+    writer.writerow(["label \\ predicted", *names])
+    for name, row in zip(names, confusion(answers).tolist(), strict=True):
+        writer.writerow([name, *row])
+    return text.getvalue()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", type=inputs.path, metavar="RUN")
+    parser.add_argument("--split", default="test", choices=("test", "val"))
+    parser.add_argument(
+        "--temperature",
+        nargs="?",
+        type=inputs.path,
+        const=OWN,
+        metavar="VALIDATION",
+        help="fit a temperature on the validation outcomes in this folder (default: in RUN)",
+    )
+    parser.add_argument("--versus", type=inputs.path, metavar="RUN")
+    parser.add_argument("--ensemble", action="store_true")
+    parser.add_argument("--reliability", type=inputs.path, metavar="PICTURE")
+    parser.add_argument("--confusion", type=inputs.path, metavar="CSV")
+    parser.add_argument("--json", type=inputs.path, metavar="FILE")
+    return inputs.main(work, parser.parse_args(arguments), UserError)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -57,7 +57,7 @@ def examine(
             expected, md5 = _of_miniature(folder / MINIATURE, cls, expected, md5)
             report.name, report.expected = f"{report.name} (miniature)", sum(expected.values())
         if cls.split_file:
-            report.split = _kind_of_split(folder / cls.split_file, md5)
+            report.split = kind_of_split(folder / cls.split_file, md5)
         if report.split == "other":
             report.problems.append(
                 f"{cls.split_file} is not the published file (md5 {md5}): if you want that one, "
@@ -93,7 +93,7 @@ def _of_miniature(
         ) from None
 
 
-def _kind_of_split(path: Path, md5: str) -> str:
+def kind_of_split(path: Path, md5: str) -> str:
     """Return "generated", "there", "published" or "other".
 
     Raises UserError for an unreadable file.

@@ -105,13 +105,19 @@ def test_numbers(runs, capsys):
 
 
 def test_runs_without_a_column_are_named(tmp_path, capsys):
-    run = {"protocol": "base2new", "source": "dtd", "tested": "dtd", "subset": "all", "seed": 1}
+    run = {
+        "protocol": "base2new",
+        "source": "dtd",
+        "tested": "dtd",
+        "subset": "base_seen",
+        "seed": 1,
+    }
     run |= {"trainer": "CoOp", "structure": "CoOp", "config": "drawings", "shots": "8"}
     path = write(tmp_path, "here", "dtd", "CoOp", 1, 50.0)
     content = {**json.loads(path.read_text()), "run": asdict(Description(**run))}
     path.write_text(json.dumps(content))
     text, _ = table(capsys, tmp_path)
-    note = "CoOp/drawings on dtd has runs of all, for which this table has no column"
+    note = "CoOp/drawings on dtd has runs of base_seen, for which this table has no column"
     assert note in text and "have no finished run" not in text
 
 

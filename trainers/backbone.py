@@ -315,6 +315,11 @@ def _is_known_file(path: str) -> bool:
     return _sha256(path) in {*_openai(), *map(_sha256, bundled)}
 
 
+def is_openais_file(path: str) -> bool:
+    """Whether the file's content is that of one of OpenAI's CLIPs."""
+    return _sha256(path) in _openai()
+
+
 def _openai() -> set[str]:
     """SHA-256 of OpenAI's files, which is a part of their addresses."""
     return {url.split("/")[-2] for url in clip.clip._MODELS.values()}

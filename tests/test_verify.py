@@ -1,0 +1,171 @@
+"""tools.verify: which cells agree, and why the others do not."""
+
+import hashlib
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+
+import train
+from dassl.config import cfg_to_dict
+from datasets.sets.dtd import DescribableTextures
+from tools import configs, published, verify
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = {"CoOp": "vit_b16_ctxv1", "ZeroshotCLIP": "vit_b16", "MaPLe": "vit_b16_c2_ep5_batch4_2ctx"}
+HALVES = {"base": 864, "new": 828}  # of 1,692 test images
+SPLIT = "split file 'split_zhou_DescribableTextures.json'"
+
+
+def value(method, metric="base", dataset="DTD"):
+    (found,) = (
+        float(entry["value"])
+        for entry in published.entries()
+        if (entry["task"], entry["method"], entry["dataset"], entry["metric"])
+        == ("base2novel", method, dataset, metric)
+    )
+    return found
+
+
+def run(output, trainer, seed, accuracy, *options, subset="base", data=None, total=None):
+    """A finished run on DTD with the published config, but for `options`."""
+    config = CONFIG[trainer]
+    words = [
+        *("--trainer", trainer, "--seed", str(seed)),
+        *("--dataset-config-file", str(ROOT / configs.dataset_file("dtd"))),
+    ]
+    for file in configs.files(trainer, config):
+        words += ["--config-file", str(ROOT / file)]
+    given = ("DATASET.NUM_SHOTS", 16, "DATASET.SUBSAMPLE_CLASSES", subset, *options)
+    cfg = train.setup_cfg(train.parse_args([*words, *map(str, given)]))
+    part = "train_base" if subset == "base" else "test_new"
+    folder = output / "base2new" / part / "dtd/shots_16" / trainer / config / f"seed{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    total = HALVES[subset] if total is None else total
+    content = {
+        "complete": True,
+        "seed": seed,
+        "metrics": {"test": {"accuracy": accuracy, "total": total}},
+        "config": cfg_to_dict(cfg),
+        "data": {SPLIT: "1"} if data is None else data,
+    }
+    (folder / "results.json").write_text(json.dumps(content))
+
+
+def coop(output, shift, *options, seeds=(1, 2, 3), **more):
+    for seed in seeds:
+        run(output, "CoOp", seed, value("CoOp") + shift + 0.4 * (seed - 2), *options, **more)
+
+
+def said(capsys, output, *words, code=0):
+    assert verify.main(["base2new", str(output), *map(str, words)]) == code
+    return capsys.readouterr().out
+
+
+def test_the_tolerance_by_hand():
+    assert verify.tolerance(1.0, 3) == pytest.approx(2 * (2 / 3) ** 0.5)
+    assert verify.tolerance(1.5, 6) == pytest.approx(3 * 0.5**0.5)
+    assert verify.tolerance(0.0, 1) == verify.FLOOR
+
+
+def test_cells_that_agree(tmp_path, capsys):
+    coop(tmp_path, 0.3)
+    coop_new = value("CoOp", "novel")
+    for seed in (1, 2, 3):
+        run(tmp_path, "CoOp", seed, coop_new + seed - 2, subset="new")
+    run(tmp_path, "ZeroshotCLIP", 1, value("CLIP") - 0.1)
+    text = said(capsys, tmp_path)
+    assert text.endswith("3 of 3 cells agree\n") and text.count("| within |") == 3
+    limit = 2 * statistics.stdev([-0.4, 0, 0.4]) * (2 / 3) ** 0.5
+    assert f"| {max(limit, 0.5):.2f} " in text and f"| {2 * (2 / 3) ** 0.5:.2f} " in text
+
+
+def test_a_cell_with_few_seeds_takes_the_spread_of_the_others(tmp_path, capsys):
+    for seed in (1, 2, 3):
+        run(tmp_path, "CoOp", seed, value("CoOp") + 2.0 * (seed - 2))
+    run(tmp_path, "MaPLe", 1, value("MaPLe") + 4.0)
+    rows = {line.split("|")[2].strip(): line for line in said(capsys, tmp_path).splitlines()[2:4]}
+    assert f"| {2 * 2.0 * (1 + 1 / 3) ** 0.5:.2f} " in rows["MaPLe"] and "within" in rows["MaPLe"]
+
+
+REASONS = {
+    "a generated split": {"data": {"names of the images": "1"}},
+    "another number of test images": {"total": 40},
+    "8 shots instead of 16": {"options": ("DATASET.NUM_SHOTS", 8)},
+    "few-shot picks of DATASET.INDICES": {"options": ("DATASET.INDICES", "picks")},
+    "seeds other than 1 to 3": {"seeds": (4, 5, 6)},
+    "OPTIM.MAX_EPOCH 5 instead of": {"options": ("OPTIM.MAX_EPOCH", 5)},
+    "OPTIM.LR 0.1 instead of 0.002": {"options": ("OPTIM.LR", 0.1)},
+    "INPUT.TRANSFORMS": {"options": ("INPUT.TRANSFORMS", "('normalize',)")},
+    "precision fp32 instead of fp16": {"options": ("TRAINER.COOP.PREC", "fp32")},
+    "the template 'an icon of {}.'": {"options": ("DATASET.TEMPLATE", "an icon of {}.")},
+    "the best model on validation images": {"options": ("TEST.FINAL_MODEL", "best_val")},
+    "a backbone file that is none of OpenAI's": {
+        "options": ("MODEL.BACKBONE.NAME", str(ROOT / "assets/drawings_clip.pt"))
+    },
+    "settings selected by likelihood": {
+        "options": ("SELECTION.RULE", "likelihood", "SELECTION.ON", "x", "SELECTION.BUDGET", 3)
+    },
+    "TRAINER.CACHED_VIEWS 4": {"options": ("TRAINER.CACHED_VIEWS", 4)},
+    "TRAINER.COOP.N_CTX 8 instead of 4": {"options": ("TRAINER.COOP.N_CTX", 8)},
+}
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_each_usual_reason_is_found_and_no_other(tmp_path, capsys, reason):
+    how = dict(REASONS[reason])
+    coop(tmp_path, -9.0, *how.pop("options", ()), **how)
+    text = said(capsys, tmp_path, code=1)
+    line = next(line for line in text.splitlines() if line.startswith("dtd, CoOp, base: "))
+    found = line.removeprefix("dtd, CoOp, base: ").split("; ")
+    assert len(found) == 1 and found[0].startswith(reason), found
+    assert text.splitlines()[-1] == f"0 of 1 cells agree; 1 below: all have {found[0]}"
+
+
+def test_a_cell_that_is_off_without_a_reason_says_so(tmp_path, capsys):
+    coop(tmp_path, 9.0)
+    run(tmp_path, "ZeroshotCLIP", 1, value("CLIP"))
+    text = said(capsys, tmp_path, "--json", tmp_path / "v.json", code=1)
+    assert text.endswith("1 of 2 cells agree; 1 above: no usual reason was found\n")
+    cells = {cell["method"]: cell for cell in json.loads((tmp_path / "v.json").read_text())}
+    assert cells["CoOp"]["status"] == "above" and cells["CLIP"]["status"] == "within"
+    assert cells["CoOp"]["published"] == value("CoOp") and cells["CoOp"]["seeds"] == [1, 2, 3]
+
+
+def test_the_split_file_is_looked_at_where_the_data_are(tmp_path, capsys, monkeypatch):
+    coop(tmp_path, -9.0)
+    text = said(capsys, tmp_path, "--root", tmp_path, code=1)
+    assert "the split cannot be checked, since --root has no split_zhou_Describable" in text
+    path = tmp_path / DescribableTextures.folder / DescribableTextures.split_file
+    path.parent.mkdir()
+    path.write_text("{}")
+    text = said(capsys, tmp_path, "--root", tmp_path, code=1)
+    assert "1 below: all have a split file that is not the published one" in text
+    monkeypatch.setattr(DescribableTextures, "split_md5", hashlib.md5(b"{}").hexdigest())
+    assert "no usual reason" in said(capsys, tmp_path, "--root", tmp_path, code=1)
+
+
+def test_craft_is_no_baseline(tmp_path, capsys):
+    coop(tmp_path, 0)
+    folder = tmp_path / "base2new/train_base/dtd/shots_16"
+    text = (folder / "CoOp/vit_b16_ctxv1/seed1/results.json").read_text()
+    other = folder / "CraftCoOp/vit_b16_ctxv1/seed1"
+    other.mkdir(parents=True)
+    (other / "results.json").write_text(text.replace('"NAME": "CoOp"', '"NAME": "CraftCoOp"'))
+    assert "1 of 1 cells agree" in said(capsys, tmp_path)
+
+
+def test_what_is_refused(tmp_path, capsys):
+    def refused(*words):
+        assert verify.main(list(map(str, words))) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    assert "unknown protocol 'base3new': did you mean 'base2new'" in refused("base3new", tmp_path)
+    assert "no numbers are published for ood: choose of base2new, xd, dg" in refused(
+        "ood", tmp_path
+    )
+    assert "has no finished run of base2new without CRAFT" in refused("base2new", tmp_path)
+    assert "--root is '" in refused("base2new", tmp_path, "--root", tmp_path / "none")
+    assert "is not a folder" in refused("base2new", tmp_path / "none")

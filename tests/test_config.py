@@ -52,6 +52,10 @@ NUMBERS = {name for name, value in LEAVES.items() if type(value) in (int, float)
 # Which keys take a value that is wrong for most: everything else has to be refused.
 ZERO = {
     "TRAINER.KGCOOP.W",
+    "TRAINER.GROUP_DRO.WEIGHT",
+    "TRAINER.GROUP_DRO.STEP",
+    "TRAINER.GROUP_DRO.ADJUSTMENT",
+    "TRAINER.ORTH_CAL.LAMBDA",
     "TRAINER.TCP.W",
     "TRAINER.PROGRAD.LAMBDA",
     "TRAINER.LINEAR_PROBE.W",
@@ -134,6 +138,7 @@ NO_TEXT = {
     *(name for name in LEAVES if name.endswith(".CTX_INIT")),
 }
 NO_ITEM = {
+    "TRAINER.ORTH_CAL.ATTRIBUTES",
     "INPUT.TRANSFORMS",
     "DATASET.SOURCE_DOMAINS",
     "DATASET.TARGET_DOMAINS",
@@ -146,6 +151,7 @@ NAMES = {
     "DATASET.SOURCE_DOMAINS",
     "DATASET.TARGET_DOMAINS",
     "OPTIM.NEW_LAYERS",
+    "TRAINER.ORTH_CAL.ATTRIBUTES",
 }
 WIDE = {
     name for name in NUMBERS if rules.KEYS[name].rule.fits(1e9)

@@ -27,8 +27,8 @@ DEFAULT = "default"  # the preset that leaves a config its name
 
 # What names tell of trainers, where a record does not: of plans, scripts and records of older
 # versions. tests/test_configs.py compares it with the classes.
-_CRAFT, _FROZEN = "Craft", "ZeroshotCLIP"
-_ALONE = ("TipAdapter",)  # learns nothing that CRAFT's terms depend on
+_CRAFT, _FROZEN = "Craft", ("ZeroshotCLIP", "OrthCal")
+_ALONE = ("TipAdapter", "DFR")  # learn nothing that CRAFT's terms depend on
 
 
 def with_craft(trainer: str) -> str:

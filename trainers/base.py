@@ -134,6 +134,9 @@ class PromptTrainer(TrainerX):
         Raises UserError if a term has the name of one of the method's.
         """
         terms = self.clip.loss_terms(step)
+        for term in self.terms.values():
+            for replaced in term.replaces:
+                terms.pop(replaced, None)
         for name, term in self.terms.items():
             if name in terms:
                 raise UserError(
@@ -380,11 +383,17 @@ class PromptTrainer(TrainerX):
     # Checkpoints
 
     def extra_state(self) -> dict:
-        return {} if self.scaler is None else {"scaler": self.scaler.state_dict()}
+        scaler = {} if self.scaler is None else {"scaler": self.scaler.state_dict()}
+        terms = {name: dict(term.state_dict()) for name, term in self.terms.items()}
+        kept = {name: state for name, state in terms.items() if state}
+        return scaler | ({"terms": kept} if kept else {})
 
     def load_extra_state(self, state: dict) -> None:
         if self.scaler is not None and "scaler" in state:
             self.scaler.load_state_dict(state["scaler"])
+        for name, term in self.terms.items():
+            if kept := state.get("terms", {}).get(name):
+                term.load_state_dict(kept)
 
     def own_form(self, name: str, checkpoint: dict, path: str) -> dict:
         """A published checkpoint, reduced to learned parameters and their optimiser's state."""

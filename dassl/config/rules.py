@@ -179,7 +179,7 @@ class Template(Text):
         return super().advice(value)
 
     def allowed(self) -> str:
-        return "a text with one {}, or empty"
+        return "a text with one {}" + (", or empty" if self.empty else "")
 
 
 @dataclass(frozen=True)

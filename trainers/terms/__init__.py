@@ -24,13 +24,15 @@ TERMS: dict[str, "type[Term]"] = {}  # by class name
 class Term(nn.Module):
     """A loss term: what it checks and prepares before training, and its value for a step.
 
-    Parameters of a term are not learned: a checkpoint holds the structure's prompts only.
+    Parameters of a term are not learned: a checkpoint holds the structure's prompts, and beside
+    them, for a run that goes on, the persistent buffers of its terms.
     """
 
     name: str  # in the log
     node: str  # the group of its options under cfg.TRAINER
     domains = False  # whether a step needs the domains of its images
     unlabelled = False  # whether a step needs unlabelled images of the target domain
+    replaces: tuple[str, ...] = ()  # names of the method's terms in whose place it stands
 
     def __init__(self, options: CfgNode):
         """options: cfg.TRAINER[node]."""

@@ -1,0 +1,226 @@
+"""GroupDRO, DFR and orthogonal calibration: by hand, by slow loops, and what users get wrong."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_run import CLASSES, make_trainer, write_table
+
+from dassl.utils import UserError
+from trainers.dfr import balanced, fit, worst_group
+from trainers.orth_cal import projection
+from trainers.step import Step
+from trainers.terms.group_dro import GroupDRO
+
+DRO = ("TRAINER.TERMS", ("GroupDRO",))
+
+
+def on_groups(folder, name, *options):
+    """On two domains, photo and sketch."""
+    root = str(write_table(folder))
+    return make_trainer(folder, name, "DATASET.NAME", "CSV", "DATASET.ROOT", root, *options)
+
+
+# GroupDRO
+
+
+def dro_of(trainer) -> GroupDRO:
+    return trainer.terms["group_dro"]
+
+
+def step_on(trainer) -> Step:
+    batch = next(iter(trainer.train_loader_x))
+    trainer.batch_idx, trainer.num_batches = 0, 9
+    return trainer.step_of(batch, None)
+
+
+def test_group_dro_stands_in_the_place_of_the_cross_entropy(tmp_path):
+    options = ("DATALOADER.TRAIN_X.BATCH_SIZE", 12, "TRAINER.GROUP_DRO.STEP", 0.5)
+    trainer = on_groups(tmp_path, "CoOp", *DRO, *options, "TRAINER.GROUP_DRO.ADJUSTMENT", 2.0)
+    step = step_on(trainer)
+    losses = F.cross_entropy(step.features.logits(), step.labels, reduction="none").tolist()
+    groups = list(zip(step.labels.tolist(), step.domains.tolist(), strict=True))
+    weights = {(label, domain): 1 / 8 for label in range(4) for domain in range(2)}
+    means = {}
+    for group in set(groups):
+        own = [loss for loss, other in zip(losses, groups, strict=True) if other == group]
+        means[group] = sum(own) / len(own) + 2.0 / 5**0.5  # five training images of each group
+    grown = {g: w * np.exp(0.5 * means.get(g, 0.0)) for g, w in weights.items()}
+    weights = {g: w / sum(grown.values()) for g, w in grown.items()}
+    slow = sum(weights[group] * mean for group, mean in means.items())
+    terms = trainer.loss_terms(step)
+    assert list(terms) == ["group_dro"] and terms["group_dro"].item() == pytest.approx(slow)
+    expected = [weights[group] for group in sorted(weights)]
+    assert dro_of(trainer).weights.tolist() == pytest.approx(expected)
+    terms["group_dro"].backward()
+    assert trainer.model.ctx.grad.abs().max() > 0
+
+
+def test_the_worst_group_gains_weight(tmp_path):
+    trainer = on_groups(tmp_path, "CoOp", *DRO, "TRAINER.GROUP_DRO.STEP", 1.0)
+    trainer.train()
+    weights = dro_of(trainer).weights
+    assert weights.sum().item() == pytest.approx(1) and weights.max() > 1.2 / 8
+
+
+def test_equal_weights_of_balanced_batches_are_the_cross_entropy(tmp_path):
+    options = ("TRAINER.GROUP_DRO.STEP", 0.0, "DATALOADER.TRAIN_X.BATCH_SIZE", 8)
+    sampler = ("DATALOADER.TRAIN_X.SAMPLER", "BalancedGroupSampler")
+    trainer = on_groups(tmp_path, "MaPLe", *DRO, *options, *sampler)
+    step = step_on(trainer)
+    plain = F.cross_entropy(step.features.logits(), step.labels)
+    assert trainer.loss_terms(step)["group_dro"].item() == pytest.approx(plain.item(), rel=1e-5)
+
+
+def test_crafts_terms_stay_beside_group_dro(tmp_path):
+    terms = on_groups(tmp_path, "CraftCoOp", *DRO)
+    assert list(terms.loss_terms(step_on(terms))) == [
+        *("craft_static", "craft_stochastic", "group_dro")
+    ]
+
+
+def test_a_run_that_goes_on_keeps_the_groups_weights(tmp_path):
+    options = (*DRO, "TRAINER.GROUP_DRO.STEP", 0.5, "OPTIM.MAX_EPOCH", 3)
+    options += ("TRAIN.CHECKPOINT_FREQ", 1, "OPTIM.LR", 0.01)
+    whole = on_groups(tmp_path / "whole", "CoOp", *options)
+    whole.train()
+    half = on_groups(tmp_path / "cut", "CoOp", *options)
+    half.max_epoch = 1
+    half.train()
+    rest = on_groups(tmp_path / "cut", "CoOp", *options)
+    rest.train()
+    assert rest.start_epoch == 1 and torch.equal(dro_of(rest).weights, dro_of(whole).weights)
+    assert torch.equal(rest.model.ctx, whole.model.ctx)
+
+
+def test_without_terms_that_hold_something_checkpoints_are_as_before(tmp_path):
+    trainer = make_trainer(tmp_path, "CraftCoOp")
+    assert trainer.extra_state() == {}
+
+
+def test_group_dro_needs_groups(tmp_path):
+    trainer = make_trainer(tmp_path, "CoOp", *DRO)
+    with pytest.raises(UserError, match="needs groups, and the training images of TinyNoise have"):
+        trainer.train()
+
+
+# DFR
+
+
+def dfr(folder, *options):
+    return on_groups(folder, "DFR", "TRAINER.DFR.PREC", "fp32", "OPTIM.MAX_EPOCH", 1, *options)
+
+
+def test_balanced_places_by_hand():
+    groups = [(0, 0)] * 5 + [(0, 1)] * 2 + [(1, 0)] * 3
+    places = balanced(groups, np.random.default_rng(0))
+    assert len(set(places.tolist())) == 6
+    assert [groups[place] for place in places] == [(0, 0)] * 2 + [(0, 1)] * 2 + [(1, 0)] * 2
+
+
+def test_the_worst_group_by_hand():
+    correct = np.array([1, 1, 0, 1, 0, 0, 1])
+    groups = [(0, 0), (0, 0), (0, 0), (1, 0), (1, 0), (1, 1), (1, 1)]
+    assert worst_group(correct, groups) == pytest.approx(1 / 2)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_dfr_does_not_follow_the_attribute(classes):
+    """The attribute is the loud feature and goes with the class in 9 of 10 images."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, classes, 900)
+    domains = np.where(generator.random(900) < 0.9, labels, generator.integers(0, classes, 900))
+    features = generator.normal(0, 0.3, (900, 2 * classes + 4))
+    features[np.arange(900), labels] += 1.0
+    features[np.arange(900), classes + domains] += 3.0
+    weight, bias, _ = fit(features, labels, domains, 10, 0)
+    assert weight.shape == (classes, features.shape[1]) and bias.shape == (classes,)
+    groups = list(zip(labels.tolist(), domains.tolist(), strict=True))
+    found = worst_group((features @ weight.T + bias).argmax(1) == labels, groups)
+    from sklearn.linear_model import LogisticRegression
+
+    plain = LogisticRegression(C=0.01).fit(features, labels)
+    assert found > 0.85 and found > 0.2 + worst_group(plain.predict(features) == labels, groups)
+
+
+def test_the_layer_is_in_the_checkpoint(tmp_path):
+    trainer = dfr(tmp_path)
+    trainer.train()
+    again = dfr(tmp_path, "EVAL_ONLY", True, "OUTPUT_DIR", str(tmp_path / "other"))
+    assert not again.model.weight.any()
+    again.load_model(str(tmp_path / "output"), epoch=1)
+    assert torch.equal(again.model.weight, trainer.model.weight)
+    results = json.loads((tmp_path / "output/results.json").read_text())
+    assert again.test() == results["metrics"]["test"]["accuracy"]
+    assert again.clip.learned_per_class() == ["weight", "bias"]
+
+
+def test_what_dfr_refuses(tmp_path):
+    with pytest.raises(UserError, match="DFR fits its layer without epochs and terms"):
+        dfr(tmp_path, "OPTIM.MAX_EPOCH", 2)
+    options = ("TRAINER.DFR.PREC", "fp32", "OPTIM.MAX_EPOCH", 1)
+    with pytest.raises(UserError, match="PART is val, but TinyNoise has no such images: set it"):
+        make_trainer(tmp_path, "DFR", *options)
+    with pytest.raises(UserError, match="DFR needs groups, and the train images of TinyNoise"):
+        make_trainer(tmp_path, "DFR", *options, "TRAINER.DFR.PART", "train")
+
+
+# Orthogonal calibration
+
+
+def test_the_projection_takes_the_attributes_out():
+    generator = torch.Generator().manual_seed(0)
+    attributes, pairs = (
+        torch.randn(*shape, generator=generator, dtype=torch.double)
+        for shape in ((2, 12), (3, 2, 12))
+    )
+    plain = projection(attributes, pairs, 0.0)
+    assert torch.allclose(attributes @ plain.t(), torch.zeros(2, 12).double(), atol=1e-10)
+    assert torch.allclose(plain @ plain, plain, atol=1e-10)  # without pairs a projection
+    calibrated = projection(attributes, pairs, 100.0)
+
+    def gaps(matrix):
+        moved = pairs @ matrix.t()
+        return (moved[:, 0] - moved[:, 1]).norm(dim=1)
+
+    assert (gaps(calibrated) < 0.2 * gaps(plain)).all()
+
+
+def test_the_projection_minimises_what_the_paper_states():
+    """|P - P0|² + λ mean |P (z_i - z_j)|², on what the attributes leave."""
+    generator = torch.Generator().manual_seed(1)
+    attributes, pairs = (
+        torch.randn(*shape, generator=generator, dtype=torch.double)
+        for shape in ((2, 6), (3, 2, 6))
+    )
+    out = projection(attributes, pairs, 0.0)
+    found = projection(attributes, pairs, 5.0)
+    gaps = (pairs[:, 0] - pairs[:, 1]) @ out
+
+    def objective(matrix):
+        pulled = (gaps @ matrix.t()).square().sum(1).mean()
+        return (matrix - out).square().sum() + 5.0 * pulled
+
+    best = objective(found)
+    for _ in range(50):
+        other = found + 0.01 * torch.randn(6, 6, generator=generator, dtype=torch.double)
+        assert objective(other) > best
+
+
+def test_the_calibrated_texts_do_not_see_the_attributes(tmp_path):
+    trainer = on_groups(tmp_path, "OrthCal", "TRAINER.ORTH_CAL.ATTRIBUTES", ("photo", "sketch"))
+    words = [f"This is a picture of a {name} background." for name in ("photo", "sketch")]
+    attributes = trainer.backbone.encode_texts(words)
+    texts = trainer.clip.text_features()
+    assert texts.shape == (len(CLASSES), attributes.shape[1])
+    assert (texts @ attributes.t()).abs().max() < 1e-5
+    trainer.train()  # tests
+
+
+def test_calibration_needs_two_attributes(tmp_path):
+    with pytest.raises(UserError, match="needs two attributes or more, and TinyNoise names 0: set"):
+        make_trainer(tmp_path, "OrthCal")
+    with pytest.raises(UserError, match="needs two attributes or more, and TinyNoise names 1"):
+        make_trainer(tmp_path, "OrthCal", "TRAINER.ORTH_CAL.ATTRIBUTES", ("land",))

@@ -1,0 +1,227 @@
+"""DFR: the last layer, trained again on equally many images of every group.
+
+Kirichenko et al., ICLR 2023, arXiv 2204.02937, on the frozen image features of CLIP.
+"""
+
+import inspect
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from dassl.engine import TRAINER_REGISTRY
+from trainers.backbone import PRECISIONS
+from trainers.base import PromptTrainer
+from trainers.errors import UserError
+from trainers.model import PromptedCLIP
+from trainers.options import PRECISION_HELP, rules
+from trainers.parallel import from_main, gather
+from trainers.step import Features
+
+log = logging.getLogger(__name__)
+
+STRENGTHS = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01)  # C of the regressions, as published
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Add TRAINER.DFR."""
+    rules.declare(
+        cfg,
+        "TRAINER.DFR",
+        {
+            "PREC": rules.key("fp16", rules.one_of(*PRECISIONS), PRECISION_HELP),
+            "PART": rules.key(
+                "val",
+                rules.one_of("val", "train"),
+                "Part whose images the layer is trained on: val is the paper's DFR(Val), train its "
+                "DFR(Tr).",
+            ),
+            "REPEATS": rules.key(
+                10, rules.whole(1), "Draws of equally many images per group, which are averaged."
+            ),
+        },
+    )
+
+
+@dataclass
+class LinearFeatures(Features):
+    """Features whose logits are those of a linear layer: weight (C, D), bias (C,)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def logits(self) -> Tensor:
+        return self.image @ self.weight.t() + self.bias
+
+    def gathered(self) -> "LinearFeatures":
+        rest = (self.text, self.scale, self.weight, self.bias)
+        return LinearFeatures(gather(self.image), *rest)
+
+
+class Layer(nn.Module):
+    """A linear layer of C classes on features (D,): zeros until it is fitted."""
+
+    def __init__(self, classes: int, embed_dim: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(classes, embed_dim))
+        self.bias = nn.Parameter(torch.zeros(classes))
+
+
+class DFRModel(PromptedCLIP):
+    """A linear layer on frozen CLIP's image features."""
+
+    prompts: Layer
+
+    def build_prompts(self) -> Layer:
+        return Layer(len(self.classnames), self.backbone.embed_dim)
+
+    def text_features(self) -> Tensor:
+        return self.zero_shot_texts
+
+    def features(self, images: Tensor, text: Tensor | None = None) -> LinearFeatures:
+        plain, layer = super().features(images, text), self.prompts
+        return LinearFeatures(plain.image, plain.text, plain.scale, layer.weight, layer.bias)
+
+
+def balanced(groups: Sequence[tuple], generator: np.random.Generator) -> NDArray:
+    """Places of equally many items of every group, as many as the smallest has."""
+    members = defaultdict(list)
+    for place, group in enumerate(groups):
+        members[group].append(place)
+    least = min(map(len, members.values()))
+    return np.concatenate(
+        [generator.permutation(members[group])[:least] for group in sorted(members)]
+    )
+
+
+def worst_group(correct: NDArray, groups: Sequence[tuple]) -> float:
+    """The least accuracy of a group, in 0..1."""
+    known = sorted(set(groups))
+    numbers = np.array([known.index(group) for group in groups])
+    return min(float(correct[numbers == number].mean()) for number in range(len(known)))
+
+
+def _regression(strength: float, classes: int, seed: int):
+    """An L1 logistic regression, whichever name the installed scikit-learn has for it."""
+    from sklearn.linear_model import LogisticRegression
+
+    known = inspect.signature(LogisticRegression).parameters
+    l1 = {"penalty": "l1"} if known["penalty"].default == "l2" else {"l1_ratio": 1.0}
+    solver = "liblinear" if classes == 2 else "saga"
+    return LogisticRegression(C=strength, solver=solver, max_iter=2000, random_state=seed, **l1)
+
+
+def _fitted(x: NDArray, y: NDArray, strength: float, classes: int, seed: int):
+    """(weight (C, D), bias (C,)) of one regression on standardised features."""
+    found = _regression(strength, classes, seed).fit(x, y)
+    weight, bias = found.coef_, found.intercept_
+    if classes == 2:  # one row, for the second class
+        weight, bias = np.stack([-weight[0], weight[0]]) / 2, np.array([-bias[0], bias[0]]) / 2
+    return weight, bias
+
+
+def fit(
+    features: NDArray, labels: NDArray, domains: NDArray, repeats: int, seed: int
+) -> tuple[NDArray, NDArray, float]:
+    """(weight (C, D), bias (C,), C of the regressions) of the paper's procedure.
+
+    features (N, D), labels (N,), domains (N,). The strength of the penalty is chosen on one half of
+    the images by the accuracy of the worst group, fitted on equally many of every group of the
+    other; then `repeats` regressions on new draws of all images are averaged.
+    """
+    generator, classes = np.random.default_rng(seed), int(labels.max()) + 1
+    groups = list(zip(labels.tolist(), domains.tolist(), strict=True))
+    order = generator.permutation(len(labels))
+    halves = [order[: len(order) // 2], order[len(order) // 2 :]]
+    inner = [groups[place] for place in halves[0]]
+    if set(inner) == set(groups):
+        chosen = halves[0][balanced(inner, generator)]
+        centre, spread = _scale(features[chosen])
+        held = [groups[place] for place in halves[1]]
+        scores = {}
+        for strength in STRENGTHS:
+            x = (features[chosen] - centre) / spread
+            weight, bias = _fitted(x, labels[chosen], strength, classes, seed)
+            logits = (features[halves[1]] - centre) / spread @ weight.T + bias
+            scores[strength] = worst_group(logits.argmax(1) == labels[halves[1]], held)
+        best = max(scores, key=lambda strength: scores[strength])
+    else:  # a group has one image: nothing to choose on
+        best = STRENGTHS[0]
+    centre, spread = _scale(features[balanced(groups, generator)])
+    layers = []
+    for _ in range(repeats):
+        chosen = balanced(groups, generator)
+        x = (features[chosen] - centre) / spread
+        layers.append(_fitted(x, labels[chosen], best, classes, seed))
+    weight, bias = (np.mean(parts, axis=0) for parts in zip(*layers, strict=True))
+    weight = weight / spread  # for features that are not standardised
+    return weight, bias - weight @ centre, best
+
+
+def _scale(features: NDArray) -> tuple[NDArray, NDArray]:
+    return features.mean(0), features.std(0) + 1e-8
+
+
+@TRAINER_REGISTRY.register()
+class DFR(PromptTrainer):
+    """Fits the layer of a `DFRModel` on balanced groups; it uses group labels of its part."""
+
+    clip: DFRModel
+    structure = DFRModel
+    options = "DFR"
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        if cfg.OPTIM.MAX_EPOCH != 1 or cfg.TRAINER.get("TERMS", ()):
+            raise UserError(
+                f"OPTIM.MAX_EPOCH is {cfg.OPTIM.MAX_EPOCH} and TRAINER.TERMS {cfg.TRAINER.TERMS}, "
+                "but DFR fits its layer without epochs and terms: set MAX_EPOCH to 1, and leave "
+                "TERMS out"
+            )
+        super().check_cfg(cfg)
+
+    def complete_clip(self) -> None:
+        if self.cfg.get("EVAL_ONLY", False):
+            return
+        weight, bias = from_main(self._fit)
+        layer = self.clip.prompts
+        layer.weight.data, layer.bias.data = weight.to(self.device), bias.to(self.device)
+
+    def _fit(self) -> tuple[Tensor, Tensor]:
+        options, data = self.cfg.TRAINER.DFR, self.dm.dataset
+        items = data.val if options.PART == "val" else data.train_x
+        if not items:
+            raise UserError(
+                f"TRAINER.DFR.PART is {options.PART}, but {self.cfg.DATASET.NAME} has no such "
+                "images: set it to train"
+            )
+        if len({item.domain for item in items}) < 2:
+            raise UserError(
+                f"DFR needs groups, and the {options.PART} images of {self.cfg.DATASET.NAME} have "
+                "no group labels (one domain): choose a data set with groups, such as Waterbirds, "
+                "or a table with a column domain"
+            )
+        if lacking := set(range(self.num_classes)) - {item.label for item in items}:
+            raise UserError(
+                f"the {options.PART} images of {self.cfg.DATASET.NAME} have none of class "
+                f"'{self.classnames[min(lacking)]}': set TRAINER.DFR.PART to the other part"
+            )
+        transform = self.transform_of(self.test_loader, is_train=False)
+        features = torch.cat([part for part, _ in self.encoded_images(items, transform)])
+        weight, bias, strength = fit(
+            features.double().cpu().numpy(),
+            np.array([item.label for item in items]),
+            np.array([item.domain for item in items]),
+            options.REPEATS,
+            max(self.cfg.SEED, 0),
+        )
+        log.info(f"DFR: {options.REPEATS} regressions with C {strength} on {options.PART} images")
+        return torch.from_numpy(weight).float(), torch.from_numpy(bias).float()
+
+    def run_epoch(self) -> None:
+        """Nothing: the layer is fitted when the model is built."""

@@ -1,0 +1,112 @@
+"""Orthogonal calibration: zero-shot CLIP whose class texts lose the directions of attributes.
+
+Chuang et al., "Debiasing vision-language models via biased prompts", arXiv 2302.00070.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from yacs.config import CfgNode
+
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.engine import TRAINER_REGISTRY
+from trainers.backbone import Backbone, unit
+from trainers.errors import UserError
+from trainers.model import PromptedCLIP, filled
+from trainers.options import rules
+from trainers.zsclip import ZeroshotCLIP, ZeroshotModel
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Add TRAINER.ORTH_CAL."""
+    rules.declare(
+        cfg,
+        "TRAINER.ORTH_CAL",
+        {
+            "ATTRIBUTES": rules.key(
+                (),
+                rules.several(rules.text(empty=False), "give two or more words"),
+                "Spurious attributes in words; empty: the names of the data set's domains.",
+            ),
+            "ATTRIBUTE_TEXT": rules.key(
+                "This is a picture of a {} background.",
+                rules.template(empty=False),
+                "Text of an attribute, with {} for it.",
+            ),
+            "PAIR_TEXT": rules.key(
+                "with {} background.",
+                rules.template(empty=False),
+                "What stands behind a class text, with {} for the attribute.",
+            ),
+            "LAMBDA": rules.key(
+                1000.0,
+                rules.number(0),
+                "Weight of the pairs of one class with two attributes, whose texts are to agree.",
+            ),
+        },
+    )
+
+
+def projection(attributes: Tensor, pairs: Tensor, weight: float) -> Tensor:
+    """(D, D), by which class texts are multiplied: the paper's closed form.
+
+    attributes (A, D): texts of the spurious attributes, whose span is taken out. pairs (K, A, D):
+    texts of each class with each attribute; those of one class are pulled together.
+    """
+    identity = torch.eye(attributes.shape[1], dtype=attributes.dtype, device=attributes.device)
+    basis = torch.linalg.qr(attributes.t())[0]
+    out = identity - basis @ basis.t()
+    count = attributes.shape[0]
+    first, second = torch.triu_indices(count, count, 1, device=attributes.device)
+    gaps = (pairs[:, first] - pairs[:, second]).flatten(0, 1) @ out
+    return out @ torch.linalg.inv(identity + weight * gaps.t() @ gaps / len(gaps))
+
+
+class OrthCalModel(ZeroshotModel):
+    """Zero-shot CLIP with projected class texts."""
+
+    def text_features(self) -> Tensor:
+        options = self.options
+        attributes = list(options.ATTRIBUTES)
+        with torch.autocast(self.device.type, enabled=False):
+            words = self.backbone.encode_texts(filled([options.ATTRIBUTE_TEXT], attributes))
+            behind = filled([options.PAIR_TEXT], attributes)
+            texts = [
+                f"{text.rstrip().rstrip('.')} {part}"
+                for text in self.class_texts()
+                for part in behind
+            ]
+            pairs = self.backbone.encode_texts(texts).unflatten(0, (-1, len(attributes)))
+            matrix = projection(words.double(), pairs.double(), options.LAMBDA)
+            return unit((self.zero_shot_texts.double() @ matrix.t()).float())
+
+
+@TRAINER_REGISTRY.register()
+class OrthCal(ZeroshotCLIP):
+    """Tests an `OrthCalModel`; it sees the names of the groups' attributes, and no group label."""
+
+    structure = OrthCalModel
+    options = "ORTH_CAL"
+
+    @classmethod
+    def make_clip(
+        cls,
+        cfg: CfgNode,
+        backbone: Backbone,
+        classnames: Sequence[str],
+        templates: Sequence[str] | Callable[[], Sequence[str]],
+    ) -> PromptedCLIP:
+        """As the parent's. Raises UserError if fewer than two attributes are known."""
+        options = cfg.TRAINER.ORTH_CAL.clone()
+        options.defrost()
+        name = cfg.DATASET.NAME
+        data = DATASET_REGISTRY.get(name) if name in DATASET_REGISTRY else None
+        known = options.ATTRIBUTES or getattr(data, "domain_names", ())
+        options.ATTRIBUTES = tuple(known)
+        if len(set(options.ATTRIBUTES)) < 2:
+            raise UserError(
+                f"OrthCal needs two attributes or more, and {name} names {len(set(known))}: set "
+                "TRAINER.ORTH_CAL.ATTRIBUTES, such as \"('land', 'water')\""
+            )
+        return cls.structure(backbone, classnames, options, templates)

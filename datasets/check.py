@@ -23,6 +23,7 @@ from dassl.config import get_cfg_default
 from dassl.utils import read_image, read_json
 from datasets.base import PARTS, SAME_TEXT, CoOpDataset, UserError
 from datasets.prepare import find, prepared_classes
+from datasets.shifts import ShiftDataset
 from tools import inputs
 
 # Written by tools/miniatures.py: the numbers and split checksum to expect instead of the published
@@ -117,6 +118,9 @@ def _load(cls: type[CoOpDataset], root: str) -> tuple[CoOpDataset, str]:
     cfg = get_cfg_default()
     datasets.extend_cfg(cfg)
     cfg.DATASET.ROOT, cfg.DATASET.NAME = str(root), cls.__name__
+    if issubclass(cls, ShiftDataset):  # any choice will do
+        *cfg.DATASET.SOURCE_DOMAINS, last = cls.domain_names
+        cfg.DATASET.TARGET_DOMAINS = [last]
     with contextlib.redirect_stdout(io.StringIO()) as notes:
         return cls(cfg), notes.getvalue()
 

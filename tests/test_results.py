@@ -728,6 +728,24 @@ def test_published_averages_do_not_stand_beside_an_average_with_a_miniature(tmp_
     )
 
 
+def test_published_adaptation_stands_beside_whole_targets(tmp_path, capsys):
+    pairs = ("amazon_to_dslr", "dslr_to_webcam")
+    for name, total in zip(pairs, (498, 795), strict=True):
+        folder = tmp_path / f"domains/office31/{name}/shots_all/CoOp/vit_b16_ep50_ctxv1/seed1"
+        put(folder, {"accuracy": 80.0, "total": total})
+    text, lines = report(capsys, "domains", tmp_path)
+    assert lines[0][4:7] == [*pairs, "average"]
+    averages = {line[1]: line[6] for line in lines[1:] if len(line) > 6}
+    assert averages["CoOp"] == "80.00" and averages["MaPLe (published)"] == "89.60"
+    assert averages["PDA (published, transductive)"] == "91.20"
+    assert "PDA (published) was trained on unlabelled images of the target, those that" in text
+    shutil.rmtree(folder)
+    put(folder, {"accuracy": 80.0, "total": 93})
+    text, lines = report(capsys, "domains", tmp_path)
+    assert not any("(published" in line[1] for line in lines)
+    assert "do not stand beside dslr_to_webcam: our runs tested 93 images, and the" in text
+
+
 def test_runs_on_different_numbers_of_images_are_named(tmp_path, capsys):
     ran_on(tmp_path, "train_base", "own", 50)
     ran_on(tmp_path, "train_base", "own", 60, trainer="CraftCoOp")

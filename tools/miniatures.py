@@ -21,7 +21,7 @@ from PIL import Image
 from scipy.io import savemat
 from tqdm import tqdm
 
-from dassl.utils import write_json
+from dassl.utils import read_json, write_json
 from datasets.base import PARTS, CoOpDataset, UserError
 from datasets.check import MINIATURE
 from datasets.prepare import find, prepared_classes
@@ -297,6 +297,73 @@ def celeba(cls, home):
     )
 
 
+def per_domain(cls, home):
+    """A folder per domain, in it a folder per class (Office-31, Office-Home, TerraIncognita)."""
+    paint = Painter(home)
+    for domain in cls.domain_names:
+        for label, name in enumerate(class_names(cls.classes)):
+            for i in range(3):
+                paint(f"{domain}/{name.title().replace(' ', '_')}/{i}.jpg", label)
+
+
+def pacs(cls, home):
+    paint, lines = Painter(home / "images"), {}
+    for domain in cls.domain_names:
+        for part, number in (("train", 3), ("crossval", 1)):
+            lines[f"{domain}_{part}_kfold"] = [
+                f"{paint(f'{domain}/{name}/{part}_{i}.jpg', label)} {label + 1}"
+                for label, name in enumerate(n.replace(" ", "_") for n in class_names(cls.classes))
+                for i in range(number)
+            ]
+    lines["sketch_train_kfold"].append("sketch/dog/n02103406_4068-1.png 1")
+    write_lists(home / "splits", lines)
+
+
+def vlcs(cls, home):
+    paint = Painter(home)
+    for domain in cls.domain_names:
+        for part, number in (("train", 3), ("crossval", 1), ("test", 2)):
+            for label in range(cls.classes):
+                for i in range(number):
+                    paint(f"{domain.upper()}/{part}/{label}/{i}.jpg", label)
+
+
+def office_home_dg(cls, home):
+    paint = Painter(home)
+    for domain in cls.domain_names:
+        for part, number in (("train", 2), ("val", 1)):
+            for label, name in enumerate(class_names(cls.classes)):
+                for i in range(number):
+                    paint(f"{domain}/{part}/{name.title().replace(' ', '_')}/{i}.jpg", label)
+
+
+def visda17(cls, home):
+    paint = Painter(home)
+    for part in ("train", "validation"):
+        write_lists(
+            home / part,
+            {
+                "image_list": [
+                    f"{paint(f'{part}/{name}/{i}.jpg', label).partition('/')[2]} {label}"
+                    for label, name in enumerate(n.replace(" ", "_") for n in class_names(12))
+                    for i in range(3)
+                ]
+            },
+        )
+
+
+def domainnet(cls, home):
+    """Lists and pictures; several data sets share the pictures."""
+    paint, lines = Painter(home), {}
+    for domain in cls.domain_names:
+        for part in ("train", "test"):
+            lines[f"{domain}_{part}"] = [
+                f"{paint(f'{domain}/{name}/{cls.__name__}_{part}.jpg', label)} {label}"
+                for label, name in enumerate(n.replace(" ", "_") for n in class_names(cls.classes))
+            ]
+    write_lists(home / cls.list_folder, lines)
+
+
 SPECIAL: dict[str, Callable] = {
     function.__name__: function
     for function in (
@@ -310,8 +377,15 @@ SPECIAL: dict[str, Callable] = {
         fgvc_aircraft,
         waterbirds,
         celeba,
+        pacs,
+        vlcs,
+        office_home_dg,
+        visda17,
+        domainnet,
     )
 }
+SPECIAL |= dict.fromkeys(("office31", "office_home", "terra_incognita"), per_domain)
+SPECIAL |= dict.fromkeys(("domainnet_dg", "mini_domainnet"), domainnet)
 
 
 def make(cls: type[CoOpDataset], root: Path, split: bool = True) -> Path:
@@ -324,9 +398,10 @@ def make(cls: type[CoOpDataset], root: Path, split: bool = True) -> Path:
         raise UserError(
             f"there is no miniature of {cls.__name__}: make the real one with `{cls.remedy}`"
         )
-    if home.exists():
+    told = read_json(str(home / MINIATURE)) if (home / MINIATURE).is_file() else {}
+    if home.exists() and (cls.__name__ in told or not told):  # data sets may share a folder
         raise UserError(f"'{home}' exists: delete it or choose another --root")
-    home.mkdir(parents=True)
+    home.mkdir(parents=True, exist_ok=True)
     writer = SPECIAL.get(
         cls.config_name(),
         imagenet
@@ -358,7 +433,7 @@ def make(cls: type[CoOpDataset], root: Path, split: bool = True) -> Path:
         }
         write_json(rows, str(home / cls.split_file))
         numbers["split_md5"] = hashlib.md5((home / cls.split_file).read_bytes()).hexdigest()
-    (home / MINIATURE).write_text(json.dumps({cls.__name__: numbers}))
+    (home / MINIATURE).write_text(json.dumps({**told, cls.__name__: numbers}))
     return home
 
 

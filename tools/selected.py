@@ -10,6 +10,7 @@ from tools.selection import classes_of
 
 NOTHING = "nothing looked at test or new classes"
 TARGET = "uses target labels; nothing looked at test images"
+PRESET = ", but for CRAFT's options, which are those of the preset {}"
 OTHERS = "looked at {} classes, so perhaps at new ones of this table; nothing looked at test images"
 
 
@@ -53,9 +54,10 @@ def _rule(row: Row) -> str:
     seen = TARGET if rule == "target" else NOTHING
     if (others := config.get("SELECTION.CLASSES")) and _tests_new(row, others):
         seen = OTHERS.format(others)
+    preset = "" if row.craft in ("", configs.DEFAULT) else PRESET.format(row.craft)
     return (
         f"{rule} on {config['SELECTION.ON']}, from {config['SELECTION.BUDGET']} candidates "
-        f"(selection {config['SELECTION.DIGEST']}); {seen}"
+        f"(selection {config['SELECTION.DIGEST']}){preset}; {seen}"
     )
 
 

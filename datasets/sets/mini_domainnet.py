@@ -1,0 +1,26 @@
+"""miniDomainNet (Zhou et al., TIP 2021): 126 classes and four domains of DomainNet."""
+
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets.base import Rows
+from datasets.download import Source
+from datasets.sets.domainnet import DomainNetLists, lists_of
+
+
+@DATASET_REGISTRY.register()
+class miniDomainNet(DomainNetLists):
+    """For adaptation: the target's training images are those without labels; none validate."""
+
+    domain_names, classes = ("clipart", "painting", "real", "sketch"), 126
+    list_folder = "splits_mini"
+    adaptation = True
+    lists = lists_of("splits_mini", ("clipart", "painting", "real", "sketch"))
+    sources = (
+        Source(
+            "splits_mini.zip",
+            ("gdrive:15rrLDCrzyi6ZY-1vJar3u7plgLe4COL7",),
+            unpack={"splits_mini": "splits_mini"},
+        ),
+    )
+
+    def domain(self, name: str) -> dict[str, Rows]:
+        return super().domain(name) | {"val": []}

@@ -97,6 +97,19 @@ def extend_cfg(cfg) -> None:
                 "Folder of published few-shot picks: `<INDICES>/<config "
                 "name>/shot_<k>-seed_<s>.json`.",
             ),
+            "REPEAT_FROM": rules.key(
+                "",
+                rules.path(),
+                "Folder of a run that was tested on its training images (TEST.SPLIT train): those "
+                "that it got wrong are trained on REPEAT times (JTT).",
+                as_before=("",),
+            ),
+            "REPEAT": rules.key(
+                20,
+                rules.whole(1),
+                "How often an image that REPEAT_FROM names is in an epoch.",
+                as_before=(20,),
+            ),
             "FOLDER": rules.key(
                 "",
                 rules.path(),

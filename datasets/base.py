@@ -34,6 +34,8 @@ from datasets.files import (
     shown,
     text_for_clip,
 )
+from datasets.repeats import place as errors_place
+from datasets.repeats import with_errors_repeated
 
 log = logging.getLogger(__name__)
 
@@ -492,6 +494,8 @@ class CoOpDataset(DatasetBase):
         )
         if cfg.DATASET.get("TARGET_LABELLED", False):
             train += labelled_like(train, target)
+        if folder := cfg.DATASET.get("REPEAT_FROM", ""):
+            train = with_errors_repeated(train, self.root, folder, cfg.DATASET.REPEAT)
         # Without labels, and without the class names that would tell them.
         unlabelled = [Datum(impath=item.impath, label=-1, domain=item.domain) for item in target]
         super().__init__(train_x=train, train_u=unlabelled or None, val=val, test=test)
@@ -531,6 +535,8 @@ class CoOpDataset(DatasetBase):
         files = cls.sources_of_split(cfg, home)
         if (indices := cfg.DATASET.get("INDICES", "")) and cfg.DATASET.NUM_SHOTS >= 1:
             files["index file of DATASET.INDICES"] = cls.index_file(cfg, indices)
+        if folder := cfg.DATASET.get("REPEAT_FROM", ""):
+            files["outcomes of DATASET.REPEAT_FROM"] = errors_place(folder)
         name = cfg.DATASET.get("TARGET", "")
         target = DATASET_REGISTRY.get(name) if name and name in DATASET_REGISTRY else None
         if hasattr(target, "content"):

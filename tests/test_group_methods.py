@@ -1,13 +1,17 @@
 """GroupDRO, DFR and orthogonal calibration: by hand, by slow loops, and what users get wrong."""
 
 import json
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from tiny_run import CLASSES, make_trainer, write_table
 
+from dassl import outcomes
 from dassl.utils import UserError
 from trainers.dfr import balanced, fit, worst_group
 from trainers.orth_cal import projection
@@ -224,3 +228,57 @@ def test_calibration_needs_two_attributes(tmp_path):
         make_trainer(tmp_path, "OrthCal")
     with pytest.raises(UserError, match="needs two attributes or more, and TinyNoise names 1"):
         make_trainer(tmp_path, "OrthCal", "TRAINER.ORTH_CAL.ATTRIBUTES", ("land",))
+
+
+# JTT
+
+
+def tested_on_training(folder, name="CoOp", *options):
+    """The output folder of a run that was tested on the images it trained on."""
+    first = on_groups(folder, name, "OPTIM.MAX_EPOCH", 1, *options)
+    first.train()
+    output = str(folder / "errors")
+    again = on_groups(folder, name, "EVAL_ONLY", True, "TEST.SPLIT", "train", "OUTPUT_DIR", output)
+    again.load_model(str(folder / "output"), epoch=1)
+    again.test()
+    return again, output
+
+
+def test_what_the_first_run_got_wrong_is_trained_on_more_often(tmp_path):
+    again, errors = tested_on_training(tmp_path)
+    items = again.dm.dataset.train_x
+    found = outcomes.read(errors, "train", json.loads(Path(errors, "results.json").read_text()))
+    assert found.label.tolist() == [item.label for item in items] and len(items) == 40
+    wrong = {item.impath for item, hit in zip(items, found.correct, strict=True) if not hit}
+    assert 0 < len(wrong) < 40
+    options = ("DATASET.REPEAT_FROM", errors, "DATASET.REPEAT", 5)
+    second = on_groups(tmp_path, "CoOp", *options, "OUTPUT_DIR", str(tmp_path / "second"))
+    times = Counter(item.impath for item in second.dm.dataset.train_x)
+    assert times == {item.impath: 5 if item.impath in wrong else 1 for item in items}
+    second.train()
+    record = json.loads((tmp_path / "second/results.json").read_text())
+    assert "outcomes of DATASET.REPEAT_FROM" in record["data"]
+
+
+@pytest.mark.parametrize("name", ["CoOp", "MaPLe"])
+def test_a_test_of_the_training_images_is_that_of_the_same_images_as_a_test_part(tmp_path, name):
+    """Not augmented, in their order, and without the training's cache of features."""
+    again, errors = tested_on_training(tmp_path, name)
+    metrics = json.loads(Path(errors, "results.json").read_text())["metrics"]["train"]
+    transform = again.test_loader.dataset.transform
+    hits = []
+    for item in again.dm.dataset.train_x:
+        image = transform(Image.open(item.impath).convert("RGB"))[None]
+        hits.append(int(again.model_inference(image).argmax(1)) == item.label)
+    assert metrics["total"] == 40 and metrics["accuracy"] == pytest.approx(100 * np.mean(hits))
+
+
+def test_errors_that_cannot_be_repeated(tmp_path):
+    _, errors = tested_on_training(tmp_path)
+    with pytest.raises(UserError, match="was tested on other images than this run trains on .40 t"):
+        on_groups(tmp_path, "CoOp", "DATASET.REPEAT_FROM", errors, "DATASET.NUM_SHOTS", 2)
+    with pytest.raises(UserError, match="none', whose results.json cannot be read .No such file"):
+        on_groups(tmp_path, "CoOp", "DATASET.REPEAT_FROM", str(tmp_path / "none"))
+    Path(errors, "outcomes_train.npz").unlink()
+    with pytest.raises(UserError, match="outcomes_train.npz' does not exist: run the test again"):
+        on_groups(tmp_path, "CoOp", "DATASET.REPEAT_FROM", errors)

@@ -18,6 +18,7 @@ from tiny_run import make_cfg
 
 import datasets.suite
 from dassl.data.datasets import DATASET_REGISTRY
+from dassl.record import flat
 from dassl.utils import UserError
 from datasets.base import check_split
 from datasets.domains import choose_domains
@@ -26,12 +27,13 @@ from datasets.sets import emoji_groups
 from datasets.sets.emoji import Emoji, EmojiLine, EmojiOneColour, EmojiRendered, EmojiStyles
 from datasets.sets.emoji_groups import emoji_table
 from datasets.suite import read_table
-from tools import inputs
+from tools import configs, inputs
 from tools.pretrain_captions import INKS, STYLES, Look, caption
 from tools.pretrain_clip import Clock, Tokens, orthogonal, plane_waves
 from tools.pretrain_data import EMOJI as PRETRAINED_EMOJI
 from tools.pretrain_data import KEPT_OUT, is_class, read_name, tells_class
 from tools.pretrain_data import SETS as BANK
+from tools.selection import digest_of
 from tools.suite import check, items, subgroups
 from tools.suite.emoji import COLOUR, ONE_COLOUR, RENDERED
 from tools.suite.items import classes
@@ -520,3 +522,36 @@ def test_a_source_whose_name_has_an_of_is_named_whole():
     cfg = SimpleNamespace(DATASET={"SOURCE_DOMAINS": (), "TARGET_DOMAINS": ("b",)})
     with pytest.raises(UserError, match="image of 'photos of cats/images.csv': name"):
         choose_domains(split, cfg, ["a", "b"], "'photos of cats/images.csv'", "column domain of ")
+
+
+# What was selected
+
+
+def test_the_settings_of_the_study_are_those_that_were_selected():
+    """configs/trainers/*/suite.yaml: the start settings, and what the stored selections chose."""
+    seen = set()
+    for name in ("suite", "suite_craft"):
+        path = ROOT / f"docs/results/selections/{name}.json"
+        content = json.loads(path.read_text())
+        digest = content.pop("digest")
+        assert digest_of(content) == digest
+        for method in content["methods"]:
+            trainer = method["trainer"]
+            if configs.has_craft(trainer) != (name == "suite_craft"):
+                continue
+            (label,) = method["chosen"]["likelihood"].values()
+            (chosen,) = (one for one in method["candidates"] if one["label"] == label)
+            scores = {
+                one["label"]: np.mean([values["1"] for values in one["scores"][key].values()])
+                for one in method["candidates"]
+                for key in ("likelihood",)
+            }
+            assert min(scores, key=scores.get) == label and len(scores) == 6
+            start = flat(configs.merged(configs.files(trainer, "drawings")))
+            found = flat(configs.merged([f"configs/trainers/{trainer}/suite.yaml"]))
+            told = {key: found.pop(key) for key in list(found) if key.startswith("SELECTION.")}
+            assert found == {**start, **chosen["settings"]}
+            assert told["SELECTION.DIGEST"] == digest and told["SELECTION.BUDGET"] == 6
+            assert told["SELECTION.CLIP"] == content["clip"]["content"]
+            seen.add(trainer)
+    assert len(seen) == 12

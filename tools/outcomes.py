@@ -349,7 +349,7 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="+", type=inputs.path, metavar="RUN")
-    parser.add_argument("--split", default="test", choices=("test", "val"))
+    parser.add_argument("--split", default="test", choices=("test", "val", "train"))
     parser.add_argument(
         "--temperature",
         nargs="?",

@@ -158,9 +158,9 @@ def other_tests(protocol: Protocol, ours: list[Row]) -> dict[tuple[str, str], Ot
     least: dict[str, dict[str, int]] = {}
     for row in ours:
         compared = not protocol.averaged or plain(row.dataset) in names
-        known = least.setdefault(row.dataset, {}) if compared else {}
+        seen = least.setdefault(row.dataset, {}) if compared else {}
         for column, numbers in row.tested.items():
-            known[column] = min(numbers | {known[column]} if column in known else numbers)
+            seen[column] = min(numbers | {seen[column]} if column in seen else numbers)
     unfit: dict[tuple[str, str], OtherTest] = {}
     for dataset, counts in least.items():
         if protocol.averaged and counts:
@@ -173,14 +173,12 @@ def other_tests(protocol: Protocol, ours: list[Row]) -> dict[tuple[str, str], Ot
             continue
         for column, number in counts.items():
             name = dataset if column == "source" else column  # ImageNet, or a shifted one
-            whole = None
-            if plain(name) in names:
-                whole = test_images()[plain(name)]
-            elif plain(dataset) in names:
-                test_images()  # registers the data sets
-                whole = domain_images(dataset, name)
-            if whole is not None and number != whole:
-                unfit[dataset, column] = OtherTest(name, number, whole)
+            known = test_images()  # registers the data sets
+            every = known[plain(name)] if plain(name) in names else None
+            if every is None and plain(dataset) in names:
+                every = domain_images(dataset, name)
+            if every is not None and number != every:
+                unfit[dataset, column] = OtherTest(name, number, every)
     return unfit
 
 

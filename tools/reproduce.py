@@ -24,13 +24,13 @@ from tools.run import absolute, folder_of
 # Pictures of the paper: kind of tools.figures, runs below the folder OOD, further arguments.
 OOD = "ood/train/emoji_to_emoji_line/shots_8"
 FIGURES = (
-    ("tsne", ("MaPLe/drawings", "CraftMaPLe/drawings"), ("--classes", "3")),
+    ("tsne", ("MaPLe/suite", "CraftMaPLe/suite"), ("--classes", "3")),
     (
         "channels",
-        ("MaPLe/drawings", "CraftMaPLe/drawings", "CraftMaPLe/drawings_mmd"),
+        ("MaPLe/suite", "CraftMaPLe/suite", "CraftMaPLe/suite_mmd"),
         ("--target", "EmojiLine"),
     ),
-    ("predictions", ("CoOp/drawings", "CraftCoOp/drawings"), ("--target", "EmojiLine")),
+    ("predictions", ("CoOp/suite", "CraftCoOp/suite"), ("--target", "EmojiLine")),
 )
 
 

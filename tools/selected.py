@@ -9,6 +9,7 @@ from tools.protocols.rows import Row
 from tools.selection import classes_of
 
 NOTHING = "nothing looked at test or new classes"
+_BRACKETS = str.maketrans("[]", "()")
 TARGET = "uses target labels; nothing looked at test images"
 PRESET = ", but for CRAFT's options, which are those of the preset {}"
 OTHERS = "looked at {} classes, so perhaps at new ones of this table; nothing looked at test images"
@@ -57,8 +58,32 @@ def _rule(row: Row) -> str:
     preset = "" if row.craft in ("", configs.DEFAULT) else PRESET.format(row.craft)
     return (
         f"{rule} on {config['SELECTION.ON']}, from {config['SELECTION.BUDGET']} candidates "
-        f"(selection {config['SELECTION.DIGEST']}){preset}; {seen}"
+        f"(selection {config['SELECTION.DIGEST']}){preset}{_changed(row, config)}; {seen}"
     )
+
+
+def _changed(row: Row, config: dict) -> str:
+    """A clause on settings that differ from the config's file, such as those of an ablation."""
+    try:
+        file = record.flat(configs.merged(configs.files(*_pair(row))))
+    except InputError:
+        return ""
+    keys = [key for key in file if key.startswith(("OPTIM.", "TRAINER.")) and key in config]
+    changed = [key for key in keys if _plain(file[key]) != _plain(config[key])]
+    return "".join(f", but for {key} {config[key]}" for key in changed)
+
+
+def _plain(value: object) -> str:
+    """A value as text, however YAML, JSON or yacs writes it."""
+    try:
+        return str(float(str(value)))
+    except ValueError:
+        return str(value).translate(_BRACKETS)
+
+
+def _pair(row: Row) -> tuple[str, str]:
+    """Trainer and config: of an ablation, whose rows are named by variants, the run has them."""
+    return (row.run.trainer, row.run.config) if row.run else (row.trainer, row.config)
 
 
 def _tests_new(row: Row, looked_at: str) -> bool:
@@ -73,10 +98,8 @@ def _tests_new(row: Row, looked_at: str) -> bool:
 
 def _origin(row: Row) -> str:
     """Where the settings of a row are from that no selection chose."""
-    run = row.run  # of an ablation, whose rows are named by variants, it has the config
     try:
-        pair = (run.trainer, run.config) if run else (row.trainer, row.config)
-        file = configs.files(*pair)[0]
+        file = configs.files(*_pair(row))[0]
         bundled = configs.backbone_of(file) == configs.bundled_backbone()
     except InputError:
         return "settings of a file of one's own"

@@ -117,6 +117,8 @@ def encode_test_images_once(trainer: "PromptTrainer", split: str) -> None:
     cache, to the bit, since they are encoded in the same batches.
     """
     cfg = trainer.cfg
+    if split == "train":
+        return  # a loader of its own
     name = "val_loader" if split == "val" and trainer.val_loader is not None else "test_loader"
     loader = getattr(trainer, name)
     if not (cfg.TRAINER.CACHED_TESTS and trainer.clip.images_stay_frozen):

@@ -297,7 +297,7 @@ _TEST = {
         affects=NOTHING,
     ),
     "NO_TEST": key(False, help="True trains without a test at the end."),
-    "SPLIT": key("test", one_of("val", "test"), "Images that are tested."),
+    "SPLIT": key("test", one_of("train", "val", "test"), "Images that are tested."),
     "FINAL_MODEL": key(
         "last_step",
         one_of("last_step", "best_val"),

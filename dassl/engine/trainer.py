@@ -15,7 +15,9 @@ from torch.utils.tensorboard import SummaryWriter  # noqa: F401 - forks import i
 from dassl import distributed, program
 from dassl.config import cfg_to_dict
 from dassl.data import DataManager
+from dassl.data.data_manager import build_data_loader
 from dassl.data.sharing import Rounds, share
+from dassl.data.transforms import build_transform
 from dassl.engine import blame, record
 from dassl.engine.checkpoints import Checkpoints
 from dassl.engine.checks import check_basics
@@ -329,6 +331,18 @@ class SimpleTrainer(TrainerBase):
         if last or frequency > 0 and (self.epoch + 1) % frequency == 0:
             self.save_model(self.epoch, self.output_dir, val_result=result)
 
+    def _training_images(self) -> DataLoader:
+        """The training images in their order, not augmented."""
+        tested = getattr(getattr(self.test_loader, "dataset", None), "transform", None)
+        return build_data_loader(
+            self.cfg,
+            "SequentialSampler",
+            self.dm.dataset.train_x,
+            self.cfg.DATALOADER.TEST.BATCH_SIZE,
+            tfm=build_transform(self.cfg, is_train=False) if tested is None else tested,
+            is_train=False,
+        )
+
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
         """Evaluate on TEST.SPLIT or the given split; prints the result, adds it to results.json,
@@ -340,7 +354,9 @@ class SimpleTrainer(TrainerBase):
         self.set_model_mode("eval")
         self.evaluator.reset()
         split = self.cfg.TEST.SPLIT if split is None else split
-        if split == "val" and self.val_loader is not None:
+        if split == "train":
+            loader = self._training_images()
+        elif split == "val" and self.val_loader is not None:
             loader = self.val_loader
         else:
             split, loader = "test", self.test_loader

@@ -72,17 +72,18 @@ class Painter:
         self.folder, self.count = folder, 0
 
     def __call__(self, path: str, label: int) -> str:
-        """Writes `path` (relative to the folder) and returns it."""
+        """Writes `path` (relative to the folder), unless it is there, and returns it."""
+        self.count += 1
+        if (file := self.folder / path).exists():
+            return path
         colour, noise = (
             np.random.RandomState(label).randint(0, 200, 3),
-            np.random.RandomState(self.count).randint(0, 56, (20, 24, 3)),
+            np.random.RandomState(self.count - 1).randint(0, 56, (20, 24, 3)),
         )
-        file = self.folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((colour + noise).astype(np.uint8)).convert(
-            MODES[self.count % len(MODES)]
+            MODES[(self.count - 1) % len(MODES)]
         ).save(file)
-        self.count += 1
         return path
 
 
@@ -358,7 +359,7 @@ def domainnet(cls, home):
     for domain in cls.domain_names:
         for part in ("train", "test"):
             lines[f"{domain}_{part}"] = [
-                f"{paint(f'{domain}/{name}/{cls.__name__}_{part}.jpg', label)} {label}"
+                f"{paint(f'{domain}/{name}/{part}.jpg', label)} {label}"
                 for label, name in enumerate(n.replace(" ", "_") for n in class_names(cls.classes))
             ]
     write_lists(home / cls.list_folder, lines)

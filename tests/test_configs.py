@@ -49,7 +49,8 @@ def test_a_preset_adds_crafts_options_to_the_baseline_and_nothing_else(structure
     for config in configs.names(structure):
         baseline = cfg_to_dict(merged(structure, config))
         untouched = baseline["TRAINER"]["CRAFT"]
-        for preset, options in OPTIONS.items():
+        own = config in configs.stems(f"trainers/Craft{structure}")  # selected for itself
+        for preset, options in list(OPTIONS.items())[own:]:
             crafted = cfg_to_dict(merged(f"Craft{structure}", configs.joined(config, preset)))
             craft = crafted["TRAINER"].pop("CRAFT")
             known = {**craft, **craft["MMD"]}

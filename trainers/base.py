@@ -80,8 +80,12 @@ class PromptTrainer(TrainerX):
 
         Arguments and errors are those of `PromptedCLIP`.
         """
-        options = cfg.TRAINER[cls.options] if cls.options else CfgNode()
-        return cls.structure(backbone, classnames, options, templates)
+        return cls.structure(backbone, classnames, cls.model_options(cfg), templates)
+
+    @classmethod
+    def model_options(cls, cfg: CfgNode) -> CfgNode:
+        """What the model reads: the method's node of `cfg`, with what follows from the data set."""
+        return cfg.TRAINER[cls.options] if cls.options else CfgNode()
 
     @property
     def classnames(self) -> list[str]:

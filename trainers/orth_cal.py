@@ -3,17 +3,15 @@
 Chuang et al., "Debiasing vision-language models via biased prompts", arXiv 2302.00070.
 """
 
-from collections.abc import Callable, Sequence
-
 import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
-from trainers.backbone import Backbone, unit
+from trainers.backbone import unit
 from trainers.errors import UserError
-from trainers.model import PromptedCLIP, filled
+from trainers.model import filled
 from trainers.options import rules
 from trainers.zsclip import ZeroshotCLIP, ZeroshotModel
 
@@ -90,23 +88,20 @@ class OrthCal(ZeroshotCLIP):
     options = "ORTH_CAL"
 
     @classmethod
-    def make_clip(
-        cls,
-        cfg: CfgNode,
-        backbone: Backbone,
-        classnames: Sequence[str],
-        templates: Sequence[str] | Callable[[], Sequence[str]],
-    ) -> PromptedCLIP:
-        """As the parent's. Raises UserError if fewer than two attributes are known."""
+    def model_options(cls, cfg: CfgNode) -> CfgNode:
+        """With the names of the data set's domains, if the options name no attributes.
+
+        Raises UserError if fewer than two are known.
+        """
         options = cfg.TRAINER.ORTH_CAL.clone()
         options.defrost()
         name = cfg.DATASET.NAME
         data = DATASET_REGISTRY.get(name) if name in DATASET_REGISTRY else None
-        known = options.ATTRIBUTES or getattr(data, "domain_names", ())
-        options.ATTRIBUTES = tuple(known)
-        if len(set(options.ATTRIBUTES)) < 2:
+        known = tuple(options.ATTRIBUTES or getattr(data, "domain_names", ()))
+        if len(set(known)) < 2:
             raise UserError(
                 f"OrthCal needs two attributes or more, and {name} names {len(set(known))}: set "
                 "TRAINER.ORTH_CAL.ATTRIBUTES, such as \"('land', 'water')\""
             )
-        return cls.structure(backbone, classnames, options, templates)
+        options.ATTRIBUTES = known
+        return options

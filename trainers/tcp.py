@@ -4,7 +4,7 @@ Yao et al., CVPR 2024, arXiv 2311.18231.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from trainers.backbone import PRECISIONS, Backbone, count_tokens, unit
 from trainers.base import PromptTrainer
 from trainers.errors import UserError
 from trainers.kgcoop import WEIGHT, KnowledgeGuided
-from trainers.model import PromptedCLIP, filled
+from trainers.model import filled
 from trainers.options import PRECISION_HELP, rules
 from trainers.prompts import noise
 
@@ -178,14 +178,9 @@ class TCP(PromptTrainer):
         return (published,)
 
     @classmethod
-    def make_clip(
-        cls,
-        cfg: CfgNode,
-        backbone: Backbone,
-        classnames: Sequence[str],
-        templates: Sequence[str] | Callable[[], Sequence[str]],
-    ) -> PromptedCLIP:
+    def model_options(cls, cfg: CfgNode) -> CfgNode:
+        """With the published text of the data set, if the options name none."""
         options = cfg.TRAINER.TCP.clone()
         options.defrost()
         options.TEXT = options.TEXT or TEXTS.get(cfg.DATASET.NAME, DEFAULT)
-        return cls.structure(backbone, classnames, options, templates)
+        return options

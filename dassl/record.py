@@ -237,13 +237,17 @@ def comparable(record: dict) -> str:
     return json.dumps(counted, sort_keys=True)
 
 
+OF_SEED = ("index file", "outcomes of")
+
+
 def data_of(record: dict) -> dict[str, str]:
     """{what: SHA-256} of the data set's files as the run read them; {} in old records.
 
-    Without the index file of few-shot picks: each seed has its own.
+    Without what each seed has of its own: the index file of few-shot picks, the errors of a first
+    run (JTT).
     """
     stored = record.get("data") or {}
-    return {what: sha for what, sha in stored.items() if not what.startswith("index file")}
+    return {what: sha for what, sha in stored.items() if not what.startswith(OF_SEED)}
 
 
 def text_of(record: dict) -> str:

@@ -102,6 +102,7 @@ def extend_cfg(cfg) -> None:
                 rules.path(),
                 "Folder of a run that was tested on its training images (TEST.SPLIT train): those "
                 "that it got wrong are trained on REPEAT times (JTT).",
+                affects="nothing",  # what the folder holds counts, as a file of the data
                 as_before=("",),
             ),
             "REPEAT": rules.key(

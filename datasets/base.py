@@ -493,6 +493,11 @@ class CoOpDataset(DatasetBase):
             apart if "unlabelled" in split else None, cfg, {item.classname for item in train}
         )
         if cfg.DATASET.get("TARGET_LABELLED", False):
+            if {item.impath for item in target} & {item.impath for item in test}:
+                raise UserError(
+                    "DATASET.TARGET_LABELLED would train on the test images of "
+                    f"{type(self).__name__} with their labels: leave it out"
+                )
             train += labelled_like(train, target)
         if folder := cfg.DATASET.get("REPEAT_FROM", ""):
             train = with_errors_repeated(train, self.root, folder, cfg.DATASET.REPEAT)

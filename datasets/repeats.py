@@ -56,7 +56,8 @@ def with_errors_repeated(items: Sequence[Datum], root: str, folder: str, times: 
         )
     wrong = {path for path, hit in zip(found.paths, found.correct, strict=True) if not hit}
     again = [item for item, path in zip(items, paths, strict=True) if path in wrong]
-    log.info(
-        f"{len(again)} of {len(items)} training images, which '{folder}' got wrong, {times} times"
+    log.warning(
+        f"Note: {len(again)} of {len(items)} training images, which '{folder}' got wrong, are in "
+        f"an epoch {times} times"
     )
     return [*items, *(item for item in again for _ in range(times - 1))]

@@ -1,7 +1,8 @@
 """What data sets of several domains have in common: some are trained on, others tested.
 
 Domain generalisation tests domains of which training saw nothing; adaptation gives the target's
-images, without labels, to training (PDA, DAPL, TrainerXU). Layouts and parts are those of Dassl.
+images, without labels, to training (PDA, DAPL, TrainerXU). Layouts are those of Dassl, and so are
+parts, where it has the data set.
 """
 
 import os.path as osp
@@ -134,8 +135,14 @@ class ShiftDataset(CoOpDataset):
 
 
 class FolderDomains(ShiftDataset):
-    """A folder per domain, in it a folder per class; a fifth of each class is for validation."""
+    """A folder per domain, in it a folder per class.
+
+    For generalisation a fifth of each class is for validation; for adaptation, as published,
+    nothing is.
+    """
 
     def domain(self, name: str) -> dict[str, Rows]:
+        if self.adaptation:
+            return {"train": self.in_folders(name), "val": [], "test": []}
         split = split_off_val(self.in_folders(name), [])
         return {part: split[part] for part in PARTS}

@@ -874,7 +874,7 @@ def test_a_registry_takes_what_it_is_called_with(tmp_path):
             "bestval",
             "TEST.FINAL_MODEL is 'bestval': choose one of last_step, best_val",
         ),
-        ("TEST.SPLIT", "validation", "TEST.SPLIT is 'validation': choose one of val, test"),
+        ("TEST.SPLIT", "validation", "TEST.SPLIT is 'validation': choose one of train, val, test"),
     ],
 )
 def test_values_that_no_trainer_can_work_with(tmp_path, key, value, message):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dassl import outcomes, record
+from dassl import files, outcomes, record
 from tools import outcomes as tool
 
 CLASSES = ("ant", "bee", "cat")
@@ -18,7 +18,10 @@ def write(folder, scores, labels, split="test", **changes):
     """A run's folder with the outcomes of scores (N, C) and labels (N,)."""
     scores, labels = np.asarray(scores, np.float32), np.asarray(labels, np.int32)
     highest = scores.max(1)
-    ties = {"config_hash": "abc", "model_sha256": changes.pop("model", "m"), "loaded": None}
+    ties = {"config_hash": "abc", "model_sha256": changes.pop("model", None), "loaded": None}
+    if ties["model_sha256"]:  # a test of another folder's model
+        ties["loaded"] = {"model_dir": "x", "epoch": 1}
+    deployed = changes.pop("deployed", "last_step")
     saved = outcomes.Outcomes(
         split=split,
         classnames=CLASSES,
@@ -40,6 +43,7 @@ def write(folder, scores, labels, split="test", **changes):
     content = {"complete": True, "config": {}, "metrics": {split: {"total": total}}, **ties}
     content["metrics"][split] |= {"correct": correct, "accuracy": 100.0 * correct / total}
     content |= {"trainer": "CoOp", "dataset": "x", "seed": 1, "epochs": 1, "wall_time_s": 1.0}
+    content |= {"deployed": deployed}
     (folder / record.NAME).write_text(json.dumps(content))
     return folder
 
@@ -92,6 +96,7 @@ def test_the_temperature_that_was_put_in_is_found(tmp_path, capsys):
         write(folder, factor * scores, labels)
         assert tool.fit_temperature(tool.read(folder, "val")) == pytest.approx(factor * own, 5e-3)
     record_both(folder)
+    checkpoint(folder, "model.pth.tar-1", b"last")
     run(folder, "--temperature", "--json", tmp_path / "t.json")
     plain, warm = json.loads((tmp_path / "t.json").read_text())["runs"]
     assert warm["accuracy"] == plain["accuracy"] and warm["temperature"] > 2
@@ -101,11 +106,46 @@ def test_the_temperature_that_was_put_in_is_found(tmp_path, capsys):
     assert f"temperature {warm['temperature']:.3f}" in capsys.readouterr().out
 
 
+def checkpoint(folder, name, content):
+    (folder / "prompt_learner").mkdir(exist_ok=True)
+    (folder / "prompt_learner" / name).write_bytes(content)
+
+
+def test_the_temperature_is_of_the_model_that_was_tested(tmp_path, capsys):
+    """A training tells no checksum: its checkpoint does."""
+    scores, labels = drawn(200)
+    one, other = (write(tmp_path / name, scores, labels) for name in ("one", "other"))
+    checkpoint(one, "model.pth.tar-1", b"one")
+    checkpoint(other, "model.pth.tar-1", b"other")
+    known = files.model_checksum(str(one), 1)
+    val = write(tmp_path / "val", scores, labels, "val", model=known)
+    run(one, "--temperature", val)
+    assert "is of another model than" in refused(capsys, other, "--temperature", val)
+    best = write(tmp_path / "best", scores, labels, deployed="best_val")
+    write(best, scores, labels, "val", deployed="best_val")
+    record_both(best)
+    checkpoint(best, "model.pth.tar-1", b"last")
+    checkpoint(best, "model-best.pth.tar", b"best")
+    assert "is of another model than" in refused(capsys, best, "--temperature")
+    write(best, scores, labels)
+    (best / "prompt_learner/model.pth.tar-1").unlink()
+    assert "or a checkpoint of theirs is gone" in refused(capsys, best, "--temperature", val)
+
+
+def test_a_confidence_of_one_is_in_the_last_bin(tmp_path):
+    scores = np.array([[40.0, 0, 0], [3.6, 0, 0]])  # probabilities 1 and 0.948
+    answers = tool.read(write(tmp_path / "a", scores, [1, 0]), "test")
+    second = 1 / (1 + 2 * math.exp(-float(np.float32(3.6))))
+    expected = 100 * abs((1 + second) - 1) / 2
+    assert tool.calibration_error(answers) == pytest.approx(expected, abs=1e-3)
+
+
 def record_both(folder):
     """The metrics of both parts in one results.json, as a training with a validation test."""
     path = folder / record.NAME
     content = json.loads(path.read_text())
-    content["metrics"]["val"] = content["metrics"]["test"]
+    for one, other in (("val", "test"), ("test", "val")):
+        content["metrics"].setdefault(one, content["metrics"].get(other))
     path.write_text(json.dumps(content))
 
 

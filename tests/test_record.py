@@ -192,4 +192,4 @@ def test_protocols_have_names_of_their_own(tmp_path, monkeypatch):
             protocols.load()
     sys.modules.pop("tools.protocols.again")
     protocols.load()
-    assert list(PROTOCOLS)[0] == "base2new" and len(PROTOCOLS) == 8
+    assert list(PROTOCOLS)[0] == "base2new" and len(PROTOCOLS) == 9

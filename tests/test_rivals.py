@@ -9,7 +9,11 @@ from PIL import Image
 from tiny_clip import TINY, check_gradients, fill, images, named_tensor, reference, vit_weights
 from tiny_run import CLASSES, TinyNoise, make_trainer
 
+import datasets
+import trainers
+from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
+from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from trainers.linear_probe import class_strength
 from trainers.prograd import distillation, without_conflict
@@ -187,6 +191,7 @@ def test_training_learns_resumes_and_tests(tmp_path, name):
     rest = tiny(tmp_path / "cut", name, *options)
     rest.train()
     assert rest.start_epoch == 1
+    assert all(torch.equal(value, after[key]) for key, value in rest.model.state_dict().items())
     again = tiny(tmp_path / "again", name, *options)
     again.load_model(str(tmp_path / "whole/output"), epoch=3)
     assert all(torch.equal(value, after[key]) for key, value in again.model.state_dict().items())
@@ -243,6 +248,7 @@ def test_prograd_and_tcp_take_their_published_templates(tmp_path):
     for name, template, text in (
         ("ProGrad", "a type of pet, a photo of a {}.", None),
         ("TCP", "a photo of a {}, a type of pet.", "X X X X {}, a type of pet."),
+        ("KgCoOp", "a photo of a {}, a type of pet.", None),
     ):
         trainer = tiny(tmp_path, name)
         cfg = trainer.cfg.clone()
@@ -418,3 +424,47 @@ def test_what_tip_adapter_refuses(tmp_path):
         tip(tmp_path, "OPTIM.MAX_EPOCH", 2)
     with pytest.raises(UserError, match="without FINE_TUNE takes no loss terms"):
         tip(tmp_path, "TRAINER.TERMS", ("StochasticAlignment",))
+
+
+# Templates of the frozen texts as the published codes have them: KgCoOp, ProGrad, TCP.
+USUAL = "a photo of a {}."
+TABLE = {
+    "OxfordPets": ("a photo of a {}, a type of pet.", "a type of pet, a photo of a {}.", 0),
+    "OxfordFlowers": (
+        "a photo of a {}, a type of flower.",
+        "a type of flower, a photo of a {}.",
+        0,
+    ),
+    "FGVCAircraft": (
+        "a photo of a {}, a type of aircraft.",
+        "a type of aircraft, a photo of a {}.",
+        "a photo of an aircraft {}.",
+    ),
+    "DescribableTextures": ("a photo of a {}, a type of texture.", "a texture of {}.", 0),
+    "EuroSAT": ("a centered satellite photo of {}.", 0, 0),
+    "Food101": (
+        "a photo of {}, a type of food.",
+        "a type of food, a photo of {}.",
+        "a photo of a {}, a type of food.",
+    ),
+    "UCF101": ("a photo of a person doing {}.", 0, 0),
+    **{name: (USUAL, 0, 0) for name in ("StanfordCars", "SUN397", "Caltech101", "ImageNet")},
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_frozen_templates_are_the_published_ones(name):
+    """0 stands for KgCoOp's."""
+    cfg = make_cfg_of(name)
+    for trainer, template in zip(("KgCoOp", "ProGrad", "TCP"), TABLE[name], strict=True):
+        kind = TRAINER_REGISTRY.get(trainer)
+        found = tuple(kind.templates_of(cfg, DATASET_REGISTRY.get(name)))
+        assert found[0] == (template or TABLE[name][0]), trainer
+
+
+def make_cfg_of(name):
+    cfg = get_cfg_default()
+    trainers.extend_cfg(cfg)
+    datasets.extend_cfg(cfg)
+    cfg.DATASET.NAME = name
+    return cfg

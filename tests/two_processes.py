@@ -72,6 +72,9 @@ CASES = {
         (*FIXED, *ODD, *SLOW),
     ),  # with a scaler of gradients, as PREC amp has on a GPU
     "workers": ("CraftCoOp", (*FIXED, *ODD, *SLOW, "DATALOADER.NUM_WORKERS", 1)),
+    "prograd": ("ProGrad", (*FIXED, *ODD, *SLOW, "TRAINER.PROGRAD.PREC", "fp32")),
+    "prograd-scaled": ("ProGrad", (*FIXED, *ODD, *SLOW, "TRAINER.PROGRAD.PREC", "fp32")),
+    "dro": ("CraftMaPLe", (*FIXED, *ODD, *SLOW, "TRAINER.TERMS", ("GroupDRO",))),
     "views": ("CraftVPT", ODD),  # augmented
     "upstream": ("UpstreamStyle", (*FIXED, "OPTIM.LR", 0.01)),  # batches of 6: equal shares
 }
@@ -87,7 +90,7 @@ def outcome(folder: Path, output: str, name: str) -> dict:
     end.
     """
     trainer = tiny(folder, f"{output}/{name}", CASES[name][0], *CASES[name][1])
-    if name == "scaled":
+    if name.endswith("scaled"):
         trainer.scaler = torch.amp.GradScaler("cpu")
     steps, images, results, pixels = [], [], [], []
     step, test = trainer.forward_backward, trainer.test

@@ -59,6 +59,11 @@ def contents(run: Trained) -> tuple[dict[str, Tensor], dict[str, str]]:
     visual_prompts.<layer> (n, W), layers from 0; and the learned parameters under the names that
     the published checkpoints give them. Raises UserError for numbers that are not finite.
     """
+    if not run.clip.compares_features:
+        raise UserError(
+            f"{run.cfg.TRAINER.NAME} has logits that features of images and texts do not tell, and "
+            "no file of features predicts as it does: use tools.predict"
+        )
     clip, text = run.clip, run.clip.encode_class_texts()
     learned = {} if clip.prompts is None else clip.prompts.state_dict()
     tensors = {"scale": clip.backbone.scale.float(), **learned}

@@ -146,6 +146,11 @@ def _compute(run: Path, data: DatasetBase, names: list[str]) -> dict[str, Tensor
         tfm=model.transform,
         is_train=False,
     )
+    if not model.clip.compares_features:
+        raise UserError(
+            f"{model.cfg.TRAINER.NAME} has logits that features of images and texts do not tell: "
+            "choose runs of other trainers for pictures of features"
+        )
     clip, class_texts = model.clip, model.clip.encode_class_texts()
     images, texts = [], []
     for batch in tqdm(loader, desc=f"features of {run_name(run)} on {kind}", mininterval=1):

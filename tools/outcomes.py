@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dassl import outcomes, record
+from dassl import files, outcomes, record
 from dassl.errors import UserError
 from tools import inputs, plots
 from tools.inputs import InputError
@@ -40,7 +40,8 @@ class Answers:
 
     saved: the file's content; of an ensemble, of its first member. predicted (N,), confidence (N,)
     in 0..1, nll (N,) in nats. scores (N, C): log probabilities, None where the file does not have
-    all. temperature: what scores were divided by.
+    all. temperature: what scores were divided by. model: a checksum of the model that was tested,
+    None if its checkpoint is gone.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Answers:
     nll: NDArray
     scores: NDArray | None
     temperature: float | None = None
+    model: str | None = None
 
     @property
     def correct(self) -> NDArray:
@@ -75,7 +77,19 @@ def read(folder: Path, split: str) -> Answers:
         relative = saved.scores.astype(np.float64) + saved.highest[:, None]
         scores = relative - saved.log_sum_exp[:, None]
     predicted, nll = saved.predicted, saved.negative_log_likelihood
-    return Answers(str(folder), saved, predicted, saved.confidence, nll, scores)
+    model = _model(folder, split, results)
+    return Answers(str(folder), saved, predicted, saved.confidence, nll, scores, model=model)
+
+
+def _model(folder: Path, split: str, results: dict) -> str | None:
+    """The checksum of the model that was tested: of a training, that of its own checkpoint.
+
+    A training that deploys its best model tests the validation part with the last one, too.
+    """
+    if results.get("loaded") is not None:
+        return results.get("model_sha256")
+    best = results.get("deployed") == "best_val" and split == "test"
+    return files.model_checksum(str(folder), None if best else results.get("epochs"))
 
 
 def all_scores(answers: Answers, wanted: str) -> NDArray:
@@ -129,7 +143,8 @@ def calibration_error(answers: Answers) -> float:
     import torch
     from torchmetrics.functional.classification import binary_calibration_error
 
-    confidence = torch.from_numpy(answers.confidence.astype(np.float64)).clamp(0, 1)
+    # torchmetrics has a bin of its own for a confidence of 1
+    confidence = torch.from_numpy(answers.confidence.astype(np.float64)).clamp(0, 1 - 1e-9)
     correct = torch.from_numpy(answers.correct.astype(np.int64))
     return 100.0 * float(binary_calibration_error(confidence, correct, n_bins=BINS, norm="l1"))
 
@@ -195,11 +210,10 @@ def scaled(answers: Answers, validation: Answers) -> Answers:
             f"'{validation.name}' has other classes than '{answers.name}': fit the temperature on "
             "a validation part of the same classes"
         )
-    models = [saved.ties.get("model_sha256") for saved in (ours, theirs)]
-    if None not in models and models[0] != models[1]:
+    if answers.model is None or answers.model != validation.model:
         raise InputError(
-            f"'{validation.name}' is of another model than '{answers.name}': test this model with "
-            "TEST.SPLIT val"
+            f"'{validation.name}' is of another model than '{answers.name}', or a checkpoint of "
+            "theirs is gone: test this model with TEST.SPLIT val"
         )
     temperature = fit_temperature(validation)
     scores = all_scores(answers, "--temperature") / temperature

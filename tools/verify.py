@@ -32,12 +32,12 @@ PUBLISHED_SEEDS = 3
 FLOOR = 0.5  # points: rounding, and other hardware
 DEFAULT_DEVIATION = 1.0  # points
 BACKBONE = "vit_b16"  # of the published rows
-# What the published tables call a structure, for a config whose name ends so.
+# What the published tables call a structure, for a config whose name ends so, or for a task.
 METHODS = {
     "ZeroshotCLIP": {"": "CLIP"},
     "CoOp": {"": "CoOp"},
     "CoCoOp": {"": "CoCoOp"},
-    "VPT": {"": "VPT (deep vision prompting, 4 ctx, 5 ep)"},
+    "VPT": {"": "VPT (deep vision prompting, 4 ctx, 5 ep)", "domain_adaptation": "VPT-deep"},
     "IVLP": {"4+4ctx": "IVLP", "2+2ctx": "IVLP (2+2 ctx, 5 ep)"},
     "MaPLe": {"": "MaPLe"},
     "PromptSRC": {"": "PromptSRC"},
@@ -69,9 +69,11 @@ class Cell:
 # Comparison
 
 
-def method_of(row: Row) -> str:
-    """What published tables call a row's structure; "" for one that they do not have."""
+def method_of(row: Row, task: str) -> str:
+    """What a task's published table calls a row's structure; "" for one that it does not have."""
     known = METHODS.get(row.structure, {})
+    if task in known:
+        return known[task]
     endings = sorted(known, key=len, reverse=True)
     return next((known[ending] for ending in endings if row.config.endswith(ending)), "")
 
@@ -105,13 +107,14 @@ def deviations(rows: Iterable[Row], columns: Iterable[str]) -> dict[str, float]:
 
 def cells(protocol: Protocol, rows: list[Row], root: Path | None = None) -> list[Cell]:
     """All cells that have a published number, with reasons for those that do not agree."""
-    baselines = [row for row in rows if not row.craft and method_of(row)]
+    task = protocol.published
+    baselines = [row for row in rows if not row.craft and method_of(row, task)]
     columns = protocol.columns(list({column for row in rows for column in row.values}))
     known, spread = numbers(protocol, baselines, columns), deviations(baselines, columns)
     found = []
     for row in baselines:
         for column in columns:
-            entry = known.get((row.dataset, column, method_of(row)))
+            entry = known.get((row.dataset, column, method_of(row, task)))
             values = row.of(column)
             if entry is None or not values:
                 continue
@@ -124,7 +127,7 @@ def cells(protocol: Protocol, rows: list[Row], root: Path | None = None) -> list
             status = "within" if abs(ours - theirs) <= limit else status
             cell = Cell(
                 row.dataset,
-                method_of(row),
+                method_of(row, task),
                 column,
                 ours,
                 theirs,

@@ -10,7 +10,7 @@ import html
 import logging
 import operator
 import os.path as osp
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -50,6 +50,8 @@ class PromptTrainer(TrainerX):
     structure: type[PromptedCLIP]
     options = ""
     model_name = "prompt_learner"
+    # {data set: template} where a method's published code has another than CoOp's
+    published_templates: Mapping[str, str] = {}
 
     clip: PromptedCLIP
     model: Any  # the engine's is a SimpleNet
@@ -65,7 +67,7 @@ class PromptTrainer(TrainerX):
     @classmethod
     def templates_of(cls, cfg: CfgNode, data: object) -> Sequence[str]:
         """The hand-written templates of a data set, or of its class."""
-        given = cfg.DATASET.get("TEMPLATE", "")
+        given = cfg.DATASET.get("TEMPLATE", "") or cls.published_templates.get(cfg.DATASET.NAME)
         return (given,) if given else getattr(data, "templates", None) or (DEFAULT_TEMPLATE,)
 
     @classmethod

@@ -77,6 +77,7 @@ class DFRModel(PromptedCLIP):
     """A linear layer on frozen CLIP's image features."""
 
     prompts: Layer
+    compares_features = False
 
     def build_prompts(self) -> Layer:
         return Layer(len(self.classnames), self.backbone.embed_dim)
@@ -142,7 +143,7 @@ def fit(
     inner = [groups[place] for place in halves[0]]
     if set(inner) == set(groups):
         chosen = halves[0][balanced(inner, generator)]
-        centre, spread = _scale(features[chosen])
+        centre, spread = _scale(features[halves[0]])
         held = [groups[place] for place in halves[1]]
         scores = {}
         for strength in STRENGTHS:
@@ -153,7 +154,7 @@ def fit(
         best = max(scores, key=lambda strength: scores[strength])
     else:  # a group has one image: nothing to choose on
         best = STRENGTHS[0]
-    centre, spread = _scale(features[balanced(groups, generator)])
+    centre, spread = _scale(features)
     layers = []
     for _ in range(repeats):
         chosen = balanced(groups, generator)

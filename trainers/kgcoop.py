@@ -15,6 +15,8 @@ from trainers.model import PromptedCLIP
 from trainers.options import PRECISION_HELP, rules
 from trainers.step import Step
 
+# Where the published code has another template than CoOp's.
+TEMPLATES = {"DescribableTextures": "a photo of a {}, a type of texture."}
 WEIGHT = 8.0  # as the published scripts have it
 
 
@@ -68,3 +70,4 @@ class KgCoOp(PromptTrainer):
 
     structure = KgCoOpModel
     options = "KGCOOP"
+    published_templates = TEMPLATES

@@ -58,6 +58,8 @@ class PromptedCLIP(nn.Module):
     """
 
     prompts: nn.Module | None
+    # whether logits are scale * image @ text, so that both features tell all
+    compares_features = True
 
     def __init__(
         self,

@@ -15,6 +15,9 @@ from trainers.model import filled
 from trainers.options import rules
 from trainers.zsclip import ZeroshotCLIP, ZeroshotModel
 
+# Of an attribute, and behind a class text, where the data set has none (`attribute_texts`).
+ATTRIBUTE_TEXTS = ("This is a picture of a {} background.", "with {} background.")
+
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Add TRAINER.ORTH_CAL."""
@@ -28,14 +31,14 @@ def extend_cfg(cfg: CfgNode) -> None:
                 "Spurious attributes in words; empty: the names of the data set's domains.",
             ),
             "ATTRIBUTE_TEXT": rules.key(
-                "This is a picture of a {} background.",
-                rules.template(empty=False),
-                "Text of an attribute, with {} for it.",
+                "",
+                rules.template(),
+                "Text of an attribute, with {} for it; empty: the data set's.",
             ),
             "PAIR_TEXT": rules.key(
-                "with {} background.",
-                rules.template(empty=False),
-                "What stands behind a class text, with {} for the attribute.",
+                "",
+                rules.template(),
+                "What stands behind a class text, with {} for an attribute; empty: the data set's.",
             ),
             "LAMBDA": rules.key(
                 1000.0,
@@ -57,7 +60,7 @@ def projection(attributes: Tensor, pairs: Tensor, weight: float) -> Tensor:
     out = identity - basis @ basis.t()
     count = attributes.shape[0]
     first, second = torch.triu_indices(count, count, 1, device=attributes.device)
-    gaps = (pairs[:, first] - pairs[:, second]).flatten(0, 1) @ out
+    gaps = (pairs[:, first] - pairs[:, second]).flatten(0, 1)
     return out @ torch.linalg.inv(identity + weight * gaps.t() @ gaps / len(gaps))
 
 
@@ -96,7 +99,7 @@ class OrthCal(ZeroshotCLIP):
         options = cfg.TRAINER.ORTH_CAL.clone()
         options.defrost()
         name = cfg.DATASET.NAME
-        data = DATASET_REGISTRY.get(name) if name in DATASET_REGISTRY else None
+        data = DATASET_REGISTRY.get(name) if name in DATASET_REGISTRY.registered_names() else None
         known = tuple(options.ATTRIBUTES or getattr(data, "domain_names", ()))
         if len(set(known)) < 2:
             raise UserError(
@@ -104,4 +107,7 @@ class OrthCal(ZeroshotCLIP):
                 "TRAINER.ORTH_CAL.ATTRIBUTES, such as \"('land', 'water')\""
             )
         options.ATTRIBUTES = known
+        own = getattr(data, "attribute_texts", ATTRIBUTE_TEXTS)
+        options.ATTRIBUTE_TEXT = options.ATTRIBUTE_TEXT or own[0]
+        options.PAIR_TEXT = options.PAIR_TEXT or own[1]
         return options

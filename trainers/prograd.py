@@ -4,7 +4,6 @@ Zhu et al., ICCV 2023, arXiv 2205.14865.
 """
 
 import logging
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -127,14 +126,7 @@ class ProGrad(PromptTrainer):
     clip: ProGradModel
     structure = ProGradModel
     options = "PROGRAD"
-
-    @classmethod
-    def templates_of(cls, cfg: CfgNode, data: object) -> Sequence[str]:
-        """The published one of the data set, before the data set's own."""
-        published = TEMPLATES.get(cfg.DATASET.NAME)
-        if published is None or cfg.DATASET.get("TEMPLATE", ""):
-            return super().templates_of(cfg, data)
-        return (published,)
+    published_templates = TEMPLATES
 
     def loss_terms(self, step: Step) -> dict[str, Tensor]:
         self._guide = self.clip.guide(step)

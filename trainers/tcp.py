@@ -39,6 +39,7 @@ TEXTS = {
 }
 # Templates of the frozen texts, where the published code has others than CoOp's.
 TEMPLATES = {
+    "DescribableTextures": "a photo of a {}, a type of texture.",
     "FGVCAircraft": "a photo of an aircraft {}.",
     "Food101": "a photo of a {}, a type of food.",
 }
@@ -168,14 +169,7 @@ class TCP(PromptTrainer):
 
     structure = TCPModel
     options = "TCP"
-
-    @classmethod
-    def templates_of(cls, cfg: CfgNode, data: object) -> Sequence[str]:
-        """The published one of the data set, before the data set's own."""
-        published = TEMPLATES.get(cfg.DATASET.NAME)
-        if published is None or cfg.DATASET.get("TEMPLATE", ""):
-            return super().templates_of(cfg, data)
-        return (published,)
+    published_templates = TEMPLATES
 
     @classmethod
     def model_options(cls, cfg: CfgNode) -> CfgNode:

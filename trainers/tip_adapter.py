@@ -92,6 +92,7 @@ class TipAdapterModel(PromptedCLIP):
     """Zero-shot CLIP whose logits have the cache's part."""
 
     prompts: Cache
+    compares_features = False
 
     def build_prompts(self) -> Cache:
         return Cache(self.backbone.embed_dim)

@@ -28,6 +28,7 @@ class CelebA(GroupDataset):
     image_folder = IMAGES
     templates = ("A photo of a celebrity with {}.",)
     class_names, domain_names = ("dark hair", "blond hair"), ("female", "male")
+    attribute_texts = ("A photo of a {}.", "of a {}.")  # `OrthCal`
     lists = tuple(f"{name}.{form}" for name in (ATTRIBUTES, PARTITION) for form in ("csv", "txt"))
     classes, images = 2, (162770, 19867, 19962)
     # Google Drive ids and checksums are torchvision's.

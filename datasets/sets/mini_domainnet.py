@@ -2,7 +2,6 @@
 
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import Rows
-from datasets.download import Source
 from datasets.sets.domainnet import DomainNetLists, lists_of
 
 
@@ -14,12 +13,10 @@ class miniDomainNet(DomainNetLists):
     list_folder = "splits_mini"
     adaptation = True
     lists = lists_of("splits_mini", ("clipart", "painting", "real", "sketch"))
-    sources = (
-        Source(
-            "splits_mini.zip",
-            ("gdrive:15rrLDCrzyi6ZY-1vJar3u7plgLe4COL7",),
-            unpack={"splits_mini": "splits_mini"},
-        ),
+    manual = (
+        "fetch DomainNet's archives from ai.bu.edu/M3SDA, and miniDomainNet's lists from Google",
+        "Drive (15rrLDCrzyi6ZY-1vJar3u7plgLe4COL7), and put them at domainnet/<domain>/<class>/",
+        "and domainnet/splits_mini/",
     )
 
     def domain(self, name: str) -> dict[str, Rows]:

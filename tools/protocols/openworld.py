@@ -26,7 +26,8 @@ PROTOCOL = replace(
     title="Open world: base and new classes together",
     trained_as="base2new",
     others=("all",),
-    elsewhere=("all",),
+    elsewhere=(),  # base classes are those that the model was trained on
+    variables=(),
     tested_with={"TEST.EVALUATOR": "OpenWorld"},
     script="openworld_{part}.sh",
     takes=lambda run: run.subset == "all",

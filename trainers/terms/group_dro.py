@@ -87,6 +87,6 @@ class GroupDRO(Term):
         mean = zeros.index_add(0, group, losses) / count.clamp(min=1)
         mean = torch.where(count > 0, mean + self.adjustment, mean)
         with torch.no_grad():
-            grown = self.weights * (self.options.STEP * mean).exp()
-            self.weights.copy_(grown / grown.sum())
+            grown = self.weights.log() + self.options.STEP * mean
+            self.weights.copy_(grown.softmax(0))
         return (self.weights * mean).sum()

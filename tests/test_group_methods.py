@@ -187,12 +187,13 @@ def test_what_dfr_refuses(tmp_path):
 # Orthogonal calibration
 
 
+def drawn(generator, *shape):
+    return torch.randn(*shape, generator=generator, dtype=torch.double)
+
+
 def test_the_projection_takes_the_attributes_out():
     generator = torch.Generator().manual_seed(0)
-    attributes, pairs = (
-        torch.randn(*shape, generator=generator, dtype=torch.double)
-        for shape in ((2, 12), (3, 2, 12))
-    )
+    attributes, pairs = (drawn(generator, *shape) for shape in ((2, 12), (3, 2, 12)))
     plain = projection(attributes, pairs, 0.0)
     assert torch.allclose(attributes @ plain.t(), torch.zeros(2, 12).double(), atol=1e-10)
     assert torch.allclose(plain @ plain, plain, atol=1e-10)  # without pairs a projection
@@ -208,10 +209,7 @@ def test_the_projection_takes_the_attributes_out():
 def test_the_projection_minimises_what_the_paper_states():
     """|P - P0|² + λ mean |P (z_i - z_j)|²."""
     generator = torch.Generator().manual_seed(1)
-    attributes, pairs = (
-        torch.randn(*shape, generator=generator, dtype=torch.double)
-        for shape in ((2, 6), (3, 2, 6))
-    )
+    attributes, pairs = (drawn(generator, *shape) for shape in ((2, 6), (3, 2, 6)))
     out = projection(attributes, pairs, 0.0)
     found = projection(attributes, pairs, 5.0)
     gaps = pairs[:, 0] - pairs[:, 1]
@@ -222,7 +220,7 @@ def test_the_projection_minimises_what_the_paper_states():
 
     best = objective(found)
     for _ in range(50):
-        other = found + 0.01 * torch.randn(6, 6, generator=generator, dtype=torch.double)
+        other = found + 0.01 * drawn(generator, 6, 6)
         assert objective(other) > best
 
 

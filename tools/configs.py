@@ -8,16 +8,17 @@ structure with CRAFT, is that file and configs/craft/default.yaml; with "_<prese
 own, too.
 """
 
+import ast
 import functools
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import yaml
 
-from dassl import strict_yaml
+from dassl import record, strict_yaml
 from dassl.names import did_you_mean
 from tools.inputs import InputError
 
@@ -217,6 +218,35 @@ def merged(files: Iterable[str]) -> dict:
         for part in reversed(list(_with_bases(file))):
             _lay(whole, {key: value for key, value in _tree(part).items() if key != "BASE"})
     return whole
+
+
+def changed(
+    trainer: str, config: str, settings: Mapping[str, object], groups: tuple[str, ...]
+) -> dict[str, object]:
+    """{key: value in its files} of what a config says and `settings`, {dotted key: value}, have
+    otherwise, of the keys that begin with one of `groups`.
+
+    Raises InputError as `files`.
+    """
+    known = record.flat(merged(files(trainer, config)))
+    return {
+        key: value
+        for key, value in known.items()
+        if key.startswith(groups) and key in settings and _read(settings[key]) != _read(value)
+    }
+
+
+def _read(value: object) -> object:
+    """A value, however YAML, JSON or yacs writes it."""
+    if isinstance(value, str):
+        with suppress(ValueError, SyntaxError):
+            value = ast.literal_eval(value)
+    if isinstance(value, (list, tuple)):
+        return [_read(item) for item in value]
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return str(value)
 
 
 def _with_bases(file: str) -> Iterator[str]:

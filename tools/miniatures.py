@@ -74,17 +74,17 @@ class Painter:
 
     def __call__(self, path: str, label: int) -> str:
         """Writes `path` (relative to the folder), unless it is there, and returns it."""
-        self.count += 1
+        number, self.count = self.count, self.count + 1
         if (file := self.folder / path).exists():
             return path
         colour, noise = (
             np.random.RandomState(label).randint(0, 200, 3),
-            np.random.RandomState(self.count - 1).randint(0, 56, (20, 24, 3)),
+            np.random.RandomState(number).randint(0, 56, (20, 24, 3)),
         )
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((colour + noise).astype(np.uint8)).convert(
-            MODES[(self.count - 1) % len(MODES)]
-        ).save(file)
+        Image.fromarray((colour + noise).astype(np.uint8)).convert(MODES[number % len(MODES)]).save(
+            file
+        )
         return path
 
 

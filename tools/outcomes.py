@@ -177,10 +177,10 @@ def reliability(answers: Answers) -> list[tuple[int, float, float]]:
 
 def confusion(answers: Answers) -> NDArray:
     """(C, C) numbers of images, by label and predicted class."""
-    count = len(answers.saved.classnames)
-    matrix = np.zeros((count, count), int)
-    np.add.at(matrix, (answers.saved.label, answers.predicted), 1)
-    return matrix
+    from sklearn.metrics import confusion_matrix
+
+    labels = range(len(answers.saved.classnames))
+    return confusion_matrix(answers.saved.label, answers.predicted, labels=labels)
 
 
 # Temperature
@@ -310,9 +310,9 @@ def work(args: argparse.Namespace) -> int:
                 f"{line['name']}: {line['mean']:+.2f} [{line['low']:+.2f}, {line['high']:+.2f}]\n"
             )
     last = shown[-1]
-    content["reliability"] = reliability(last)
+    content["reliability"] = bins = reliability(last)
     if args.reliability:
-        plots.reliability(reliability(last), last.name, args.reliability)
+        plots.reliability(bins, last.name, args.reliability)
     if args.confusion:
         inputs.write(args.confusion, _csv(last), "--confusion")
     if args.json:

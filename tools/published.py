@@ -11,8 +11,12 @@ import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tools.protocols import Protocol, Row
+
+if TYPE_CHECKING:
+    from datasets.base import CoOpDataset
 
 FILE = Path(__file__).resolve().parent.parent / "docs" / "results" / "published.csv"
 PAIRS = {"office31": 6, "officehome": 12, "visda17": 1}  # that averages are over
@@ -115,30 +119,29 @@ def published_names(task: str) -> frozenset[str]:
 
 
 @functools.cache
-def test_images() -> dict[str, int]:
-    """{plain name of a published data set: images of its test part}."""
+def _data_sets() -> dict[str, type["CoOpDataset"]]:
+    """{plain name: class} of the data sets in the CoOp layout."""
     import datasets  # noqa: F401 - registers them; not above, since it takes torch
     from dassl.data.datasets import DATASET_REGISTRY
     from datasets.base import CoOpDataset
 
-    known = [
-        kind
+    return {
+        plain(kind.config_name()): kind
         for _, kind in DATASET_REGISTRY
         if isinstance(kind, type) and issubclass(kind, CoOpDataset)
-    ]
-    return {plain(kind.config_name()): kind.images[2] for kind in known if kind.images[2]}
+    }
+
+
+@functools.cache
+def test_images() -> dict[str, int]:
+    """{plain name of a published data set: images of its test part}."""
+    return {name: kind.images[2] for name, kind in _data_sets().items() if kind.images[2]}
 
 
 def domain_images(dataset: str, study: str) -> int | None:
     """Images of a target domain, `sketch` or that of `art_to_clipart`; None if not known."""
-    from dassl.data.datasets import DATASET_REGISTRY
-    from datasets.shifts import ShiftDataset
-
-    for _, kind in DATASET_REGISTRY:
-        if isinstance(kind, type) and issubclass(kind, ShiftDataset):
-            if plain(kind.config_name()) == plain(dataset):
-                return kind.domain_images.get(study.rpartition("_to_")[2])
-    return None
+    images = getattr(_data_sets().get(plain(dataset)), "domain_images", {})
+    return images.get(study.rpartition("_to_")[2])
 
 
 @dataclass(frozen=True)
@@ -177,9 +180,10 @@ def other_tests(protocol: Protocol, ours: list[Row]) -> dict[tuple[str, str], Ot
             continue
         for column, number in counts.items():
             name = dataset if column == "source" else column  # ImageNet, or a shifted one
-            known = test_images()  # registers the data sets
-            every = known[plain(name)] if plain(name) in names else None
-            if every is None and plain(dataset) in names:
+            every: int | None = None
+            if plain(name) in names:
+                every = test_images()[plain(name)]
+            elif plain(dataset) in names:
                 every = domain_images(dataset, name)
             if every is not None and number != every:
                 unfit[dataset, column] = OtherTest(name, number, every)

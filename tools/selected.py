@@ -9,7 +9,6 @@ from tools.protocols.rows import Row
 from tools.selection import classes_of
 
 NOTHING = "nothing looked at test or new classes"
-_BRACKETS = str.maketrans("[]", "()")
 TARGET = "uses target labels; nothing looked at test images"
 PRESET = ", but for CRAFT's options, which are those of the preset {}"
 OTHERS = "looked at {} classes, so perhaps at new ones of this table; nothing looked at test images"
@@ -65,20 +64,10 @@ def _rule(row: Row) -> str:
 def _changed(row: Row, config: dict) -> str:
     """A clause on settings that differ from the config's file, such as those of an ablation."""
     try:
-        file = record.flat(configs.merged(configs.files(*_pair(row))))
+        changed = configs.changed(*_pair(row), config, ("OPTIM.", "TRAINER."))
     except InputError:
         return ""
-    keys = [key for key in file if key.startswith(("OPTIM.", "TRAINER.")) and key in config]
-    changed = [key for key in keys if _plain(file[key]) != _plain(config[key])]
     return "".join(f", but for {key} {config[key]}" for key in changed)
-
-
-def _plain(value: object) -> str:
-    """A value as text, however YAML, JSON or yacs writes it."""
-    try:
-        return str(float(str(value)))
-    except ValueError:
-        return str(value).translate(_BRACKETS)
 
 
 def _pair(row: Row) -> tuple[str, str]:

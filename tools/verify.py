@@ -12,8 +12,6 @@ reasons are checked on the runs' own configuration and data. The exit code is 0 
 """
 
 import argparse
-import ast
-import contextlib
 import json
 import statistics
 import sys
@@ -211,36 +209,19 @@ def _settings(row: Row, results: dict, root: Path | None) -> Iterator[str]:
     if rule := ours.get("SELECTION.RULE"):
         yield f"settings selected by {rule}, not the published ones"
     try:
-        files = configs.files(row.trainer, row.config)
-        theirs = record.flat(configs.merged(files))
-        backbone = configs.backbone_of(files[0])
+        theirs = configs.changed(row.trainer, row.config, ours, _COMPARED)
+        backbone = configs.backbone_of(configs.files(row.trainer, row.config)[0])
     except InputError:
         yield "a config of one's own"
         return
     if backbone != BACKBONE:
         yield f"the backbone {backbone} instead of {BACKBONE}"
     for key, value in theirs.items():
-        if key.startswith(_COMPARED) and not key.startswith(_OWN) and key in ours:
-            if key.endswith(".PREC"):
-                continue  # `_precision` says it
-            if _plain(ours[key]) != _plain(value):
-                yield f"{key} {ours[key]} instead of {value}"
+        if not key.startswith(_OWN) and not key.endswith(".PREC"):  # `_precision` says it
+            yield f"{key} {ours[key]} instead of {value}"
     for key in ("TRAINER.CACHED_VIEWS", "TRAINER.TERMS"):
         if ours.get(key):
             yield f"{key} {ours[key]}"
-
-
-def _plain(value: object) -> object:
-    """A value, however YAML, JSON or yacs writes it."""
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError, SyntaxError):
-            value = ast.literal_eval(value)
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return str(value)
 
 
 def _precision(row: Row, results: dict, root: Path | None) -> Iterator[str]:

@@ -21,7 +21,7 @@ from trainers.base import PromptTrainer
 from trainers.errors import UserError
 from trainers.model import PromptedCLIP
 from trainers.options import PRECISION_HELP, rules
-from trainers.parallel import from_main, gather
+from trainers.parallel import from_main
 from trainers.step import Features
 
 log = logging.getLogger(__name__)
@@ -58,10 +58,6 @@ class LinearFeatures(Features):
 
     def logits(self) -> Tensor:
         return self.image @ self.weight.t() + self.bias
-
-    def gathered(self) -> "LinearFeatures":
-        rest = (self.text, self.scale, self.weight, self.bias)
-        return LinearFeatures(gather(self.image), *rest)
 
 
 class Layer(nn.Module):
@@ -144,12 +140,12 @@ def fit(
     if set(inner) == set(groups):
         chosen = halves[0][balanced(inner, generator)]
         centre, spread = _scale(features[halves[0]])
+        x, held_x = ((features[part] - centre) / spread for part in (chosen, halves[1]))
         held = [groups[place] for place in halves[1]]
         scores = {}
         for strength in STRENGTHS:
-            x = (features[chosen] - centre) / spread
             weight, bias = _fitted(x, labels[chosen], strength, classes, seed)
-            logits = (features[halves[1]] - centre) / spread @ weight.T + bias
+            logits = held_x @ weight.T + bias
             scores[strength] = worst_group(logits.argmax(1) == labels[halves[1]], held)
         best = max(scores, key=lambda strength: scores[strength])
     else:  # a group has one image: nothing to choose on

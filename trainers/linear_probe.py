@@ -96,6 +96,7 @@ def class_strength(probabilities: Tensor, labels: Tensor, classes: int) -> Tenso
 class LinearProbe(PromptTrainer):
     """Trains a `LinearProbeModel`; its checkpoint is of no use for other classes."""
 
+    clip: LinearProbeModel
     structure = LinearProbeModel
     options = "LINEAR_PROBE"
 
@@ -110,7 +111,7 @@ class LinearProbe(PromptTrainer):
         transform = self.transform_of(self.test_loader, is_train=False)
         batches = self.encoded_images(self.dm.dataset.train_x, transform)
         features, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
-        logits = Features(features, self.clip.zero_shot_texts, self.backbone.scale).logits()
+        logits = Features(features, unit(self.clip.start), self.backbone.scale).logits()
         strength = class_strength(logits.softmax(1), labels, self.num_classes)
         if self.cfg.TRAINER.LINEAR_PROBE.PENALTY == "equal":
             strength = strength.mean().expand(self.num_classes)

@@ -1,6 +1,6 @@
 """What a training step hands on: its inputs, and the features that the model made of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ class Features:
     def gathered(self) -> "Features":
         """The features of the whole batch, if several processes have a share of its images each."""
         text = self.text if self.text.dim() == 2 else gather(self.text)
-        return Features(gather(self.image), text, self.scale)
+        return replace(self, image=gather(self.image), text=text)
 
     def text_of(self, labels: Tensor) -> Tensor:
         """(B, D), the text feature of each image's own class; labels (B,)."""

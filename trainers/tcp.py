@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from trainers.backbone import PRECISIONS, Backbone, count_tokens, unit
 from trainers.base import PromptTrainer
+from trainers.encoders import quick_gelu
 from trainers.errors import UserError
 from trainers.kgcoop import WEIGHT, KnowledgeGuided
 from trainers.model import filled
@@ -78,10 +79,10 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 class QuickGELU(nn.Module):
-    """x * sigmoid(1.702 x)."""
+    """`quick_gelu` as a module."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(1.702 * x)
+        return quick_gelu(x)
 
 
 class ClassAwareContext(nn.Module):

@@ -15,7 +15,6 @@ from trainers.base import PromptTrainer
 from trainers.errors import UserError
 from trainers.model import PromptedCLIP
 from trainers.options import PRECISION_HELP, rules
-from trainers.parallel import gather
 from trainers.step import Features
 from trainers.views import encoded_training_views
 
@@ -57,10 +56,6 @@ class CachedFeatures(Features):
         """scale * <image, text> + alpha * exp(-beta (1 - <image, key>)) of the class's keys."""
         affinity = (-self.beta * (1 - self.image @ self.keys.t())).exp()
         return super().logits() + self.alpha * affinity @ self.values
-
-    def gathered(self) -> "CachedFeatures":
-        rest = (self.text, self.scale, self.keys, self.values, self.alpha, self.beta)
-        return CachedFeatures(gather(self.image), *rest)
 
 
 class Cache(nn.Module):

@@ -44,7 +44,7 @@ class ZeroshotModel(PromptedCLIP):
         """None: nothing is learned."""
 
     def text_features(self) -> Tensor:
-        return self.backbone.encode_texts(self.class_texts())
+        return self.zero_shot_texts
 
 
 class EnsembleModel(ZeroshotModel):

@@ -24,9 +24,7 @@ class DomainNetLists(ShiftDataset):
     )
 
     def domain(self, name: str) -> dict[str, Rows]:
-        train, test = (
-            self.listed(f"{self.list_folder}/{name}_{part}.txt") for part in ("train", "test")
-        )
+        train, test = map(self.listed, lists_of(self.list_folder, (name,)))
         return {"train": train, "val": test, "test": test}
 
 

@@ -6,17 +6,20 @@ from datasets.download import Source
 from datasets.shifts import ShiftDataset
 
 BROKEN = "sketch/dog/n02103406_4068-1.png"  # Dassl leaves it out, too
+NAMES = ("art_painting", "cartoon", "photo", "sketch")
+
+
+def lists_of(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The two lists of each domain."""
+    parts = ("train", "crossval")
+    return tuple(f"splits/{name}_{part}_kfold.txt" for name in names for part in parts)
 
 
 @DATASET_REGISTRY.register()
 class PACS(ShiftDataset):
     folder, image_folder = "pacs", "images"
-    domain_names = ("art_painting", "cartoon", "photo", "sketch")
-    lists = tuple(
-        f"splits/{name}_{part}_kfold.txt"
-        for name in ("art_painting", "cartoon", "photo", "sketch")
-        for part in ("train", "crossval")
-    )
+    domain_names = NAMES
+    lists = lists_of(NAMES)
     classes = 7
     sources = (
         Source(
@@ -28,7 +31,6 @@ class PACS(ShiftDataset):
 
     def domain(self, name: str) -> dict[str, Rows]:
         train, val = (
-            [row for row in self.listed(f"splits/{name}_{part}_kfold.txt", 1) if row[0] != BROKEN]
-            for part in ("train", "crossval")
+            [row for row in self.listed(file, 1) if row[0] != BROKEN] for file in lists_of((name,))
         )
         return {"train": train, "val": val, "test": []}

@@ -1,4 +1,4 @@
-"""Data sets with groups: Waterbirds and CelebA in small, and the suite's."""
+"""Data sets with groups: Waterbirds, CelebA and MetaShift in small, and the suite's."""
 
 import dataclasses
 import hashlib
@@ -21,7 +21,17 @@ from datasets import check, emoji_groups, prepare
 from datasets.base import PARTS
 from datasets.download import Source
 from datasets.scenes import Scene
-from tools.miniatures import COUNTS, GROUPS, celeba, entries, waterbirds, write_lists
+from datasets.sets import metashift as metashift_set
+from tools.miniatures import (
+    COUNTS,
+    GROUPS,
+    Painter,
+    celeba,
+    entries,
+    metashift,
+    waterbirds,
+    write_lists,
+)
 
 
 def as_kaggle(home: Path) -> Path:
@@ -49,6 +59,7 @@ def as_kaggle(home: Path) -> Path:
 
 WRITERS = {
     "Waterbirds": waterbirds,
+    "MetaShift": metashift,
     "CelebA": celeba,
     "Kaggle": lambda cls, home: (celeba(cls, home), as_kaggle(home)),
 }
@@ -88,7 +99,7 @@ def test_groups_are_counted_as_they_are_in_the_files(tmp_path, form):
         for item in items
     )
     by_number = {number: (PARTS[part], label, domain) for number, part, label, domain in entries()}
-    first = 0 if form == "Waterbirds" else 1
+    first = 1 if registered(form) == "CelebA" else 0
     for part, items in zip(PARTS, (data.train_x, data.val, data.test), strict=True):
         for item in items:
             assert by_number[int(re.search(r"(\d+)\.jpg$", item.impath)[1]) - first] == (
@@ -108,6 +119,7 @@ def test_names_templates_and_numbers_are_the_published_ones(tmp_path):
             ("female", "male"),
             "A photo of a celebrity with {}.",
         ),
+        ("MetaShift", ["dog", "cat"], ("outdoor", "indoor"), "a photo of a {}."),
     ):
         make(tmp_path / "data", form)
         data = load(tmp_path, form)
@@ -120,6 +132,7 @@ def test_names_templates_and_numbers_are_the_published_ones(tmp_path):
     assert (
         prepare.find("waterbirds").images == (4795, 1199, 5794)
         and sum(prepare.find("celeba").images) == 202599
+        and prepare.find("metashift").images == (2276, 349, 874)
     )
 
 
@@ -175,6 +188,7 @@ def remove(pattern: str):
     return change
 
 
+TABLE = metashift_set.TABLE
 META, ATTRIBUTES, PARTITION = "metadata.csv", "list_attr_celeba", "list_eval_partition"
 
 
@@ -256,6 +270,19 @@ META, ATTRIBUTES, PARTITION = "metadata.csv", "list_attr_celeba", "list_eval_par
             "does not exist: run `python -m datasets.prepare Waterbirds --root",
         ),
         (
+            "MetaShift",
+            edit(TABLE, r"^(3,.*)/dog\(outdoor\)/", r"\1/"),
+            r"metadata_metashift.csv' line 5 has the filename '/home/.*/dog/3.jpg', which is in "
+            r"none of train/cat/cat\(indoor\), .* below MetaShift-Cat-Dog-indoor-outdoor: restore "
+            "the file",
+        ),
+        (
+            "MetaShift",
+            edit(TABLE, r"^(3,.*),0,0$", r"\1,1,0"),
+            r"line 5 has y 1 and a 0 for 'train/dog/dog\(outdoor\)/3.jpg', whose folder says dog "
+            "and outdoor: restore the file",
+        ),
+        (
             "CelebA",
             remove(f"{ATTRIBUTES}.txt"),
             "list_attr_celeba.txt' cannot be read .*: prepare the data set again",
@@ -326,6 +353,36 @@ def test_what_is_wrong_with_the_files_is_said_in_one_sentence(tmp_path, form, ch
     assert "\n" not in str(error.value)
 
 
+def test_metashift_without_its_table_is_split_by_the_same_shares_with_a_warning(tmp_path, caplog):
+    home = make(tmp_path / "data", "MetaShift")
+    cfg = make_cfg(tmp_path, "CoOp", "DATASET.NAME", "MetaShift")
+    cls = prepare.find("metashift")
+    with_table = cls.content(cfg)
+    paint = Painter(home / cls.image_folder)
+    for folder, (label, _) in metashift_set.FOLDERS.items():
+        for i in range(20):
+            paint(f"{folder}/more_{i}.jpg", label)
+    assert len(load(tmp_path, "MetaShift").train_x) == sum(COUNTS["train"])
+    (home / TABLE).unlink()
+    data = load(tmp_path, "MetaShift")
+    assert "the split is made here and is NOT the one of SubpopBench" in caplog.text
+    pictures = sum(map(sum, COUNTS.values())) + 80
+    parts = [data.test, data.val, data.train_x]
+    sizes = [int(pictures * 0.25), int(pictures * 0.1)]
+    assert [len(part) for part in parts] == [*sizes, pictures - sum(sizes)]
+    assert len({item.impath for part in parts for item in part}) == pictures
+    for item in data.test:
+        folder = Path(item.impath).parent.relative_to(home / cls.image_folder).as_posix()
+        assert metashift_set.FOLDERS[folder] == (item.label, item.domain)
+    again = load(tmp_path, "MetaShift")
+    assert [item.impath for item in again.test] == [item.impath for item in data.test]
+    # A table that comes or goes makes another run of it.
+    assert cls.content(cfg) != with_table
+    shutil.rmtree(home / cls.image_folder / "train/cat")
+    with pytest.raises(UserError, match=r"train/cat/cat\(indoor\)' holds no images: prepare the"):
+        load(tmp_path, "MetaShift")
+
+
 def test_a_missing_group_of_celeba_is_named(tmp_path):
     home = make(tmp_path / "data", "CelebA")
     blond_men = [
@@ -386,7 +443,7 @@ def unchecked(monkeypatch):
     return change
 
 
-@pytest.mark.parametrize("name", ["Waterbirds", "CelebA"])
+@pytest.mark.parametrize("name", ["Waterbirds", "CelebA", "MetaShift"])
 def test_official_archives_give_the_layout_that_loads(tmp_path, unchecked, capsys, name):
     cls, given, root = unchecked(name), tmp_path / "given", tmp_path / "data"
     home = make(tmp_path / "made", name)
@@ -394,6 +451,8 @@ def test_official_archives_give_the_layout_that_loads(tmp_path, unchecked, capsy
     for source in cls.sources:
         pack_source(source, home, given)
     assert prepare.main([name, "--root", str(root), "--from", str(given)]) == 0
+    if name == "MetaShift":  # its table is not in the archive
+        shutil.copy(home / TABLE, root / cls.folder)
     assert f"{name}: 34 pictures" in capsys.readouterr().out
     assert load(tmp_path, name).train_group_counts == dict(
         zip(GROUPS, COUNTS["train"], strict=True)

@@ -27,6 +27,7 @@ from datasets.check import MINIATURE
 from datasets.prepare import find, prepared_classes
 from datasets.sets.imagenet import ImageNet, ImageNetTest
 from datasets.sets.imagenetv2 import ImageNetV2
+from datasets.sets.metashift import FOLDERS, TABLE
 from datasets.shifts import ShiftDataset
 from tools import inputs
 
@@ -299,6 +300,15 @@ def celeba(cls, home):
     )
 
 
+def metashift(cls, home):
+    paint, lines = Painter(home / cls.image_folder), ["id,filename,split,y,a"]
+    place = {group: folder for folder, group in FOLDERS.items()}
+    for number, part, label, domain in entries():
+        file = paint(f"{place[label, domain]}/{number}.jpg", label)
+        lines.append(f"{number},/home/of/whom/{cls.image_folder}/{file},{part},{label},{domain}")
+    write_lists(home, {TABLE: lines})
+
+
 def per_domain(cls, home):
     """A folder per domain, in it a folder per class (Office-31, Office-Home, TerraIncognita)."""
     paint = Painter(home)
@@ -379,6 +389,7 @@ SPECIAL: dict[str, Callable] = {
         fgvc_aircraft,
         waterbirds,
         celeba,
+        metashift,
         pacs,
         vlcs,
         office_home_dg,

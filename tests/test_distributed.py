@@ -248,6 +248,15 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(found):
 
 
 @pytest.mark.slow
+def test_what_is_fitted_before_training_is_that_of_one_process(found):
+    alone = two_processes.fitted(found[0])
+    assert [sorted(state) for state in alone] == [["bias", "weight"], ["keys", "labels"]]
+    for who in found[1:]:
+        for state, expected in zip(who["fitted"], alone, strict=True):
+            assert equal(state, expected) and expected[sorted(state)[0]].abs().max() > 1e-3
+
+
+@pytest.mark.slow
 def test_batches_too_small_for_two_processes_are_refused_before_the_first_step(found):
     for who in found[1:]:
         assert who["refused"] == [

@@ -47,6 +47,8 @@ BEST = (
     "TEST.SELECT_BY",
     "worst_group_accuracy",
 )
+KEYS = ("TRAINER.TIP_ADAPTER.PREC", "fp32", "TRAINER.TIP_ADAPTER.VIEWS", 2)
+LAYER = ("TRAINER.DFR.PREC", "fp32", "TRAINER.DFR.PART", "train")
 CASES = {
     f"{name}-{kind}": (name, (*FIXED, *ODD, *SLOW, *options))
     for kind, (names, options) in SAMPLES.items()
@@ -74,6 +76,8 @@ CASES = {
     "workers": ("CraftCoOp", (*FIXED, *ODD, *SLOW, "DATALOADER.NUM_WORKERS", 1)),
     "prograd": ("ProGrad", (*FIXED, *ODD, *SLOW, "TRAINER.PROGRAD.PREC", "fp32")),
     "prograd-scaled": ("ProGrad", (*FIXED, *ODD, *SLOW, "TRAINER.PROGRAD.PREC", "fp32")),
+    "probe": ("LinearProbe", (*FIXED, *ODD, *SLOW, "TRAINER.LINEAR_PROBE.PREC", "fp32")),
+    "cache": ("TipAdapter", (*FIXED, *ODD, *SLOW, *KEYS, "TRAINER.TIP_ADAPTER.FINE_TUNE", True)),
     "dro": ("CraftMaPLe", (*FIXED, *ODD, *SLOW, "TRAINER.TERMS", ("GroupDRO",))),
     "views": ("CraftVPT", ODD),  # augmented
     "upstream": ("UpstreamStyle", (*FIXED, "OPTIM.LR", 0.01)),  # batches of 6: equal shares
@@ -212,6 +216,17 @@ def resumed(folder: Path) -> list:
     return [rest.start_epoch, whole.model.state_dict(), rest.model.state_dict()]
 
 
+def fitted(folder: Path) -> list[dict]:
+    """What is computed before training, from all images: DFR's layer, Tip-Adapter's keys of
+    augmented images.
+    """
+    built = (
+        tiny(folder, "dfr", "DFR", *LAYER, "OPTIM.MAX_EPOCH", 1),
+        tiny(folder, "keys", "TipAdapter", *KEYS, "OPTIM.MAX_EPOCH", 1),
+    )
+    return [trainer.clip.prompts.state_dict() for trainer in built]
+
+
 def refused(folder: Path) -> list[str]:
     """The sentences of runs with a batch that is too small for two processes; no step is made."""
     said = []
@@ -248,7 +263,7 @@ def all_of_it(folder: Path) -> int:
     ]
     for name in CASES:
         found[name] = outcome(folder, "two", name)
-    for work in (streams, resumed, refused):
+    for work in (streams, resumed, refused, fitted):
         found[work.__name__] = work(folder)
     torch.save(found, folder / f"rank{number}.pt")
     distributed.stop()

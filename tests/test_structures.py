@@ -478,20 +478,23 @@ def test_checkpointing_keeps_less(tmp_path):
 
 
 @pytest.mark.slow
-def test_compiled_blocks_give_the_same_features(tmp_path):
-    plain, compiled = (
-        make_trainer(tmp_path, "MaPLe"),
-        make_trainer(tmp_path, "MaPLe", "TRAINER.COMPILE", True),
-    )
-    compiled.model.load_state_dict(plain.model.state_dict())
-    pictures = images(2, TINY["image"])
-    one, other = plain.clip.features(pictures), compiled.clip.features(pictures)
-    assert torch.allclose(one.logits(), other.logits(), atol=1e-4)
-    gradients = [
-        torch.autograd.grad(f.logits().sum(), t.model.prompt_learner.ctx)[0]
-        for f, t in ((one, plain), (other, compiled))
-    ]
-    assert torch.allclose(*gradients, atol=1e-4)
+def test_a_compiled_block_gives_the_same_features_and_gradients(tmp_path):
+    """One graph: compiling all of a run's takes longer than all other tests of this file."""
+    trainer = make_trainer(tmp_path, "MaPLe", "TRAINER.COMPILE", True)
+    towers = (trainer.backbone.text, trainer.backbone.image)
+    blocks = [block for tower in towers for block in tower.blocks]
+    assert blocks and all(block._compiled_call_impl is not None for block in blocks)
+    plain = make_trainer(tmp_path, "MaPLe").backbone.image.blocks[0]
+    assert plain._compiled_call_impl is None
+    start = torch.randn(2, 5, TINY["vision_width"], generator=torch.Generator().manual_seed(0))
+    found = []
+    for block in (plain, trainer.backbone.image.blocks[0]):
+        x = start.clone().requires_grad_()
+        out, keys_values = block(x)
+        (gradient,) = torch.autograd.grad(out.square().sum(), x)
+        found.append((out, *keys_values, gradient))
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
 
 
 def test_the_ensemble_is_the_mean_of_unit_features(tmp_path):

@@ -24,9 +24,10 @@ from dassl.engine import TrainerX, TrainerXU
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, load_checkpoint, load_pretrained_weights
-from trainers.backbone import PRECISIONS, Backbone, load_backbone, same_as_read
+from trainers.backbone import PRECISIONS, Backbone, load_backbone, same_as_read, tells_input
 from trainers.cache import describe, reading_options
 from trainers.checkpoints import class_names_of, learned_optimizer, learned_state, load_prompts
+from trainers.clips import INPUT_KEYS
 from trainers.errors import UserError
 from trainers.model import DEFAULT_TEMPLATE, PromptedCLIP
 from trainers.parallel import average_gradients, gather
@@ -61,7 +62,7 @@ class PromptTrainer(TrainerX):
 
     @classmethod
     def precision_of(cls, cfg: CfgNode) -> str:
-        """fp32, fp16 or amp."""
+        """One of PRECISIONS."""
         return cfg.TRAINER[cls.options].get("PREC", "fp32") if cls.options else "fp32"
 
     @classmethod
@@ -164,7 +165,7 @@ class PromptTrainer(TrainerX):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Frozen features (B, D) and labels (B,) of exactly these images, in their order."""
         loader = build_data_loader(
-            self.cfg,
+            self.data_cfg,
             "SequentialSampler",
             items,
             self.cfg.DATALOADER.TEST.BATCH_SIZE,
@@ -184,7 +185,7 @@ class PromptTrainer(TrainerX):
             transform,
             device=self.device.type,
             backbone=self.backbone.fingerprint,
-            **reading_options(self.cfg),
+            **reading_options(self.data_cfg),
         )
 
     def transform_of(self, loader: object, is_train: bool) -> Callable | None:
@@ -193,7 +194,7 @@ class PromptTrainer(TrainerX):
         Upstream's DataManager keeps none.
         """
         kept = getattr(getattr(loader, "dataset", None), "transform", None)
-        return build_transform(self.cfg, is_train=is_train) if kept is None else kept
+        return build_transform(self.data_cfg, is_train=is_train) if kept is None else kept
 
     def cache_folder(self, name: str) -> str | None:
         """A folder beside the data set's files, hidden since folders can be classes.
@@ -227,6 +228,41 @@ class PromptTrainer(TrainerX):
         if precision == "fp16" and not (cfg.USE_CUDA and torch.cuda.is_available()):
             raise UserError(f"{key} fp16 needs a CUDA device: set {key} to fp32 or amp")
 
+    @property
+    def data_cfg(self) -> CfgNode:
+        """The configuration by which pictures are read: INPUT is what the CLIP tells of itself."""
+        return self.__dict__.get("_data_cfg", self.cfg)
+
+    def build_data_loader(self) -> None:
+        """As the engine, but a CLIP that tells how it reads pictures is loaded first."""
+        if not tells_input(self.cfg.MODEL.BACKBONE.NAME):
+            super().build_data_loader()
+            return
+        given = self.cfg
+        self._data_cfg = self.cfg = with_input(given, self.frozen_clip())
+        try:
+            super().build_data_loader()  # upstream's, too, looks for the configuration there
+        finally:
+            self.cfg = given
+
+    def frozen_clip(self) -> Backbone:
+        """The CLIP of the run, loaded once, on its device."""
+        if "_frozen" not in self.__dict__:
+            backbone = make_backbone(self.cfg, self.precision_of(self.cfg), self.device)
+            spec = with_input(self.cfg, backbone, quiet=True).INPUT
+            self._frozen, self.pretrained = (
+                backbone,
+                {  # the latter goes into results.json
+                    "sha256": backbone.sha256,
+                    "activation": backbone.activation,
+                    "input": {
+                        key: list(spec[key]) if isinstance(spec[key], tuple) else spec[key]
+                        for key in INPUT_KEYS
+                    },
+                },
+            )
+        return self._frozen
+
     def build_model(self) -> None:
         cfg = self.cfg
         if len(self.classnames) != self.num_classes:
@@ -236,8 +272,7 @@ class PromptTrainer(TrainerX):
             )
         warn_of_same_tokens(self.classnames)
         templates = self.templates_of(cfg, self.dm.dataset)
-        backbone = make_backbone(cfg, self.precision_of(cfg), self.device)
-        self.clip = self.make_clip(cfg, backbone, self.classnames, templates)
+        self.clip = self.make_clip(cfg, self.frozen_clip(), self.classnames, templates)
         self.complete_clip()
         if self.clip.prompts is None:
             raise NotImplementedError(f"{type(self).__name__} learns nothing: override build_model")
@@ -441,14 +476,16 @@ class PromptTrainer(TrainerX):
 def make_backbone(cfg: CfgNode, precision: str, device: torch.device) -> Backbone:
     """Frozen CLIP on `device`, as `cfg` says.
 
-    Raises UserError as `load_backbone` does, and if CLIP does not read images of INPUT.SIZE.
+    Raises UserError as `load_backbone` does, and if CLIP does not read images of INPUT.SIZE, unless
+    it tells which it reads and MODEL.BACKBONE.INPUT says to ask it.
     """
     name, size = cfg.MODEL.BACKBONE.NAME, tuple(cfg.INPUT.SIZE)
     log.info(f"Loading CLIP (backbone: {name})")
     activation = cfg.MODEL.BACKBONE.get("ACTIVATION", "auto")
     backbone = load_backbone(name, precision, activation).to(device)
     pixels = backbone.input_resolution
-    if size != (pixels, pixels):
+    told = bool(backbone.input) and _asks_model(cfg)
+    if size != (pixels, pixels) and not told:
         raise UserError(
             f"INPUT.SIZE is {size} but {name} reads {pixels} x {pixels} pixels: set INPUT.SIZE to "
             f"({pixels}, {pixels})"
@@ -457,6 +494,43 @@ def make_backbone(cfg: CfgNode, precision: str, device: torch.device) -> Backbon
     if cfg.TRAINER.COMPILE:
         backbone.compile_blocks()
     return backbone
+
+
+def _asks_model(cfg: CfgNode) -> bool:
+    return cfg.MODEL.BACKBONE.get("INPUT", "model") == "model"
+
+
+def with_input(cfg: CfgNode, backbone: Backbone, quiet: bool = False) -> CfgNode:
+    """`cfg` with what the CLIP tells about its pictures under INPUT, unless it is told not to.
+
+    A note names the values that another takes the place of, if there are any; quiet: without it.
+    """
+    different = {
+        key: value
+        for key, value in (backbone.input if _asks_model(cfg) else {}).items()
+        if list(cfg.INPUT[key]) != list(value)
+    }
+    if different and not quiet:
+        old = ", ".join(f"{key} {cfg.INPUT[key]}" for key in different)
+        new = ", ".join(f"{key} {value}" for key, value in different.items())
+        keep = " (MODEL.BACKBONE.INPUT config keeps the configuration's)"
+        log.info(
+            f"Note: pictures are read as {cfg.MODEL.BACKBONE.NAME} was trained: INPUT has {new} "
+            f"instead of {old}{'' if 'SIZE' in different else keep}"
+        )
+    if backbone.squashed and not quiet:
+        log.info(
+            f"Note: {cfg.MODEL.BACKBONE.NAME} was published with pictures squeezed to a square; "
+            "tests here crop the centre, as for every CLIP"
+        )
+    if not different:
+        return cfg
+    completed = cfg.clone()
+    completed.defrost()
+    for key, value in different.items():
+        completed.INPUT[key] = type(cfg.INPUT[key])(value)
+    completed.freeze()
+    return completed
 
 
 def warn_of_same_tokens(classnames: Sequence[str]) -> None:

@@ -248,6 +248,34 @@ def open_clip_facts(
     preprocess: mean, std, interpolation and resize_mode. name: for the message. Raises UserError
     for a model that the towers here do not compute.
     """
+    image, text = _towers(config, name, vocabulary)
+    resnet = isinstance(image.get("layers"), (list, tuple))
+    head_width = image.get("head_width", HEAD_WIDTH)
+    if resnet and head_width != HEAD_WIDTH:
+        raise _no_clip(name, f"it is a ResNet with heads of {head_width} channels")
+    try:
+        heads = None if resnet else _heads(image["width"], image["width"] // head_width)
+        return Facts(
+            activation="quick_gelu" if config.get("quick_gelu") else "gelu",
+            pixels=_square(image["image_size"]),
+            context_length=int(text["context_length"]),
+            image_heads=heads,
+            text_heads=_heads(text["width"], text["heads"]),
+            image_eps=float((image.get("norm_kwargs") or {}).get("eps", EPS)),
+            text_eps=float((text.get("norm_kwargs") or {}).get("eps", EPS)),
+            mean=_three(preprocess.get("mean")),
+            std=_three(preprocess.get("std")),
+            interpolation=preprocess.get("interpolation"),
+            squashed=preprocess.get("resize_mode", "shortest") != "shortest",
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise _no_clip(name, f"its configuration is incomplete: {error!r}") from None
+
+
+def _towers(
+    config: Mapping[str, Any], name: str, vocabulary: Mapping[str, int]
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The configurations of image and text tower. Raises UserError if one is not of OpenAI's."""
     image, text = config.get("vision_cfg"), config.get("text_cfg")
     if not isinstance(image, Mapping) or not isinstance(text, Mapping):
         raise _no_clip(name, "its configuration lacks vision_cfg or text_cfg")
@@ -266,34 +294,15 @@ def open_clip_facts(
     ]
     if odd:
         key, value = min(odd, key=lambda pair: pair[0] not in _FIRST)
-        raise _no_clip(name, _WHY.get(key, f"it has {key} {value!r}").format(value))
+        why = _WHY[key].format(value) if key in _WHY else f"it has {key} {value!r}"
+        raise _no_clip(name, why)
     end = vocabulary[END_OF_TEXT]
     if text.get("pool_type") == "eos" and text.get("eos_id", 2) != end:
         raise _no_clip(name, f"its texts end in token {text.get('eos_id', 2)}, not in CLIP's {end}")
-    resnet = isinstance(image.get("layers"), (list, tuple))
-    head_width = image.get("head_width", HEAD_WIDTH)
-    if resnet and head_width != HEAD_WIDTH:
-        raise _no_clip(name, f"it is a ResNet with heads of {head_width} channels")
     for values in (image, text):
         if further := sorted(set(values.get("norm_kwargs") or ()) - {"eps"}):
             raise _no_clip(name, f"its layer norms have {further[0]}")
-    try:
-        heads = None if resnet else _heads(image["width"], image["width"] // head_width)
-        return Facts(
-            activation="quick_gelu" if config.get("quick_gelu") else "gelu",
-            pixels=_square(image["image_size"]),
-            context_length=int(text["context_length"]),
-            image_heads=heads,
-            text_heads=_heads(text["width"], text["heads"]),
-            image_eps=float((image.get("norm_kwargs") or {}).get("eps", EPS)),
-            text_eps=float((text.get("norm_kwargs") or {}).get("eps", EPS)),
-            mean=_three(preprocess.get("mean")),
-            std=_three(preprocess.get("std")),
-            interpolation=preprocess.get("interpolation"),
-            squashed=preprocess.get("resize_mode", "shortest") != "shortest",
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
-        raise _no_clip(name, f"its configuration is incomplete: {error!r}") from None
+    return image, text
 
 
 def plain_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -416,6 +425,8 @@ def hf_facts(
             raise _no_clip(
                 name, f"its texts end in token {text['eos_token_id']}, not in CLIP's {end}"
             )
+        if (channels := image.get("num_channels", 3)) != 3:
+            raise _no_clip(name, f"its pictures have {channels} channels")
         pixels = _square(image["image_size"])
         return Facts(
             activation=one,
@@ -561,10 +572,10 @@ def _from_hub(name: str) -> Path:
         for file in (*PROCESSORS, *TOKENIZERS) if weights else ():
             fetched(file)
         if own:
-            next(filter(None, map(fetched, OPEN_CLIP_WEIGHTS)), None)
-        place = own or config
-        if place is None and absent:
+            weights = next(filter(None, map(fetched, OPEN_CLIP_WEIGHTS)), None)
+        if not weights and absent:
             raise absent[0]
+        place = own or config
     if place is None:
         raise UserError(f"MODEL.BACKBONE.NAME '{name}' has no {HF_CONFIG}: {ELSEWHERE}")
     return Path(place).parent

@@ -201,9 +201,10 @@ class Encoder(Frozen):
 
     def lower_matrices(self, dtype: torch.dtype) -> None:
         """All weights but the layer norms' to `dtype`, as CLIP has them in half precision."""
-        for name, buffer in self.named_buffers():
-            if "ln_" not in name:
-                buffer.data = buffer.data.to(dtype)
+        for part in self.modules():
+            for name, buffer in list(part.named_buffers(recurse=False)):
+                if "ln_" not in name:  # a new tensor: the old one may be the caller's
+                    part.register_buffer(name, buffer.to(dtype))
 
     def check_depth(self, depth: int) -> None:
         """UserError if there are fewer layers than `depth`."""

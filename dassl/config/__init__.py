@@ -308,14 +308,18 @@ def file_part(name: str) -> str:
 
 def _file_hash(name: str) -> str | None:
     """SHA-256 of a file, relative to the working folder or the repository; None if it does not
-    exist. Of a folder, of the names and content of the files in it.
+    exist. Of a folder, of the names and content of the files in it, but hidden ones.
     """
     for path in (name, os.path.join(_HERE, name)) if name else ():
         if os.path.isfile(path):
             stat = os.stat(path)
             return _content_hash(os.path.abspath(path), stat.st_size, stat.st_mtime_ns)
         if os.path.isdir(path):
-            files = sorted(entry.path for entry in os.scandir(path) if entry.is_file())
+            files = sorted(
+                entry.path
+                for entry in os.scandir(path)
+                if entry.is_file() and not entry.name.startswith(".")
+            )
             listed = [(os.path.basename(file), _file_hash(file)) for file in files]
             return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
     return None

@@ -25,6 +25,8 @@ WORDS = ["a cat", "a photo of a golden retriever.", "red"]
 IMAGE = {"image_size": 32, "patch_size": 8, "width": 64, "layers": 3}
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 3}
 PLAIN = {"embed_dim": 32, "vision_cfg": IMAGE, "text_cfg": TEXT}
+NARROW = TEXT | {"width": 16}  # a vocabulary is large
+SMALL = PLAIN | {"text_cfg": NARROW}
 
 
 def shaken(model: torch.nn.Module) -> torch.nn.Module:
@@ -62,23 +64,23 @@ def architecture(monkeypatch):
 
 
 OPEN_CLIPS = {
-    "LAION and DataComp: gelu": PLAIN,
-    "DFN and MetaCLIP: quick_gelu": PLAIN | {"quick_gelu": True},
-    "ViT-H, g, bigG: wide heads, another MLP": PLAIN
+    "LAION and DataComp: gelu": SMALL,
+    "DFN and MetaCLIP: quick_gelu": SMALL | {"quick_gelu": True},
+    "ViT-H, g, bigG: wide heads, another MLP": SMALL
     | {
         "vision_cfg": IMAGE | {"width": 160, "head_width": 80, "mlp_ratio": 2.35},
-        "text_cfg": TEXT | {"heads": 4, "width": 128},
+        "text_cfg": NARROW | {"heads": 4},
     },
-    "larger pictures, shorter texts": PLAIN
-    | {"vision_cfg": IMAGE | {"image_size": 56}, "text_cfg": TEXT | {"context_length": 30}},
-    "other layer norms": PLAIN
+    "larger pictures, shorter texts": SMALL
+    | {"vision_cfg": IMAGE | {"image_size": 56}, "text_cfg": NARROW | {"context_length": 30}},
+    "other layer norms": SMALL
     | {
         "vision_cfg": IMAGE | {"norm_kwargs": {"eps": 1e-2}},
-        "text_cfg": TEXT | {"norm_kwargs": {"eps": 1e-3}},
+        "text_cfg": NARROW | {"norm_kwargs": {"eps": 1e-3}},
     },
-    "a text tower of its own class": PLAIN | {"custom_text": True},
-    "a learned scale in a list": PLAIN | {"nonscalar_logit_scale": True},
-    "ResNet": PLAIN | {"vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}},
+    "a text tower of its own class": SMALL | {"custom_text": True},
+    "a learned scale in a list": SMALL | {"nonscalar_logit_scale": True},
+    "ResNet": SMALL | {"vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}},
 }
 
 
@@ -210,7 +212,7 @@ def hf_model(vision: dict | None = None, text: dict | None = None) -> torch.nn.M
     both = sizes | {"num_attention_heads": 1, "projection_dim": 32}
     config = transformers.CLIPConfig(
         vision_config=both | {"image_size": 32, "patch_size": 8} | (vision or {}),
-        text_config=both | {"vocab_size": 49408} | (text or {}),
+        text_config=both | {"vocab_size": 49408, "hidden_size": 16} | (text or {}),
         projection_dim=32,
     )
     torch.manual_seed(0)
@@ -457,7 +459,7 @@ def test_weights_that_do_not_belong_there(folder, tiny_weights, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
-@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.99])
+@pytest.mark.parametrize("share", [0, 0.5, 0.99])
 def test_a_file_that_is_cut_off(folder, tiny_weights, name, share):
     (folder / "model.safetensors").unlink()
     if name.endswith("bin"):
@@ -679,21 +681,18 @@ def test_bfloat16_features_are_close(tiny_weights):
         assert (ours * theirs).sum(1).min() > 0.999
 
 
-@pytest.mark.parametrize("trainer", ["CoOp", "CoCoOp", "MaPLe", "PromptSRC", "CraftVPT"])
+@pytest.mark.parametrize("trainer", ["CoOp", "MaPLe", "CraftVPT"])
 def test_methods_learn_in_bfloat16(trainer, tmp_path):
     node = trainer.removeprefix("Craft").upper()
-    run = trained_run(tmp_path, trainer, f"TRAINER.{node}.PREC", "bf16")
-    start = make_trainer(tmp_path / "fresh", trainer, f"TRAINER.{node}.PREC", "bf16")
-    moved = 0.0
-    for (name, learned), (_, first) in zip(
-        run.model.named_parameters(), start.model.named_parameters(), strict=True
-    ):
+    run = make_trainer(tmp_path, trainer, "OPTIM.MAX_EPOCH", 1, f"TRAINER.{node}.PREC", "bf16")
+    start = {name: value.clone() for name, value in run.model.state_dict().items()}
+    run.train()
+    for name, learned in run.model.named_parameters():
         assert learned.dtype == torch.float32 and learned.isfinite().all(), name
-        moved += float((learned - first).abs().sum())
-    assert moved > 0
-    picture = run.test_loader.dataset[0]["img"][None]
+    changed = [name for name in start if not torch.equal(run.model.state_dict()[name], start[name])]
+    assert changed
     with torch.no_grad():
-        assert run.clip.logits(picture).dtype == torch.float32
+        assert run.clip.logits(run.test_loader.dataset[0]["img"][None]).dtype == torch.float32
 
 
 def test_a_resnet_in_bfloat16_keeps_batch_norm(architecture, tmp_path):

@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from dassl.data.data_manager import build_data_loader
+from dassl.data.data_manager import DatasetWrapper, build_data_loader
 from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX, TrainerXU
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, load_checkpoint, load_pretrained_weights
-from trainers.backbone import PRECISIONS, Backbone, load_backbone, same_as_read, tells_input
-from trainers.cache import describe, reading_options
+from trainers.backbone import PRECISIONS, Backbone, load_backbone, same_as_read
+from trainers.cache import describe, plain_repr, reading_options
 from trainers.checkpoints import class_names_of, learned_optimizer, learned_state, load_prompts
 from trainers.clips import INPUT_KEYS
 from trainers.errors import UserError
@@ -233,35 +233,37 @@ class PromptTrainer(TrainerX):
         """The configuration by which pictures are read: INPUT is what the CLIP tells of itself."""
         return self.__dict__.get("_data_cfg", self.cfg)
 
-    def build_data_loader(self) -> None:
-        """As the engine, but a CLIP that tells how it reads pictures is loaded first."""
-        if not tells_input(self.cfg.MODEL.BACKBONE.NAME):
-            super().build_data_loader()
-            return
-        given = self.cfg
-        self._data_cfg = self.cfg = with_input(given, self.frozen_clip())
-        try:
-            super().build_data_loader()  # upstream's, too, looks for the configuration there
-        finally:
-            self.cfg = given
-
     def frozen_clip(self) -> Backbone:
-        """The CLIP of the run, loaded once, on its device."""
-        if "_frozen" not in self.__dict__:
-            backbone = make_backbone(self.cfg, self.precision_of(self.cfg), self.device)
-            spec = with_input(self.cfg, backbone, quiet=True).INPUT
-            self._frozen, self.pretrained = (
-                backbone,
-                {  # the latter goes into results.json
-                    "sha256": backbone.sha256,
-                    "activation": backbone.activation,
-                    "input": {
-                        key: list(spec[key]) if isinstance(spec[key], tuple) else spec[key]
-                        for key in INPUT_KEYS
-                    },
-                },
-            )
-        return self._frozen
+        """The CLIP of the run, on its device; from then on pictures are read as it was trained."""
+        backbone = make_backbone(self.cfg, self.precision_of(self.cfg), self.device)
+        self._data_cfg = with_input(self.cfg, backbone)
+        if self._data_cfg is not self.cfg:
+            self._read_anew()
+        spec = self._data_cfg.INPUT
+        self.pretrained = {  # in results.json
+            "sha256": backbone.sha256,
+            "activation": backbone.activation,
+            "input": {
+                key: list(spec[key]) if isinstance(spec[key], tuple) else spec[key]
+                for key in INPUT_KEYS
+            },
+        }
+        return backbone
+
+    def _read_anew(self) -> None:
+        """Let the loaders, of which nothing was taken yet, read pictures as `data_cfg` says.
+
+        They are not built again, which would draw the few-shot picks again. A transform that a
+        trainer of another code made itself stays.
+        """
+        cfg = self.data_cfg
+        loaders = (self.train_loader_x, self.train_loader_u, self.val_loader, self.test_loader)
+        for data in (loader.dataset for loader in loaders if loader is not None):
+            if not isinstance(data, DatasetWrapper):
+                continue
+            given, transform = (build_transform(c, is_train=data.is_train) for c in (self.cfg, cfg))
+            if plain_repr(data.transform) == plain_repr(given):
+                DatasetWrapper.__init__(data, cfg, data.data_source, transform, data.is_train)
 
     def build_model(self) -> None:
         cfg = self.cfg
@@ -500,17 +502,17 @@ def _asks_model(cfg: CfgNode) -> bool:
     return cfg.MODEL.BACKBONE.get("INPUT", "model") == "model"
 
 
-def with_input(cfg: CfgNode, backbone: Backbone, quiet: bool = False) -> CfgNode:
-    """`cfg` with what the CLIP tells about its pictures under INPUT, unless it is told not to.
+def with_input(cfg: CfgNode, backbone: Backbone) -> CfgNode:
+    """`cfg` with what the CLIP tells about its pictures under INPUT, with a note of what differs.
 
-    A note names the values that another takes the place of, if there are any; quiet: without it.
+    `cfg` itself if nothing does, or MODEL.BACKBONE.INPUT is config.
     """
     different = {
         key: value
         for key, value in (backbone.input if _asks_model(cfg) else {}).items()
         if list(cfg.INPUT[key]) != list(value)
     }
-    if different and not quiet:
+    if different:
         old = ", ".join(f"{key} {cfg.INPUT[key]}" for key in different)
         new = ", ".join(f"{key} {value}" for key, value in different.items())
         keep = " (MODEL.BACKBONE.INPUT config keeps the configuration's)"
@@ -518,7 +520,7 @@ def with_input(cfg: CfgNode, backbone: Backbone, quiet: bool = False) -> CfgNode
             f"Note: pictures are read as {cfg.MODEL.BACKBONE.NAME} was trained: INPUT has {new} "
             f"instead of {old}{'' if 'SIZE' in different else keep}"
         )
-    if backbone.squashed and not quiet:
+    if backbone.squashed:
         log.info(
             f"Note: {cfg.MODEL.BACKBONE.NAME} was published with pictures squeezed to a square; "
             "tests here crop the centre, as for every CLIP"

@@ -23,10 +23,9 @@ transformers = pytest.importorskip("transformers")
 
 WORDS = ["a cat", "a photo of a golden retriever.", "red"]
 IMAGE = {"image_size": 32, "patch_size": 8, "width": 64, "layers": 3}
-TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 3}
+TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 3}
 PLAIN = {"embed_dim": 32, "vision_cfg": IMAGE, "text_cfg": TEXT}
-NARROW = TEXT | {"width": 16}  # a vocabulary is large
-SMALL = PLAIN | {"text_cfg": NARROW}
+SIZES = TINY | {"text_width": 16}  # narrow, since a vocabulary is large
 
 
 def shaken(model: torch.nn.Module) -> torch.nn.Module:
@@ -64,23 +63,23 @@ def architecture(monkeypatch):
 
 
 OPEN_CLIPS = {
-    "LAION and DataComp: gelu": SMALL,
-    "DFN and MetaCLIP: quick_gelu": SMALL | {"quick_gelu": True},
-    "ViT-H, g, bigG: wide heads, another MLP": SMALL
+    "LAION and DataComp: gelu": PLAIN,
+    "DFN and MetaCLIP: quick_gelu": PLAIN | {"quick_gelu": True},
+    "ViT-H, g, bigG: wide heads, another MLP": PLAIN
     | {
         "vision_cfg": IMAGE | {"width": 160, "head_width": 80, "mlp_ratio": 2.35},
-        "text_cfg": NARROW | {"heads": 4},
+        "text_cfg": TEXT | {"heads": 4},
     },
-    "larger pictures, shorter texts": SMALL
-    | {"vision_cfg": IMAGE | {"image_size": 56}, "text_cfg": NARROW | {"context_length": 30}},
-    "other layer norms": SMALL
+    "larger pictures, shorter texts": PLAIN
+    | {"vision_cfg": IMAGE | {"image_size": 56}, "text_cfg": TEXT | {"context_length": 30}},
+    "other layer norms": PLAIN
     | {
         "vision_cfg": IMAGE | {"norm_kwargs": {"eps": 1e-2}},
-        "text_cfg": NARROW | {"norm_kwargs": {"eps": 1e-3}},
+        "text_cfg": TEXT | {"norm_kwargs": {"eps": 1e-3}},
     },
-    "a text tower of its own class": SMALL | {"custom_text": True},
-    "a learned scale in a list": SMALL | {"nonscalar_logit_scale": True},
-    "ResNet": SMALL | {"vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}},
+    "a text tower of its own class": PLAIN | {"custom_text": True},
+    "a learned scale in a list": PLAIN | {"nonscalar_logit_scale": True},
+    "ResNet": PLAIN | {"vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}},
 }
 
 
@@ -131,7 +130,7 @@ ODD = {
     "sigmoid": ({"init_logit_bias": -10}, "it was trained with a sigmoid loss (SigLIP)"),
     "news": ({"vision_cfg": IMAGE | {"registers": 4}}, "since it has registers 4"),
     "norm": ({"text_cfg": TEXT | {"norm_kwargs": {"bias": False}}}, "its layer norms have bias"),
-    "heads": ({"text_cfg": TEXT | {"heads": 7}}, "7 heads do not divide a width of 64"),
+    "heads": ({"text_cfg": TEXT | {"heads": 7}}, "7 heads do not divide a width of 16"),
     "oblong": ({"vision_cfg": IMAGE | {"image_size": [32, 64]}}, "pixels are no squares"),
     "part": ({"text_cfg": {}}, "its configuration is incomplete: KeyError('context_length')"),
     "none": ({"text_cfg": None}, "its configuration lacks vision_cfg or text_cfg"),
@@ -165,7 +164,7 @@ def test_names_of_open_clip_that_do_not_exist(monkeypatch, tmp_path):
 
 def test_a_tag_brings_activation_pictures_and_weights(architecture, monkeypatch, tmp_path, capsys):
     architecture(PLAIN)
-    weights = vit_weights(**TINY)
+    weights = vit_weights(**SIZES)
     torch.save(weights, tmp_path / "weights.pt")
     tag = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "interpolation": "bilinear"}
     tag |= {"file": str(tmp_path / "weights.pt"), "resize_mode": "squash", "quick_gelu": True}
@@ -196,7 +195,7 @@ def test_a_tag_brings_activation_pictures_and_weights(architecture, monkeypatch,
 
 
 def test_weights_of_another_size_than_the_architecture(architecture, tmp_path):
-    torch.save(vit_weights(**TINY), tmp_path / "weights.pt")
+    torch.save(vit_weights(**SIZES), tmp_path / "weights.pt")
     name = f"open_clip:tiny/{tmp_path}/weights.pt"
     architecture(PLAIN | {"vision_cfg": IMAGE | {"image_size": 64}})
     assert "weights.pt' is for pictures of 32 pixels, but the architecture of" in error(name)
@@ -252,7 +251,7 @@ def test_a_hugging_face_clip_is_computed_as_transformers_does(family, tmp_path, 
 
 
 def hf_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """OpenAI's weights of the sizes TINY by Hugging Face's names, written out here by hand."""
+    """OpenAI's weights of these SIZES by Hugging Face's names, written out here by hand."""
     theirs = {
         "logit_scale": weights["logit_scale"],
         "text_projection.weight": weights["text_projection"].T.contiguous(),
@@ -287,7 +286,7 @@ def hf_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 HF_CONFIG = {
     "model_type": "clip",
-    "text_config": {"hidden_size": 64, "num_attention_heads": 1},
+    "text_config": {"hidden_size": 16, "num_attention_heads": 1},
     "vision_config": {
         "hidden_size": 64,
         "num_attention_heads": 1,
@@ -311,7 +310,7 @@ def write(folder: Path, name: str, content: object) -> None:
 
 @pytest.fixture(scope="module")
 def tiny_weights():
-    return vit_weights(**TINY)
+    return vit_weights(**SIZES)
 
 
 @pytest.fixture
@@ -335,8 +334,8 @@ def test_prompts_give_the_same_in_every_layout(folder, tiny_weights, tmp_path):
     for backbone in layouts:
         tokens = backbone.tokenize(WORDS)
         embedded, end = backbone.text.embed(tokens), tokens.argmax(1)
-        deep = [named_tensor(f"text-{i}", (2, 64), 0.1) for i in range(2)]
-        prefix = torch.cat([embedded[0, :1], named_tensor("context", (3, 64), 0.1)])
+        deep = [named_tensor(f"text-{i}", (2, 16), 0.1) for i in range(2)]
+        prefix = torch.cat([embedded[0, :1], named_tensor("context", (3, 16), 0.1)])
         visual = [named_tensor(f"image-{i}", (2, 64), 0.1) for i in range(3)]
         found.append(
             (
@@ -415,7 +414,7 @@ def test_other_models_of_hugging_face_are_refused_by_reason(folder):
     (folder / "config.json").unlink()
     message = error(str(folder))
     assert "has neither config.json (Hugging Face's layout) nor open_clip_config.json" in message
-    write(folder, "config.json", HF_CONFIG | {"vision_config": HF_CONFIG["text_config"]})
+    write(folder, "config.json", HF_CONFIG | {"vision_config": {"num_attention_heads": 1}})
     assert "it reads 224 pixels, but its preprocessor makes 32" in error(str(folder))
     (folder / "preprocessor_config.json").unlink()
     assert "is for pictures of 32 pixels, but the architecture of" in error(str(folder))
@@ -475,7 +474,7 @@ def test_a_file_that_is_cut_off(folder, tiny_weights, name, share):
 def test_a_wide_file_needs_its_architecture(tmp_path, monkeypatch, architecture):
     """Weights alone would be computed with the wrong attention heads."""
     monkeypatch.setattr("trainers.backbone.WIDEST", 64)
-    weights = vit_weights(**TINY | {"vision_width": 160})
+    weights = vit_weights(**SIZES | {"vision_width": 160})
     torch.save(weights, tmp_path / "wide.pt")
     message = error(str(tmp_path / "wide.pt"))
     assert "wide.pt' has an image tower of width 160, and weights do not tell how many" in message
@@ -558,9 +557,10 @@ def trained_run(home: Path, trainer: str, *options):
     return run
 
 
-def test_a_run_reads_pictures_as_its_clip_was_trained(folder, tmp_path, capsys):
+def test_a_run_reads_pictures_as_its_clip_was_trained(folder, tiny_weights, tmp_path, capsys):
     from tools import trained
 
+    torch.save(tiny_weights, tmp_path / "clip.pt")
     name = ("MODEL.BACKBONE.NAME", str(folder), "INPUT.SIZE", (64, 64))
     run = trained_run(tmp_path, "VPT", *name)
     note = next(

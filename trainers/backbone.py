@@ -123,7 +123,7 @@ class Backbone(nn.Module):
         self.text = TextEncoder(words, activation, text_heads, text_eps)
         if "proj" in visual:
             self.image = ImageEncoder(visual, activation, image_heads, image_eps)
-            if self.image.blocks[0].heads != self.image.width // HEAD_WIDTH:
+            if self.image.blocks[0].heads != max(1, self.image.width // HEAD_WIDTH):
                 digest.update(str(image_heads).encode())  # other files' caches stay valid
         else:  # a ResNet has neither activation; it refuses prompts, else it is the same to callers
             self.image = cast(ImageEncoder, _resnet(visual, self.text.embed_dim))

@@ -133,7 +133,7 @@ class Block(Frozen):
     ):
         super().__init__(weights)
         self.activation, self.eps = ACTIVATIONS[activation], eps
-        self.heads = heads or len(weights["ln_1.weight"]) // HEAD_WIDTH
+        self.heads = heads or max(1, len(weights["ln_1.weight"]) // HEAD_WIDTH)
 
     def forward(
         self,

@@ -128,7 +128,7 @@ ODD = {
     ),
     "end": ({"text_cfg": TEXT | {"pool_type": "eos"}}, "its texts end in token 2, not in CLIP's"),
     "sigmoid": ({"init_logit_bias": -10}, "it was trained with a sigmoid loss (SigLIP)"),
-    "news": ({"vision_cfg": IMAGE | {"registers": 4}}, "since it has registers 4"),
+    "news": ({"vision_cfg": IMAGE | {"registers": 4}}, "(it has registers 4)"),
     "norm": ({"text_cfg": TEXT | {"norm_kwargs": {"bias": False}}}, "its layer norms have bias"),
     "heads": ({"text_cfg": TEXT | {"heads": 7}}, "7 heads do not divide a width of 16"),
     "oblong": ({"vision_cfg": IMAGE | {"image_size": [32, 64]}}, "pixels are no squares"),
@@ -141,8 +141,8 @@ def test_other_architectures_are_refused_by_reason(architecture):
     for name, why in REFUSED.items():
         assert f"'open_clip:{name}/x' " not in (message := error(f"open_clip:{name}/x.pt"))
         assert message.startswith(
-            f"MODEL.BACKBONE.NAME 'open_clip:{name}/x.pt' is no CLIP that prompts can be learned "
-            f"for here, since {why}"
+            f"MODEL.BACKBONE.NAME 'open_clip:{name}/x.pt' is not a CLIP of OpenAI's "
+            f"architecture ({why}"
         )
         assert message.endswith(": give MODEL.BACKBONE.NAME another CLIP")
     for change, why in ODD.values():
@@ -391,7 +391,7 @@ HF_ODD = {
     "a SigLIP": ({"model_type": "siglip"}, "its config.json is of the model type 'siglip', not"),
     "tanh": (
         {"text_config": {"hidden_act": "gelu_new"}, "vision_config": {"hidden_act": "gelu_new"}},
-        "since its activation is gelu_new",
+        "(its activation is gelu_new)",
     ),
     "two": ({"text_config": {"hidden_act": "gelu"}}, "its towers have two activations, gelu and"),
     "words": ({"text_config": {"vocab_size": 32000}}, "it has 32000 tokens, and CLIP's tokenizer"),

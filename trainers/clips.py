@@ -601,8 +601,7 @@ def _asking(name: str, instead: str) -> Iterator[None]:
 
 def _no_clip(name: str, why: str) -> Exception:
     return UserError(
-        f"MODEL.BACKBONE.NAME '{name}' is no CLIP that prompts can be learned for here, since "
-        f"{why}: {ELSEWHERE}"
+        f"MODEL.BACKBONE.NAME '{name}' is not a CLIP of OpenAI's architecture ({why}): {ELSEWHERE}"
     )
 
 

@@ -25,7 +25,14 @@ from yacs.config import CfgNode
 import datasets
 import trainers
 from dassl import distributed, files, record, strict_yaml
-from dassl.config import MODEL, affects, get_cfg_default, merge_from_dict, merge_from_list
+from dassl.config import (
+    MODEL,
+    affects,
+    file_part,
+    get_cfg_default,
+    merge_from_dict,
+    merge_from_list,
+)
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import (
     TRAINER_REGISTRY,
@@ -55,6 +62,7 @@ from tools.inputs import InputError
 from tools.protocols import PROTOCOLS
 from trainers.backbone import as_read
 from trainers.checkpoints import class_names_of
+from trainers.clips import HUB
 from trainers.craft import Craft
 
 
@@ -301,8 +309,14 @@ def check_output(cfg, args: argparse.Namespace) -> None:
 
 
 def _comparable(*weights: str) -> bool:
-    """Whether all are existing files, or all names of OpenAI's CLIPs: others have no content."""
-    return all(map(osp.isfile, weights)) or not any(osp.splitext(name)[1] for name in weights)
+    """Whether all are existing files or folders, or all names of models: others have no content."""
+    return all(map(osp.exists, map(file_part, weights))) or not any(map(_is_path, weights))
+
+
+def _is_path(name: str) -> bool:
+    """Whether a CLIP's name is that of a file or folder, there or not; models have names, too."""
+    path = file_part(name)
+    return osp.isabs(path) or not path.startswith(HUB) and bool(osp.splitext(path)[1])
 
 
 def check_model(cfg, model_dir: str) -> None:
@@ -318,9 +332,8 @@ def check_model(cfg, model_dir: str) -> None:
     try:
         different, stored = differences(stored_run["config"], cfg), CfgNode(stored_run["config"])
         weights = stored.MODEL.BACKBONE.NAME
-        replaced = osp.isfile(weights) and of_settings(stored_run["config_hash"]) != settings_hash(
-            stored
-        )
+        same_hash = of_settings(stored_run["config_hash"]) == settings_hash(stored)
+        replaced = osp.exists(file_part(weights)) and not same_hash
     except (AttributeError, KeyError, TypeError):
         return  # of an older version
     if replaced:

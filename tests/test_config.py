@@ -369,6 +369,7 @@ EARLY = {
     "INPUT.INTERPOLATION": ("cubic", "choose one of bilinear"),
     "INPUT.TRANSFORMS": ("('normalise',)", "give a list of some of random_resized_crop"),
     "TRAINER.COOP.PREC": ("fp64", "choose one of fp32"),
+    "MODEL.BACKBONE.INPUT": ("auto", "choose one of model, config"),
     "DATASET.SUBSAMPLE_CLASSES": ("novel", "choose one of all, base, new"),
     "VERSION": ("2", "choose one of 1"),
     "OPTIM.LR": ("1e300", r"set it to a number from 0 to 1e\+30"),

@@ -278,7 +278,11 @@ def test_checkpoints_that_do_not_fit(tmp_path):
             "fp16",
             "TRAINER.COOP.PREC fp16 needs a CUDA device: set TRAINER.COOP.PREC to fp32 or amp",
         ),
-        ("TRAINER.COOP.PREC", "fp8", "TRAINER.COOP.PREC is 'fp8': choose one of fp32, fp16, amp"),
+        (
+            "TRAINER.COOP.PREC",
+            "fp8",
+            "TRAINER.COOP.PREC is 'fp8': choose one of fp32, fp16, bf16, amp",
+        ),
         (
             "TRAINER.COOP.CLASS_TOKEN_POSITION",
             "back",

@@ -104,6 +104,9 @@ REASONS = {
     "a backbone file that is none of OpenAI's": {
         "options": ("MODEL.BACKBONE.NAME", str(ROOT / "assets/drawings_clip.pt"))
     },
+    "the backbone 'hf:openai/clip-vit-base-patch16' instead of OpenAI's vit_b16": {
+        "options": ("MODEL.BACKBONE.NAME", "hf:openai/clip-vit-base-patch16")
+    },
     "settings selected by likelihood": {
         "options": ("SELECTION.RULE", "likelihood", "SELECTION.ON", "x", "SELECTION.BUDGET", 3)
     },

@@ -60,7 +60,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--trainer", help="TRAINER.NAME")
     parser.add_argument(
-        "--backbone", help="name of an OpenAI CLIP or path of a weights file (MODEL.BACKBONE.NAME)"
+        "--backbone",
+        help="OpenAI's name of a CLIP, open_clip:ARCH/PRETRAINED, hf:ORG/MODEL, or the path of a "
+        "weights file or model folder (MODEL.BACKBONE.NAME); see docs/backbones.md",
     )
     parser.add_argument("--head", help="MODEL.HEAD.NAME")
     parser.add_argument(

@@ -127,13 +127,15 @@ def known_hashes(plan: Plan, output: str) -> dict[str, str]:
 
 def _looked_at(plan: Plan, cfgs: dict[tuple, CfgNode]) -> set[str]:
     """Weights, and files and folders of data sets, present or not, that decide on hashes."""
+    from dassl.config import file_part
     from dassl.engine import data_files
 
     paths: set[str] = set()
     for job in plan.jobs:
         cfg = cfgs[_key(job)]
         cfg.SEED = job.seed
-        paths |= {cfg.MODEL.BACKBONE.NAME, cfg.MODEL.INIT_WEIGHTS, *data_files(cfg).values()}
+        paths |= {cfg.MODEL.INIT_WEIGHTS, *data_files(cfg).values()}
+        paths.add(file_part(cfg.MODEL.BACKBONE.NAME))
     return {path for path in paths if path} | {
         folder for path in paths if os.path.isdir(path) for folder in folders_below(path)
     }

@@ -160,7 +160,7 @@ def load(
     with contextlib.redirect_stdout(sys.stderr):
         _for_use(cfg, kind.options)
         clip = _build(kind, cfg, list(chosen))
-        _warn_of_other_weights(results, cfg.MODEL.BACKBONE.NAME)
+        _warn_of_other_weights(results, cfg.MODEL.BACKBONE.NAME, clip.backbone.sha256)
         if classes is not None:
             _check_classes(clip, classes, names, model_dir, instead)
         if clip.prompts is not None:
@@ -197,8 +197,13 @@ def _backbone(cfg: CfgNode, precision: str) -> Backbone:
         raise UserError(f"{error} (here with --weights, which takes the CLIP of the run)") from None
 
 
-def _warn_of_other_weights(results: dict, weights: str) -> None:
-    """Say if the CLIP `weights` is not the one that the run with these results learned with."""
+def _warn_of_other_weights(results: dict, weights: str, content: str) -> None:
+    """Say if the CLIP `weights` is not the one that the run with these results learned with.
+
+    content: the SHA-256 of its weights.
+    """
+    if (results.get("pretrained") or {}).get("sha256") == content:
+        return
     given = _hash(results["config"], weights)
     learned = of_settings(results.get("config_hash") or "")
     if given and learned and given != learned:
@@ -260,9 +265,21 @@ def read(model_dir: str) -> tuple[dict, CfgNode]:
     trainers.extend_cfg(cfg)
     datasets.extend_cfg(cfg)
     merge_from_dict(cfg, _known_groups(results["config"], cfg, path), f" (in '{path}')")
-    if cfg.MODEL.BACKBONE.ACTIVATION == "auto":  # what it came to, also with --weights
-        cfg.MODEL.BACKBONE.ACTIVATION = "quick_gelu"
+    _take_over(results.get("pretrained"), cfg)
     return results, cfg
+
+
+def _take_over(pretrained: object, cfg: CfgNode) -> None:
+    """Set what the run's CLIP told of itself, so that it also holds with --weights.
+
+    pretrained: of results.json; older versions wrote none, when auto always came to quick_gelu.
+    """
+    told = pretrained if isinstance(pretrained, dict) else {}
+    if cfg.MODEL.BACKBONE.ACTIVATION == "auto":
+        cfg.MODEL.BACKBONE.ACTIVATION = told.get("activation", "quick_gelu")
+    if isinstance(told.get("input"), dict):
+        merge_from_dict(cfg, {"INPUT": told["input"]})
+    cfg.MODEL.BACKBONE.INPUT = "config"
 
 
 def _known_groups(config: dict, cfg: CfgNode, path: str) -> dict:

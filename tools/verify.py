@@ -13,6 +13,7 @@ reasons are checked on the runs' own configuration and data. The exit code is 0 
 
 import argparse
 import json
+import re
 import statistics
 import sys
 from collections import Counter
@@ -238,14 +239,17 @@ def _template(row: Row, results: dict, root: Path | None) -> Iterator[str]:
 
 
 def _backbone(row: Row, results: dict, root: Path | None) -> Iterator[str]:
-    """Of CLIP weights that are a file, and none of OpenAI's."""
-    from trainers.backbone import is_openais_file
+    """Of CLIP weights that are not those of the published rows."""
+    from trainers.backbone import is_openais_file, tells_input
 
     name = results["config"]["MODEL"]["BACKBONE"]["NAME"]
     path = Path(name).expanduser()
     path = path if path.is_absolute() else configs.ROOT / path
-    if path.is_file() and not is_openais_file(str(path)):
-        yield f"a backbone file that is none of OpenAI's ('{name}')"
+    if path.is_file():
+        if not is_openais_file(str(path)):
+            yield f"a backbone file that is none of OpenAI's ('{name}')"
+    elif tells_input(name) and re.sub(r"\W", "", name.lower()) != BACKBONE.replace("_", ""):
+        yield f"the backbone '{name}' instead of OpenAI's {BACKBONE}"
 
 
 def _whole(row: Row, results: dict, root: Path | None) -> Iterator[str]:

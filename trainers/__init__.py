@@ -43,8 +43,15 @@ def extend_cfg(cfg: CfgNode) -> None:
                 "auto",
                 rules.one_of(*ACTIVATION_CHOICES),
                 "Activation of the CLIP: quick_gelu for OpenAI's, gelu for most of open_clip's; "
-                "auto knows OpenAI's and refuses others.",
+                "auto is what the model tells; of files it knows OpenAI's and refuses others.",
                 as_before=("quick_gelu", "auto"),
+            ),
+            "INPUT": rules.key(
+                "model",
+                rules.one_of("model", "config"),
+                "Where SIZE, PIXEL_MEAN, PIXEL_STD and INTERPOLATION of INPUT come from: model is "
+                "the CLIP itself, if it tells them (all but a file of weights); config is INPUT.",
+                as_before=("model",),
             ),
         },
     )

@@ -1,5 +1,9 @@
-"""A frozen CLIP from an OpenAI name or a file: only this file of `trainers/` imports `clip`."""
+"""A frozen CLIP from a name, folder or file: only this file of `trainers/` imports `clip`.
 
+Names of open_clip and Hugging Face, and folders: `trainers.clips` finds them.
+"""
+
+import functools
 import hashlib
 import io
 import logging
@@ -15,7 +19,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainers.encoders import ACTIVATIONS, ImageEncoder, ResNetEncoder, TextEncoder, sub_weights
+from trainers import clips
+from trainers.encoders import (
+    ACTIVATIONS,
+    EPS,
+    HEAD_WIDTH,
+    Block,
+    ImageEncoder,
+    ResNetEncoder,
+    TextEncoder,
+    sub_weights,
+)
 from trainers.errors import UserError
 from trainers.files import read_tensors, unreadable
 
@@ -29,7 +43,8 @@ with warnings.catch_warnings():
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parent.parent
-PRECISIONS = ("fp32", "fp16", "amp")
+LOWER = {"fp16": torch.float16, "bf16": torch.bfloat16}  # of all weights but those of the norms
+PRECISIONS = ("fp32", *LOWER, "amp")
 # Numbers in the widest layer: a CPU runs many images faster in pieces of this size (ViT-B/16: 8%
 # faster with 9 images).
 CACHED_NUMBERS = 6_000_000
@@ -41,6 +56,9 @@ OPENAI_MARKS = {
     "vocab_size",
 }  # only OpenAI's archives hold them
 NARROWEST = 256  # width of the embedding of the smallest published CLIP, open_clip's ViT-S-32-alt
+WIDEST = (
+    1024  # image tower of OpenAI's largest CLIP; the heads of wider ones are no 64 numbers wide
+)
 NAMED = 20  # words and texts that one warning lists
 TRAINING_PREFIX = re.compile(r"^((module|_orig_mod)\.)+")  # of several GPUs, and of torch.compile
 END_OF_WORD = "</w>"  # ends the last token of a word in CLIP's vocabulary
@@ -58,46 +76,64 @@ REQUIRED = {  # and how many dimensions each has
 class Backbone(nn.Module):
     """A frozen CLIP: `text` and `image` encoders, `scale`, sizes and tokenizer.
 
+    precision: one of PRECISIONS; fp16 and bf16 lower the weights of both towers but the norms'.
+    facts: what the weights do not tell; None for OpenAI's architecture with `activation`.
+
     Attributes: `scale` (the exp of the logit scale), input_resolution (pixels), embed_dim D,
     context_length, `activation` (quick_gelu or gelu), `fingerprint` (hash of what determines image
-    features, for caches of them), `say` (takes warnings).
+    features, for caches of them), `input` ({key under INPUT: value} that the model tells of its
+    pictures; {} for a file), `squashed` (as in `clips.Facts`), `sha256` (of the files of weights;
+    "" if they are of none), `say` (takes warnings).
     """
 
     scale: Tensor
 
     def __init__(
-        self, weights: Mapping[str, Tensor], precision: str = "fp32", activation: str = "quick_gelu"
+        self,
+        weights: Mapping[str, Tensor],
+        precision: str = "fp32",
+        activation: str = "quick_gelu",
+        facts: clips.Facts | None = None,
     ):
         super().__init__()
         self.activation = activation
+        self.input = {} if facts is None else facts.input()
+        self.squashed, self.sha256 = facts is not None and facts.squashed, ""
+        image_heads, image_eps = (facts.image_heads, facts.image_eps) if facts else (None, EPS)
+        text_heads, text_eps = (facts.text_heads, facts.text_eps) if facts else (None, EPS)
         self.say: Callable[[str], None] = log.warning
         self._named: set[str] = set()
         visual = sub_weights(weights, "visual.")
         digest = hashlib.sha256(precision.encode())
         if activation != "quick_gelu":  # so that caches from before there was a choice stay valid
             digest.update(activation.encode())
+        if image_eps != EPS:
+            digest.update(str(image_eps).encode())
         for name in sorted(visual):
             digest.update(name.encode())
             digest.update(
                 visual[name].cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data
             )
-        self.fingerprint = digest.hexdigest()
         visual = {
             name: value.float() if value.is_floating_point() else value
             for name, value in visual.items()
         }
         text = (name for name in weights if not name.startswith("visual."))
-        self.text = TextEncoder({name: weights[name].float() for name in text}, activation)
+        words = {name: weights[name].float() for name in text}
+        self.text = TextEncoder(words, activation, text_heads, text_eps)
         if "proj" in visual:
-            self.image = ImageEncoder(visual, activation)
+            self.image = ImageEncoder(visual, activation, image_heads, image_eps)
+            if self.image.blocks[0].heads != max(1, self.image.width // HEAD_WIDTH):
+                digest.update(str(image_heads).encode())  # other files' caches stay valid
         else:  # a ResNet has neither activation; it refuses prompts, else it is the same to callers
             self.image = cast(ImageEncoder, _resnet(visual, self.text.embed_dim))
         self.register_buffer("scale", weights["logit_scale"].float().exp())
         self.input_resolution = self.image.input_resolution
         self.embed_dim, self.context_length = self.text.embed_dim, self.text.context_length
-        if precision == "fp16":
-            self.text.half_matrices()
-            self.image.half_matrices()
+        self.fingerprint = digest.hexdigest()
+        if precision in LOWER:
+            self.text.lower_matrices(LOWER[precision])
+            self.image.lower_matrices(LOWER[precision])
 
     def compile_blocks(self) -> None:
         """torch.compile for every transformer block, in place (a ResNet tower is left as it is)."""
@@ -211,35 +247,127 @@ def same_as_read(classnames: Iterable[str]) -> list[list[str]]:
 
 
 def load_backbone(name: str, precision: str = "fp32", activation: str = "auto") -> Backbone:
-    """CLIP on the CPU, by OpenAI name or from a state dict or TorchScript file.
+    """CLIP on the CPU, by a name or from a folder or file.
 
-    `clip` downloads and checks OpenAI's.
+    name: of OpenAI's, which `clip` downloads and checks; open_clip:ARCH/PRETRAINED; hf:ORG/MODEL;
+    a folder in Hugging Face's or open_clip's layout; a state dict, safetensors or TorchScript file.
     A relative path is looked up from the working folder, then from this repository. activation:
-    quick_gelu, gelu, or auto, which knows OpenAI's and the bundled CLIP. Raises UserError with the
-    remedy.
+    quick_gelu, gelu, or auto, which is what the model tells; of a file it knows OpenAI's and the
+    bundled CLIP. Raises UserError with the remedy.
     """
     known = name in clip.available_models()
-    path = _download(name) if known else _find(name)
-    weights = _read(path)
+    found = None if known else clips.find(name, (Path(), ROOT), _tokenizer.encoder)
+    paths = found.paths if found else (_download(name) if known else _find(name),)
+    weights = _joined(paths)
+    try:
+        weights = found.convert(weights) if found else weights
+    except (LookupError, RuntimeError) as error:
+        raise _no_clip(paths[0], str(error)) from None
+    if not found and clips.is_hf_layout(weights):
+        raise UserError(
+            f"'{paths[0]}' is a file of Hugging Face's layout, whose weights do not tell what "
+            "config.json tells: give MODEL.BACKBONE.NAME the folder that holds both"
+        )
     if wrong := _what_is_wrong(weights):
         raise UserError(
-            f"'{path}' is not a CLIP of OpenAI's architecture ({wrong}): "
+            f"'{paths[0]}' is not a CLIP of OpenAI's architecture ({wrong}): "
             "give MODEL.BACKBONE.NAME such a file or one of " + ", ".join(clip.available_models())
         )
+    _check_finite(weights, paths[0])
+    if found is None:
+        activation = _activation(activation, paths[0], weights, known)
+        _check_width(weights, paths[0])
+    elif activation == "auto":
+        activation = found.facts.activation
+    elif activation != found.facts.activation:
+        log.warning(
+            f"Warning: MODEL.BACKBONE.ACTIVATION is {activation}, but '{name}' was trained with "
+            f"{found.facts.activation}"
+        )
+    try:
+        backbone = Backbone(weights, precision, activation, found.facts if found else None)
+    except (LookupError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+        raise _no_clip(paths[0], str(error).splitlines()[0]) from None
+    if found is not None:
+        _check_sizes(backbone, found.facts, name, paths[0])
+    elif known:
+        backbone.input = _openai_input(backbone.input_resolution)
+    backbone.sha256 = _joint_hash(paths)
+    return backbone
+
+
+def tells_input(name: str) -> bool:
+    """Whether a CLIP of this name tells how it reads pictures; a file of weights does not."""
+    folder = any(name and (top / name).is_dir() for top in (Path(), ROOT))
+    return folder or name.startswith(clips.PREFIXES) or name in clip.available_models()
+
+
+def _joined(paths: Sequence[str]) -> dict[str, Tensor]:
+    """The weights of several files, such as the parts of a large model."""
+    weights: dict[str, Tensor] = {}
+    for path in paths:
+        weights |= _read(path)
+    return weights
+
+
+def _no_clip(path: str, why: str) -> Exception:
+    return UserError(
+        f"'{path}' is not a CLIP of OpenAI's architecture ({why}): give MODEL.BACKBONE.NAME "
+        "another file"
+    )
+
+
+def _check_finite(weights: Mapping[str, Tensor], path: str) -> None:
     for key, value in weights.items():
         if not key.endswith("attn_mask") and not value.isfinite().all():  # a mask holds infinities
             raise UserError(
                 f"'{path}' holds NaN or infinite numbers in '{key}', so that no feature is one: "
                 "fetch or convert it again, or give MODEL.BACKBONE.NAME another"
             )
-    activation = _activation(activation, path, weights, known)
-    try:
-        return Backbone(weights, precision, activation)
-    except (LookupError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+
+
+def _check_width(weights: Mapping[str, Tensor], path: str) -> None:
+    """Raise UserError for a file of a model whose attention heads only its architecture tells."""
+    width = len(weights["visual.conv1.weight"])
+    if "visual.proj" in weights and width > WIDEST:
         raise UserError(
-            f"'{path}' is not a CLIP of OpenAI's architecture ({str(error).splitlines()[0]}): "
-            "give MODEL.BACKBONE.NAME another file"
-        ) from None
+            f"'{path}' has an image tower of width {width}, and weights do not tell how many "
+            f"attention heads such a tower has: give MODEL.BACKBONE.NAME {clips.OPEN_CLIP}"
+            "ARCH/FILE, with the name of the architecture in open_clip, such as ViT-H-14"
+        )
+
+
+def _check_sizes(backbone: Backbone, facts: clips.Facts, name: str, path: str) -> None:
+    """Raise UserError if the weights have other sizes than their configuration says."""
+    for what, stored, told in (
+        ("pictures of {} pixels", backbone.input_resolution, facts.pixels),
+        ("texts of {} tokens", backbone.context_length, facts.context_length),
+    ):
+        if stored != told:
+            raise UserError(
+                f"'{path}' is for {what.format(stored)}, but the architecture of '{name}' is for "
+                f"{told}: give MODEL.BACKBONE.NAME the architecture of these weights"
+            )
+
+
+def _openai_input(pixels: int) -> dict[str, object]:
+    """What `clip.load` does with pictures, as values of INPUT."""
+    steps = clip.clip._transform(pixels).transforms
+    values = (
+        (pixels, pixels),
+        list(steps[-1].mean),
+        list(steps[-1].std),
+        steps[0].interpolation.value,
+    )
+    return dict(zip(clips.INPUT_KEYS, values, strict=True))
+
+
+def _joint_hash(paths: Sequence[str]) -> str:
+    """SHA-256 of a file; of several, of their SHA-256."""
+    digests = [_sha256(path) for path in paths]
+    return (
+        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    )
 
 
 def _what_is_wrong(weights: Mapping[str, Tensor]) -> str:
@@ -256,6 +384,10 @@ def _what_is_wrong(weights: Mapping[str, Tensor]) -> str:
             or not value.numel()
         ):
             return f"'{key}' is {tuple(value.shape)} of {value.dtype}"
+    for key in weights:
+        of_block = key.partition("transformer.resblocks.")[2].partition(".")[2]
+        if of_block and of_block not in Block.parts:
+            return f"its blocks have '{of_block}'"
     words, known = len(weights["token_embedding.weight"]), len(_tokenizer.encoder)
     return "" if words >= known else f"it has {words} tokens, and CLIP's tokenizer {known}"
 
@@ -326,6 +458,13 @@ def _openai() -> set[str]:
 
 
 def _sha256(path: str | Path) -> str:
+    """SHA-256 of a file, read once: loading a CLIP asks several times."""
+    status = os.stat(path)
+    return _content_hash(str(path), status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache
+def _content_hash(path: str, *state: int) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -373,7 +512,8 @@ def _find(name: str) -> str:
             return str(path)
     raise UserError(
         f"MODEL.BACKBONE.NAME '{name}' is neither a file nor one of "
-        f"{', '.join(clip.available_models())}: correct it, or --backbone"
+        f"{', '.join(clip.available_models())}: correct it, or --backbone; other CLIPs are "
+        f"{clips.OPEN_CLIP}ARCH/PRETRAINED and {clips.HUB}ORG/MODEL"
     )
 
 

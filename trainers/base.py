@@ -18,15 +18,16 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from dassl.data.data_manager import build_data_loader
+from dassl.data.data_manager import DatasetWrapper, build_data_loader
 from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX, TrainerXU
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, load_checkpoint, load_pretrained_weights
 from trainers.backbone import PRECISIONS, Backbone, load_backbone, same_as_read
-from trainers.cache import describe, reading_options
+from trainers.cache import describe, plain_repr, reading_options
 from trainers.checkpoints import class_names_of, learned_optimizer, learned_state, load_prompts
+from trainers.clips import INPUT_KEYS
 from trainers.errors import UserError
 from trainers.model import DEFAULT_TEMPLATE, PromptedCLIP
 from trainers.parallel import average_gradients, gather
@@ -61,7 +62,7 @@ class PromptTrainer(TrainerX):
 
     @classmethod
     def precision_of(cls, cfg: CfgNode) -> str:
-        """fp32, fp16 or amp."""
+        """One of PRECISIONS."""
         return cfg.TRAINER[cls.options].get("PREC", "fp32") if cls.options else "fp32"
 
     @classmethod
@@ -164,7 +165,7 @@ class PromptTrainer(TrainerX):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Frozen features (B, D) and labels (B,) of exactly these images, in their order."""
         loader = build_data_loader(
-            self.cfg,
+            self.data_cfg,
             "SequentialSampler",
             items,
             self.cfg.DATALOADER.TEST.BATCH_SIZE,
@@ -184,7 +185,7 @@ class PromptTrainer(TrainerX):
             transform,
             device=self.device.type,
             backbone=self.backbone.fingerprint,
-            **reading_options(self.cfg),
+            **reading_options(self.data_cfg),
         )
 
     def transform_of(self, loader: object, is_train: bool) -> Callable | None:
@@ -193,7 +194,7 @@ class PromptTrainer(TrainerX):
         Upstream's DataManager keeps none.
         """
         kept = getattr(getattr(loader, "dataset", None), "transform", None)
-        return build_transform(self.cfg, is_train=is_train) if kept is None else kept
+        return build_transform(self.data_cfg, is_train=is_train) if kept is None else kept
 
     def cache_folder(self, name: str) -> str | None:
         """A folder beside the data set's files, hidden since folders can be classes.
@@ -227,6 +228,43 @@ class PromptTrainer(TrainerX):
         if precision == "fp16" and not (cfg.USE_CUDA and torch.cuda.is_available()):
             raise UserError(f"{key} fp16 needs a CUDA device: set {key} to fp32 or amp")
 
+    @property
+    def data_cfg(self) -> CfgNode:
+        """The configuration by which pictures are read: INPUT is what the CLIP tells of itself."""
+        return self.__dict__.get("_data_cfg", self.cfg)
+
+    def frozen_clip(self) -> Backbone:
+        """The CLIP of the run, on its device; from then on pictures are read as it was trained."""
+        backbone = make_backbone(self.cfg, self.precision_of(self.cfg), self.device)
+        self._data_cfg = with_input(self.cfg, backbone)
+        if self._data_cfg is not self.cfg:
+            self._read_anew()
+        spec = self._data_cfg.INPUT
+        self.pretrained = {  # in results.json
+            "sha256": backbone.sha256,
+            "activation": backbone.activation,
+            "input": {
+                key: list(spec[key]) if isinstance(spec[key], tuple) else spec[key]
+                for key in INPUT_KEYS
+            },
+        }
+        return backbone
+
+    def _read_anew(self) -> None:
+        """Let the loaders, of which nothing was taken yet, read pictures as `data_cfg` says.
+
+        They are not built again, which would draw the few-shot picks again. A transform that a
+        trainer of another code made itself stays.
+        """
+        cfg = self.data_cfg
+        loaders = (self.train_loader_x, self.train_loader_u, self.val_loader, self.test_loader)
+        for data in (loader.dataset for loader in loaders if loader is not None):
+            if not isinstance(data, DatasetWrapper):
+                continue
+            given, transform = (build_transform(c, is_train=data.is_train) for c in (self.cfg, cfg))
+            if plain_repr(data.transform) == plain_repr(given):
+                DatasetWrapper.__init__(data, cfg, data.data_source, transform, data.is_train)
+
     def build_model(self) -> None:
         cfg = self.cfg
         if len(self.classnames) != self.num_classes:
@@ -236,8 +274,7 @@ class PromptTrainer(TrainerX):
             )
         warn_of_same_tokens(self.classnames)
         templates = self.templates_of(cfg, self.dm.dataset)
-        backbone = make_backbone(cfg, self.precision_of(cfg), self.device)
-        self.clip = self.make_clip(cfg, backbone, self.classnames, templates)
+        self.clip = self.make_clip(cfg, self.frozen_clip(), self.classnames, templates)
         self.complete_clip()
         if self.clip.prompts is None:
             raise NotImplementedError(f"{type(self).__name__} learns nothing: override build_model")
@@ -441,14 +478,16 @@ class PromptTrainer(TrainerX):
 def make_backbone(cfg: CfgNode, precision: str, device: torch.device) -> Backbone:
     """Frozen CLIP on `device`, as `cfg` says.
 
-    Raises UserError as `load_backbone` does, and if CLIP does not read images of INPUT.SIZE.
+    Raises UserError as `load_backbone` does, and if CLIP does not read images of INPUT.SIZE, unless
+    it tells which it reads and MODEL.BACKBONE.INPUT says to ask it.
     """
     name, size = cfg.MODEL.BACKBONE.NAME, tuple(cfg.INPUT.SIZE)
     log.info(f"Loading CLIP (backbone: {name})")
     activation = cfg.MODEL.BACKBONE.get("ACTIVATION", "auto")
     backbone = load_backbone(name, precision, activation).to(device)
     pixels = backbone.input_resolution
-    if size != (pixels, pixels):
+    told = bool(backbone.input) and _asks_model(cfg)
+    if size != (pixels, pixels) and not told:
         raise UserError(
             f"INPUT.SIZE is {size} but {name} reads {pixels} x {pixels} pixels: set INPUT.SIZE to "
             f"({pixels}, {pixels})"
@@ -457,6 +496,43 @@ def make_backbone(cfg: CfgNode, precision: str, device: torch.device) -> Backbon
     if cfg.TRAINER.COMPILE:
         backbone.compile_blocks()
     return backbone
+
+
+def _asks_model(cfg: CfgNode) -> bool:
+    return cfg.MODEL.BACKBONE.get("INPUT", "model") == "model"
+
+
+def with_input(cfg: CfgNode, backbone: Backbone) -> CfgNode:
+    """`cfg` with what the CLIP tells about its pictures under INPUT, with a note of what differs.
+
+    `cfg` itself if nothing does, or MODEL.BACKBONE.INPUT is config.
+    """
+    different = {
+        key: value
+        for key, value in (backbone.input if _asks_model(cfg) else {}).items()
+        if list(cfg.INPUT[key]) != list(value)
+    }
+    if different:
+        old = ", ".join(f"{key} {cfg.INPUT[key]}" for key in different)
+        new = ", ".join(f"{key} {value}" for key, value in different.items())
+        keep = " (MODEL.BACKBONE.INPUT config keeps the configuration's)"
+        log.info(
+            f"Note: pictures are read as {cfg.MODEL.BACKBONE.NAME} was trained: INPUT has {new} "
+            f"instead of {old}{'' if 'SIZE' in different else keep}"
+        )
+    if backbone.squashed:
+        log.info(
+            f"Note: {cfg.MODEL.BACKBONE.NAME} was published with pictures squeezed to a square; "
+            "tests here crop the centre, as for every CLIP"
+        )
+    if not different:
+        return cfg
+    completed = cfg.clone()
+    completed.defrost()
+    for key, value in different.items():
+        completed.INPUT[key] = type(cfg.INPUT[key])(value)
+    completed.freeze()
+    return completed
 
 
 def warn_of_same_tokens(classnames: Sequence[str]) -> None:

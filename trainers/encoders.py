@@ -23,6 +23,7 @@ from trainers.errors import UserError
 CALL_OVERHEAD = {"cpu": 100, "cuda": 10_000}
 # An OpenAI transformer has width // 64 heads; if 64 does not divide the width, heads are wider.
 HEAD_WIDTH = 64
+EPS = 1e-5  # of a layer norm, as torch and OpenAI's CLIPs have it
 KeyValue = tuple[Tensor, Tensor]
 
 
@@ -83,6 +84,7 @@ class Frozen(nn.Module):
     """
 
     parts: tuple[str, ...]
+    eps = EPS
 
     if TYPE_CHECKING:
 
@@ -97,11 +99,15 @@ class Frozen(nn.Module):
     def norm(self, x: Tensor, name: str) -> Tensor:
         """Layer norm, in single precision for half precision input as in CLIP."""
         weight, bias = getattr(self, f"{name}_weight"), getattr(self, f"{name}_bias")
-        return F.layer_norm(x.to(weight.dtype), weight.shape, weight, bias).to(x.dtype)
+        x_norm = F.layer_norm(x.to(weight.dtype), weight.shape, weight, bias, self.eps)
+        return x_norm.to(x.dtype)
 
 
 class Block(Frozen):
-    """One pre-norm residual attention block, with the `activation` of that name in its MLP."""
+    """One pre-norm residual attention block, with the `activation` of that name in its MLP.
+
+    heads: of the attention; None: as many as OpenAI's have. eps: of the layer norms.
+    """
 
     parts = (
         "ln_1.weight",
@@ -118,9 +124,16 @@ class Block(Frozen):
         "mlp.c_proj.bias",
     )
 
-    def __init__(self, weights: Mapping[str, Tensor], activation: str = "quick_gelu"):
+    def __init__(
+        self,
+        weights: Mapping[str, Tensor],
+        activation: str = "quick_gelu",
+        heads: int | None = None,
+        eps: float = EPS,
+    ):
         super().__init__(weights)
-        self.activation = ACTIVATIONS[activation]
+        self.activation, self.eps = ACTIVATIONS[activation], eps
+        self.heads = heads or max(1, len(weights["ln_1.weight"]) // HEAD_WIDTH)
 
     def forward(
         self,
@@ -145,7 +158,7 @@ class Block(Frozen):
             k, v = F.linear(h, weight[width:], bias[width:]).chunk(2, -1)
             q = F.linear(h[rows, only].unsqueeze(1), weight[:width], bias[:width])
             x = x[rows, only].unsqueeze(1)
-        q, k, v = (t.unflatten(-1, (width // HEAD_WIDTH, -1)).transpose(1, 2) for t in (q, k, v))
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
         keys_values = k, v
         if before is not None:
             k, v = (torch.cat(pair, 2) for pair in zip(before, keys_values, strict=True))
@@ -161,28 +174,37 @@ class Block(Frozen):
 class Encoder(Frozen):
     """Parent of both transformers.
 
-    Sizes: `width`, `layers`, `embed_dim`; `dtype` of the matrix weights.
+    Sizes: `width`, `layers`, `embed_dim`; `dtype` of the matrix weights. The arguments are those of
+    `Block`.
     """
 
     projection: str
 
-    def __init__(self, weights: Mapping[str, Tensor], activation: str = "quick_gelu"):
+    def __init__(
+        self,
+        weights: Mapping[str, Tensor],
+        activation: str = "quick_gelu",
+        heads: int | None = None,
+        eps: float = EPS,
+    ):
         super().__init__(weights)
+        self.eps = eps
         blocks = sub_weights(weights, "transformer.resblocks.")
         self.layers = 1 + max(int(name.split(".")[0]) for name in blocks)
         per_layer = (sub_weights(blocks, f"{i}.") for i in range(self.layers))
-        self.blocks = nn.ModuleList(Block(weights, activation) for weights in per_layer)
+        self.blocks = nn.ModuleList(Block(weights, activation, heads, eps) for weights in per_layer)
         self.width, self.embed_dim = getattr(self, self.projection).shape
 
     @property
     def dtype(self) -> torch.dtype:
         return getattr(self, self.projection).dtype
 
-    def half_matrices(self) -> None:
-        """Half precision for all but the layer norms, as CLIP does on a GPU."""
-        for name, buffer in self.named_buffers():
-            if "ln_" not in name:
-                buffer.data = buffer.data.to(torch.float16)
+    def lower_matrices(self, dtype: torch.dtype) -> None:
+        """All weights but the layer norms' to `dtype`, as CLIP has them in half precision."""
+        for part in self.modules():
+            for name, buffer in list(part.named_buffers(recurse=False)):
+                if "ln_" not in name:  # a new tensor: the old one may be the caller's
+                    part.register_buffer(name, buffer.to(dtype))
 
     def check_depth(self, depth: int) -> None:
         """UserError if there are fewer layers than `depth`."""
@@ -216,8 +238,14 @@ class TextEncoder(Encoder):
         projection,
     )
 
-    def __init__(self, weights: Mapping[str, Tensor], activation: str = "quick_gelu"):
-        super().__init__(weights, activation)
+    def __init__(
+        self,
+        weights: Mapping[str, Tensor],
+        activation: str = "quick_gelu",
+        heads: int | None = None,
+        eps: float = EPS,
+    ):
+        super().__init__(weights, activation, heads, eps)
         self.context_length = len(self.positional_embedding)
 
     def run(self, block: nn.Module, x: Tensor, **how) -> tuple[Tensor, KeyValue]:
@@ -347,8 +375,14 @@ class ImageEncoder(Encoder):
         projection,
     )
 
-    def __init__(self, weights: Mapping[str, Tensor], activation: str = "quick_gelu"):
-        super().__init__(weights, activation)
+    def __init__(
+        self,
+        weights: Mapping[str, Tensor],
+        activation: str = "quick_gelu",
+        heads: int | None = None,
+        eps: float = EPS,
+    ):
+        super().__init__(weights, activation, heads, eps)
         self.patch = self.conv1_weight.shape[-1]
         self.input_resolution = self.patch * round((len(self.positional_embedding) - 1) ** 0.5)
 
@@ -403,11 +437,12 @@ class ResNetEncoder(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.tower.conv1.weight.dtype
 
-    def half_matrices(self) -> None:
+    def lower_matrices(self, dtype: torch.dtype) -> None:
+        """All weights but the batch norms' to `dtype`."""
         for module in self.tower.modules():
             if not isinstance(module, nn.BatchNorm2d):
                 for parameter in module.parameters(recurse=False):
-                    parameter.data = parameter.data.to(torch.float16)
+                    parameter.data = parameter.data.to(dtype)
 
     def check_depth(self, depth: int) -> None:
         """UserError: there is no layer that could take visual prompts."""

@@ -5,6 +5,7 @@ import uuid
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 import dassl.utils
 
@@ -27,10 +28,14 @@ def temporary(path: str):
 
 
 def read_tensors(path: str) -> Any:
-    """What torch.save or torch.jit.save wrote to `path`, on the CPU; nothing in the file is run.
+    """What torch.save, torch.jit.save or safetensors wrote to `path`, on the CPU.
 
-    Raises an exception of any kind if the file cannot be read or is damaged.
+    Nothing in the file is run. Raises an exception of any kind if the file cannot be read or is
+    damaged.
     """
+    if path.endswith(".safetensors"):
+        # Copies: those of the file are its own memory, which ends with a crash if it is replaced.
+        return {name: tensor.clone() for name, tensor in load_file(path).items()}
     if reader is None:
         return torch.load(path, map_location="cpu", weights_only=True)
     content, skipped = reader.read_file(path)

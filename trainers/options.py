@@ -29,6 +29,6 @@ class _DefaultsOnly:
 
 rules = getattr(dassl.config, "rules", None) or _DefaultsOnly()
 PRECISION_HELP = (
-    "Precision of the frozen encoders: fp16 is half precision, on a GPU only; amp is mixed "
-    "precision. Learned parameters and losses are fp32."
+    "Precision of the frozen encoders: fp16 is half precision, on a GPU only; bf16 is bfloat16; "
+    "amp is mixed precision. Learned parameters, layer norms and losses are fp32."
 )

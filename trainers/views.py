@@ -159,7 +159,7 @@ def _reads_plain_images(trainer: "PromptTrainer") -> bool:
         return False
     kinds = {type(getattr(loader, "dataset", None)) for loader in loaders if loader is not None}
     transform = trainer.transform_of(trainer.train_loader_x, is_train=True)
-    configured = build_transform(cfg, is_train=True)
+    configured = build_transform(trainer.data_cfg, is_train=True)
     return kinds <= {DatasetWrapper} and plain_repr(transform) == plain_repr(configured)
 
 

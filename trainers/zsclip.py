@@ -10,7 +10,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from trainers.base import PromptTrainer, make_backbone
+from trainers.base import PromptTrainer
 from trainers.errors import UserError
 from trainers.model import PromptedCLIP
 from trainers.options import rules
@@ -72,8 +72,7 @@ class ZeroshotCLIP(PromptTrainer):
 
     def build_model(self) -> None:
         cfg, templates = self.cfg, self.templates_of(self.cfg, self.dm.dataset)
-        backbone = make_backbone(cfg, self.precision_of(cfg), self.device)
-        self.clip = self.make_clip(cfg, backbone, self.classnames, templates)
+        self.clip = self.make_clip(cfg, self.frozen_clip(), self.classnames, templates)
 
     def train(self) -> None:  # type: ignore[override] # as the engine does
         """Test, since there is nothing to train: so this trainer can stand wherever one can."""

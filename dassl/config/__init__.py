@@ -32,6 +32,7 @@ __all__ = [
     "config_hash",
     "counted",
     "counts",
+    "file_part",
     "get_cfg_default",
     "keys",
     "merge_from_dict",
@@ -41,6 +42,7 @@ __all__ = [
 
 # Keys that may name a file, whose content then counts too.
 _FILES = ("MODEL.BACKBONE.NAME", "MODEL.INIT_WEIGHTS")
+_WITH_FILES = ("open_clip",)  # kinds of names KIND:WORD/FILE
 _HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -276,8 +278,7 @@ def counted(cfg: CfgNode, nodes: Sequence[str] | None = None) -> dict:
     }
     flat = {key: value for key, value in flat.items() if value not in as_before(key)}
     for key in _FILES:
-        if content := _file_hash(flat[key]):
-            flat[key] = content
+        flat[key] = _with_content(flat[key])
     return flat
 
 
@@ -288,14 +289,39 @@ def config_hash(cfg: CfgNode, nodes: Sequence[str] | None = None) -> str:
     ).hexdigest()[:12]
 
 
+def _with_content(name: str) -> str:
+    """The content in place of a name: of a file, of a folder's files, of KIND:WORD/FILE's file.
+
+    A name of a model that is none of these stays.
+    """
+    path = file_part(name)
+    content = _file_hash(path)
+    return name if content is None else name[: len(name) - len(path)] + content
+
+
+def file_part(name: str) -> str:
+    """The part of a name that may be a file or folder: FILE of KIND:WORD/FILE, else all of it."""
+    kind, colon, rest = name.partition(":")
+    word, slash, path = rest.partition("/")
+    return path if kind in _WITH_FILES and slash else name
+
+
 def _file_hash(name: str) -> str | None:
     """SHA-256 of a file, relative to the working folder or the repository; None if it does not
-    exist.
+    exist. Of a folder, of the names and content of the files in it, but hidden ones.
     """
     for path in (name, os.path.join(_HERE, name)) if name else ():
         if os.path.isfile(path):
             stat = os.stat(path)
             return _content_hash(os.path.abspath(path), stat.st_size, stat.st_mtime_ns)
+        if os.path.isdir(path):
+            files = sorted(
+                entry.path
+                for entry in os.scandir(path)
+                if entry.is_file() and not entry.name.startswith(".")
+            )
+            listed = [(os.path.basename(file), _file_hash(file)) for file in files]
+            return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
     return None
 
 

@@ -205,7 +205,12 @@ _MODEL = {
         "", path(), "Weights file from which learned parameters start.", affects="result"
     ),
     "BACKBONE": {
-        "NAME": key("", path(), "Name of a backbone, of an OpenAI CLIP or of a weights file."),
+        "NAME": key(
+            "",
+            path(),
+            "Name of a backbone or an OpenAI CLIP, open_clip:ARCH/PRETRAINED, hf:ORG/MODEL, or a "
+            "weights file or model folder.",
+        ),
         "PRETRAINED": key(True, help="True loads pretrained weights into a registered backbone."),
     },
     "HEAD": {

@@ -60,6 +60,7 @@ def run_of(trainer) -> dict:
         "data": trainer._data(),
         "loaded": trainer.__dict__.get("loaded"),
         "model_sha256": trainer.__dict__.get("model_sha256"),
+        "pretrained": trainer.__dict__.get("pretrained"),
         "deployed": trainer._deployed,
     }
 

@@ -335,7 +335,7 @@ class SimpleTrainer(TrainerBase):
         """The training images in their order, not augmented."""
         tested = getattr(getattr(self.test_loader, "dataset", None), "transform", None)
         return build_data_loader(
-            self.cfg,
+            getattr(self, "data_cfg", self.cfg),
             "SequentialSampler",
             self.dm.dataset.train_x,
             self.cfg.DATALOADER.TEST.BATCH_SIZE,

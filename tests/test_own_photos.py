@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageEnhance
+from tiny_clip import TINY, vit_weights
 
 from dassl import record
 from dassl.utils import read_json
@@ -217,8 +219,10 @@ def test_folders_of_one_name_and_changed_photos_have_outputs_of_their_own(
 
 
 def test_a_fit_that_was_interrupted_goes_on(tmp_path, capsys, monkeypatch):
+    """With a CLIP of one's own file, which reads pictures of another size."""
     photos = folder(tmp_path / "photos", "cat", "dog")
-    words = [photos, "--clip", "bundled", "--epochs", 4, "--output", tmp_path / "out"]
+    torch.save(vit_weights(**TINY), tmp_path / "own.pt")
+    words = [photos, "--clip", tmp_path / "own.pt", "--epochs", 4, "--output", tmp_path / "out"]
     words += ["--trainer", "CoOp", "--set", "TRAIN.CHECKPOINT_FREQ", 1]
     step = fit.Screen._step
 
@@ -237,6 +241,9 @@ def test_a_fit_that_was_interrupted_goes_on(tmp_path, capsys, monkeypatch):
         patch.setattr(fit.Screen, "_step", lambda self, epoch, *_: epochs.append(epoch))
         said(capsys, *words)
     assert epochs and min(epochs) == 3  # the checkpoint of the second epoch
+    config = record.read(tmp_path / "out/learned" / record.NAME)["config"]
+    assert config["INPUT"]["SIZE"] == [TINY["image"]] * 2
+    assert config["INPUT"]["UPRIGHT"] and config["INPUT"]["TRANSPARENCY"] == "white"
 
 
 def test_names_in_every_script_and_their_files(tmp_path, capsys, monkeypatch):
@@ -334,8 +341,10 @@ LAYOUTS = {  # what lies below the folder: (pictures, the folder that is given, 
 @pytest.mark.parametrize("case", LAYOUTS)
 def test_another_folder_than_meant_is_noticed(case, tmp_path):
     pictures, given, message = LAYOUTS[case]
+    home = tmp_path / "home"
+    home.mkdir()
     for seed, name in enumerate(pictures):
-        path = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), os.fsencode(name))))
+        path = Path(os.fsdecode(os.path.join(os.fsencode(home), os.fsencode(name))))
         if str(name).endswith("/"):
             path.mkdir()
         elif path.suffix == ".mp4":
@@ -343,8 +352,8 @@ def test_another_folder_than_meant_is_noticed(case, tmp_path):
             path.write_bytes(b"film")
         else:
             noise(path, seed)
-    said = sentence(own_photos.read, tmp_path / given)
-    assert message.replace("HOME", str(tmp_path)) in said and str(tmp_path) in said
+    said = sentence(own_photos.read, home / given)
+    assert message.replace("HOME", str(home)) in said and str(home) in said
 
 
 def test_folders_of_folders_can_be_classes(tmp_path):

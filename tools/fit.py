@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shlex
+import socket
 import sys
 import time
 import urllib.error
@@ -74,25 +75,38 @@ def choose_clip(given: str) -> Clip:
 
     Raises InputError if it can neither be found nor fetched, and UserError for a file that is none.
     """
-    bundled = configs.merged(["configs/base/drawings.yaml"])["MODEL"]["BACKBONE"]["NAME"]
-    if given == BUNDLED:
+    base = configs.bundled_backbone()
+    bundled = _name_of(base)
+    known = _bases()
+    name = given or BEST
+    if name not in (*known, BUNDLED) and os.path.exists(absolute(name)):
+        name = os.path.realpath(absolute(name))
+    if name in (BUNDLED, os.path.realpath(ROOT / bundled)):
         sys.stdout.write(
             "note: the bundled CLIP knows drawings (icons, emoji) and no photos: with photos, "
             "take what follows as a rehearsal\n"
         )
-        return Clip(bundled, configs.bundled_backbone(), load_backbone(bundled).input_resolution)
-    if not given:
-        _fetchable(BEST)
-    name = given or BEST
-    known = {
-        configs.merged([f"configs/base/{stem}.yaml"])["MODEL"]["BACKBONE"]["NAME"]: stem
-        for stem in configs.stems("base")
-        if stem not in ("clip", "drawings")
-    }
-    if given and name not in known and os.path.exists(absolute(name)):
-        name = os.path.realpath(absolute(name))
-    base = known.get(name, known[BEST])
-    return Clip(name, base, load_backbone(name).input_resolution)
+        return Clip(bundled, base, load_backbone(bundled).input_resolution)
+    if name in known:
+        _fetchable(name)
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(REACH_S)  # a download that stalls ends, too
+    try:
+        return Clip(name, known.get(name, known[BEST]), load_backbone(name).input_resolution)
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _name_of(base: str) -> str:
+    """MODEL.BACKBONE.NAME in a file of configs/base; "" where it names none."""
+    model = configs.merged([f"configs/base/{base}.yaml"]).get("MODEL")
+    return model["BACKBONE"]["NAME"] if model else ""
+
+
+def _bases() -> dict[str, str]:
+    """{MODEL.BACKBONE.NAME: file of configs/base} of published CLIPs."""
+    stems = [stem for stem in configs.stems("base") if stem != configs.bundled_backbone()]
+    return {name: stem for stem in stems if (name := _name_of(stem))}
 
 
 def _fetchable(name: str) -> None:
@@ -160,7 +174,7 @@ def plan_for(
     settings: dict[str, object] = {
         "DATASET.CSV": TABLE,
         "DATASET.NUM_SHOTS": -1,
-        "DATASET.TEMPLATE": _template(args, known, clip),
+        "DATASET.TEMPLATE": _template(args, clip),
         "INPUT.SIZE": (clip.size, clip.size),
         "INPUT.UPRIGHT": True,  # phones store photos on their side
         "INPUT.TRANSPARENCY": "white",
@@ -187,7 +201,7 @@ def plan_for(
     return Plan(trainer, tuple(names), settings, seed), notes
 
 
-def _template(args: argparse.Namespace, known: dict, clip: Clip) -> str:
+def _template(args: argparse.Namespace, clip: Clip) -> str:
     """--template, or a sentence of the words that the context starts from."""
     start = "a picture of a" if clip.base == configs.bundled_backbone() else "a photo of a"
     return args.template or f"{start} {{}}."
@@ -208,7 +222,7 @@ def home_of(args: argparse.Namespace, photos: own_photos.Photos, known: dict) ->
     """
     key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
     if args.output:
-        home = Path(absolute(args.output))
+        home = Path(args.output)
     else:
         base = photos.place.name if photos.place.is_dir() else photos.place.stem
         name = re.sub(r"[^\w.-]+", "_", base)[:40].strip("._") or "photos"
@@ -357,9 +371,9 @@ def threads_for(clip: Clip) -> Iterator[None]:
 def run(args: argparse.Namespace) -> int:
     start = time.monotonic()
     _check(args)
-    place = Path(absolute(args.photos))
+    place = Path(args.photos)
     photos = own_photos.read(place, args.nested)
-    test = own_photos.read(Path(absolute(args.test)), args.nested) if args.test else None
+    test = own_photos.read(Path(args.test), args.nested) if args.test else None
     dealt = own_photos.split(photos, test, args.exact_copies, args.skip_unreadable)
     if args.shots:
         dealt = own_photos.drawn(dealt, args.shots, photos.notes)
@@ -477,9 +491,14 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         prog="fit.sh",
     )
-    parser.add_argument("photos", metavar="PHOTOS", help="folder of class folders, or a table")
     parser.add_argument(
-        "--test", metavar="FOLDER", help="photos to test on, of the same classes; else 30%% of them"
+        "photos", type=absolute, metavar="PHOTOS", help="folder of class folders, or a table"
+    )
+    parser.add_argument(
+        "--test",
+        type=absolute,
+        metavar="FOLDER",
+        help="photos to test on, of the same classes; else 30%% of them",
     )
     parser.add_argument(
         "--clip",
@@ -488,7 +507,9 @@ def main(arguments: list[str] | None = None) -> int:
         help=f"an OpenAI name, a file, or {BUNDLED}; default {BEST}, fetched if need be",
     )
     parser.add_argument("--trainer", default=TRAINER, help=f"default {TRAINER}")
-    parser.add_argument("--output", default="", metavar="FOLDER", help="default output/fit/NAME")
+    parser.add_argument(
+        "--output", type=absolute, metavar="FOLDER", help="default output/fit/NAME"
+    )
     parser.add_argument("--shots", type=int, metavar="N", help="learn from N photos of a class")
     parser.add_argument("--epochs", type=int, metavar="N", help=f"default about {STEPS} steps")
     parser.add_argument("--seed", type=int, default=1)

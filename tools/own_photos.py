@@ -98,14 +98,18 @@ def homes(folder: Path, depth: int = DEPTH) -> list[Path]:
 
 
 def classes_beside(folder: Path) -> list[str]:
-    """Names of the folders with pictures in the parent of `folder`, if they look like classes."""
+    """Names of `folder` and its neighbours that hold pictures, if they look like classes."""
     folder = folder.resolve()
     try:
         inside = list_folder(str(folder.parent), PATH)
-    except UserError:  # a parent that may not be read holds nothing to propose
+        names = [
+            name
+            for name in inside.folders
+            if name == folder.name or list_folder(str(folder.parent / name), PATH).pictures
+        ]
+    except UserError:  # folders that may not be read are nothing to propose
         return []
-    names = [name for name in inside.folders if list_images(str(folder.parent / name))]
-    return names if len(names) > 1 and not inside.pictures and folder.name in names else []
+    return names if len(names) > 1 and not inside.pictures else []
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ("bell", "key", "umbrella", "gear")
 NUMBER = 11
 # Greek, Arabic, Chinese, an emoji, a combining mark, and what CSV and HTML have to escape.
-WORLD = ("γάτα", "قطة", "猫", "🐈", "cafe\u0301", 'a "b", <i>c</i>')
+WORLD = ("γάτα", "قطة", "猫", "🐈", "cafe\u0301", 'a "b", <i>c')
 
 
 def icons(name: str, number: int) -> list[Image.Image]:
@@ -59,7 +59,7 @@ def folder(home: Path, *names: str, number: int = 3) -> Path:
 
 def state(home: Path) -> dict[str, tuple]:
     """All that is below a folder."""
-    return {str(p): (p.stat().st_mtime_ns, p.stat().st_size) for p in sorted(home.rglob("*"))}
+    return {str(p): (p.stat().st_mtime_ns, p.stat().st_size) for p in home.rglob("*")}
 
 
 def said(capsys, *words: object, code: int = 0) -> str:
@@ -150,7 +150,8 @@ def test_the_page_needs_nothing_else_and_shows_the_mistakes(fitted):
     home, printed = fitted
     page = (home / "report.html").read_text()
     assert f"page: {home / 'report.html'}" in printed
-    assert not re.search(r"(src|href)=[\"']?(?!data:)", page) and "@import" not in page
+    assert set(re.findall(r"src=.(.{5})", page)) == {"data:"}
+    assert not re.search(r"href=|@import|url\(|<script", page)
     results = record.read(home / "learned" / record.NAME)["metrics"]["test"]
     wrong = results["total"] - results["correct"]
     assert 0 < wrong <= fit_page.SHOWN and page.count("<figure>") == wrong
@@ -261,13 +262,13 @@ def test_names_in_every_script_and_their_files(tmp_path, capsys, monkeypatch):
     results = record.read(out / "learned" / record.NAME)
     assert set(results["classnames"]) == set(WORLD) and results["metrics"]["test"]["total"] == 10
     page = (out / "report.html").read_text()
-    assert "a &quot;b&quot;, &lt;i&gt;c&lt;/i&gt;" in page and "<i>c" not in page
+    assert "a &quot;b&quot;, &lt;i&gt;c" in page and "<i>c" not in page
     assert all(name in page for name in WORLD[:5])
     model = ["--model-dir", str(out / "learned"), str(photos)]
     assert predict.main([*model, "--sort-into", str(tmp_path / "sorted")]) == 0
     copies = [path for path in (tmp_path / "sorted").rglob("*") if path.is_file()]
     assert len(copies) == 24
-    assert {path.parent.name for path in copies} <= {*WORLD[:5], "a _b_, _i_c__i_"}
+    assert {path.parent.name for path in copies} <= {*WORLD[:5], "a _b_, _i_c"}
 
 
 # The folder
@@ -592,7 +593,8 @@ def test_without_a_terminal_a_line_tells_how_far_it_is(monkeypatch, capsys):
 # Options
 
 
-def test_mistakes_in_options(tmp_path, capsys):
+def test_mistakes_in_options(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("OUTPUT", str(tmp_path / "out"))
     home = folder(tmp_path / "photos", "cat", "dog")
     (tmp_path / "file").write_text("")
     (tmp_path / "full").mkdir()
@@ -609,7 +611,7 @@ def test_mistakes_in_options(tmp_path, capsys):
         (["--output", tmp_path / "full"], "is not empty and holds no fit: give --output a new"),
     ):
         assert message in said(capsys, home, "--clip", "bundled", *words, code=2)
-    assert state(home) == state(home) and not (home / "out").exists()
+    assert not (home / "out").exists() and not (tmp_path / "out").exists()
     assert (tmp_path / "full/mine.txt").read_text() == "mine"
 
 

@@ -253,7 +253,7 @@ def _about(home: Path) -> dict:
     try:
         about = json.loads(place.read_text(encoding="utf-8"))
         return about if isinstance(about["known"], dict) and about["key"] else {}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if home.is_dir() and any(home.iterdir()):
             raise InputError(
                 f"'{home}' is not empty and holds no fit: give --output a new folder"
@@ -335,6 +335,23 @@ class Screen:
             self.bar.close()
 
 
+@contextlib.contextmanager
+def in_repository() -> Iterator[None]:
+    """Inside, the repository is the working folder: configs name files from there."""
+    before = os.getcwd()
+    os.chdir(ROOT)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def check_settings(plan: Plan) -> None:
+    """Raise UserError for keys and values that train.py refuses, before anything is written."""
+    with in_repository():
+        train.setup_cfg(train.parse_args(plan.arguments(Path("unused"), ROOT, False)))
+
+
 def run_one(plan: Plan, output: Path, root: Path, test_only: bool, title: str) -> bool:
     """Train and test, or test, unless that was done. Returns whether anything was to do.
 
@@ -342,17 +359,15 @@ def run_one(plan: Plan, output: Path, root: Path, test_only: bool, title: str) -
     """
     words = train.parse_args(plan.arguments(output, root, test_only))
     before = record.peek(output / record.NAME)
-    screen, folder = Screen(title), os.getcwd()
+    screen = Screen(title)
     try:
-        os.chdir(ROOT)  # configs and the bundled CLIP are named from here
-        with contextlib.redirect_stdout(screen):
+        with in_repository(), contextlib.redirect_stdout(screen):
             try:
                 train.run(words)
             finally:
                 close_logger()  # which puts back the stream that it found
     finally:
         screen.close()
-        os.chdir(folder)
     return record.peek(output / record.NAME) != before
 
 
@@ -374,18 +389,19 @@ def run(args: argparse.Namespace) -> int:
     place = Path(args.photos)
     photos = own_photos.read(place, args.nested)
     test = own_photos.read(Path(args.test), args.nested) if args.test else None
+    clip = choose_clip(args.clip)  # before photos are read, which can take minutes
     dealt = own_photos.split(photos, test, args.exact_copies, args.skip_unreadable)
     if args.shots:
         dealt = own_photos.drawn(dealt, args.shots, photos.notes)
     counts = Counter(part for _, part in dealt)
     _say_photos(photos, counts)
-    clip = choose_clip(args.clip)
     table = own_photos.table(dealt)
     learned, notes = plan_for(args, args.trainer, clip, counts, args.seed)
     frozen, _ = plan_for(args, BASELINE, clip, counts, args.seed)
     frozen = replace(frozen, settings=_shared(frozen.settings, args))
     for note in notes:
         sys.stdout.write(f"note: {note}\n")
+    check_settings(learned)
     known = {
         "photos": str(photos.place),
         "split": _digest(dealt),
@@ -405,7 +421,7 @@ def run(args: argparse.Namespace) -> int:
         done &= not run_one(learned, home / "learned", home, False, "learning")
     if done:
         sys.stdout.write("everything was there already: nothing was computed again\n")
-    report(home, photos, dealt, clip, time.monotonic() - start)
+    report(home, photos, dealt, clip, learned, time.monotonic() - start)
     return 0
 
 
@@ -454,7 +470,9 @@ def _say_photos(photos: own_photos.Photos, counts: Counter) -> None:
         sys.stdout.write(f"note: {note}\n")
 
 
-def report(home: Path, photos: own_photos.Photos, dealt: Sequence, clip: Clip, took: float) -> None:
+def report(
+    home: Path, photos: own_photos.Photos, dealt: Sequence, clip: Clip, plan: Plan, took: float
+) -> None:
     """Print the numbers and the next command; write the page and the numbers."""
     pair = [outcomes.read(home / name, "test") for name in ("zero_shot", "learned")]
     found = fit_page.compare(*pair, Counter(p.name for p, part in dealt if part == "train"))
@@ -463,6 +481,8 @@ def report(home: Path, photos: own_photos.Photos, dealt: Sequence, clip: Clip, t
     about = {
         "photos": str(photos.place),
         "clip": clip.name,
+        "trainer": plan.trainer,
+        "epochs": plan.settings["OPTIM.MAX_EPOCH"],
         "notes": photos.notes,
         "command": command,
         "bundled": clip.base == configs.bundled_backbone(),
@@ -478,7 +498,9 @@ def _predict(home: Path) -> str:
     """The command line for new photos, as it works where the user is."""
     here = os.path.realpath(os.environ.get("HERE") or os.getcwd())
     near = here == os.path.realpath(ROOT)
-    place = os.path.relpath(home / "learned", ROOT) if near else str(home / "learned")
+    place = os.path.relpath(home / "learned", ROOT)
+    if not near or place.startswith(os.pardir):
+        place = str(home / "learned")
     python = os.path.relpath(sys.executable, ROOT)
     words = [python, "-m", "tools.predict", "--model-dir", place, "NEW_PHOTOS"]
     before = "" if near else f"cd {shlex.quote(str(ROOT))} && "
@@ -507,9 +529,7 @@ def main(arguments: list[str] | None = None) -> int:
         help=f"an OpenAI name, a file, or {BUNDLED}; default {BEST}, fetched if need be",
     )
     parser.add_argument("--trainer", default=TRAINER, help=f"default {TRAINER}")
-    parser.add_argument(
-        "--output", type=absolute, metavar="FOLDER", help="default output/fit/NAME"
-    )
+    parser.add_argument("--output", type=absolute, metavar="FOLDER", help="default output/fit/NAME")
     parser.add_argument("--shots", type=int, metavar="N", help="learn from N photos of a class")
     parser.add_argument("--epochs", type=int, metavar="N", help=f"default about {STEPS} steps")
     parser.add_argument("--seed", type=int, default=1)

@@ -35,7 +35,7 @@ STYLE = (
 .photos figure { margin: 0; font-size: 13px; overflow-wrap: anywhere; }
 .photos img { width: 100%; height: 10rem; object-fit: contain; background: #8882; }
 .note, code { overflow-wrap: anywhere; } .matrix td, .matrix th { padding: .2rem .45rem; }
-.matrix .head { writing-mode: horizontal-tb; text-align: left; }
+.matrix td, .matrix th.text { border: 0; } pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 @media (prefers-color-scheme: dark) {
   body { color: #e4e4e4; background: #181818; } h2 { border-color: #555; }
   th { border-color: #bbb; } tr:hover td { background: #2a2f36; } .note { color: #aaa; }
@@ -177,13 +177,14 @@ def text(found: Comparison) -> str:
 def page(found: Comparison, learned: Answers, root: Path, about: Mapping) -> str:
     """The whole page.
 
-    root: from where the paths of `learned` count. about: "photos", "clip", "command", "notes", and
-    whether the CLIP is the "bundled" one.
+    root: from where the paths of `learned` count. about: "photos", "clip", "trainer", "epochs",
+    "command", "notes", and whether the CLIP is the "bundled" one.
     """
     title = f"Photos of {Path(about['photos']).name}"
     parts = [_head(found, about), _classes(found), _confusion(found), _mistakes(learned, root)]
     how = [f"<li>{_safe(note)}</li>" for note in about["notes"]]
-    how.append(f"<li>CLIP: {_safe(about['clip'])}</li><li>photos: {_safe(about['photos'])}</li>")
+    for what in ("photos", "clip", "trainer", "epochs"):
+        how.append(f"<li>{'CLIP' if what == 'clip' else what}: {_safe(str(about[what]))}</li>")
     parts += [
         "<h2>New photos</h2>",
         f"<pre>{_safe(about['command'])}</pre>",
@@ -242,7 +243,7 @@ def _confusion(found: Comparison) -> str:
     said = listed + more if pairs else "<p>Nothing was confused.</p>"
     if len(found.classes) > FULL:
         return f"<h2>What was confused</h2>{said}"
-    top = "".join(f"<th class=head>{_safe(name)}</th>" for name in found.classes)
+    top = "".join(f"<th>{_safe(name)}</th>" for name in found.classes)
     rows = [
         f"<tr><th class=text>{_safe(name)}</th>"
         + "".join(map(_shaded, row, [row.sum()] * len(row)))
@@ -276,9 +277,10 @@ def _mistakes(learned: Answers, root: Path) -> str:
     ]
     if not figures:
         return "<h2>Mistakes</h2><p>None on the test photos.</p>"
+    more = f"; {len(figures)} are shown" if len(figures) < len(wrong) else ""
     return (
-        f"<h2>Mistakes</h2><p class=note>The {len(figures)} of {len(wrong)} wrong answers of which "
-        "the model was surest. A photo in the wrong folder shows here first.</p>"
+        f"<h2>Mistakes</h2><p class=note>{len(wrong)} wrong answer(s), those first of which the "
+        f"model was surest{more}. A photo in the wrong folder shows up here.</p>"
         f"<div class=photos>{''.join(figures)}</div>"
     )
 

@@ -455,17 +455,7 @@ class CoOpDataset(DatasetBase):
 
     def __init__(self, cfg):
         self._check_options(cfg)
-        self.root = data_root(cfg, self.root_remedy)
-        self.dataset_dir = osp.join(self.root, self.folder) if self.folder else self.root
-        self.image_dir = (
-            osp.join(self.dataset_dir, self.image_folder) if self.image_folder else self.dataset_dir
-        )
-        for needed in (self.dataset_dir, self.image_dir):
-            if not osp.isdir(needed):
-                raise UserError(
-                    f"folder '{needed}' of data set {type(self).__name__} does not exist: "
-                    f"{self.how_to_get(cfg.DATASET.ROOT)}"
-                )
+        self.locate(cfg)
         if template := cfg.DATASET.get("TEMPLATE", ""):
             if not template.count("{}") == template.count("{") == template.count("}") == 1:
                 raise UserError(
@@ -506,6 +496,20 @@ class CoOpDataset(DatasetBase):
         super().__init__(train_x=train, train_u=unlabelled or None, val=val, test=test)
         self.base_labels = base_labels(cfg, train, val, test)
         warn_of_same_text(type(self).__name__, self.classnames)
+
+    def locate(self, cfg) -> None:
+        """Set root, dataset_dir and image_dir. Raises UserError for a folder that is missing."""
+        self.root = data_root(cfg, self.root_remedy)
+        self.dataset_dir = osp.join(self.root, self.folder) if self.folder else self.root
+        self.image_dir = (
+            osp.join(self.dataset_dir, self.image_folder) if self.image_folder else self.dataset_dir
+        )
+        for needed in (self.dataset_dir, self.image_dir):
+            if not osp.isdir(needed):
+                raise UserError(
+                    f"folder '{needed}' of data set {type(self).__name__} does not exist: "
+                    f"{self.how_to_get(cfg.DATASET.ROOT)}"
+                )
 
     def _check_options(self, cfg) -> None:
         """Raise UserError for options that cannot be meant."""

@@ -11,6 +11,7 @@ import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from PIL import Image, features
@@ -30,10 +31,17 @@ JUNK_FOLDERS = frozenset(
     "network trash folder|temporary items".split("|")
 )
 JUNK_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store", ".directory"))
+HEIC = (".heic", ".heif")  # what phones of Apple write
+VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".3gp", ".mts")
 ENDINGS = (
     ".jpg .jpeg .jpe .jfif .png .apng .ppm .pgm .pbm .pnm .bmp .dib .tif .tiff .webp .gif .avif "
     ".jp2 .tga"
-).split()
+).split() + [*HEIC]
+
+with suppress(ImportError):  # optional: Pillow itself has no decoder of HEIC
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
 
 
 def _readable(endings: Iterable[str]) -> tuple[str, ...]:
@@ -230,6 +238,22 @@ def _is_junk(name: str) -> bool:
 def is_picture(name: str) -> bool:
     """Whether a file of this name is taken for a picture."""
     return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+
+
+def why_not_read(name: str) -> str:
+    """What to do about a file of this name that no program here reads: HEIC, video; "" for others.
+
+    The text completes a sentence after a colon.
+    """
+    ending = osp.splitext(name)[1].lower()
+    if ending in HEIC and ending not in EXTENSIONS:
+        return (
+            "HEIC needs the package pillow-heif: install it (.venv/bin/python -m pip install "
+            "pillow-heif), or save the photos as JPEG"
+        )
+    if ending in VIDEOS:
+        return "videos are not read: save frames of them as pictures, or take them out"
+    return ""
 
 
 def _leads_up(entry: os.DirEntry, real: str) -> bool:

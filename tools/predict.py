@@ -1,10 +1,13 @@
 """What a finished run sees in pictures: `python -m tools.predict --model-dir DIR a.jpg folder ...`.
 
 Prints the most probable classes of every image, those of the training or any that --classes names.
-Ends with 1 if an image could not be read.
+Writes them as JSON or CSV, too, and copies the images into a folder per class, on request. Ends
+with 1 if an image could not be read.
 """
 
 import argparse
+import csv
+import io
 import os.path as osp
 import sys
 from collections import Counter
@@ -21,8 +24,9 @@ from dassl.evaluation import check_scores
 from dassl.printable import escaped
 from dassl.utils import UserError, write_json
 from dassl.utils.logger import progress_bar
-from datasets.files import list_images, say_left_out
-from tools import inputs, trained
+from datasets.files import HEIC, list_images, say_left_out, why_not_read
+from tools import inputs, sorting, trained
+from tools.inputs import InputError
 from tools.trained import Trained
 
 AT_ONCE = 64  # images, or fewer if the run tested with smaller batches
@@ -35,6 +39,8 @@ class Pictures(DatasetWrapper):
         try:
             return super().__getitem__(index)["img"]
         except UserError as error:
+            if remedy := why_not_read(path := self.data_source[index].impath):
+                return f"image '{path}' cannot be read: {remedy}"
             return str(error).rpartition(": ")[0]  # the remedy is for images of a data set
 
     @staticmethod
@@ -56,7 +62,8 @@ def find_images(paths: Sequence[str]) -> list[str]:
             else [path]
         )
         if note := say_left_out(path, left_out):
-            sys.stderr.write(f"note: {note}\n")
+            remedies = {why_not_read(f"x{end}") for end in HEIC if f"file(s) {end}" in left_out}
+            sys.stderr.write(f"note: {note}{''.join(f' ({text})' for text in remedies if text)}\n")
         if not inside:
             raise UserError(f"folder '{path}' holds no images: correct the path")
         if inside == [path] and not osp.isfile(path):
@@ -91,10 +98,7 @@ def predictions(run: Trained, paths: Sequence[str]) -> Iterator[tuple[str, Tenso
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.top < 1:
-        raise UserError(f"--top is {args.top}: set it to 1 or more")
-    if args.json:
-        inputs.check_name(Path(args.json), "--json")
+    _check(args)
     paths = find_images(args.images)
     model = trained.load_from(args)
     names = model.clip.classnames
@@ -103,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
             f"'{names[0]}' is the only class, and would have probability 1 for every image: give "
             "two or more with --classes"
         )
+    sort = Sorted(args, names) if args.sort_into else None
     results, skipped = [], {}
     for path, row in predictions(model, paths):
         if isinstance(row, str):
@@ -112,6 +117,8 @@ def run(args: argparse.Namespace) -> int:
         top = most_probable(row, names, args.top)
         results.append({"image": path, "top": top})
         lines = [f"  {one['probability']:7.2%}  {one['class']}" for one in top]
+        if sort:
+            lines.append(f"  {sort.take(path, top[0])}")
         tqdm.write("\n".join([escaped(path), *lines]))
     if args.json:
         content = {
@@ -122,9 +129,69 @@ def run(args: argparse.Namespace) -> int:
             "skipped": skipped,
         }
         write_json(content, args.json)
+    if args.csv:
+        inputs.write(Path(args.csv), as_csv(results, skipped, min(args.top, len(names))), "--csv")
+    if sort:
+        sys.stderr.write(f"{sort.summary()}\n")
     if skipped:
         sys.stderr.write(f"{len(skipped)} of {len(paths)} image(s) could not be read\n")
     return 1 if skipped else 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise UserError or InputError for options that cannot be meant, before anything is read."""
+    if args.top < 1:
+        raise UserError(f"--top is {args.top}: set it to 1 or more")
+    for option in ("json", "csv"):
+        if value := getattr(args, option):
+            inputs.check_name(Path(value), f"--{option}")
+    if args.at_least is not None and not args.sort_into:
+        raise InputError("--at-least says what is sorted as unsure: give --sort-into, too")
+    if args.at_least is not None and not 0 < args.at_least <= 1:
+        raise InputError(f"--at-least is {args.at_least}: set it to a probability, such as 0.5")
+    if args.sort_into:
+        sorting.check_place(Path(args.sort_into), args.images)
+
+
+class Sorted:
+    """Copies images into folders as their classes are found."""
+
+    def __init__(self, args: argparse.Namespace, classes: Sequence[str]):
+        """Raises InputError as `sorting.folder_names` does."""
+        self.folder, self.least = Path(args.sort_into), args.at_least or 0.0
+        self.names = sorting.folder_names(classes, args.at_least is not None)
+        self.copied = self.known = self.unsure = 0
+
+    def take(self, path: str, best: dict) -> str:
+        """Copy an image; returns where the copy is, in words."""
+        sure = best["probability"] >= self.least
+        place, new = sorting.copy(
+            path, self.folder / (self.names[best["class"]] if sure else sorting.UNSURE)
+        )
+        self.copied, self.known = self.copied + new, self.known + (not new)
+        self.unsure += not sure
+        return f"{'copied to' if new else 'is there already:'} {escaped(str(place))}"
+
+    def summary(self) -> str:
+        """One line for the end."""
+        known = f", {self.known} were there already" if self.known else ""
+        unsure = f", {self.unsure} of all are in '{sorting.UNSURE}'" if self.least else ""
+        return f"{self.copied} image(s) copied into '{self.folder}'{known}{unsure}"
+
+
+def as_csv(results: Sequence[dict], skipped: dict[str, str], top: int) -> str:
+    """A table: image, then the `top` most probable classes, then why an image was skipped."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    numbers = ["", *(f"_{place}" for place in range(2, top + 1))]
+    head = [f"{what}{number}" for number in numbers for what in ("class", "probability")]
+    writer.writerow(["image", *head, "skipped"])
+    for one in results:
+        pairs = [(entry["class"], f"{entry['probability']:.6f}") for entry in one["top"]]
+        writer.writerow([one["image"], *(cell for pair in pairs for cell in pair), ""])
+    for path, why in skipped.items():
+        writer.writerow([path, *[""] * (2 * top), why])
+    return text.getvalue()
 
 
 def most_probable(row: Tensor, names: Sequence[str], number: int) -> list[dict]:
@@ -146,6 +213,21 @@ def main(arguments: list[str] | None = None) -> int:
     trained.add_arguments(parser)
     parser.add_argument("--top", type=int, default=5, help="how many classes to show")
     parser.add_argument("--json", type=osp.expanduser, metavar="FILE", help="write the same there")
+    parser.add_argument(
+        "--csv", type=osp.expanduser, metavar="FILE", help="write the same there as a table"
+    )
+    parser.add_argument(
+        "--sort-into",
+        type=osp.expanduser,
+        metavar="FOLDER",
+        help="copy each image into a folder of its class in there; nothing is moved or replaced",
+    )
+    parser.add_argument(
+        "--at-least",
+        type=float,
+        metavar="P",
+        help=f"copy images whose best class is less probable into '{sorting.UNSURE}' instead",
+    )
     return trained.main(run, parser.parse_args(arguments))
 
 

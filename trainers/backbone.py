@@ -494,9 +494,15 @@ def _resnet(visual: dict[str, Tensor], embed_dim: int) -> ResNetEncoder:
     return ResNetEncoder(tower, embed_dim)
 
 
-def _download(name: str) -> str:
-    folder = os.path.expanduser("~/.cache/clip")
+def place_of(name: str) -> tuple[str, str]:
+    """(file in the cache, whether it is there or not; address) of one of OpenAI's CLIPs."""
     url = clip.clip._MODELS[name]
+    return os.path.join(os.path.expanduser("~/.cache/clip"), os.path.basename(url)), url
+
+
+def _download(name: str) -> str:
+    path, url = place_of(name)
+    folder = os.path.dirname(path)
     try:
         return clip.clip._download(url, folder)
     except (OSError, RuntimeError) as error:  # URLError is an OSError

@@ -98,6 +98,11 @@ def _restore() -> None:
 atexit.register(_restore)
 
 
+def close_logger() -> None:
+    """End what `setup_logger` began: stdout and stderr are again what they were before it."""
+    _restore()
+
+
 def setup_logger(output: str | None = None) -> None:
     """Copy stdout and stderr to `output` (a .txt or .log file) or `output`/log.txt; None does
     nothing.

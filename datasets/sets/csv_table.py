@@ -51,7 +51,21 @@ class CSV(OwnDataset):
     def split_name(self) -> str:
         return f"the table '{self.path}'"
 
+    def locate(self, cfg) -> None:
+        super().locate(cfg)
+        self.path = osp.join(self.dataset_dir, cfg.DATASET.get("CSV", "images.csv"))
+
     def partition(self) -> Split:
+        parts = self.parts()
+        if "all" not in parts:
+            return parts
+        log.warning(
+            f"'{self.path}' has no column split: each class is split into 50% train, 20% val "
+            "and 30% test here"
+        )
+        return split_by_class(parts["all"])
+
+    def parts(self) -> dict[str, Rows]:
         table = self._table()
         labels, (self.domain_names, domains) = self._labels(table), self._domains(table)
         paths = self._paths(table)
@@ -60,11 +74,7 @@ class CSV(OwnDataset):
             for path, (label, name), domain in zip(paths, labels, domains, strict=True)
         ]
         if "split" not in table[0][1]:
-            log.warning(
-                f"'{self.path}' has no column split: each class is split into 50% train, 20% val "
-                "and 30% test here"
-            )
-            return split_by_class(self.once({"all": rows})["all"])
+            return self.once({"all": rows})
         parts = [part_of(row["split"]) for _, row in table]
         if "" in parts:
             line, row = table[parts.index("")]
@@ -80,7 +90,6 @@ class CSV(OwnDataset):
         )
 
     def split(self, cfg) -> Split:
-        self.path = osp.join(self.dataset_dir, cfg.DATASET.get("CSV", "images.csv"))
         split, names = super().split(cfg), self.domain_names
         for part in PARTS:
             if not split[part] and part != "val":

@@ -63,6 +63,18 @@ class OwnDataset(CoOpDataset):
     def how_to_get(cls, root: str) -> str:
         return PLACE
 
+    @classmethod
+    def rows_of(cls, cfg) -> dict[str, Rows]:
+        """`parts` of the data set that `cfg` names. Nothing is split, drawn or written."""
+        data = cls.__new__(cls)
+        data.folder = cfg.DATASET.get("FOLDER", "")
+        data.locate(cfg)
+        return data.parts()
+
+    def parts(self) -> dict[str, Rows]:
+        """Rows of train, val and test as the user names them; {"all": rows} if nothing does."""
+        raise NotImplementedError
+
     def once(self, parts: dict[str, Rows]) -> dict[str, Rows]:
         """Return the rows of each part with every file once, however its path is written.
 
@@ -113,6 +125,18 @@ class ImageFolder(OwnDataset):
         }
 
     def partition(self) -> Split:
+        parts = self.parts()
+        if "all" in parts:
+            log.warning(
+                f"'{self.dataset_dir}' has no folder train: each class is split into 50% train, "
+                "20% val and 30% test here"
+            )
+            return split_by_class(parts["all"])
+        if "val" not in parts:
+            return split_off_val(parts["train"], parts["test"])
+        return {"test": parts["val"]} | parts
+
+    def parts(self) -> dict[str, Rows]:
         self.left_out: Counter = Counter()
         tops = self._folders("")
         if not tops:
@@ -123,25 +147,15 @@ class ImageFolder(OwnDataset):
         places = self._parts(tops)
         classes = self._folders(places["train"]) if places else tops
         names = self._names(classes)
-        if not places:
-            rows = self.once({"all": self._rows("", tops, names)})["all"]
-            self._say()
-            log.warning(
-                f"'{self.dataset_dir}' has no folder train: each class is split into 50% train, "
-                "20% val and 30% test here"
-            )
-            return split_by_class(rows)
-        parts = self.once(
-            {
-                part: self._rows(places[part], self._folders(places[part]), names)
-                for part in PARTS
-                if part in places
-            }
-        )
+        rows = {"all": self._rows("", tops, names)} if not places else {}
+        rows |= {
+            part: self._rows(places[part], self._folders(places[part]), names)
+            for part in PARTS
+            if part in places
+        }
+        once = self.once(rows)
         self._say()
-        if "val" not in parts:
-            return split_off_val(parts["train"], parts["test"])
-        return {"test": parts["val"]} | parts
+        return once
 
     def _folders(self, below: str) -> list[str]:
         return list_folder(osp.join(self.dataset_dir, below), PLACE, self.left_out).folders

@@ -1,0 +1,739 @@
+"""`scripts/fit.sh` and what tools.predict does for it: own photos, from a folder to a page."""
+
+import csv
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import urllib.error
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageEnhance
+from tiny_clip import TINY, vit_weights
+
+from dassl import record
+from dassl.utils import read_json
+from datasets import files
+from datasets.suite import picture_of, read_table
+from tools import fit, fit_page, outcomes, own_photos, predict, sorting
+from tools.inputs import InputError
+from trainers import backbone
+
+ROOT = Path(__file__).resolve().parent.parent
+CLASSES = ("bell", "key", "umbrella", "gear")
+NUMBER = 11
+# Greek, Arabic, Chinese, an emoji, a combining mark, and what CSV and HTML have to escape.
+WORLD = ("γάτα", "قطة", "猫", "🐈", "cafe\u0301", 'a "b", <i>c')
+
+
+def icons(name: str, number: int) -> list[Image.Image]:
+    """Drawings of a class by different artists."""
+    found: dict[str, dict] = {}
+    for row in read_table("things").values():
+        if row["class"] == name:
+            found.setdefault(row["family"], row)
+    return [picture_of(row, 64) for row in list(found.values())[:number]]
+
+
+def noise(path: Path, seed: int) -> Path:
+    """A small picture that is like no other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (6, 6, 3), np.uint8)
+    Image.fromarray(pixels).resize((36, 36), Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+def folder(home: Path, *names: str, number: int = 3) -> Path:
+    """Class folders with pictures that are like no others."""
+    for place, name in enumerate(names):
+        for n in range(number):
+            noise(home / name / f"{n}.png", 100 * place + n)
+    return home
+
+
+def state(home: Path) -> dict[str, tuple]:
+    """All that is below a folder."""
+    return {str(p): (p.stat().st_mtime_ns, p.stat().st_size) for p in home.rglob("*")}
+
+
+def said(capsys, *words: object, code: int = 0) -> str:
+    """What a fit prints: its stdout, or its one sentence."""
+    assert fit.main([*map(str, words)]) == code
+    captured = capsys.readouterr()
+    if code == 0:
+        return captured.out
+    (line,) = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert "Traceback" not in captured.err and len(line) < 700
+    return line
+
+
+def sentence(function, *arguments, **options) -> str:
+    """The one sentence with which a call is refused."""
+    with pytest.raises((InputError, files.UserError)) as error:
+        function(*arguments, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.fixture(scope="module")
+def album(tmp_path_factory) -> Path:
+    """A folder of 44 pictures of four classes."""
+    home = tmp_path_factory.mktemp("album") / "photos"
+    for name in CLASSES:
+        (home / name).mkdir(parents=True)
+        for number, picture in enumerate(icons(name, NUMBER)):
+            picture.save(home / name / f"{number}.png")
+    return home
+
+
+@pytest.fixture(scope="module")
+def fitted(album, tmp_path_factory) -> tuple[Path, str]:
+    """(output folder, what was printed) of a fit of the album."""
+    output, patch = tmp_path_factory.mktemp("output"), pytest.MonkeyPatch()
+    patch.setenv("OUTPUT", str(output))
+    patch.delenv("HERE", raising=False)
+    screen = io.StringIO()
+    patch.setattr(fit.sys, "stdout", screen)
+    before = state(album)
+    try:
+        code = fit.main([str(album), "--clip", "bundled", "--epochs", "20"])
+    finally:
+        patch.undo()
+    assert code == 0 and state(album) == before  # nothing is written among the photos
+    (home,) = (output / "fit").iterdir()
+    return home, screen.getvalue()
+
+
+# A fit
+
+
+def test_a_fit_learns_all_classes_and_tests_beside_zero_shot(fitted):
+    home, printed = fitted
+    with open(home / fit.TABLE, newline="") as file:
+        rows = list(csv.DictReader(file))
+    parts = Counter((row["classname"], row["split"]) for row in rows)
+    # 30% of 11 are tested; too few photos to choose an epoch by
+    assert parts == {(n, p): c for n in CLASSES for p, c in (("train", 8), ("test", 3))}
+    assert f"{len(CLASSES)} classes, photos 32 to learn from, 12 to test on" in printed
+    numbers, told = read_json(str(home / "numbers.json")), {}
+    for name in ("zero_shot", "learned"):
+        results = record.read(home / name / record.NAME)
+        assert results["complete"] and results["classnames"] == sorted(CLASSES)
+        told[name] = results["metrics"]["test"]["accuracy"]
+        assert numbers["accuracy"][name] == pytest.approx(told[name])
+        assert f"{told[name]:5.1f} % right" in printed
+    assert numbers["gain"]["mean"] == pytest.approx(told["learned"] - told["zero_shot"])
+    assert "knows drawings (icons, emoji) and no photos" in printed
+    assert record.read(home / "learned" / record.NAME)["run"]["trainer"] == fit.TRAINER
+
+
+def test_numbers_of_classes_are_those_of_a_plain_count(fitted):
+    home, printed = fitted
+    results = record.read(home / "learned" / record.NAME)
+    saved = outcomes.outcomes.read(home / "learned", "test", results)
+    numbers = read_json(str(home / "numbers.json"))
+    for label, one in enumerate(numbers["classes"]):
+        mine = [p for p, of in zip(saved.predicted, saved.label, strict=True) if of == label]
+        assert (one["test"], one["train"]) == (len(mine), 8)
+        assert one["learned"] == pytest.approx(100 * mine.count(label) / len(mine))
+        assert numbers["confusion"][label] == [mine.count(other) for other in range(4)]
+        assert f"| {one['name']}" in printed
+
+
+def test_the_page_needs_nothing_else_and_shows_the_mistakes(fitted):
+    home, printed = fitted
+    page = (home / "report.html").read_text()
+    assert f"page: {home / 'report.html'}" in printed
+    assert set(re.findall(r"src=.(.{5})", page)) == {"data:"}
+    assert not re.search(r"href=|@import|url\(|<script", page)
+    results = record.read(home / "learned" / record.NAME)["metrics"]["test"]
+    wrong = results["total"] - results["correct"]
+    assert 0 < wrong <= fit_page.SHOWN and page.count("<figure>") == wrong
+    assert page.count("data:image/jpeg;base64,") == wrong
+    for tag in ("table", "div", "figure", "tr", "td", "h2", "b"):
+        assert len(re.findall(f"<{tag}[ >]", page)) == page.count(f"</{tag}>"), tag
+    assert "The bundled CLIP knows drawings and no photos" in page
+
+
+def test_the_printed_command_predicts_what_the_fit_tested(fitted, capsys, tmp_path, monkeypatch):
+    home, printed = fitted
+    words = shlex.split(printed.rpartition("new photos:\n")[2])
+    start = words.index("tools.predict") + 1
+    assert words[start - 1 : start + 1] == ["tools.predict", "--model-dir"]
+    with open(home / fit.TABLE, newline="") as file:
+        tested = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    words = [tmp_path / "sorted" if word == "SORTED" else word for word in words[start:]]
+    place = words.index("NEW_PHOTOS")
+    words[place : place + 1] = [row["path"] for row in tested]
+    monkeypatch.chdir(ROOT)
+    assert predict.main([*map(str, words), "--csv", str(tmp_path / "p.csv")]) == 0
+    capsys.readouterr()
+    with open(tmp_path / "p.csv", newline="") as file:
+        found = list(csv.DictReader(file))
+    right = sum(a["class"] == b["classname"] for a, b in zip(found, tested, strict=True))
+    results = record.read(home / "learned" / record.NAME)["metrics"]["test"]
+    assert right == results["correct"]
+
+
+def test_the_same_again_computes_nothing(fitted, album, capsys, monkeypatch):
+    home, _ = fitted
+    monkeypatch.setenv("OUTPUT", str(home.parent.parent))
+    before = {name: os.stat(home / name / record.NAME).st_mtime_ns for name in ("learned",)}
+    printed = said(capsys, album, "--clip", "bundled", "--epochs", 20)
+    assert "everything was there already: nothing was computed again" in printed
+    assert f"output: {home}\n" in printed and len(list(home.parent.iterdir())) == 1
+    assert os.stat(home / "learned" / record.NAME).st_mtime_ns == before["learned"]
+
+
+def test_folders_of_one_name_and_changed_photos_have_outputs_of_their_own(
+    fitted, album, capsys, monkeypatch, tmp_path
+):
+    """Without computing: what is run is another test's business."""
+    home, _ = fitted
+    made: list[Path] = []
+    monkeypatch.setenv("OUTPUT", str(home.parent.parent))
+    monkeypatch.setattr(fit, "run_one", lambda plan, output, *_: made.append(output))
+    monkeypatch.setattr(fit, "report", lambda *_: None)
+    twin = tmp_path / "photos"
+    shutil.copytree(album, twin)
+    assert "note:" not in said(capsys, twin, "--clip", "bundled").split("\n", 1)[1].replace(
+        "note: the bundled", ""
+    ).replace("note: there is no GPU", "")
+    shutil.copy(twin / "bell/0.png", twin / "key/twice.png")
+    (twin / "bell/0.png").unlink()
+    assert f"'{made[0].parent}' holds an earlier fit of this folder" in said(
+        capsys, twin, "--clip", "bundled"
+    )
+    places = {path.parent for path in made} | {home}
+    assert len(places) == 3 and {path.name[:7] for path in places} == {"photos-"}
+    assert read_json(str(home / fit.ABOUT))["known"]["photos"] == str(album)
+    line = said(capsys, twin, "--clip", "bundled", "--output", home, code=2)
+    assert "holds another fit (photos, split, settings differ): give --output another" in line
+    for path in places - {home}:
+        shutil.rmtree(path)
+
+
+def test_a_fit_that_was_interrupted_goes_on(tmp_path, capsys, monkeypatch):
+    """With a CLIP of one's own file, which reads pictures of another size."""
+    photos = folder(tmp_path / "photos", "cat", "dog")
+    torch.save(vit_weights(**TINY), tmp_path / "own.pt")
+    words = [photos, "--clip", tmp_path / "own.pt", "--epochs", 4, "--output", tmp_path / "out"]
+    words += ["--trainer", "CoOp", "--set", "TRAIN.CHECKPOINT_FREQ", 1]
+    step = fit.Screen._step
+
+    def stop(self, epoch, *numbers):
+        step(self, epoch, *numbers)
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit.Screen, "_step", stop)
+        assert fit.main([*map(str, words)]) == 130
+    assert "interrupted: run the same command again to go on" in capsys.readouterr().err
+    assert not (tmp_path / "out/learned" / record.NAME).is_file()
+    epochs = []
+    with monkeypatch.context() as patch:
+        patch.setattr(fit.Screen, "_step", lambda self, epoch, *_: epochs.append(epoch))
+        said(capsys, *words)
+    assert epochs and min(epochs) == 3  # the checkpoint of the second epoch
+    config = record.read(tmp_path / "out/learned" / record.NAME)["config"]
+    assert config["INPUT"]["SIZE"] == [TINY["image"]] * 2
+    assert config["INPUT"]["UPRIGHT"] and config["INPUT"]["TRANSPARENCY"] == "white"
+
+
+def test_names_in_every_script_and_their_files(tmp_path, capsys, monkeypatch):
+    photos = folder(tmp_path / "фото", *WORLD, number=4)
+    for name in WORLD:
+        (photos / name / "0.png").rename(photos / name / f"{name.replace('/', '')} 1.png")
+    test = folder(tmp_path / "test", *WORLD[:4], "caf\u00e9", number=2)  # the accent otherwise
+    for path in test.rglob("*.png"):
+        noise(path, hash(path.name) % 1000 + ord(path.parent.name[0]))
+    out = tmp_path / "out put"
+    printed = said(
+        capsys, photos, "--clip", "bundled", "--epochs", 1, "--output", out, "--test", test
+    )
+    assert "--test has no photo of 1 class(es): " + WORLD[5] in printed
+    results = record.read(out / "learned" / record.NAME)
+    assert set(results["classnames"]) == set(WORLD) and results["metrics"]["test"]["total"] == 10
+    page = (out / "report.html").read_text()
+    assert "a &quot;b&quot;, &lt;i&gt;c" in page and "<i>c" not in page
+    assert all(name in page for name in WORLD[:5])
+    model = ["--model-dir", str(out / "learned"), str(photos)]
+    assert predict.main([*model, "--sort-into", str(tmp_path / "sorted")]) == 0
+    copies = [path for path in (tmp_path / "sorted").rglob("*") if path.is_file()]
+    assert len(copies) == 24
+    assert {path.parent.name for path in copies} <= {*WORLD[:5], "a _b_, _i_c"}
+
+
+# The folder
+
+LAYOUTS = {  # what lies below the folder: (pictures, the folder that is given, sentence)
+    "nothing": ([], ".", "holds no photos: put those of each class into a folder of its own"),
+    "a class folder": (
+        ["birds/robin/1.png", "birds/wren/1.png", "birds/wren/2.png"],
+        "birds/robin",
+        "holds 1 photo(s) but no class folders: give the folder above, 'HOME/birds', whose folders "
+        "are the classes robin, wren",
+    ),
+    "loose photos": (
+        ["1.png", "2.png"],
+        ".",
+        "holds 2 photo(s) but no class folders: put those of each class into a folder of its own",
+    ),
+    "the folder above": (
+        ["birds/robin/1.png", "birds/wren/1.png"],
+        ".",
+        "is a folder above the class folders (robin, wren): give 'HOME/birds'",
+    ),
+    "far above": (
+        ["data/birds/robin/1.png", "data/birds/wren/1.png"],
+        ".",
+        "is a folder above the class folders (robin, wren): give 'HOME/data/birds'",
+    ),
+    "above parts": (
+        ["birds/train/robin/1.png", "birds/train/wren/1.png", "birds/test/wren/2.png"],
+        ".",
+        "is a folder above the class folders (test, train): give 'HOME/birds'",
+    ),
+    "several": (
+        ["birds/robin/1.png", "plants/rose/1.png", "plants/tulip/1.png"],
+        ".",
+        "holds 2 folders of class folders, first 'HOME/birds' with robin: give one of them, such "
+        "as 'HOME/birds', or add --nested if they are the classes",
+    ),
+    "one class": (
+        ["robin/1.png", "robin/2.png"],
+        ".",
+        "has one class only, 'robin': add a folder with photos of something else",
+    ),
+    "a class with folders": (
+        ["birds/robin/near/1.png", "birds/wren/1.png"],
+        "birds/robin",
+        "has one class only, 'near': give the folder above, 'HOME/birds', whose folders are the "
+        "classes robin, wren",
+    ),
+    "an empty class": (["robin/1.png", "wren/"], ".", "'HOME/wren' holds no images: add some"),
+    "videos alone": (
+        ["robin/1.png", "wren/1.mp4"],
+        ".",
+        "class folder 'HOME/wren' holds no photos but videos, first '1.mp4' (videos are not read: "
+        "save frames of them as pictures, or take them out)",
+    ),
+    "two spellings": (
+        ["cafe\u0301/1.png", "caf\u00e9/1.png"],
+        ".",
+        "which are one name for CLIP (it ignores case, underscores and how accents are encoded): "
+        "put their photos into one folder",
+    ),
+    "two cases": (["Cat/1.png", "cat/1.png"], ".", "the classes 'Cat' and 'cat', which are one"),
+    "no text": (["robin/1.png", b"wr\xe9n/1.png"], ".", "which is not UTF-8 or has invisible"),
+    "a line break": (["robin/1\n.png", "wren/1.png"], ".", "has a line break, or ends in a blank"),
+    "no folder": ([], "none", "'HOME/none' does not exist: correct the path of the photos"),
+    "a photo": (["1.png"], "1.png", "is neither a folder of photos nor a table (.csv)"),
+}
+
+
+@pytest.mark.parametrize("case", LAYOUTS)
+def test_another_folder_than_meant_is_noticed(case, tmp_path):
+    pictures, given, message = LAYOUTS[case]
+    home = tmp_path / "home"
+    home.mkdir()
+    for seed, name in enumerate(pictures):
+        path = Path(os.fsdecode(os.path.join(os.fsencode(home), os.fsencode(name))))
+        if str(name).endswith("/"):
+            path.mkdir()
+        elif path.suffix == ".mp4":
+            path.parent.mkdir()
+            path.write_bytes(b"film")
+        else:
+            noise(path, seed)
+    said = sentence(own_photos.read, home / given)
+    assert message.replace("HOME", str(home)) in said and str(home) in said
+
+
+def test_folders_of_folders_can_be_classes(tmp_path):
+    for number, name in enumerate(("dog/2021", "dog/2022", "cat/2021")):
+        noise(tmp_path / name / "1.png", number)
+    assert "add --nested" in sentence(own_photos.read, tmp_path)
+    found = own_photos.read(tmp_path, nested=True)
+    assert Counter(row.name for row in found.rows) == {"dog": 2, "cat": 1}
+
+
+def test_parts_of_the_user_are_kept_and_a_table_too(tmp_path):
+    for number, name in enumerate(("train/a/1", "train/b/1", "val/a/2", "test/a/3", "test/b/2")):
+        noise(tmp_path / "parts" / f"{name}.png", number)
+    parts = {(p.name, Path(p.path).stem, part) for p, part in dealt(tmp_path / "parts")}
+    assert parts == {
+        ("a", "1", "train"),
+        ("b", "1", "train"),
+        ("a", "2", "val"),
+        ("a", "3", "test"),
+        ("b", "2", "test"),
+    }
+    text = "path;classname;split\n"
+    text += "".join(f"parts/train/{n}/1.png;{n};Training\n" for n in "ab")
+    text += "".join(f"parts/{n}.png;{n[5]};test\n" for n in ("test/a/3", "test/b/2"))
+    (tmp_path / "list.csv").write_text(text)
+    assert sorted(part for _, part in dealt(tmp_path / "list.csv")) == ["test"] * 2 + ["train"] * 2
+    shutil.rmtree(tmp_path / "parts/test")
+    noise(tmp_path / "parts/val/b/7.png", 77)
+    photos = own_photos.read(tmp_path / "parts")
+    assert Counter(part for _, part in own_photos.split(photos)) == {"train": 2, "test": 2}
+    assert photos.notes == ["there is no test part: the validation part is tested"]
+
+
+# The split
+
+
+def dealt(place: Path, **options) -> list:
+    return own_photos.split(own_photos.read(place), **options)
+
+
+@pytest.mark.parametrize(
+    ("number", "parts"),
+    [(2, (1, 0, 1)), (3, (2, 0, 1)), (4, (3, 0, 1)), (10, (7, 0, 3)), (260, (130, 52, 78))],
+)
+def test_parts_by_the_number_of_photos(tmp_path, number, parts, monkeypatch):
+    home = tmp_path / "x"
+    rows = [own_photos.Photo(f"{name}/{n}", name, "") for name in ("a", "b") for n in range(number)]
+    digests = {row.path: f"{hash(row.path):x}" for row in rows}
+    empty = np.zeros((len(rows), 1))
+    monkeypatch.setattr(
+        own_photos, "contents", lambda _: own_photos.Contents(digests, empty, empty, {})
+    )
+    found = Counter(part for _, part in own_photos.split(own_photos.Photos(home, rows)))
+    assert tuple(found[part] // 2 for part in ("train", "val", "test")) == parts
+
+
+def test_copies_are_on_one_side_and_the_same_bytes_count_once(tmp_path):
+    home = folder(tmp_path / "photos", "cat", "dog", number=8)
+    shutil.copy(home / "cat/0.png", home / "cat/same.png")
+    one = Image.open(home / "cat/1.png")
+    one.resize((71, 71)).save(home / "cat/1 large.png")
+    one.convert("RGB").save(home / "cat/1 weak.jpg", quality=40)
+    ImageEnhance.Brightness(one).enhance(1.05).save(home / "cat/1 bright.png")
+    turned = Image.open(home / "cat/1.png").transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[274] = 6  # viewers turn it back
+    turned.save(home / "cat/1 turned.png", exif=exif)
+    photos = own_photos.read(home)
+    parts = {Path(p.path).stem: part for p, part in own_photos.split(photos) if p.name == "cat"}
+    assert {parts[name] for name in parts if name.startswith("1")} == {"train"}
+    assert len(parts) == 8 + 4 and "same" not in parts
+    assert "1 photo(s) are the same file once more, first" in photos.notes[0]
+    families = own_photos.families_of(
+        photos.rows, own_photos.contents([row.path for row in photos.rows]), False
+    )
+    assert len(set(families.values())) == 16
+    exact = own_photos.families_of(
+        photos.rows, own_photos.contents([row.path for row in photos.rows]), True
+    )
+    assert len(set(exact.values())) == 20
+
+
+def test_photos_of_one_shape_and_other_colours_are_no_copies(tmp_path):
+    for number, colour in enumerate(("red", "blue")):
+        picture = noise(tmp_path / f"x/{number}.png", 1)
+        Image.blend(Image.open(picture), Image.new("RGB", (36, 36), colour), 0.3).save(picture)
+    paths = [str(tmp_path / f"x/{number}.png") for number in (0, 1)]
+    rows = [own_photos.Photo(path, "x", "") for path in paths]
+    found = own_photos.contents(paths)
+    assert found.small[0] @ found.small[1] > own_photos.ALIKE
+    assert len(set(own_photos.families_of(rows, found, False).values())) == 2
+
+
+def test_a_split_does_not_depend_on_other_photos_order_or_seed(tmp_path):
+    home = folder(tmp_path / "photos", "cat", "dog", number=10)
+    before = {(p.path, part) for p, part in dealt(home)}
+    assert before == {(p.path, part) for p, part in dealt(home)}
+    folder(home, "cat", "dog", "cow", number=10)
+    assert before <= {(p.path, part) for p, part in dealt(home)}
+
+
+def test_photos_of_the_test_folder_are_not_learned(tmp_path):
+    home = folder(tmp_path / "photos", "cat", "dog", number=4)
+    test = folder(tmp_path / "test", "cat", "dog", number=1)  # copies of the first ones
+    photos, tested = own_photos.read(home), own_photos.read(test)
+    parts = own_photos.split(photos, tested)
+    assert Counter(part for _, part in parts) == {"train": 6, "test": 2}
+    assert not [p for p, part in parts if part == "train" and p.path.endswith("0.png")]
+    assert "2 photo(s) look like test photos, first" in photos.notes[0]
+    noise(test / "cow/1.png", 999)
+    assert f"--test '{test}' has the class 'cow', which '{home}' lacks: rename" in sentence(
+        own_photos.split, own_photos.read(home), own_photos.read(test)
+    )
+
+
+def test_photos_that_cannot_be_split_are_refused(tmp_path):
+    home = folder(tmp_path / "photos", "cat", "dog", number=4)
+    shutil.copy(home / "cat/0.png", home / "dog/x.png")
+    assert "1 photo(s) lie in two classes, first" in sentence(dealt, home)
+    (home / "dog/x.png").unlink()
+    noise(home / "cow/1.png", 7)
+    assert (
+        f"class 'cow' of '{home}' has 1 photo(s), and one to learn from and one to test on are "
+        "needed: add photos, take the class out"
+    ) in sentence(dealt, home)
+    Image.open(home / "cow/1.png").resize((50, 50)).save(home / "cow/2.png")
+    assert "has 2 photo(s), which are copies of 1, and one to learn" in sentence(dealt, home)
+    assert "--exact-copies" in sentence(dealt, home)
+    assert len(dealt(home, exact=True)) == 10
+    (home / "dog/broken.jpg").write_bytes((home / "dog/1.png").read_bytes()[:60])
+    line = sentence(dealt, home, exact=True)
+    assert "1 of 11 photo(s) cannot be read, first image" in line and "--skip-unreadable" in line
+    photos = own_photos.read(home)
+    assert len(own_photos.split(photos, exact=True, skip=True)) == 10
+    assert photos.notes[0].startswith("left out: image") and "broken.jpg" in photos.notes[0]
+
+
+def test_shots_are_drawn_from_training_photos(tmp_path):
+    home, notes = folder(tmp_path / "photos", "cat", "dog", number=10), []
+    parts = own_photos.drawn(dealt(home), 2, notes)
+    assert Counter(part for _, part in parts) == {"train": 4, "test": 6}
+    assert notes == ["10 training photo(s) are not used, as --shots 2 asks"]
+
+
+# Kinds of files
+
+
+@pytest.mark.skipif(".heic" in files.EXTENSIONS, reason="pillow-heif is installed")
+def test_heic_without_its_package_is_told(tmp_path, capsys, fitted):
+    home = folder(tmp_path / "photos", "cat", "dog")
+    (home / "dog/IMG_1.HEIC").write_bytes(b"x")
+    assert (
+        f"'{home}' holds 1 HEIC photo(s), first 'dog/IMG_1.HEIC': HEIC needs the package "
+        "pillow-heif: install it (.venv/bin/python -m pip install pillow-heif)"
+    ) in sentence(own_photos.read, home)
+    model = ["--model-dir", str(fitted[0] / "learned")]
+    assert predict.main([*model, str(home / "dog/IMG_1.HEIC")]) == 1
+    assert "cannot be read: HEIC needs the package pillow-heif" in capsys.readouterr().err
+    assert predict.main([*model, str(home)]) == 0
+    assert "1 file(s) .heic (HEIC needs the package" in capsys.readouterr().err
+
+
+def test_heic_is_read_where_the_package_is(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    home = folder(tmp_path / "photos", "cat", "dog")
+    heif.from_pillow(Image.open(home / "dog/0.png").resize((64, 64))).save(home / "dog/9.heic")
+    assert len(own_photos.read(home).rows) == 7 and len(dealt(home)) == 7
+
+
+def test_videos_beside_photos_are_left_out_with_a_note(tmp_path):
+    home = folder(tmp_path / "photos", "cat", "dog")
+    (home / "dog/IMG_1.MOV").write_bytes(b"x")
+    (home / "dog/.hidden.mov").write_bytes(b"x")
+    (note,) = own_photos.read(home).notes
+    assert note.startswith("1 video(s) are left out, first 'dog/IMG_1.MOV': videos are not read")
+
+
+# The CLIP
+
+
+def test_a_clip_that_cannot_be_had_is_told_and_the_bundled_one_offered(
+    tmp_path, capsys, monkeypatch
+):
+    home = folder(tmp_path / "photos", "cat", "dog")
+    path, url = tmp_path / "cache/ViT-B-16.pt", "https://example.invalid/ViT-B-16.pt"
+    monkeypatch.setattr(fit, "place_of", lambda _: (str(path), url))
+
+    def no_network(request, timeout):
+        assert timeout == fit.REACH_S and request.full_url == url
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(fit.urllib.request, "urlopen", no_network)
+    line = said(capsys, home, "--output", tmp_path / "out", code=2)
+    assert line == (
+        "error: CLIP ViT-B/16 is not on this machine and cannot be fetched (no network): download "
+        f"{url} elsewhere and put it into '{path.parent}', or add --clip bundled, a small CLIP "
+        "that knows drawings and no photos"
+    )
+    path.parent.mkdir()
+    path.write_bytes(b"x" * 1234)
+    line = said(capsys, home, "--output", tmp_path / "out", code=2)
+    assert f"is cut off or damaged ('{path}', 1,234 bytes) and cannot be fetched" in line
+    monkeypatch.setattr(fit, "is_openais_file", lambda _: True)
+    fit._fetchable(fit.BEST)  # a whole file needs no network
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_clip_file_that_is_cut_off(tmp_path, capsys):
+    home = folder(tmp_path / "photos", "cat", "dog")
+    whole = (ROOT / "assets/drawings_clip.pt").read_bytes()
+    (tmp_path / "clip.pt").write_bytes(whole[: len(whole) // 2])
+    line = said(capsys, home, "--clip", tmp_path / "clip.pt", code=2)
+    assert f"'{tmp_path / 'clip.pt'}' is neither a file of CLIP weights nor" in line
+    assert "or is damaged: fetch it again" in line
+    assert "is neither a file nor one of RN50" in said(capsys, home, "--clip", "Vit", code=2)
+
+
+def test_the_place_of_openais_files_is_where_clip_puts_them():
+    path, url = backbone.place_of("ViT-B/16")
+    assert path == os.path.expanduser("~/.cache/clip/ViT-B-16.pt") and url.endswith("/ViT-B-16.pt")
+
+
+def test_without_a_terminal_a_line_tells_how_far_it_is(monkeypatch, capsys):
+    screen = fit.Screen("learning")
+    line = "epoch [2/40] batch [1/3] time 0.1 (0.1) data 0.1 (0.1) loss 1.0 lr 1e-3 eta 0:00:12\n"
+    screen.write(line)
+    monkeypatch.setattr(fit, "SILENCE_S", 0.0)
+    screen.write(line[:30])
+    screen.write(line[30:] + "Warning: \x1b]0;title\x07\nother words\n")
+    screen.close()
+    assert capsys.readouterr().out == (
+        "learning: epoch 2 of 40, eta 0:00:12\nWarning: \\x1b]0;title\\x07\n"
+    )
+
+
+# Options
+
+
+def test_mistakes_in_options(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("OUTPUT", str(tmp_path / "out"))
+    home = folder(tmp_path / "photos", "cat", "dog")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine.txt").write_text("mine")
+    for words, message in (
+        (["--epochs", 0], "--epochs is 0: set it to 1 or more"),
+        (["--shots", 0], "--shots is 0: set it to 1 or more"),
+        (["--set", "OPTIM.LR"], "--set takes pairs KEY VALUE, but 'OPTIM.LR' lacks its partner"),
+        (["--set", "OPTIM.LRR", 1], "OPTIM.LR"),
+        (["--trainer", "CraftCoop"], "unknown trainer 'CraftCoop': did you mean 'CraftCoOp'?"),
+        (["--trainer", "ZeroshotCLIP"], "--trainer ZeroshotCLIP learns nothing: choose one of"),
+        (["--output", home / "out"], "is in the folder of photos, into which nothing is written"),
+        (["--output", tmp_path / "file/out"], "cannot create the folder"),
+        (["--output", tmp_path / "full"], "is not empty and holds no fit: give --output a new"),
+    ):
+        assert message in said(capsys, home, "--clip", "bundled", *words, code=2)
+    assert not (home / "out").exists() and not (tmp_path / "out").exists()
+    assert (tmp_path / "full/mine.txt").read_text() == "mine"
+
+
+def test_a_folder_without_the_right_to_write(tmp_path, capsys, monkeypatch):
+    home = folder(tmp_path / "photos", "cat", "dog")
+
+    def refuse(self, *_, **__):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    for run in (
+        lambda: fit._make(tmp_path / "out", "key", {}),
+        lambda: sorting.check_place(tmp_path / "out", []),
+        lambda: sorting.copy(str(home / "cat/0.png"), tmp_path / "out"),
+    ):
+        assert "(Permission denied)" in sentence(run)
+
+
+@pytest.mark.parametrize(
+    ("photos", "batch", "epochs"), [(4, 32, 100), (32, 32, 100), (192, 32, 40), (5000, 32, 5)]
+)
+def test_epochs_come_to_about_as_many_steps(photos, batch, epochs):
+    assert fit.epochs_for(photos, batch) == epochs
+
+
+def test_half_precision_needs_a_gpu(monkeypatch):
+    args = fit.argparse.Namespace(template="", epochs=None, set=[])
+    clip = fit.Clip("ViT-B/16", "vit_b16", 224)
+    counts = Counter(train=64, test=10)
+    monkeypatch.setattr(fit.torch.cuda, "is_available", lambda: False)
+    plan, notes = fit.plan_for(args, "CraftCoOp", clip, counts, 1)
+    assert plan.settings["TRAINER.COOP.PREC"] == "fp32" and "there is no GPU" in notes[0]
+    assert plan.settings["INPUT.TRANSFORMS"] == ("normalize",)
+    assert plan.settings["DATASET.TEMPLATE"] == "a photo of a {}."
+    monkeypatch.setattr(fit.torch.cuda, "is_available", lambda: True)
+    plan, notes = fit.plan_for(args, "CraftCoOp", clip, counts, 1)
+    assert "TRAINER.COOP.PREC" not in plan.settings and notes == []
+    assert "INPUT.TRANSFORMS" not in plan.settings
+
+
+# tools.predict
+
+
+def test_predictions_as_a_table(fitted, tmp_path, capsys):
+    model = ["--model-dir", str(fitted[0] / "learned")]
+    noise(tmp_path / "a, b.png", 1)
+    (tmp_path / "no.png").write_bytes(b"x")
+    file, other = tmp_path / "out/p.csv", tmp_path / "p.json"
+    words = [*model, str(tmp_path), "--top", "2", "--csv", str(file), "--json", str(other)]
+    assert predict.main(words) == 1
+    with open(file, newline="", encoding="utf-8") as stream:
+        rows = list(csv.reader(stream))
+    head = ["image", "class", "probability", "class_2", "probability_2", "skipped"]
+    assert rows[0] == head and len(rows) == 3
+    top = json.loads(other.read_text())["images"][0]["top"]
+    cells = [cell for one in top for cell in (one["class"], f"{one['probability']:.6f}")]
+    assert rows[1] == [str(tmp_path / "a, b.png"), *cells, ""]
+    assert rows[2][:5] == [str(tmp_path / "no.png"), "", "", "", ""]
+    assert rows[2][5] == f"image '{tmp_path / 'no.png'}' cannot be read (not an image)"
+
+
+def test_sorting_copies_and_never_replaces(fitted, album, tmp_path, capsys):
+    model = ["--model-dir", str(fitted[0] / "learned")]
+    new, place = tmp_path / "new", tmp_path / "sorted"
+    for number, picture in enumerate(sorted(album.rglob("*.png"))[::4]):
+        (new / str(number)).mkdir(parents=True)
+        shutil.copy2(picture, new / str(number) / "same name.png")
+    before = state(new)
+    words = [*model, str(new), "--sort-into", str(place), "--at-least", "0.6"]
+    assert predict.main([*words, "--json", str(tmp_path / "p.json")]) == 0
+    said = capsys.readouterr()
+    assert state(new) == before
+    images = read_json(str(tmp_path / "p.json"))["images"]
+    wanted = Counter(
+        one["top"][0]["class"] if one["top"][0]["probability"] >= 0.6 else "unsure"
+        for one in images
+    )
+    found = Counter(path.parent.name for path in place.rglob("*.png"))
+    assert found == wanted and 0 < wanted["unsure"] < len(images) == 11
+    assert f"11 image(s) copied into '{place}', {wanted['unsure']} of all are in 'unsure'" in (
+        said.err
+    )
+    assert {p.read_bytes() for p in place.rglob("*.png")} == {
+        p.read_bytes() for p in new.rglob("*.png")
+    }
+    after = state(place)
+    assert predict.main(words) == 0  # the same again makes no second copies
+    assert state(place) == after and "0 image(s) copied" in capsys.readouterr().err
+
+
+def test_mistakes_in_sorting(fitted, album, tmp_path, capsys):
+    words = ["--model-dir", str(fitted[0] / "learned"), str(album)]
+    (tmp_path / "file").write_text("")
+    for more, message in (
+        (["--at-least", "0.5"], "--at-least says what is sorted as unsure: give --sort-into, too"),
+        (["--sort-into", "S", "--at-least", "50"], "--at-least is 50.0: set it to a probability"),
+        (["--sort-into", str(album / "s")], "whose photos are to be sorted: choose a folder"),
+        (["--sort-into", str(album)], f"'{album}' is in '{album}', whose photos are to be sorted"),
+        (["--sort-into", str(tmp_path / "file/x")], "cannot create the folder"),
+        (["--csv", "/"], "--csv is '/', a folder: give the name of a file"),
+        (
+            ["--sort-into", str(tmp_path), "--at-least", ".5", "--classes", "Unsure,b"],
+            "photos below --at-least would go into 'unsure', which is a class, too",
+        ),
+    ):
+        assert predict.main([*words, *more]) == 2
+        line = capsys.readouterr().err.strip().splitlines()[-1]
+        assert line.startswith("error: ") and message in line
+    assert not list(tmp_path.rglob("*.png")) and not (album / "s").exists()
+
+
+def test_folders_of_classes_have_names_that_any_system_takes():
+    names = sorting.folder_names(["a/b", "A:b", "..", "x" * 300, "猫", "unsure"], False)
+    assert list(names.values()) == ["a_b", "A_b-2", "_", "x" * 100, "猫", "unsure"]
+
+
+def test_a_copy_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    photo = noise(tmp_path / "a.png", 1)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sorting.shutil, "copyfileobj", full)
+    assert "cannot be copied into" in sentence(sorting.copy, str(photo), tmp_path / "s")
+    assert list((tmp_path / "s").iterdir()) == []

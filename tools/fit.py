@@ -1,0 +1,556 @@
+"""CLIP for your own photos in one command: `bash scripts/fit.sh PHOTOS [--test FOLDER] [options]`.
+
+PHOTOS is a folder with one folder of photos per class, or a table (.csv) as docs/datasets.md
+describes it. The command splits them so that copies stay on one side, learns prompts for all
+classes, tests them beside zero-shot CLIP, and writes a page with the mistakes. Nothing is written
+into the folder of photos. The same command again goes on where the last one stopped.
+docs/own_photos.md explains the rules.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shlex
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+import train
+from dassl import files, record
+from dassl.engine import TRAINER_REGISTRY
+from dassl.errors import UserError
+from dassl.printable import escaped
+from dassl.utils import write_json
+from dassl.utils.logger import close_logger
+from tools import configs, fit_page, inputs, outcomes, own_photos
+from tools.configs import ROOT
+from tools.inputs import InputError
+from tools.run import absolute, folder_of
+from trainers.backbone import is_openais_file, load_backbone, place_of
+from trainers.base import PromptTrainer
+
+# CoOp learns nothing about images: their features are computed once, which is what makes a CPU
+# enough, and what was learned serves other classes, too. CRAFT costs it no accuracy (README.md).
+TRAINER = "CraftCoOp"
+BASELINE = "ZeroshotCLIP"
+BEST, BUNDLED = "ViT-B/16", "bundled"
+STEPS = 240  # optimisation steps: the study's 40 epochs on 8 photos of 24 classes
+LEAST, MOST = 5, 100  # epochs
+REACH_S = 10.0  # seconds to wait for a server
+ABOUT = "fit.json"
+TABLE = "photos.csv"
+SILENCE_S = 30.0  # without a terminal, how often a line tells how far it is
+_EPOCH = re.compile(r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\].* eta ([\d:]+)")
+_SAID = re.compile(r"(?i)(warning|note): ")
+# Said of the table that is written here, or of choices that are made here.
+_KNOWN = ("has no column split", "writes ")
+
+
+# The CLIP
+
+
+@dataclass(frozen=True)
+class Clip:
+    """name: MODEL.BACKBONE.NAME. base: its file of configs/base. size: pixels it reads."""
+
+    name: str
+    base: str
+    size: int
+
+
+def choose_clip(given: str) -> Clip:
+    """The CLIP of --clip; without it OpenAI's ViT-B/16, which is fetched if it is not there.
+
+    Raises InputError if it can neither be found nor fetched, and UserError for a file that is none.
+    """
+    base = configs.bundled_backbone()
+    bundled = _name_of(base)
+    known = _bases()
+    name = given or BEST
+    if name not in (*known, BUNDLED) and os.path.exists(absolute(name)):
+        name = os.path.realpath(absolute(name))
+    if name in (BUNDLED, os.path.realpath(ROOT / bundled)):
+        sys.stdout.write(
+            "note: the bundled CLIP knows drawings (icons, emoji) and no photos: with photos, "
+            "take what follows as a rehearsal\n"
+        )
+        return Clip(bundled, base, load_backbone(bundled).input_resolution)
+    if name in known:
+        _fetchable(name)
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(REACH_S)  # a download that stalls ends, too
+    try:
+        return Clip(name, known.get(name, known[BEST]), load_backbone(name).input_resolution)
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _name_of(base: str) -> str:
+    """MODEL.BACKBONE.NAME in a file of configs/base; "" where it names none."""
+    model = configs.merged([f"configs/base/{base}.yaml"]).get("MODEL")
+    return model["BACKBONE"]["NAME"] if model else ""
+
+
+def _bases() -> dict[str, str]:
+    """{MODEL.BACKBONE.NAME: file of configs/base} of published CLIPs."""
+    stems = [stem for stem in configs.stems("base") if stem != configs.bundled_backbone()]
+    return {name: stem for stem in stems if (name := _name_of(stem))}
+
+
+def _fetchable(name: str) -> None:
+    """Raise InputError, with how to get it, if a CLIP of OpenAI is neither there nor to be had."""
+    path, url = place_of(name)
+    state = "is not on this machine"
+    if files.is_file(path):
+        if is_openais_file(path):
+            return
+        state = f"is cut off or damaged ('{path}', {os.path.getsize(path):,} bytes)"
+    try:
+        request = urllib.request.Request(url, method="HEAD")
+        urllib.request.urlopen(request, timeout=REACH_S).close()
+    except (OSError, ValueError) as error:  # URLError is an OSError
+        reason = getattr(error, "reason", None) or error
+        raise InputError(
+            f"CLIP {name} {state} and cannot be fetched ({reason}): download {url} elsewhere and "
+            f"put it into '{os.path.dirname(path)}', or add --clip {BUNDLED}, a small CLIP that "
+            "knows drawings and no photos"
+        ) from None
+
+
+# The settings
+
+
+def epochs_for(photos: int, batch: int) -> int:
+    """Epochs that come to about STEPS steps, within LEAST and MOST."""
+    return min(MOST, max(LEAST, round(STEPS / -(-photos // batch))))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a fit is: trainer, config files and KEY VALUE options of both runs."""
+
+    trainer: str
+    files: tuple[str, ...]
+    settings: dict[str, object]
+    seed: int
+
+    def arguments(self, output: Path, root: Path, test_only: bool) -> list[str]:
+        """train.py's arguments."""
+        words = ["--root", str(root), "--output-dir", str(output), "--trainer", self.trainer]
+        words += ["--seed", str(self.seed), "--dataset-config-file", configs.dataset_file("csv")]
+        for file in self.files:
+            words += ["--config-file", file]
+        options = [str(word) for pair in self.settings.items() for word in pair]
+        return words + ["--skip-done"] + ["--eval-only"] * test_only + options
+
+
+def plan_for(
+    args: argparse.Namespace, trainer: str, clip: Clip, counts: Counter, seed: int
+) -> tuple[Plan, list[str]]:
+    """The plan of a trainer, and notes on what this machine changes.
+
+    counts: photos of each part. Raises InputError for an unknown trainer.
+    """
+    configs.check(trainer, configs.trainers(), "trainer")
+    kind = TRAINER_REGISTRY.get(trainer)
+    if not issubclass(kind, PromptTrainer):
+        raise InputError(f"--trainer {trainer} learns no prompts: choose another")
+    config = configs.default("imagefolder", trainer, clip.base)
+    names = configs.files(trainer, config)
+    known = record.flat(configs.merged(names))
+    notes, gpu = [], torch.cuda.is_available()
+    settings: dict[str, object] = {
+        "DATASET.CSV": TABLE,
+        "DATASET.NUM_SHOTS": -1,
+        "DATASET.TEMPLATE": _template(args, clip),
+        "INPUT.SIZE": (clip.size, clip.size),
+        "INPUT.UPRIGHT": True,  # phones store photos on their side
+        "INPUT.TRANSPARENCY": "white",
+        "MODEL.BACKBONE.NAME": clip.name,
+        "DATALOADER.NUM_WORKERS": min(int(str(known["DATALOADER.NUM_WORKERS"])), _cores() - 1),
+        "TRAINER.CACHED_TESTS": True,
+    }
+    if not gpu:
+        settings["DATALOADER.NUM_WORKERS"] = 0
+        settings["INPUT.TRANSFORMS"] = ("normalize",)
+        if kind.options and known.get(f"TRAINER.{kind.options}.PREC", "fp16") == "fp16":
+            settings[f"TRAINER.{kind.options}.PREC"] = "fp32"
+            notes.append(
+                "there is no GPU: computing in fp32 instead of the published fp16, and without "
+                "random crops, so that each photo is encoded once"
+            )
+    if configs.learns(trainer):
+        batch = int(str(known["DATALOADER.TRAIN_X.BATCH_SIZE"]))
+        epochs = args.epochs or epochs_for(counts["train"], batch)
+        settings["OPTIM.MAX_EPOCH"] = epochs
+        settings["TRAIN.CHECKPOINT_FREQ"] = -(-epochs // 5)
+        settings["TEST.FINAL_MODEL"] = "best_val" if counts["val"] else "last_step"
+    settings |= dict(zip(args.set[::2], args.set[1::2], strict=True))
+    return Plan(trainer, tuple(names), settings, seed), notes
+
+
+def _template(args: argparse.Namespace, clip: Clip) -> str:
+    """--template, or a sentence of the words that the context starts from."""
+    start = "a picture of a" if clip.base == configs.bundled_backbone() else "a photo of a"
+    return args.template or f"{start} {{}}."
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# The output folder
+
+
+def home_of(args: argparse.Namespace, photos: own_photos.Photos, known: dict) -> Path:
+    """The output folder of this fit: of these photos, their content and these settings alone.
+
+    known: all that decides about the result. Raises InputError for a folder that is in the folder
+    of photos, or holds another fit.
+    """
+    key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+    if args.output:
+        home = Path(args.output)
+    else:
+        base = photos.place.name if photos.place.is_dir() else photos.place.stem
+        name = re.sub(r"[^\w.-]+", "_", base)[:40].strip("._") or "photos"
+        home = Path(folder_of("OUTPUT", "output"), "fit", f"{name}-{key[:10]}")
+    inside = photos.place if photos.place.is_dir() else photos.place.parent
+    if inside.resolve() in (home.resolve(), *home.resolve().parents) and photos.place.is_dir():
+        raise InputError(
+            f"'{home}' is in the folder of photos, into which nothing is written: give --output a "
+            "folder elsewhere"
+        )
+    about = _about(home)
+    if about and about["key"] != key:
+        changed = [what for what in known if about["known"].get(what) != known[what]]
+        raise InputError(
+            f"'{home}' holds another fit ({', '.join(changed)} differ): give --output another "
+            "folder"
+        )
+    _make(home, key, known)
+    return home
+
+
+def _about(home: Path) -> dict:
+    """What an earlier fit wrote about itself; {} without one.
+
+    Raises InputError for a folder with other files.
+    """
+    place = home / ABOUT
+    try:
+        about = json.loads(place.read_text(encoding="utf-8"))
+        return about if isinstance(about["known"], dict) and about["key"] else {}
+    except (FileNotFoundError, NotADirectoryError):
+        if home.is_dir() and any(home.iterdir()):
+            raise InputError(
+                f"'{home}' is not empty and holds no fit: give --output a new folder"
+            ) from None
+        return {}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"'{place}' is damaged: move the folder away, or give --output another"
+        ) from None
+
+
+def _make(home: Path, key: str, known: dict) -> None:
+    """Make the folder with the file that tells what it is of. Raises InputError."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot create the folder '{home}' ({error.strerror}): give --output a folder where "
+            "you may write"
+        ) from None
+    if not (home / ABOUT).is_file():
+        inputs.write(home / ABOUT, json.dumps({"key": key, "known": known}) + "\n", "--output")
+
+
+def earlier(home: Path, place: Path) -> list[Path]:
+    """Other fits of the same folder of photos, beside this one."""
+    found = []
+    for path in sorted(home.parent.glob(f"*/{ABOUT}")):
+        with contextlib.suppress(InputError):
+            about = _about(path.parent)
+            if path.parent != home and about and about["known"].get("photos") == str(place):
+                found.append(path.parent)
+    return found
+
+
+# Running
+
+
+class Screen:
+    """A stream for train.py's output: a bar for epochs, warnings as lines; the log has all else."""
+
+    encoding = "utf-8"
+
+    def __init__(self, title: str):
+        self.title, self.rest, self.last = title, "", time.monotonic()
+        self.bar: tqdm | None = None
+        self.stream = sys.stdout
+
+    def write(self, text: str) -> int:
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in lines:
+            if match := _EPOCH.search(line):
+                *numbers, eta = match.groups()
+                self._step(*map(int, numbers), eta)
+            elif _SAID.match(line) and not any(word in line for word in _KNOWN):
+                tqdm.write(escaped(line), file=self.stream)
+        return len(text)
+
+    def _step(self, epoch: int, epochs: int, batch: int, batches: int, eta: str) -> None:
+        if self.bar is None:
+            self.bar = tqdm(
+                total=epochs * batches, desc=self.title, unit="step", leave=False, disable=None
+            )
+        done = (epoch - 1) * batches + batch
+        self.bar.update(done - self.bar.n)
+        self.bar.n = done  # a bar that is not shown does not count
+        if self.bar.disable and time.monotonic() - self.last > SILENCE_S:
+            self.last = time.monotonic()
+            self.stream.write(f"{self.title}: epoch {epoch} of {epochs}, eta {eta}\n")
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+@contextlib.contextmanager
+def in_repository() -> Iterator[None]:
+    """Inside, the repository is the working folder: configs name files from there."""
+    before = os.getcwd()
+    os.chdir(ROOT)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def check_settings(plan: Plan) -> None:
+    """Raise UserError for keys and values that train.py refuses, before anything is written."""
+    with in_repository():
+        train.setup_cfg(train.parse_args(plan.arguments(Path("unused"), ROOT, False)))
+
+
+def run_one(plan: Plan, output: Path, root: Path, test_only: bool, title: str) -> bool:
+    """Train and test, or test, unless that was done. Returns whether anything was to do.
+
+    Raises UserError as train.py does.
+    """
+    words = train.parse_args(plan.arguments(output, root, test_only))
+    before = record.peek(output / record.NAME)
+    screen = Screen(title)
+    try:
+        with in_repository(), contextlib.redirect_stdout(screen):
+            try:
+                train.run(words)
+            finally:
+                close_logger()  # which puts back the stream that it found
+    finally:
+        screen.close()
+    return record.peek(output / record.NAME) != before
+
+
+@contextlib.contextmanager
+def threads_for(clip: Clip) -> Iterator[None]:
+    """One thread for the bundled CLIP: on a model so small more only wait for each other."""
+    before = torch.get_num_threads()
+    try:
+        if clip.base == configs.bundled_backbone():
+            torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def run(args: argparse.Namespace) -> int:
+    start = time.monotonic()
+    _check(args)
+    place = Path(args.photos)
+    photos = own_photos.read(place, args.nested)
+    test = own_photos.read(Path(args.test), args.nested) if args.test else None
+    clip = choose_clip(args.clip)  # before photos are read, which can take minutes
+    dealt = own_photos.split(photos, test, args.exact_copies, args.skip_unreadable)
+    if args.shots:
+        dealt = own_photos.drawn(dealt, args.shots, photos.notes)
+    counts = Counter(part for _, part in dealt)
+    _say_photos(photos, counts)
+    table = own_photos.table(dealt)
+    learned, notes = plan_for(args, args.trainer, clip, counts, args.seed)
+    frozen, _ = plan_for(args, BASELINE, clip, counts, args.seed)
+    frozen = replace(frozen, settings=_shared(frozen.settings, args))
+    for note in notes:
+        sys.stdout.write(f"note: {note}\n")
+    check_settings(learned)
+    known = {
+        "photos": str(photos.place),
+        "split": _digest(dealt),
+        "trainer": args.trainer,
+        "settings": {key: str(value) for key, value in learned.settings.items()},
+        "seed": args.seed,
+    }
+    home = home_of(args, photos, known)
+    for other in earlier(home, photos.place):
+        sys.stdout.write(
+            f"note: '{other}' holds an earlier fit of this folder, with other photos or settings\n"
+        )
+    sys.stdout.write(f"output: {home}\n")
+    _write_table(home, table)
+    with threads_for(clip):
+        done = not run_one(frozen, home / "zero_shot", home, True, "zero-shot")
+        done &= not run_one(learned, home / "learned", home, False, "learning")
+    if done:
+        sys.stdout.write("everything was there already: nothing was computed again\n")
+    report(home, photos, dealt, clip, learned, time.monotonic() - start)
+    return 0
+
+
+def _digest(dealt: Sequence[tuple[own_photos.Photo, str]]) -> str:
+    """Of the photos' paths, contents, classes and parts."""
+    rows = sorted((photo.path, photo.digest, photo.name, part) for photo, part in dealt)
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _shared(settings: dict, args: argparse.Namespace) -> dict:
+    """Of --set, zero-shot CLIP takes what is not the trainer's or the optimiser's business."""
+    own = ("TRAINER.", "OPTIM.")
+    given = set(args.set[::2]) - {"TRAINER.CACHED_TESTS"}
+    return {k: v for k, v in settings.items() if not (k in given and k.startswith(own))}
+
+
+def _write_table(home: Path, table: str) -> None:
+    """Leave an equal file alone: who has it open in a spreadsheet keeps it."""
+    place = home / TABLE
+    if not place.is_file() or place.read_text(encoding="utf-8") != table:
+        inputs.write(place, table, "--output")
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise InputError for options that cannot be meant."""
+    for name in ("epochs", "shots"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name} is {value}: set it to 1 or more")
+    if len(args.set) % 2:
+        raise InputError(f"--set takes pairs KEY VALUE, but '{args.set[-1]}' lacks its partner")
+    configs.check(args.trainer, configs.trainers(), "trainer")
+    if not configs.learns(args.trainer):
+        raise InputError(
+            f"--trainer {args.trainer} learns nothing: choose one of "
+            f"{', '.join(name for name in configs.trainers() if configs.learns(name))}"
+        )
+
+
+def _say_photos(photos: own_photos.Photos, counts: Counter) -> None:
+    """What was found; one line, and a line for each note."""
+    words = {"train": "to learn from", "val": "to choose the epoch by", "test": "to test on"}
+    parts = ", ".join(f"{counts[part]} {text}" for part, text in words.items() if counts[part])
+    sys.stdout.write(f"{escaped(str(photos.place))}: {len(photos.names)} classes, photos {parts}\n")
+    for note in photos.notes:
+        sys.stdout.write(f"note: {note}\n")
+
+
+def report(
+    home: Path, photos: own_photos.Photos, dealt: Sequence, clip: Clip, plan: Plan, took: float
+) -> None:
+    """Print the numbers and the next command; write the page and the numbers."""
+    pair = [outcomes.read(home / name, "test") for name in ("zero_shot", "learned")]
+    found = fit_page.compare(*pair, Counter(p.name for p, part in dealt if part == "train"))
+    page = home / "report.html"
+    command = _predict(home)
+    about = {
+        "photos": str(photos.place),
+        "clip": clip.name,
+        "trainer": plan.trainer,
+        "epochs": plan.settings["OPTIM.MAX_EPOCH"],
+        "notes": photos.notes,
+        "command": command,
+        "bundled": clip.base == configs.bundled_backbone(),
+    }
+    inputs.write(page, fit_page.page(found, pair[1], home, about), "--output")
+    write_json(found.numbers(), str(home / "numbers.json"))
+    sys.stdout.write(f"\n{fit_page.text(found)}\n\n")
+    sys.stdout.write(f"page: {page}\n")
+    sys.stdout.write(f"time: {took:.0f} s\n\nnew photos:\n  {command}\n")
+
+
+def _predict(home: Path) -> str:
+    """The command line for new photos, as it works where the user is."""
+    here = os.path.realpath(os.environ.get("HERE") or os.getcwd())
+    near = here == os.path.realpath(ROOT)
+    place = os.path.relpath(home / "learned", ROOT)
+    if not near or place.startswith(os.pardir):
+        place = str(home / "learned")
+    python = os.path.relpath(sys.executable, ROOT)
+    words = [python, "-m", "tools.predict", "--model-dir", place, "NEW_PHOTOS"]
+    before = "" if near else f"cd {shlex.quote(str(ROOT))} && "
+    return before + shlex.join([*words, "--sort-into", "SORTED", "--at-least", "0.5"])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="fit.sh",
+    )
+    parser.add_argument(
+        "photos", type=absolute, metavar="PHOTOS", help="folder of class folders, or a table"
+    )
+    parser.add_argument(
+        "--test",
+        type=absolute,
+        metavar="FOLDER",
+        help="photos to test on, of the same classes; else 30%% of them",
+    )
+    parser.add_argument(
+        "--clip",
+        default="",
+        metavar="CLIP",
+        help=f"an OpenAI name, a file, or {BUNDLED}; default {BEST}, fetched if need be",
+    )
+    parser.add_argument("--trainer", default=TRAINER, help=f"default {TRAINER}")
+    parser.add_argument("--output", type=absolute, metavar="FOLDER", help="default output/fit/NAME")
+    parser.add_argument("--shots", type=int, metavar="N", help="learn from N photos of a class")
+    parser.add_argument("--epochs", type=int, metavar="N", help=f"default about {STEPS} steps")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--template", default="", help='e.g. "a photo of a {}, a type of bird."')
+    parser.add_argument("--nested", action="store_true", help="class folders hold folders")
+    parser.add_argument(
+        "--exact-copies", action="store_true", help="only files of the same bytes are copies"
+    )
+    parser.add_argument(
+        "--skip-unreadable", action="store_true", help="leave out files that cannot be read"
+    )
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY VALUE", help="keys of docs/options.md"
+    )
+    return inputs.main(
+        run,
+        parser.parse_args(arguments),
+        UserError,
+        interrupted="interrupted: run the same command again to go on",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

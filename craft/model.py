@@ -3,10 +3,7 @@
 import os
 import os.path as osp
 import re
-import shutil
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +20,8 @@ from dassl.record import tested_epoch
 from dassl.utils import mkdir_if_missing, write_json
 from dassl.utils.tools import atomic_write
 from datasets.sets.in_memory import LIST
-from tools import predict, trained
+from tools import inputs, predict, trained
+from tools.inputs import InputError
 from tools.trained import Trained
 from trainers.model import PromptedCLIP
 
@@ -191,13 +189,19 @@ class Model:
         whole or not at all. Raises UserError if it cannot be written.
         """
         path = osp.abspath(osp.expanduser(os.fspath(folder)))
-        with new_folder(path) as part:
+        try:
+            self._write_into(path)
+        except InputError as error:
+            raise UserError(str(error)) from None
+        return path
+
+    def _write_into(self, path: str) -> None:
+        with inputs.new_folder(path) as part:
             for name, content in self._saved.files.items():
                 mkdir_if_missing(osp.dirname(osp.join(part, name)))
                 atomic_write(osp.join(part, name), _writer(content))
             config = self._saved.results["config"] | {"OUTPUT_DIR": path}
             write_json(self._saved.results | {"config": config}, osp.join(part, RESULTS))
-        return path
 
     @torch.no_grad()
     def _encode(self, images: Tensor) -> Tensor:
@@ -293,31 +297,6 @@ def checked_device(device: str | torch.device) -> torch.device:
     if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
         raise UserError(f"device is '{device}', but torch finds no such CUDA device: choose cpu")
     return target
-
-
-@contextmanager
-def new_folder(path: str) -> Iterator[str]:
-    """A neighbour of the folder `path` to write into, which takes its place at the end.
-
-    Raises UserError if `path` exists and is not an empty folder, or cannot be written.
-    """
-    if osp.lexists(path) and not (osp.isdir(path) and not os.listdir(path)):
-        raise UserError(f"'{path}' is there already: choose a new or an empty folder")
-    parent, name = osp.split(path)
-    mkdir_if_missing(parent)
-    part = osp.join(parent, f".{name}.{uuid.uuid4().hex}.part")
-    mkdir_if_missing(part)
-    try:
-        yield part
-        with suppress(FileNotFoundError):
-            os.rmdir(path)
-        os.rename(part, path)
-    except OSError as error:
-        raise UserError(
-            f"'{path}' cannot be written ({error.strerror}): choose another folder"
-        ) from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _writer(content: bytes) -> Callable:

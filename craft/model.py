@@ -1,5 +1,6 @@
 """What a run learned, as an object: classes of pictures, features of pictures and texts."""
 
+import copy
 import os
 import os.path as osp
 import re
@@ -257,7 +258,9 @@ def load_run(
 def saved_files(folder: str, results: dict, run: Trained, load_epoch: int | None = None) -> Saved:
     """What `Model.save` writes of the run in `folder`, with the results of its results.json."""
     names = list(run.clip.classnames)
-    found = Saved(results | {"complete": True})
+    config = copy.deepcopy(results["config"])
+    config["MODEL"]["BACKBONE"]["NAME"] = run.cfg.MODEL.BACKBONE.NAME  # where it was found now
+    found = Saved(results | {"complete": True, "config": config})
     if names != [name.replace("_", " ") for name in results.get("classnames") or ()]:
         found.results |= {"classnames": names, "metrics": {}}  # these are of other classes
     if run.clip.prompts is not None:

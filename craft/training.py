@@ -87,7 +87,7 @@ def fit(
     names = checked_names(classnames, "classnames")
     check_several(names, " in classnames")
     target = None if device is None else checked_device(device)
-    with _as_user_errors(), _messages(verbose):
+    with _as_user_errors(), _messages(logging.INFO if verbose else logging.WARNING):
         cfg = _settings(trainer, backbone, config, epochs, options or {}, template, seed)
         cuda = torch.cuda.is_available() if target is None else target.type == "cuda"
         _set_precision(cfg, cuda)
@@ -182,7 +182,8 @@ def _of_base(backbone: str) -> str:
 def _resolution(cfg: CfgNode) -> int:
     """The pixels on each side of an image that the CLIP reads, which no config tells."""
     node = cfg.MODEL.BACKBONE
-    return load_backbone(node.NAME, "fp32", node.ACTIVATION).input_resolution
+    with _messages(logging.ERROR):  # the training says the same once more
+        return load_backbone(node.NAME, "fp32", node.ACTIVATION).input_resolution
 
 
 def _set_precision(cfg: CfgNode, cuda: bool) -> None:
@@ -265,13 +266,13 @@ def _as_user_errors() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _messages(verbose: bool) -> Iterator[None]:
-    """The log of the engine; without `verbose` its warnings only."""
+def _messages(level: int) -> Iterator[None]:
+    """The log of the engine, from this level on."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     try:
-        for logger in () if verbose else loggers:
-            logger.setLevel(logging.WARNING)
+        for logger in loggers:
+            logger.setLevel(level)
         yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from yacs.config import CfgNode
 
@@ -24,7 +25,7 @@ from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.errors import UserError
 from dassl.identity import file_hash
 from dassl.messages import LOGGERS
-from dassl.utils import read_json, set_random_seed, write_json
+from dassl.utils import read_image, read_json, set_random_seed, write_json
 from datasets.files import text_for_clip
 from datasets.sets.in_memory import LIST, holding
 from tools import configs
@@ -51,6 +52,7 @@ FIXED = {
     "TRAIN.CHECKPOINT_FREQ": 0,  # the last epoch's is enough
 }
 NO_OPTIONS = (*FIXED, "OUTPUT_DIR", "RESUME", "EVAL_ONLY", "INPUT.SIZE")
+IDLE = ("DATASET.", "TEST.")  # groups that say nothing about pictures in memory, all to train on
 
 
 def fit(
@@ -146,6 +148,10 @@ def _settings(
             raise UserError(f"options has {key}: give it as the argument {ARGUMENTS[key]}")
         if key in NO_OPTIONS:
             raise UserError(f"options has {key}, which fit sets itself: take it out")
+        if key.startswith(IDLE):
+            raise UserError(
+                f"options has {key}, which changes nothing with pictures in memory: take it out"
+            )
     cfg = get_cfg_default()
     trainers.extend_cfg(cfg)
     datasets.extend_cfg(cfg)
@@ -244,9 +250,15 @@ def _numbers(labels: Any, names: Sequence[str]) -> list[int]:
 
 
 def _line(item: Datum) -> list:
-    """What decides about a picture's part in a training: its name, label, class and content."""
-    content = item.fingerprint if isinstance(item, Picture) else file_hash(item.impath)
-    return [item.impath, item.label, item.classname, content]
+    """What decides about a picture's part in a training: its name, label, class and content.
+
+    Raises UserError for a PIL image that cannot be decoded.
+    """
+    if not isinstance(item, Picture):
+        return [item.impath, item.label, item.classname, file_hash(item.impath)]
+    if isinstance(item.picture, Image.Image):
+        read_image(item.impath, picture=item.picture)
+    return [item.impath, item.label, item.classname, item.fingerprint]
 
 
 def _is_tensor(item: Datum) -> bool:

@@ -14,6 +14,7 @@ from tiny_clip import TINY, images, vit_weights
 from tiny_run import CLASSES, make_trainer
 
 from craft import Model, UserError, fit, load_run
+from dassl.data.datasets import Picture
 from dassl.engine import build_trainer
 from dassl.utils import read_json, set_random_seed
 from tools import predict
@@ -379,6 +380,7 @@ def mistakes(home) -> dict:
         "option": (options("OPTIM.RATE", 1), "unknown config key 'OPTIM.RATE': the closest known"),
         "argument": (options("SEED", 1), "options has SEED: give it as the argument seed"),
         "own": (options("OUTPUT_DIR", "x"), "options has OUTPUT_DIR, which fit sets itself: take"),
+        "idle": (options("DATASET.CUT", 3), "options has DATASET.CUT, which changes nothing with"),
         "template": ({"template": "my"}, "DATASET.TEMPLATE is 'my': "),
         "device": ({"device": "cuda:99"}, "device is 'cuda:99', but torch finds no such CUDA"),
     }
@@ -427,6 +429,36 @@ def test_mistakes_with_a_run_are_one_sentence(runs, paths, tmp_path):
 def test_a_command_cannot_train_on_pictures_in_memory(home):
     with pytest.raises(UserError, match="DATASET.NAME is InMemory, whose pictures a program gives"):
         make_trainer(home, "CoOp", "DATASET.NAME", "InMemory")
+
+
+def test_a_picture_that_cannot_be_decoded_ends_a_training(home, paths, tmp_path):
+    (tmp_path / "cut.png").write_bytes(Path(paths[0]).read_bytes()[:200])
+    opened = [Image.open(path) for path in (tmp_path / "cut.png", paths[1])]
+    with pytest.raises(UserError, match="image 'picture 0' cannot be read .*: restore it or take"):
+        small(home, images=opened, labels=[0, 1])
+    files = [paths[0], str(tmp_path / "cut.png")]
+    with pytest.raises(UserError, match="cut.png' cannot be read .*: restore it or take it out"):
+        small(home, images=files, labels=[0, 1])
+
+
+def test_the_fingerprint_of_a_picture_tells_pictures_apart():
+    grey = Image.new("L", (4, 2))
+    palette = grey.convert("P")
+    other = palette.copy()
+    other.putpalette([9, 9, 9] * 256)
+    held = [
+        grey,
+        grey.resize((2, 4)),
+        grey.convert("RGB"),
+        palette,
+        other,
+        Image.new("L", (4, 2), 1),
+    ]
+    held += [torch.zeros(3, 2, 2), torch.ones(3, 2, 2), torch.zeros(3, 4, 1)]
+    prints = [Picture("x", picture=one).fingerprint for one in held]
+    assert len(set(prints)) == len(held)
+    assert Picture("y", 1, picture=grey.copy()).fingerprint == prints[0]
+    assert Picture("x", 1) == Picture("x", 1, picture=grey) and "picture" not in repr(Picture())
 
 
 # The page

@@ -77,7 +77,8 @@ class Picture(Datum):
         if isinstance(held, Tensor):
             kind, content = f"{held.dtype} {tuple(held.shape)}", held.cpu().contiguous().numpy()
         else:
-            kind, content = f"{held.mode} {held.size}", held.tobytes()
+            colours = held.convert("RGBA") if held.mode == "P" else held  # with the palette
+            kind, content = f"{held.mode} {held.size}", colours.tobytes()
         digest = hashlib.sha256(kind.encode())
         digest.update(content)
         return digest.hexdigest()

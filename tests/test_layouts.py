@@ -192,6 +192,7 @@ def test_the_weights_of_a_backbone_are_those_of_its_file():
     assert all(torch.allclose(half[name].float(), weights[name], atol=1e-3) for name in weights)
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_rounding_by_clip_is_told(runs, home, tmp_path, capsys):
     assert layouts.rounded_by_clip(Backbone(vit_weights(**TINY))) == []
     weights = vit_weights(**TINY)

@@ -111,10 +111,10 @@ def _trained(
     """Run the engine in `folder`, as train.py does in its output folder."""
     cfg.OUTPUT_DIR = folder
     cfg.freeze()
-    parts = {"train_x": train, "train_u": unlabelled}
-    lines = {part: list(map(_line, items)) for part, items in parts.items() if items}
+    parts = {"train_x": train} | ({"train_u": unlabelled} if unlabelled else {})
+    lines = {part: list(map(_line, items)) for part, items in parts.items()}
     write_json(lines, osp.join(folder, LIST))
-    with rng_untouched(), _deterministic(), holding(train_x=train, train_u=unlabelled or None):
+    with rng_untouched(), _deterministic(), holding(**parts):
         set_random_seed(cfg.SEED)
         engine = build_trainer(cfg)
         if not engine.get_model_names():
@@ -163,7 +163,7 @@ def _settings(
     given |= {"DATALOADER.NUM_WORKERS": 0, "DATASET.TEMPLATE": template} | FIXED
     given |= {} if epochs is None else {"OPTIM.MAX_EPOCH": epochs}
     for key, value in (given | dict(options)).items():
-        merge_from_list(cfg, [key, value])
+        merge_from_list(cfg, [key, cast(str, value)])  # values of any type are taken, too
     cfg.SELECTION = get_cfg_default().SELECTION  # it was made on other pictures
     if not (known and configs.backbone_of(paths[0]) == known):
         cfg.INPUT.SIZE = (_resolution(cfg),) * 2

@@ -19,7 +19,7 @@ from yacs.config import CfgNode
 
 from dassl.errors import UserError
 from trainers.backbone import Backbone
-from trainers.encoders import HEAD_WIDTH, ResNetEncoder
+from trainers.encoders import HEAD_WIDTH, Encoder, ResNetEncoder
 
 SIDE = "craft.safetensors"
 RESAMPLING = {
@@ -96,12 +96,12 @@ def for_hf(backbone: Backbone, cfg: CfgNode) -> dict[str, bytes]:
     text_config = _tower_config(text.width, text.layers, backbone) | {
         "vocab_size": len(text.token_embedding_weight),
         "max_position_embeddings": text.context_length,
-        "intermediate_size": len(text.blocks[0].mlp_c_fc_weight),
+        "intermediate_size": _hidden(text),
     }
     vision_config = _tower_config(image.width, image.layers, backbone) | {
         "image_size": backbone.input_resolution,
         "patch_size": image.patch,
-        "intermediate_size": len(image.blocks[0].mlp_c_fc_weight),
+        "intermediate_size": _hidden(image),
     }
     config = {
         "architectures": ["CLIPModel"],
@@ -207,6 +207,11 @@ def _text_sizes(backbone: Backbone) -> dict[str, int]:
         "heads": text.width // HEAD_WIDTH,
         "layers": text.layers,
     }
+
+
+def _hidden(tower: Encoder) -> int:
+    """Width of the hidden layer of the MLPs."""
+    return len(tower.weights()["transformer.resblocks.0.mlp.c_fc.weight"])
 
 
 def _tower_config(width: int, layers: int, backbone: Backbone) -> dict:

@@ -9,7 +9,7 @@ of the loggers in LOGGERS. Quick to import.
 import logging
 import sys
 
-LOGGERS = ("dassl", "datasets", "tools", "trainers")
+LOGGERS = ("craft", "dassl", "datasets", "tools", "trainers")
 
 
 class Stdout(logging.Handler):

@@ -1,13 +1,16 @@
 """What a run learned, in one file: `python -m tools.export --model-dir DIR OUT.safetensors`.
 
 Holds unit-norm text features of the classes, the scale of the logits, and the learned prompts, for
-other programs; docs/using.md shows how to load it.
+other programs. With `--format clip`, `open_clip` or `hf` OUT is a folder, in which that library
+also finds the run's CLIP. docs/using.md shows how to load both.
 """
 
 import argparse
+import functools
 import json
 import os.path as osp
 import sys
+from typing import IO
 
 import torch
 from safetensors.torch import save
@@ -17,12 +20,15 @@ from yacs.config import CfgNode
 from dassl.utils import UserError, mkdir_if_missing
 from dassl.utils.tools import atomic_write
 from tools import trained
+from tools.inputs import check_new, new_folder
+from tools.layouts import LAYOUTS, SIDE, normalisation, rounded_by_clip
 from tools.trained import Trained
 from trainers.cache import reading_options
 from trainers.maple import MultiModalPrompts
 from trainers.model import PromptedCLIP
 
 SUFFIX = ".safetensors"
+FEATURES = "features"
 FROZEN = (
     "probabilities are softmax(scale * image @ text_features.T), with image the unit-norm features "
     "of frozen CLIP"
@@ -113,26 +119,80 @@ def preprocessing(cfg: CfgNode) -> dict:
     Resize the short side to the larger number of `size`, crop the centre, scale to 0..1, subtract
     `mean`, divide by `std`.
     """
-    normalised = "normalize" in cfg.INPUT.TRANSFORMS
+    mean, std = normalisation(cfg)
     return {
         "size": list(cfg.INPUT.SIZE),
         "interpolation": cfg.INPUT.INTERPOLATION,
-        "mean": list(cfg.INPUT.PIXEL_MEAN) if normalised else [0.0] * 3,
-        "std": list(cfg.INPUT.PIXEL_STD) if normalised else [1.0] * 3,
+        "mean": mean,
+        "std": std,
         "instance_norm": "instance_norm" in cfg.INPUT.TRANSFORMS,
         **reading_options(cfg),
     }
 
 
+def check_layout(run: Trained, layout: str) -> None:
+    """Raise UserError if a plain CLIP of that layout cannot predict as the run does."""
+    name, instead = run.cfg.TRAINER.NAME, f"leave out --format {layout}"
+    if not run.clip.images_stay_frozen:
+        raise UserError(
+            f"{name} learns visual prompts, which are more tokens in the image tower than a plain "
+            f"CLIP has, so that no weights can stand for them: {instead}"
+        )
+    if run.clip.compares_features and run.clip.encode_class_texts() is None:
+        raise UserError(
+            f"{name} makes class texts of its own for each image, which no weights of a plain "
+            f"CLIP can stand for: {instead}"
+        )
+    if "instance_norm" in run.cfg.INPUT.TRANSFORMS:
+        raise UserError(
+            "INPUT.TRANSFORMS has instance_norm, which the other libraries do not do before their "
+            f"image tower: {instead}"
+        )
+
+
+def files_of(run: Trained, layout: str, side: bytes) -> dict[str, bytes]:
+    """{name: content} of the folder for a library. Raises UserError as `check_layout`."""
+    check_layout(run, layout)
+    if layout == "clip" and (rounded := rounded_by_clip(run.clip.backbone)):
+        sys.stderr.write(
+            f"note: clip.load rounds weights to half precision, which changes {len(rounded)} "
+            f"tensors of this CLIP (first '{rounded[0]}'): predictions with it will differ a "
+            "little; --format open_clip or hf is exact\n"
+        )
+    return LAYOUTS[layout](run.clip.backbone, run.cfg) | {SIDE: side}
+
+
+def write_folder(path: str, contents: dict[str, bytes]) -> None:
+    """Write the files into the folder `path`, all or none.
+
+    Raises UserError if it is there and not empty, or cannot be written.
+    """
+    with new_folder(path) as part:
+        for name, content in contents.items():
+            atomic_write(osp.join(part, name), functools.partial(_write, content))
+            sys.stdout.write(f"{osp.join(path, name)}  {len(content):,} bytes\n")
+
+
+def _write(content: bytes, file: IO[bytes]) -> None:
+    file.write(content)
+
+
 def run(args: argparse.Namespace) -> int:
-    if not args.out.endswith(SUFFIX) or osp.isdir(args.out):
+    plain = args.format == FEATURES
+    if plain and (not args.out.endswith(SUFFIX) or osp.isdir(args.out)):
         raise UserError(
             f"'{args.out}' is not the name of a file that ends in {SUFFIX}: give one to write to"
         )
+    if not plain:
+        check_new(args.out)
     model = trained.load_from(args)
     tensors, metadata = contents(model)
-    mkdir_if_missing(osp.dirname(args.out))
-    atomic_write(args.out, lambda file: file.write(save(tensors, metadata)))
+    side = save(tensors, metadata)
+    if plain:
+        mkdir_if_missing(osp.dirname(args.out))
+        atomic_write(args.out, functools.partial(_write, side))
+    else:
+        write_folder(args.out, files_of(model, args.format, side))
     for name, value in tensors.items():
         kind = str(value.dtype).removeprefix("torch.")
         sys.stdout.write(f"{name}  {tuple(value.shape)}  {kind}\n")
@@ -147,7 +207,19 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         prog="python -m tools.export",
     )
-    parser.add_argument("out", type=osp.expanduser, metavar=f"OUT{SUFFIX}")
+    parser.add_argument(
+        "out",
+        type=osp.expanduser,
+        metavar="OUT",
+        help=f"name of a file that ends in {SUFFIX}; of a new folder with another --format",
+    )
+    parser.add_argument(
+        "--format",
+        choices=(FEATURES, *LAYOUTS),
+        default=FEATURES,
+        help=f"{FEATURES}: class texts and prompts only, the default; others: with the run's CLIP, "
+        "as that library reads it",
+    )
     trained.add_arguments(parser)
     return trained.main(run, parser.parse_args(arguments))
 

@@ -2,9 +2,11 @@
 
 import argparse
 import os
+import shutil
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 from dassl import files, program
@@ -82,6 +84,35 @@ def write(path: Path, save: Callable[[Path], None] | str, option: str) -> None:
         raise InputError(
             f"'{path}' cannot be written ({error.strerror}): choose another {option}"
         ) from None
+
+
+def check_new(path: str) -> None:
+    """Raise InputError if something is at `path` that is not an empty folder."""
+    if os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):
+        raise InputError(f"'{path}' is there already: choose a new or an empty folder")
+
+
+@contextmanager
+def new_folder(path: str) -> Iterator[str]:
+    """A neighbour of the folder `path` to write into, which takes its place at the end.
+
+    Raises InputError as `check_new`, and if the folder cannot be written; nothing is left then.
+    """
+    check_new(path)
+    parent, name = os.path.split(os.path.abspath(path))
+    part = os.path.join(parent, f".{name}.{uuid.uuid4().hex}.part")
+    try:
+        os.makedirs(part)
+        yield part
+        with suppress(FileNotFoundError):
+            os.rmdir(path)
+        os.rename(part, path)
+    except OSError as error:
+        raise InputError(
+            f"'{path}' cannot be written ({error.strerror}): choose another folder"
+        ) from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def check_name(path: Path, option: str, suffixes: tuple[str, ...] = ()) -> None:

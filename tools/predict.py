@@ -11,7 +11,7 @@ import io
 import os.path as osp
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -73,28 +73,50 @@ def find_images(paths: Sequence[str]) -> list[str]:
 
 
 @torch.no_grad()
-def predictions(run: Trained, paths: Sequence[str]) -> Iterator[tuple[str, Tensor | str]]:
-    """(path, probabilities (C,) on the CPU, or why there are none) of each image, in order.
+def of_images(
+    run: Trained, items: Sequence[Datum], compute: Callable[[Tensor], Tensor]
+) -> Iterator[Tensor | str]:
+    """The row of compute(images (B, 3, R, R)), on the CPU, that is of each item, in order.
 
-    Shows a progress bar. Raises UserError for scores that are not finite.
+    Of an image that cannot be read a text why. Shows a progress bar.
     """
     size = min(AT_ONCE, run.cfg.DATALOADER.TEST.BATCH_SIZE)
-    batches = -(-len(paths) // size)
-    pictures = Pictures(run.cfg, [Datum(impath=path) for path in paths], run.transform)
+    batches = -(-len(items) // size)
+    pictures = Pictures(run.cfg, items, run.transform)
     workers = min(run.cfg.DATALOADER.NUM_WORKERS, batches - 1)
     loader = Loader(pictures, size, num_workers=workers, collate_fn=list)
-    remaining, texts = iter(paths), run.clip.encode_class_texts()
-    with progress_bar(len(paths), "images") as bar:
+    with progress_bar(len(items), "images") as bar:
         for batch in loader:
             good = [item for item in batch if isinstance(item, Tensor)]
             rows: Iterator[Tensor] = iter(())
             if good:
-                scores = run.clip.logits(torch.stack(good).to(run.clip.device), texts)
-                check_scores(scores)
-                rows = iter(scores.softmax(1).cpu())
+                rows = iter(compute(torch.stack(good).to(run.clip.device)).cpu())
             for item in batch:
-                yield next(remaining), item if isinstance(item, str) else next(rows)
+                yield item if isinstance(item, str) else next(rows)
             bar.update(len(batch))
+
+
+def probabilities(
+    run: Trained, items: Sequence[Datum], texts: Tensor | None
+) -> Iterator[Tensor | str]:
+    """Probabilities (C,) on the CPU of each item, in order, or why there are none.
+
+    texts: what `encode_class_texts` of the run's model gives. Raises UserError for scores that
+    are not finite.
+    """
+
+    def compute(images: Tensor) -> Tensor:
+        scores = run.clip.logits(images, texts)
+        check_scores(scores)
+        return scores.softmax(1)
+
+    return of_images(run, items, compute)
+
+
+def predictions(run: Trained, paths: Sequence[str]) -> Iterator[tuple[str, Tensor | str]]:
+    """(path, probabilities (C,) or why there are none) of each image file, as `probabilities`."""
+    items = [Datum(impath=path) for path in paths]
+    return zip(paths, probabilities(run, items, run.clip.encode_class_texts()), strict=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -102,11 +124,7 @@ def run(args: argparse.Namespace) -> int:
     paths = find_images(args.images)
     model = trained.load_from(args)
     names = model.clip.classnames
-    if len(names) < 2:
-        raise UserError(
-            f"'{names[0]}' is the only class, and would have probability 1 for every image: give "
-            "two or more with --classes"
-        )
+    trained.check_several(names, " with --classes")
     sort = Sorted(args, names) if args.sort_into else None
     results, skipped = [], {}
     for path, row in predictions(model, paths):

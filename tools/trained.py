@@ -98,7 +98,15 @@ def class_names(args: argparse.Namespace) -> list[str] | None:
         names = [stripped(name) for name in given.split(",")]
     else:
         return None
-    where = "--classes" if path is None else f"--classes-file '{path}'"
+    check_names(names, "--classes" if path is None else f"--classes-file '{path}'")
+    return names
+
+
+def check_names(names: Sequence[str], where: str) -> None:
+    """Raise UserError, which begins with `where`, for names that cannot be those of classes.
+
+    No name, blank names, names that are the same text for CLIP, and names that are no text.
+    """
     if not any(names):
         raise UserError(f"{where} holds no class name: give one or more")
     if blank := [name for name in names if not text_for_clip(name)]:
@@ -114,7 +122,15 @@ def class_names(args: argparse.Namespace) -> list[str] | None:
             f"{where} names '{same[0][0]}' and '{same[0][1]}', which are the same text for CLIP: "
             "give every class once"
         )
-    return names
+
+
+def check_several(names: Sequence[str], remedy: str) -> None:
+    """Raise UserError for a single class: its probability would be 1 for every image."""
+    if len(names) < 2:
+        raise UserError(
+            f"'{names[0]}' is the only class, and would have probability 1 for every image: give "
+            f"two or more{remedy}"
+        )
 
 
 def main(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
@@ -128,14 +144,15 @@ def load(
     load_epoch: int | None = None,
     weights: str = "",
     instead: str = "leave out --classes and --classes-file",
+    cuda: bool | None = None,
 ) -> Trained:
     """The model of the run in `model_dir` with its learned parameters, in evaluation mode.
 
     It is for the run's class names, or for `classes`. Without `load_epoch` it is the model that the
     run tested; that of an evaluation (--eval-only) is in the folder it names. `weights` replaces
-    MODEL.BACKBONE.NAME. Messages go to stderr. Raises UserError for a folder without complete
-    results, for `classes` that what was learned per class does not fit (`instead` is the remedy),
-    or for CLIP weights or a checkpoint that do not fit.
+    MODEL.BACKBONE.NAME, and `cuda` USE_CUDA. Messages go to stderr. Raises UserError for a folder
+    without complete results, for `classes` that what was learned per class does not fit (`instead`
+    is the remedy), or for CLIP weights or a checkpoint that do not fit.
     """
     path, (results, cfg) = osp.join(model_dir, "results.json"), read(model_dir)
     if not results["complete"] and load_epoch is None:
@@ -157,6 +174,7 @@ def load(
             "run again with train.py --eval-only"
         )
     cfg.MODEL.BACKBONE.NAME = weights or cfg.MODEL.BACKBONE.NAME
+    cfg.USE_CUDA = cfg.USE_CUDA if cuda is None else cuda
     with contextlib.redirect_stdout(sys.stderr):
         _for_use(cfg, kind.options)
         clip = _build(kind, cfg, list(chosen))
@@ -164,7 +182,7 @@ def load(
         if classes is not None:
             _check_classes(clip, classes, names, model_dir, instead)
         if clip.prompts is not None:
-            folder, epoch = _checkpoint(model_dir, results, load_epoch)
+            folder, epoch = checkpoint_of(model_dir, results, load_epoch)
             load_prompts(clip, folder, kind.model_name, epoch)
     return Trained(cfg, clip.eval(), build_transform(cfg, is_train=False))
 
@@ -328,7 +346,7 @@ def _hash(config: dict, weights: str) -> str | None:
         return None
 
 
-def _checkpoint(model_dir: str, results: dict, load_epoch: int | None) -> tuple[str, int | None]:
+def checkpoint_of(model_dir: str, results: dict, load_epoch: int | None) -> tuple[str, int | None]:
     """Folder and epoch (None: the best) of the model that the run tested, or of `load_epoch`."""
     loaded = results.get("loaded")
     if loaded and not loaded["model_dir"]:
@@ -348,7 +366,7 @@ def model_checksum(model_dir: str, results: dict) -> str | None:
     loaded = results.get("loaded")
     if loaded and not loaded["model_dir"]:
         return None
-    return files.model_checksum(*_checkpoint(model_dir, results, None))
+    return files.model_checksum(*checkpoint_of(model_dir, results, None))
 
 
 def _for_use(cfg: CfgNode, options: str) -> None:

@@ -128,12 +128,18 @@ class Backbone(nn.Module):
         else:  # a ResNet has neither activation; it refuses prompts, else it is the same to callers
             self.image = cast(ImageEncoder, _resnet(visual, self.text.embed_dim))
         self.register_buffer("scale", weights["logit_scale"].float().exp())
+        self.logit_scale = weights["logit_scale"].float().cpu().reshape(())  # for `weights` only
         self.input_resolution = self.image.input_resolution
         self.embed_dim, self.context_length = self.text.embed_dim, self.text.context_length
         self.fingerprint = digest.hexdigest()
         if precision in LOWER:
             self.text.lower_matrices(LOWER[precision])
             self.image.lower_matrices(LOWER[precision])
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights under OpenAI's names, in the precision in which they are computed with."""
+        visual = {f"visual.{name}": value for name, value in self.image.weights().items()}
+        return {**self.text.weights(), **visual, "logit_scale": self.logit_scale}
 
     def compile_blocks(self) -> None:
         """torch.compile for every transformer block, in place (a ResNet tower is left as it is)."""

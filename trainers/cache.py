@@ -37,11 +37,14 @@ def rng_untouched() -> Iterator[None]:
 def describe(items: Sequence, root: str, transform: object, **what) -> dict:
     """All that determines image features, as plain JSON.
 
-    images (path below `root`, size, time, label), transform, and `what`. Raises UserError for an
-    image that cannot be read.
+    images (path below `root`, size, time, label; of one in memory name, hash, label), transform,
+    and `what`. Raises UserError for an image that cannot be read.
     """
     images = []
     for item in items:
+        if held := getattr(item, "fingerprint", None):
+            images.append([item.impath, held, int(item.label)])
+            continue
         try:
             stat = os.stat(item.impath)
         except OSError as error:

@@ -10,7 +10,7 @@ none without them. Four savings change no result, since the text tower is causal
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -95,6 +95,10 @@ class Frozen(nn.Module):
         super().__init__()
         for name in self.parts:
             self.register_buffer(name.replace(".", "_"), weights[name])
+
+    def weights(self) -> dict[str, Tensor]:
+        """Its parts under CLIP's names."""
+        return {name: getattr(self, name.replace(".", "_")) for name in self.parts}
 
     def norm(self, x: Tensor, name: str) -> Tensor:
         """Layer norm, in single precision for half precision input as in CLIP."""
@@ -198,6 +202,13 @@ class Encoder(Frozen):
     @property
     def dtype(self) -> torch.dtype:
         return getattr(self, self.projection).dtype
+
+    def weights(self) -> dict[str, Tensor]:
+        found = super().weights()
+        for layer, block in enumerate(self.blocks):
+            of_block = cast(Block, block).weights()
+            found |= {f"transformer.resblocks.{layer}.{name}": of_block[name] for name in of_block}
+        return found
 
     def lower_matrices(self, dtype: torch.dtype) -> None:
         """All weights but the layer norms' to `dtype`, as CLIP has them in half precision."""
@@ -436,6 +447,10 @@ class ResNetEncoder(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         return self.tower.conv1.weight.dtype
+
+    def weights(self) -> dict[str, Tensor]:
+        """Under clip's names."""
+        return self.tower.state_dict()
 
     def lower_matrices(self, dtype: torch.dtype) -> None:
         """All weights but the batch norms' to `dtype`."""

@@ -22,6 +22,7 @@ from yacs.config import CfgNode
 
 from trainers.backbone import Backbone, as_read, unit
 from trainers.cache import rng_untouched
+from trainers.checkpoints import learned_state
 from trainers.errors import UserError
 from trainers.step import Features, Step
 
@@ -204,6 +205,26 @@ class PromptedCLIP(nn.Module):
         return unit(features)[position]
 
     # Other classes
+
+    def for_classes(self, classnames: Sequence[str]) -> "PromptedCLIP":
+        """A model of other classes with what this one learned, on the same backbone.
+
+        The global random states stay as they are. Raises UserError if something was learned for
+        each class, and for names that do not fit.
+        """
+        same = list(map(as_read, classnames)) == list(map(as_read, self.classnames))
+        if not same and (learned := self.learned_per_class()):
+            named = ", ".join(f"'{name}'" for name in learned)
+            raise UserError(
+                f"this model learned {named} for each of its classes, which no other class can "
+                "use: leave out the other classes, or train a model for them"
+            )
+        with rng_untouched():
+            other = type(self)(self.backbone, classnames, self.options, self._templates)
+        if self.prompts is not None and other.prompts is not None:
+            state = self.prompts.state_dict()
+            other.prompts.load_state_dict(learned_state(other.prompts, state, "this model"))
+        return other.train(self.training)
 
     def learned_per_class(self) -> list[str]:
         """Names of learned tensors whose shapes follow the number of classes.

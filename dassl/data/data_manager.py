@@ -187,6 +187,8 @@ class DataManager:
 class DatasetWrapper(Dataset):
     """Items are dicts: img (3, H, W), label, domain, impath, index, classname.
 
+    An item that is a `Picture` brings its image along; one with a tensor is not transformed.
+
     With several transforms (a list) img, img2, ...; with K_TRANSFORMS > 1 each of them is, in
     training, a list of that many tensors. With RETURN_IMG0 the untouched image too. Raises
     UserError naming an image that cannot be read or is too small for its transform.
@@ -242,7 +244,11 @@ class DatasetWrapper(Dataset):
             if self._noticed[number] < 0:
                 self._noticed[number] = index
 
-        image = read_image(item.impath, self.draft, self.transparency, self.upright, notice)
+        held = getattr(item, "picture", None)
+        if isinstance(held, torch.Tensor):
+            output["img"] = self._transformed(lambda image: image, held)
+            return output | ({"img0": held} if self.return_img0 else {})
+        image = read_image(item.impath, self.draft, self.transparency, self.upright, notice, held)
         try:
             if self.transform is None:
                 output["img"] = image

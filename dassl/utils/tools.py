@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib import metadata
 from typing import IO, Any
 
@@ -179,22 +180,24 @@ def read_image(
     transparency: str = "drop",
     upright: bool = False,
     notice: Callable[[str], Any] = lambda kind: None,
+    picture: Image.Image | None = None,
 ) -> Image.Image:
     """The image as 8-bit RGB, whatever its kind: deep grey, palette, CMYK, transparent ones.
 
     Of an animation it is the first picture. transparency: "drop" takes the colours as stored,
     "white" puts the picture on white. upright: turn it as its EXIF data says. With `draft` (height,
     width) a JPEG is decoded at a fraction of its size that is not below it. `notice` is called with
-    the keys of PICTURE_NOTES that hold. Raises UserError naming a file that is missing, unreadable
-    or too large.
+    the keys of PICTURE_NOTES that hold. With `picture` that image is taken instead of a file, and
+    `path` only names it. Raises UserError naming a file that is missing, unreadable or too large.
     """
     out = "take it out of the data set"
     remedy = f"restore it or {out}"
-    if files.is_special(path):
+    if picture is None and files.is_special(path):
         raise UserError(f"image '{path}' is a pipe or a device, not a file: take it away")
     try:
-        with Image.open(path) as image:
-            if draft is not None:
+        # The caller's own picture stays open, and is not decoded at a fraction of its size.
+        with Image.open(path) if picture is None else nullcontext(picture) as image:
+            if draft is not None and picture is None:
                 image.draft(None, draft[::-1])
             image.load()
             if _is_turned(image):

@@ -1,5 +1,6 @@
 """What a data set is: lists of Datum for training, validation and test."""
 
+import hashlib
 import logging
 import os.path as osp
 import random
@@ -7,7 +8,10 @@ import tarfile
 import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+
+from PIL import Image
+from torch import Tensor
 
 from dassl.printable import CONTROL
 from dassl.utils import UserError, check_availability, download_url
@@ -53,7 +57,31 @@ class Datum:
         vars(self).update({names.get(key, key): value for key, value in state.items()})
 
 
-FIELDS = tuple(field.name for field in fields(Datum))
+FIELDS = tuple(one.name for one in fields(Datum))
+
+
+@dataclass(frozen=True)
+class Picture(Datum):
+    """An image that a program holds in memory; `impath` only names it in messages.
+
+    picture: a PIL image, which is transformed as one from a file is, or a tensor (3, H, W), which
+    is taken as it is.
+    """
+
+    picture: Image.Image | Tensor | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the kind, the size and the content of the picture."""
+        held = self.picture
+        if isinstance(held, Tensor):
+            kind, content = f"{held.dtype} {tuple(held.shape)}", held.cpu().contiguous().numpy()
+        else:
+            colours = held.convert("RGBA") if held.mode == "P" else held  # with the palette
+            kind, content = f"{held.mode} {held.size}", colours.tobytes()
+        digest = hashlib.sha256(kind.encode())
+        digest.update(content)
+        return digest.hexdigest()
 
 
 class DatasetBase:

@@ -1,0 +1,70 @@
+"""Pictures as programs hold them: paths, PIL images, tensors, and lists of these."""
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dassl.data.datasets import Datum, Picture
+from dassl.errors import UserError
+from tools.predict import find_images
+
+KINDS = "a path, a PIL image, a tensor (3, R, R), or several of these"
+
+
+def is_single(images: object) -> bool:
+    """Whether `images` is one picture, not several: a file, a PIL image, a tensor (3, R, R)."""
+    if isinstance(images, (str, os.PathLike)):
+        return not os.path.isdir(os.path.expanduser(images))
+    return isinstance(images, Image.Image) or isinstance(images, Tensor) and images.dim() == 3
+
+
+def items_of(images: Any, size: int, folders: bool = True) -> list[Datum]:
+    """The pictures as items of a data set, in order; `impath` names each.
+
+    images: KINDS, or a tensor (B, 3, R, R). Tensors are transformed already, R is `size`. A folder
+    stands for the pictures in it and its subfolders, if `folders` may be given. Raises UserError
+    for anything else, for paths where there is no picture, and if there is no picture at all.
+    """
+    given = [images] if is_single(images) or isinstance(images, (str, os.PathLike)) else images
+    if not isinstance(given, Iterable):
+        raise UserError(f"a picture is {type(given).__name__}: give {KINDS}")
+    items: list[Datum] = []
+    for number, image in enumerate(given):
+        name = f"picture {number}"
+        if isinstance(image, (str, os.PathLike)):
+            items += _of_path(os.path.expanduser(os.fspath(image)), folders)
+        elif isinstance(image, Image.Image):
+            items.append(Picture(impath=name, picture=image))
+        elif isinstance(image, Tensor):
+            _check_tensor(image, name, size)
+            items.append(Picture(impath=name, picture=image.detach().float().cpu()))
+        else:
+            raise UserError(
+                f"{name} is {type(image).__name__}: give {KINDS} (Image.fromarray makes a PIL "
+                "image of an array)"
+            )
+    if not items:
+        raise UserError(f"there is no picture: give {KINDS}")
+    return items
+
+
+def _of_path(path: str, folders: bool) -> list[Datum]:
+    if os.path.isdir(path) and not folders:
+        raise UserError(f"'{path}' is a folder: give the paths of its pictures, one for each label")
+    return [Datum(impath=found) for found in find_images([path])]
+
+
+def _check_tensor(image: Tensor, name: str, size: int) -> None:
+    """Raise UserError unless a tensor can be an image that the transform of a run gave."""
+    shape = (3, size, size)
+    if tuple(image.shape) != shape or not image.is_floating_point():
+        raise UserError(
+            f"{name} is a tensor {tuple(image.shape)} of {image.dtype}, but the model reads "
+            f"{shape} of floats: transform it with model.transform, or give a PIL image"
+        )
+    if not torch.isfinite(image).all():
+        raise UserError(f"{name} holds NaN or infinite numbers: correct or leave out that tensor")

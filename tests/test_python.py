@@ -1,0 +1,482 @@
+"""The package craft: runs as objects, training on pictures in memory, and docs/python.md."""
+
+import json
+import random
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_clip import TINY, images, vit_weights
+from tiny_run import CLASSES, make_trainer
+
+from craft import Model, UserError, fit, load_run
+from dassl.data.datasets import Picture
+from dassl.engine import build_trainer
+from dassl.utils import read_json, set_random_seed
+from tools import predict
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs/python.md").read_text()
+NAMES = [name.replace("_", " ") for name in CLASSES]
+SIZE = TINY["image"]
+SMALL = {  # prompts that fit the three layers of the tiny CLIP
+    "CoOp": {"TRAINER.COOP.N_CTX": 2, "TRAINER.COOP.CTX_INIT": ""},
+    "CraftCoOp": {"TRAINER.COOP.N_CTX": 2, "TRAINER.COOP.CTX_INIT": ""},
+    "CraftVPT": {"TRAINER.VPT.PROMPT_DEPTH_VISION": 2, "TRAINER.VPT.N_CTX_VISION": 2},
+    "MaPLe": {"TRAINER.MAPLE.PROMPT_DEPTH": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("python")
+    torch.save(vit_weights(**TINY), folder / "clip.pt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(home):
+    """{name: (run folder, its trainer, paths of its test images)}."""
+    found = {}
+    for name, *options in (
+        ("CoOp", "TRAIN.CHECKPOINT_FREQ", 1),
+        ("CSC", "TRAINER.COOP.CSC", True),
+        ("CoCoOp",),
+        ("MaPLe",),
+    ):
+        kind = "CoOp" if name == "CSC" else name
+        trainer = make_trainer(home, kind, "OUTPUT_DIR", str(home / name), *options)
+        trainer.train()
+        trainer.set_model_mode("eval")
+        found[name] = trainer
+    return found
+
+
+@pytest.fixture(scope="module")
+def paths(runs):
+    return [item.impath for item in runs["CoOp"].dm.dataset.test]
+
+
+def small(home, trainer="CoOp", **more) -> Model:
+    """A model of two classes, learned from eight tensors."""
+    given = {"epochs": 2, "verbose": False, "options": SMALL.get(trainer, {})} | more
+    pictures = given.pop("images", images(8, SIZE))
+    labels = given.pop("labels", [0, 1] * 4)
+    names = given.pop("classnames", ["cat", "dog"])
+    return fit(pictures, labels, names, trainer, str(home / "clip.pt"), **given)
+
+
+def rows(predictions, names) -> torch.Tensor:
+    """Probabilities (B, C) in the order of the names."""
+    return torch.tensor([[dict(one)[name] for name in names] for one in predictions])
+
+
+# Runs
+
+
+@pytest.mark.parametrize("name", ["CoOp", "CSC", "CoCoOp", "MaPLe"])
+def test_a_run_classifies_as_its_trainer_does(name, runs, paths):
+    trainer = runs[name]
+    model = load_run(Path(trainer.cfg.OUTPUT_DIR))
+    assert model.classnames == NAMES and model.trainer == trainer.cfg.TRAINER.NAME
+    with torch.no_grad():
+        batch = torch.stack([trainer.dm.tfm_test(Image.open(path)) for path in paths])
+        expected = trainer.model_inference(batch).softmax(1)
+        features = trainer.clip.image_features(batch)
+    found = model.classify(paths, top=9)
+    assert torch.allclose(rows(found, NAMES), expected, atol=1e-6)
+    assert [one.image for one in found] == paths and not any(one.error for one in found)
+    assert [one.best for one in found] == [NAMES[label] for label in expected.argmax(1)]
+    assert all([p for _, p in one] == sorted((p for _, p in one), reverse=True) for one in found)
+    assert torch.allclose(model.image_features(paths), features, atol=1e-6)
+    assert torch.allclose(model.module(batch).softmax(1), expected, atol=1e-6)
+
+
+def test_every_way_to_give_a_picture(runs, paths, tmp_path):
+    model = load_run(runs["CoOp"].cfg.OUTPUT_DIR)
+    expected = rows(model.classify(paths, top=9), NAMES)
+    opened = [Image.open(path) for path in paths]
+    tensors = torch.stack([model.transform(one) for one in opened])
+    mixed = [paths[0], Path(paths[1]), opened[2], *tensors[3:]]
+    for given in (opened, tensors, tuple(tensors), mixed, iter(paths)):
+        assert torch.allclose(rows(model.classify(given, top=9), NAMES), expected, atol=1e-6)
+    for one in (paths[3], Path(paths[3]), opened[3], tensors[3]):
+        found = model.classify(one, top=2)
+        assert len(found.top) == 2 and found.best == NAMES[expected[3].argmax()]
+        assert dict(found)[found.best] == pytest.approx(expected[3].max().item(), abs=1e-6)
+        assert torch.allclose(model.image_features(one), model.image_features([one]))
+    (tmp_path / "a/b").mkdir(parents=True)
+    shutil.copy(paths[0], tmp_path / "a/b/1.png")
+    shutil.copy(paths[1], tmp_path / "a/0.png")
+    found = model.classify(tmp_path / "a", top=9)
+    assert [Path(one.image).name for one in found] == ["0.png", "1.png"]
+    assert torch.allclose(rows(found, NAMES), expected[[1, 0]], atol=1e-6)
+    found = model.classify([tmp_path / "a/0.png", tmp_path / "a/b"], top=9)
+    assert torch.allclose(rows(found, NAMES), expected[[1, 0]], atol=1e-6)
+
+
+def test_pictures_of_other_modes_are_read_as_files_are(runs, home, tmp_path):
+    model = load_run(runs["CoOp"].cfg.OUTPUT_DIR)
+    noise = np.random.RandomState(0).randint(0, 255, (40, 36, 4)).astype(np.uint8)
+    for mode in ("RGBA", "L", "P", "I;16"):
+        base = Image.fromarray(noise)
+        deep = Image.fromarray(noise[..., 0].astype(np.uint16) * 200)
+        picture = deep if mode == "I;16" else base.convert(mode)
+        picture.save(tmp_path / "x.png")
+        before = (picture.mode, picture.tobytes())
+        assert model.classify(picture).top == model.classify(tmp_path / "x.png").top, mode
+        assert (picture.mode, picture.tobytes()) == before
+
+
+def test_other_classes(runs, paths):
+    model = load_run(runs["CoOp"].cfg.OUTPUT_DIR)
+    scores = runs["CoOp"].clip.for_classes(["ship", "golden retriever"])
+    with torch.no_grad():
+        batch = torch.stack([runs["CoOp"].dm.tfm_test(Image.open(path)) for path in paths])
+        expected = scores(batch).softmax(1)
+    found = model.classify(paths, classes=["ship", "golden retriever"])
+    assert torch.allclose(rows(found, ["ship", "golden retriever"]), expected, atol=1e-6)
+    other = load_run(runs["CoOp"].cfg.OUTPUT_DIR, classes=["ship", "golden_retriever"])
+    assert torch.allclose(rows(other.classify(paths), other.classnames), expected, atol=1e-6)
+    # The text of a class does not depend on the others.
+    own, texts = model.text_features(), model.text_features(["red", "ship", "tabby cat"])
+    assert own.shape == (4, TINY["embed"]) and texts.shape == (3, TINY["embed"])
+    assert torch.allclose(own.norm(dim=1), torch.ones(4)) and own.dtype == torch.float32
+    assert torch.allclose(texts[[0, 2]], own[[2, 0]], atol=1e-6)
+    assert torch.allclose(own, runs["CoOp"].clip.encode_class_texts(), atol=1e-6)
+    assert len(model.classify(paths[0]).top) == 4  # the run's classes stay
+
+
+def test_an_earlier_epoch_is_saved_as_such(runs, paths, home, tmp_path):
+    first = load_run(runs["CoOp"].cfg.OUTPUT_DIR, load_epoch=1)
+    last = load_run(runs["CoOp"].cfg.OUTPUT_DIR)
+    assert first.classify(paths) != last.classify(paths)
+    assert load_run(first.save(tmp_path / "first")).classify(paths) == first.classify(paths)
+    assert load_run(last.save(tmp_path / "last")).classify(paths) == last.classify(paths)
+    kept, dropped = (read_json(f"{tmp_path}/{name}/results.json") for name in ("last", "first"))
+    assert kept["metrics"] and not dropped["metrics"]  # these were measured with the last epoch
+    assert kept["loaded"] is None and dropped["loaded"] == {"model_dir": ".", "epoch": 1}
+    moved = shutil.copy(home / "clip.pt", tmp_path / "moved.pt")
+    saved = load_run(tmp_path / "last", weights=str(moved)).save(tmp_path / "moved")
+    assert read_json(f"{saved}/results.json")["config"]["MODEL"]["BACKBONE"]["NAME"] == str(moved)
+    assert load_run(saved).classify(paths) == last.classify(paths)
+    shifted = load_run(tmp_path / "last", classes=["ship", "red"]).save(tmp_path / "other")
+    assert load_run(shifted).classnames == ["ship", "red"]
+
+
+def test_devices(runs, paths, home, monkeypatch, capsys):
+    model = load_run(runs["MaPLe"].cfg.OUTPUT_DIR, device="cpu")
+    before = model.classify(paths)
+    assert model.to("cpu") is model and model.device == torch.device("cpu")
+    assert repr(model) == f"Model(MaPLe, 4 classes, {home / 'clip.pt'}, cpu)"
+    with pytest.raises(UserError, match="device is 'tpu': choose cpu, cuda or cuda:0"):
+        model.to("tpu")
+    with pytest.raises(UserError, match="device is 'mps': choose"):
+        model.to("mps")
+    with pytest.raises(UserError, match="device is 'cuda:99', but torch finds no such CUDA dev"):
+        load_run(runs["MaPLe"].cfg.OUTPUT_DIR, device="cuda:99")
+    # As on a machine with another device: everything that is derived from it is made anew.
+    monkeypatch.setattr(Model, "device", property(lambda self: torch.device("meta")))
+    model.to("cpu")
+    monkeypatch.undo()
+    assert model.classify(paths) == before
+    model.module.backbone.image.half_matrices()
+    monkeypatch.setattr(Model, "device", property(lambda self: torch.device("cuda")))
+    with pytest.raises(UserError, match="in fp16, which needs a CUDA device: load the run again"):
+        model.to("cpu")
+
+
+def test_pictures_that_cannot_be_read(runs, paths, tmp_path):
+    model = load_run(runs["CoOp"].cfg.OUTPUT_DIR)
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    cut = tmp_path / "c.png"
+    cut.write_bytes(Path(paths[0]).read_bytes()[:200])
+    bad = str(tmp_path / "b.png")
+    sentence = f"image '{bad}' cannot be read (not an image)"
+    with pytest.raises(UserError, match=re.escape(sentence) + ": restore it, .* to 'skip'"):
+        model.classify([paths[0], bad])
+    found = model.classify([bad, paths[0], Image.open(cut)], unreadable="skip")
+    assert (found[0].top, found[0].best, found[0].error) == ([], None, sentence)
+    assert found[1].top == model.classify(paths[0]).top
+    assert found[2].error.startswith("image 'picture 2' cannot be read (") and not found[2].top
+    with pytest.raises(UserError, match=re.escape(sentence) + ": restore it, or leave it out$"):
+        model.image_features([paths[0], bad])
+
+
+# Training
+
+
+@pytest.mark.parametrize("trainer", ["CraftCoOp", "CraftVPT"])
+@pytest.mark.parametrize("ready", [False, True], ids=["pictures", "tensors"])
+def test_it_learns_what_the_engine_learns_from_files(trainer, ready, home, runs):
+    """The reference reads a data set on the disk with the same configuration."""
+    data = runs["CoOp"].dm.dataset.train_x
+    assert all(Path(item.impath).is_file() for item in data)
+    given = [Image.open(item.impath) for item in data]
+    options = SMALL[trainer] | {"DATALOADER.TRAIN_X.BATCH_SIZE": 5}
+    if ready:
+        transform = load_run(runs["CoOp"].cfg.OUTPUT_DIR).transform
+        given = torch.stack([transform(image) for image in given])
+        options |= {"INPUT.PIXEL_MEAN": [0.485, 0.456, 0.406], "INPUT.INTERPOLATION": "bilinear"}
+        options |= {"INPUT.PIXEL_STD": [0.229, 0.224, 0.225]}
+    labels = [item.label for item in data]
+    model = small(
+        home, trainer, images=given, labels=labels, classnames=CLASSES, options=options, seed=3
+    )
+    cfg = model.cfg.clone()
+    cfg.defrost()
+    cfg.DATASET.NAME, cfg.DATASET.ROOT, cfg.OUTPUT_DIR = "TinyNoise", str(home / "data"), ""
+    cfg.OUTPUT_DIR = str(home / f"reference-{trainer}-{ready}")
+    if ready:  # the noise is as high as the CLIP reads, so that its centre is what a crop takes
+        cfg.INPUT.TRANSFORMS = ["normalize", "center_crop"]
+    cfg.freeze()
+    set_random_seed(3)
+    reference = build_trainer(cfg)
+    if ready:  # without a crop a training picture is squeezed, where a test crops its centre
+        reference.train_loader_x.dataset.transform = reference.dm.tfm_test
+        reference.transform_of = lambda loader, is_train: reference.dm.tfm_test
+    reference.train()
+    for name, value in reference.clip.prompts.state_dict().items():
+        found = model.module.prompts.state_dict()[name]
+        # The reference encodes pictures at every step, and fit those that stay the same once.
+        assert torch.equal(value, found) or ready and torch.allclose(value, found, atol=1e-6), name
+
+
+def test_a_seed_is_a_model_and_the_program_keeps_its_random_states(home):
+    random.seed(5), np.random.seed(6), torch.manual_seed(7)
+    expected = random.random(), np.random.rand(), torch.rand(1).item()
+    random.seed(5), np.random.seed(6), torch.manual_seed(7)
+    one, again, other = (small(home, "CraftCoOp", seed=seed) for seed in (1, 1, 2))
+    assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
+    assert not torch.are_deterministic_algorithms_enabled()
+    contexts = [model.module.prompts.ctx for model in (one, again, other)]
+    assert torch.equal(contexts[0], contexts[1]) and not torch.equal(contexts[0], contexts[2])
+    assert torch.equal(one.text_features(), again.text_features())
+
+
+def test_labels_in_every_form_are_one_training(home):
+    forms = (
+        ["cat", "dog"] * 4,
+        torch.tensor([0, 1] * 4),
+        np.array([0, 1] * 4),
+        [*np.arange(2)] * 4,
+    )
+    found = [small(home, labels=labels).module.prompts.ctx for labels in forms]
+    assert all(torch.equal(one, found[0]) for one in found)
+
+
+@pytest.mark.parametrize("trainer", ["MaPLe", "CraftCoCoOp", "TipAdapter"])
+def test_what_is_saved_is_the_model(trainer, home, tmp_path, capsys):
+    model = small(home, trainer, epochs=1)
+    before = model.classify(images(8, SIZE))
+    folder = model.save(tmp_path / "new/run")
+    assert load_run(folder).classify(images(8, SIZE)) == before
+    record = read_json(f"{folder}/results.json")
+    assert record["config"]["OUTPUT_DIR"] == folder and record["complete"]
+    assert len(json.loads(Path(folder, "pictures.json").read_text())["train_x"]) == 8
+    assert not [path for path in (tmp_path / "new").iterdir() if path.name.startswith(".")]
+    Image.fromarray(np.full((40, 36, 3), 90, np.uint8)).save(tmp_path / "x.png")
+    capsys.readouterr()
+    assert predict.main(["--model-dir", folder, str(tmp_path / "x.png"), "--top", "1"]) == 0
+    best = model.classify(tmp_path / "x.png")
+    assert f"{dict(best)[best.best]:7.2%}  {best.best}" in capsys.readouterr().out
+    with pytest.raises(UserError, match="is there already: choose a new or an empty folder"):
+        model.save(folder)
+
+
+def test_a_folder_is_written_whole_or_not_at_all(home, tmp_path, monkeypatch):
+    model = small(home)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file/run' cannot be written .*: choose another folder"):
+        model.save(tmp_path / "file/run")
+
+    def full(*_):
+        raise UserError("no space")
+
+    monkeypatch.setattr("craft.model.write_json", full)
+    (tmp_path / "run").mkdir()
+    with pytest.raises(UserError, match="no space"):
+        model.save(tmp_path / "run")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "run"]
+
+
+def test_data_counts_for_the_hash_of_a_run(home, tmp_path):
+    hashes = set()
+    for number, more in enumerate(
+        ({}, {"images": images(9, SIZE)[1:]}, {"labels": [1, 0] * 4}, {})
+    ):
+        small(home, epochs=1, **more).save(tmp_path / str(number))
+        record = read_json(str(tmp_path / f"{number}/results.json"))
+        hashes.add(record["config_hash"])
+        assert list(record["data"]) == ["list of pictures"]
+    assert len(hashes) == 3
+
+
+def test_unlabelled_pictures_of_a_target_change_what_is_learned(home):
+    options = SMALL["CraftVPT"] | {
+        "TRAINER.CRAFT.LAMBDA_MMD": 5.0,
+        "TRAINER.CRAFT.MMD.DOMAINS": "unlabelled",
+    }
+    far, near = images(6, SIZE), images(6, SIZE) * 0.1
+    found = [small(home, "CraftVPT", options=options, unlabelled=one) for one in (far, near)]
+    first, second = (model.module.prompts.image_encoder.VPT for model in found)
+    assert not torch.allclose(first, second)
+    with pytest.raises(UserError, match="has no unlabelled images: name|needs unlabelled images"):
+        small(home, "CraftVPT", options=options)
+
+
+def test_the_template_and_the_log(home, capsys):
+    model = small(home, "LinearProbe", template="my {}.", epochs=1)
+    assert model.module.class_texts() == ["my cat.", "my dog."]
+    said = capsys.readouterr().out
+    assert "epoch [" not in said and "PREC fp16 needs a CUDA device: using fp32" in said
+    assert said.count("is none of OpenAI's CLIPs") == 1
+    small(home, "LinearProbe", epochs=1, verbose=True)
+    assert "epoch [1/1]" in capsys.readouterr().out
+    small(home, "LinearProbe", epochs=1)
+    assert "epoch [" not in capsys.readouterr().out
+
+
+# Mistakes
+
+
+def mistakes(home) -> dict:
+    """{case: (arguments of `small`, message)}."""
+    x = images(8, SIZE)
+    nan = x.clone()
+    nan[2, 0, 0, 0] = torch.nan
+    options = lambda key, value: {"options": {key: value}}  # noqa: E731
+    return {
+        "count": ({"labels": [0, 1]}, "there are 8 pictures and 2 labels: give one label for each"),
+        "range": ({"labels": [0, 2] * 4}, "label 1 is 2: give a whole number from 0 to 1, or a"),
+        "name": ({"labels": ["cat", "cow"] * 4}, "label 1 is 'cow': give a whole number from 0"),
+        "float": ({"labels": [0.0, 1.0] * 4}, "label 0 is 0.0: give a whole number from 0 to 1"),
+        "none": ({"labels": None}, "labels is None: give a list with a label for each picture"),
+        "lacking": ({"labels": [0] * 8}, "class 'dog' of classnames has no picture: add one, or"),
+        "one": ({"classnames": ["cat"]}, "'cat' is the only class, and would have probability 1"),
+        "twice": ({"classnames": ["a", "A"]}, "classnames names 'a' and 'A', which are the same"),
+        "text": ({"classnames": "cat"}, "classnames is 'cat': give a list of names"),
+        "blank": ({"classnames": ["cat", " "]}, "classnames has the blank name ' ': take it out"),
+        "no picture": ({"images": []}, "there is no picture: give a path, a PIL image, a tensor"),
+        "size": (
+            {"images": x[:, :, 1:]},
+            "picture 0 is a tensor (3, 31, 32) of torch.float32, but",
+        ),
+        "bytes": ({"images": x.byte()}, "picture 0 is a tensor (3, 32, 32) of torch.uint8, but"),
+        "nan": ({"images": nan}, "picture 2 holds NaN or infinite numbers: correct or leave out"),
+        "array": ({"images": [np.zeros((4, 4))]}, "picture 0 is ndarray: give a path, a PIL image"),
+        "number": ({"images": 3}, "a picture is int: give a path, a PIL image, a tensor (3, R, R)"),
+        "missing": ({"images": ["none.png"]}, "image 'none.png' does not exist: correct the path"),
+        "folder": ({"images": [str(home)]}, "is a folder: give the paths of its pictures, one for"),
+        "trainer": ({"trainer": "CoOpp"}, "unknown trainer 'CoOpp': did you mean 'CoOp'?"),
+        "frozen": ({"trainer": "ZeroshotCLIP"}, "ZeroshotCLIP learns nothing: choose another"),
+        "config": ({"config": "ctx"}, "unknown config of CoOp 'ctx': "),
+        "epochs": ({"epochs": 0}, "OPTIM.MAX_EPOCH is 0: "),
+        "seed": ({"seed": -1}, "seed is -1: give a whole number from 0"),
+        "option": (options("OPTIM.RATE", 1), "unknown config key 'OPTIM.RATE': the closest known"),
+        "argument": (options("SEED", 1), "options has SEED: give it as the argument seed"),
+        "own": (options("OUTPUT_DIR", "x"), "options has OUTPUT_DIR, which fit sets itself: take"),
+        "idle": (options("DATASET.CUT", 3), "options has DATASET.CUT, which changes nothing with"),
+        "template": ({"template": "my"}, "DATASET.TEMPLATE is 'my': "),
+        "device": ({"device": "cuda:99"}, "device is 'cuda:99', but torch finds no such CUDA"),
+    }
+
+
+@pytest.mark.parametrize("case", mistakes(Path("home")))
+def test_mistakes_of_a_training_are_one_sentence(case, home):
+    given, message = mistakes(home)[case]
+    with pytest.raises(UserError) as caught:
+        small(home, **given)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_mistakes_with_a_run_are_one_sentence(runs, paths, tmp_path):
+    coop, csc, cocoop = (load_run(runs[name].cfg.OUTPUT_DIR) for name in ("CoOp", "CSC", "CoCoOp"))
+    for call, message in (
+        (lambda: coop.classify(paths, top=0), "top is 0: set it to 1 or more"),
+        (lambda: coop.classify(paths, unreadable="no"), "unreadable is 'no': choose raise or skip"),
+        (lambda: coop.classify(paths, classes="cat"), "classes is 'cat': give a list of names"),
+        (lambda: coop.classify(paths, classes=["cat"]), "'cat' is the only class, and would have"),
+        (lambda: coop.classify(paths, classes=[]), "classes holds no class name: give one or more"),
+        (lambda: coop.text_features(["a", "a"]), "classes names 'a' twice: give every class once"),
+        (lambda: coop.classify(tmp_path), f"folder '{tmp_path}' holds no images: correct the path"),
+        (lambda: csc.text_features(NAMES[::-1]), "this model learned 'ctx' for each of its classe"),
+        (lambda: cocoop.text_features(), "the class texts of CoCoOp depend on the image: use clas"),
+        (lambda: load_run(tmp_path), "give model_dir the folder of a finished run"),
+        (lambda: load_run(coop.cfg.DATASET.ROOT, load_epoch=3), "/results.json' cannot be read ("),
+        (
+            lambda: load_run(runs["CSC"].cfg.OUTPUT_DIR, classes=["a", "b"]),
+            "which no other class can use: leave out classes",
+        ),
+        (
+            lambda: load_run(runs["CoOp"].cfg.OUTPUT_DIR, weights="gone.pt"),
+            "(here with weights, which takes the CLIP of the run)",
+        ),
+        (
+            lambda: load_run(runs["CoOp"].cfg.OUTPUT_DIR, load_epoch=9),
+            "check model_dir, load_epoch",
+        ),
+    ):
+        with pytest.raises(UserError) as caught:
+            call()
+        assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_command_cannot_train_on_pictures_in_memory(home):
+    with pytest.raises(UserError, match="DATASET.NAME is InMemory, whose pictures a program gives"):
+        make_trainer(home, "CoOp", "DATASET.NAME", "InMemory")
+
+
+def test_a_picture_that_cannot_be_decoded_ends_a_training(home, paths, tmp_path):
+    (tmp_path / "cut.png").write_bytes(Path(paths[0]).read_bytes()[:200])
+    opened = [Image.open(path) for path in (tmp_path / "cut.png", paths[1])]
+    with pytest.raises(UserError, match="image 'picture 0' cannot be read .*: restore it or take"):
+        small(home, images=opened, labels=[0, 1])
+    files = [paths[0], str(tmp_path / "cut.png")]
+    with pytest.raises(UserError, match="cut.png' cannot be read .*: restore it or take it out"):
+        small(home, images=files, labels=[0, 1])
+
+
+def test_the_fingerprint_of_a_picture_tells_pictures_apart():
+    grey = Image.new("L", (4, 2))
+    palette = grey.convert("P")
+    other = palette.copy()
+    other.putpalette([9, 9, 9] * 256)
+    held = [
+        grey,
+        grey.resize((2, 4)),
+        grey.convert("RGB"),
+        palette,
+        other,
+        Image.new("L", (4, 2), 1),
+    ]
+    held += [torch.zeros(3, 2, 2), torch.ones(3, 2, 2), torch.zeros(3, 4, 1)]
+    prints = [Picture("x", picture=one).fingerprint for one in held]
+    assert len(set(prints)) == len(held)
+    assert Picture("y", 1, picture=grey.copy()).fingerprint == prints[0]
+    assert Picture("x", 1) == Picture("x", 1, picture=grey) and "picture" not in repr(Picture())
+
+
+# The page
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_code_of_the_page_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+    lines = [line for line in blocks[0].splitlines() if line and "import" not in line]
+    assert len(blocks) == 8 and len(lines) <= 10
+    variables: dict = {}
+    for block in blocks:
+        capsys.readouterr()
+        exec(compile(block, "docs/python.md", "exec"), variables)
+        if "print(model)" in block:
+            assert capsys.readouterr().out.splitlines()[-1] == re.search(r"# (Model.*)", block)[1]
+    assert variables["model"].classnames == ["circle", "square"]
+    found = [one.best for one in variables["model"].classify(variables["pictures"])]
+    assert sum(a == b for a, b in zip(found, variables["labels"], strict=True)) == 12
+    assert len(variables["others"][0].top) == 3 and variables["stars"].shape[0] == 2

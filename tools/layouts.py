@@ -1,0 +1,236 @@
+"""The frozen CLIP of a run in the layouts of other libraries: clip, open_clip, Hugging Face.
+
+Names, shapes and configuration keys are those that `clip.load` (openai/CLIP, clip/model.py),
+`open_clip.create_model` (mlfoundations/open_clip, open_clip/factory.py and model_configs/) and
+`CLIPModel.from_pretrained` (huggingface/transformers, models/clip/) read. The class texts of the
+run, which hold all that a method with frozen images learned, go into a file of their own, SIDE.
+"""
+
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from PIL import Image
+from safetensors.torch import save
+from torch import Tensor
+from yacs.config import CfgNode
+
+from dassl.errors import UserError
+from trainers.backbone import Backbone
+from trainers.encoders import HEAD_WIDTH, Encoder, ResNetEncoder
+
+SIDE = "craft.safetensors"
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+# What clip.load keeps in single precision; it rounds everything else to half precision.
+SINGLE = ("ln_", "bn", "downsample.1", "embedding", "logit_scale")
+
+
+def for_clip(backbone: Backbone, cfg: CfgNode) -> dict[str, bytes]:
+    """{name: content} of the files for `clip.load`. Raises UserError for another activation."""
+    if backbone.activation != "quick_gelu":
+        raise UserError(
+            f"the run's CLIP was trained with {backbone.activation}, and clip.load computes "
+            "quick_gelu only: choose --format open_clip or hf"
+        )
+    file = io.BytesIO()
+    torch.save(_single(backbone), file)
+    return {"clip.pt": file.getvalue()}
+
+
+def rounded_by_clip(backbone: Backbone) -> list[str]:
+    """Names of weights that change when clip.load rounds them to half precision."""
+    return [
+        name
+        for name, value in backbone.weights().items()
+        if value.is_floating_point()
+        and not any(part in name for part in SINGLE)
+        and not torch.equal(value.half().float(), value.float())
+    ]
+
+
+def for_open_clip(backbone: Backbone, cfg: CfgNode) -> dict[str, bytes]:
+    """{name: content} of a folder for open_clip's `local-dir:`."""
+    sizes, weights, image = _text_sizes(backbone), _single(backbone), backbone.image
+    vision: dict[str, Any] = {"image_size": backbone.input_resolution}
+    if isinstance(image, ResNetEncoder):
+        layers = [len(getattr(image.tower, f"layer{i}")) for i in range(1, 5)]
+        width = weights["visual.layer1.0.conv1.weight"].shape[0]
+        vision |= {"layers": layers, "width": width, "patch_size": None}
+        # open_clip has width * 32 // 64 heads by the default of head_width, as clip has
+    else:
+        vision |= {"layers": image.layers, "width": image.width, "patch_size": image.patch}
+        vision |= {"head_width": image.width // (image.width // HEAD_WIDTH)}
+    model = {
+        "embed_dim": backbone.embed_dim,
+        "quick_gelu": backbone.activation == "quick_gelu",
+        "vision_cfg": vision,
+        "text_cfg": sizes,
+    }
+    mean, std = normalisation(cfg)
+    preprocess = {
+        "mean": mean,
+        "std": std,
+        "interpolation": cfg.INPUT.INTERPOLATION,
+        "resize_mode": "shortest",
+    }
+    return {
+        "open_clip_config.json": _json({"model_cfg": model, "preprocess_cfg": preprocess}),
+        "open_clip_model.safetensors": save(weights, {"format": "pt"}),
+    }
+
+
+def for_hf(backbone: Backbone, cfg: CfgNode) -> dict[str, bytes]:
+    """{name: content} of a folder for Hugging Face's CLIPModel. Raises UserError for a ResNet."""
+    if isinstance(backbone.image, ResNetEncoder):
+        raise UserError(
+            "the run's CLIP has a ResNet, which Hugging Face's CLIPModel does not compute: choose "
+            "--format clip or open_clip"
+        )
+    text, image = backbone.text, backbone.image
+    text_config = _tower_config(text.width, text.layers, backbone) | {
+        "vocab_size": len(text.token_embedding_weight),
+        "max_position_embeddings": text.context_length,
+        "intermediate_size": _hidden(text),
+    }
+    vision_config = _tower_config(image.width, image.layers, backbone) | {
+        "image_size": backbone.input_resolution,
+        "patch_size": image.patch,
+        "intermediate_size": _hidden(image),
+    }
+    config = {
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        "projection_dim": backbone.embed_dim,
+        "text_config": text_config,
+        "vision_config": vision_config,
+        "torch_dtype": "float32",
+    }
+    return {
+        "config.json": _json(config),
+        "preprocessor_config.json": _json(_hf_preprocessing(backbone.input_resolution, cfg)),
+        "model.safetensors": save(hf_weights(_single(backbone)), {"format": "pt"}),
+    }
+
+
+LAYOUTS: dict[str, Callable[[Backbone, CfgNode], dict[str, bytes]]] = {
+    "clip": for_clip,
+    "open_clip": for_open_clip,
+    "hf": for_hf,
+}
+
+
+def hf_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a ViT CLIP under OpenAI's names -> under those of Hugging Face's CLIPModel."""
+    plain = {
+        "logit_scale": "logit_scale",
+        "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
+        "positional_embedding": "text_model.embeddings.position_embedding.weight",
+        "visual.class_embedding": "vision_model.embeddings.class_embedding",
+        "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
+        "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
+    }
+    norms = {
+        "ln_final": "text_model.final_layer_norm",
+        "visual.ln_pre": "vision_model.pre_layrnorm",
+        "visual.ln_post": "vision_model.post_layernorm",
+    }
+    made = {new: weights[old] for old, new in plain.items()}
+    for old, new in norms.items():
+        made |= {f"{new}.{part}": weights[f"{old}.{part}"] for part in ("weight", "bias")}
+    # Linear layers hold what CLIP multiplies features with from the right, transposed.
+    made["text_projection.weight"] = weights["text_projection"].t()
+    made["visual_projection.weight"] = weights["visual.proj"].t()
+    blocks = {"transformer.": "text_model.", "visual.transformer.": "vision_model."}
+    for name, value in weights.items():
+        for tower, new in blocks.items():
+            start = f"{tower}resblocks."
+            if name.startswith(start):
+                layer, part = name.removeprefix(start).split(".", 1)
+                for key, tensor in _hf_block(part, value).items():
+                    made[f"{new}encoder.layers.{layer}.{key}"] = tensor
+    return {name: value.contiguous().clone() for name, value in made.items()}
+
+
+def _hf_block(part: str, value: Tensor) -> dict[str, Tensor]:
+    """A tensor of a block of CLIP, under Hugging Face's names."""
+    if part.startswith("attn.in_proj_"):
+        kind, thirds = part.removeprefix("attn.in_proj_"), value.chunk(3)
+        return {f"self_attn.{n}_proj.{kind}": one for n, one in zip("qkv", thirds, strict=True)}
+    renamed = {
+        "attn.out_proj": "self_attn.out_proj",
+        "ln_1": "layer_norm1",
+        "ln_2": "layer_norm2",
+        "mlp.c_fc": "mlp.fc1",
+        "mlp.c_proj": "mlp.fc2",
+    }
+    module, kind = part.rsplit(".", 1)
+    return {f"{renamed[module]}.{kind}": value}
+
+
+def normalisation(cfg: CfgNode) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel, of values from 0 to 1."""
+    if "normalize" in cfg.INPUT.TRANSFORMS:
+        return list(cfg.INPUT.PIXEL_MEAN), list(cfg.INPUT.PIXEL_STD)
+    return [0.0] * 3, [1.0] * 3
+
+
+def _hf_preprocessing(size: int, cfg: CfgNode) -> dict:
+    mean, std = normalisation(cfg)
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": size},
+        "resample": int(RESAMPLING[cfg.INPUT.INTERPOLATION]),
+        "do_center_crop": True,
+        "crop_size": {"height": size, "width": size},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": mean,
+        "image_std": std,
+    }
+
+
+def _text_sizes(backbone: Backbone) -> dict[str, int]:
+    text = backbone.text
+    return {
+        "context_length": text.context_length,
+        "vocab_size": len(text.token_embedding_weight),
+        "width": text.width,
+        "heads": text.width // HEAD_WIDTH,
+        "layers": text.layers,
+    }
+
+
+def _hidden(tower: Encoder) -> int:
+    """Width of the hidden layer of the MLPs."""
+    return len(tower.weights()["transformer.resblocks.0.mlp.c_fc.weight"])
+
+
+def _tower_config(width: int, layers: int, backbone: Backbone) -> dict:
+    return {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": width // HEAD_WIDTH,
+        "hidden_act": backbone.activation,
+        "projection_dim": backbone.embed_dim,
+    }
+
+
+def _single(backbone: Backbone) -> dict[str, Tensor]:
+    """The weights on the CPU, floats in single precision, which every library takes as they are."""
+    return {
+        name: (value.float() if value.is_floating_point() else value).cpu().clone().contiguous()
+        for name, value in backbone.weights().items()
+    }
+
+
+def _json(content: dict) -> bytes:
+    return f"{json.dumps(content, indent=2)}\n".encode()

@@ -40,6 +40,7 @@ OPENAI_MARKS = {
     "context_length",
     "vocab_size",
 }  # only OpenAI's archives hold them
+CACHE = "~/.cache/clip"  # where `clip` keeps what it downloads
 NARROWEST = 256  # width of the embedding of the smallest published CLIP, open_clip's ViT-S-32-alt
 NAMED = 20  # words and texts that one warning lists
 TRAINING_PREFIX = re.compile(r"^((module|_orig_mod)\.)+")  # of several GPUs, and of torch.compile
@@ -315,6 +316,19 @@ def _is_known_file(path: str) -> bool:
     return _sha256(path) in {*_openai(), *map(_sha256, bundled)}
 
 
+def openai_files() -> dict[str, tuple[str, bool]]:
+    """{name: (path, whether its content is OpenAI's)} of the CLIPs that `clip` has downloaded.
+
+    Reads the files whole. Raises OSError for one that cannot be read.
+    """
+    found = {}
+    for name, url in clip.clip._MODELS.items():
+        path = os.path.join(os.path.expanduser(CACHE), os.path.basename(url))
+        if os.path.isfile(path):
+            found[name] = (path, _sha256(path) == url.split("/")[-2])
+    return found
+
+
 def is_openais_file(path: str) -> bool:
     """Whether the file's content is that of one of OpenAI's CLIPs."""
     return _sha256(path) in _openai()
@@ -356,7 +370,7 @@ def _resnet(visual: dict[str, Tensor], embed_dim: int) -> ResNetEncoder:
 
 
 def _download(name: str) -> str:
-    folder = os.path.expanduser("~/.cache/clip")
+    folder = os.path.expanduser(CACHE)
     url = clip.clip._MODELS[name]
     try:
         return clip.clip._download(url, folder)

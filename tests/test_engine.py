@@ -348,7 +348,7 @@ def test_a_run_leaves_log_results_tensorboard_and_the_contract_lines(tmp_path, c
         r"^\* macro_f1: [\d.]+%$",
         r"^Finish training$",
         r"^epoch \[1/2\] batch \[2/3\] time [\d.]+ .* loss [\d.]+ .* lr [\d.e+-]+ eta 0:00:\d\d$",
-        r"^epoch \[2/2\] loss [\d.]+ acc [\d.]+% lr 0\.05 time [\d.]+ s eta 0:00:00$",
+        r"^epoch \[2/2\] loss [\d.]+ acc [\d.]+% time [\d.]+ s eta 0:00:00 lr 0\.05$",
     ):
         assert re.search(line, log, re.M), line
     assert "\r" not in log

@@ -35,6 +35,7 @@ from dassl.utils.torchtools import copy_checkpoint, load_checkpoint, load_pretra
 log = logging.getLogger(__name__)
 
 LINE = 120  # columns of the line about an epoch
+REST = " ..."  # at its end: TensorBoard has more
 SILENCE_S = 300  # seconds after which a long epoch is heard of in a log without a terminal
 
 
@@ -340,7 +341,7 @@ class SimpleTrainer(TrainerBase):
             with self._in_short():
                 result = self.test(split="val")
             better = result > self.best_result
-            self._validation = f"val {self._metric} {result:.4g}{' (best)' if better else ''}"
+            self._validation = f"val {self._metric} {result:.3g}{' (best)' if better else ''}"
             if better:
                 self.best_result = result
                 self.save_model(
@@ -372,26 +373,27 @@ class SimpleTrainer(TrainerBase):
         self._epoch_means, self._validation = {}, ""
 
     def _epoch_line(self) -> str:
-        """Means of the epoch, at most LINE columns; terms that do not fit are counted.
+        """Means of the epoch in at most LINE columns; " ..." at the end stands for what is left.
 
-        Loss, accuracy and validation come first. `cross_entropy` is the last term: it is what the
-        other terms leave of the loss.
+        Loss, accuracy, validation and times come first, then terms, then the learning rate.
+        `cross_entropy` is last: it is what the other terms leave of the loss.
         """
         means = dict(self._epoch_means)
-        first = [f"loss {means.pop('loss'):.4g}"] if "loss" in means else []
-        first += [f"acc {means.pop('acc'):.1f}%"] if "acc" in means else []
-        first += [self._validation] if self._validation else []
         left = eta_text(self._epoch_seconds * (self.max_epoch - self.epoch - 1))
-        first += [f"lr {self._epoch_lr:.2g} time {self._epoch_seconds:.1f} s eta {left}"]
-        line = " ".join([f"epoch [{self.epoch + 1}/{self.max_epoch}]", *first])
-        terms = sorted(means, key=lambda name: name == "cross_entropy")
-        while terms:
-            more = f" {terms[0]} {means[terms[0]]:.3g}"
-            rest = f" +{len(terms) - 1} more" if len(terms) > 1 else ""
-            if len(line) + len(more) + len(rest) > LINE:
-                return f"{line} +{len(terms)} more"
-            line += more
-            terms.pop(0)
+        line = f"epoch [{self.epoch + 1}/{self.max_epoch}]"
+        line += f" loss {means.pop('loss'):.3g}" if "loss" in means else ""
+        line += f" acc {means.pop('acc'):.1f}%" if "acc" in means else ""
+        line += f" {self._validation}" if self._validation else ""
+        digits = 1 if self._epoch_seconds < 100 else 0
+        line += f" time {self._epoch_seconds:.{digits}f} s eta {left}"
+        last = [means.pop("cross_entropy")] if "cross_entropy" in means else []
+        more = [f" {name} {value:.3g}" for name, value in means.items()]
+        more += [f" lr {self._epoch_lr:.2g}", *(f" cross_entropy {value:.3g}" for value in last)]
+        for number, part in enumerate(more, 1):
+            rest = REST if number < len(more) else ""
+            if len(line + part + rest) > LINE:
+                return line + REST
+            line += part
         return line
 
     def _training_images(self) -> DataLoader:

@@ -264,6 +264,7 @@ def main(arguments: Sequence[str]) -> int:
     name, options = arguments
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
+    torch.backends.cudnn.allow_tf32 = False  # torch's default, as coarse as half precision
     with os.fdopen(os.dup(1), "w") as results, contextlib.redirect_stdout(sys.stderr):
         for row in WORK[name](**json.loads(options)):
             if distributed.is_main():

@@ -6,6 +6,10 @@ from tools.command_line import FLAGS, parse_args
 program.while_importing(__name__)
 if __name__ == "__main__":  # --help needs no torch, which takes seconds to import
     ARGUMENTS = parse_args()
+    if ARGUMENTS.list:
+        from tools import listing
+
+        raise SystemExit(listing.main(ARGUMENTS.root))
 
 import argparse
 import dataclasses
@@ -28,6 +32,7 @@ from dassl import distributed, files, record, strict_yaml
 from dassl.config import (
     MODEL,
     affects,
+    cfg_to_dict,
     file_part,
     get_cfg_default,
     merge_from_dict,
@@ -56,6 +61,7 @@ from dassl.utils import (
     set_random_seed,
     setup_logger,
 )
+from dassl.utils.tools import atomic_write
 from datasets.files import is_utf8, shown
 from tools import configs
 from tools.inputs import InputError
@@ -297,6 +303,7 @@ def check_output(cfg, args: argparse.Namespace) -> None:
         raise UserError(
             f"'{path}' is a pipe or a device: move it away, or choose another --output-dir"
         )
+    check_config_file(cfg.OUTPUT_DIR)
     if not osp.isfile(path):
         return
     stored = read_json(path)
@@ -488,6 +495,46 @@ def run(args: argparse.Namespace) -> None:
         work(cfg, args)
 
 
+CONFIG = "config.yaml"
+CONFIG_HEAD = "# The whole configuration of a run, written by train.py; --config-file takes it.\n"
+
+
+def write_config(cfg) -> None:
+    """Write the configuration to OUTPUT_DIR/config.yaml, whole or not at all, and say so.
+
+    USE_CUDA True is left out: it is the default, and a file that asks for it is refused on a
+    machine without a GPU.
+    """
+    if not distributed.is_main():
+        return
+    path, tree = osp.join(cfg.OUTPUT_DIR, CONFIG), cfg_to_dict(cfg)
+    if cfg.USE_CUDA:
+        del tree["USE_CUDA"]
+    text = CONFIG_HEAD + yaml.safe_dump(tree, sort_keys=True, allow_unicode=True, width=100)
+    atomic_write(path, lambda file: file.write(text.encode()))
+    sys.stdout.write(f"Configuration: {path} (all {len(record.flat(cfg_to_dict(cfg)))} keys)\n")
+
+
+def check_config_file(folder: str) -> None:
+    """Raise UserError if the folder holds a config.yaml of the user's own: it would be lost."""
+    path = osp.join(folder, CONFIG)
+    if not osp.lexists(path):
+        return
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            ours = file.readline() == CONFIG_HEAD
+    except OSError as error:
+        raise UserError(
+            f"'{path}' cannot be read ({error.strerror}): move it away, or choose another "
+            "--output-dir"
+        ) from None
+    if not ours:
+        raise UserError(
+            f"'{path}' was not written by a run, which would overwrite it: give it another name, "
+            "or choose another --output-dir"
+        )
+
+
 def work(cfg, args: argparse.Namespace) -> None:
     """What a run does in its folder: train and test, or test the model of another run."""
     if cfg.SEED >= 0:
@@ -498,9 +545,9 @@ def work(cfg, args: argparse.Namespace) -> None:
     setup_logger(cfg.OUTPUT_DIR)
     if torch.cuda.is_available() and cfg.USE_CUDA:
         torch.backends.cudnn.benchmark = cfg.SEED < 0
-    sys.stdout.write(
-        f"{' '.join(['train.py', *sys.argv[1:]])}\n\n{cfg}\n\n{collect_env_info()}\n\n"
-    )
+    sys.stdout.write(f"{' '.join(['train.py', *sys.argv[1:]])}\n\n")
+    write_config(cfg)
+    sys.stdout.write(f"\n{collect_env_info()}\n\n")
     trainer = build_trainer(cfg)
     trainer.loaded, trainer.described = loaded_from(args, cfg), described(args, trainer)
     if cfg.EVAL_ONLY and not args.model_dir and trainer.get_model_names():

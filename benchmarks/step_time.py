@@ -15,325 +15,12 @@ import argparse
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from clip.model import CLIP
-
-import trainers
-from dassl.config import get_cfg_default
-from dassl.engine import TRAINER_REGISTRY
-from trainers.backbone import Backbone, count_tokens, unit
-from trainers.base import PromptTrainer
-from trainers.craft.losses import static_alignment, stochastic_alignment
-from trainers.model import DEFAULT_TEMPLATE
-from trainers.step import Features, Step
-
-ADJECTIVES = (
-    "red",
-    "spotted",
-    "giant",
-    "common",
-    "annual",
-    "striped",
-    "wild",
-    "mountain",
-    "old",
-    "golden",
-)
-NOUNS = (
-    "cat",
-    "retriever",
-    "saxophone",
-    "cherry blossom tree",
-    "crop land",
-    "gecko",
-    "Boeing 737",
-    "lily",
-    "pizza",
-    "church",
-)
-SIZES = {
-    "ViT-B/16": (512, 224, 12, 768, 16, 77, 49408, 512, 8, 12),
-    "ViT-B/32": (512, 224, 12, 768, 32, 77, 49408, 512, 8, 12),
-    "tiny": (64, 32, 12, 128, 8, 77, 49408, 64, 1, 12),
-}
-# Method: training batch, and the options of its published config on ViT-B/16 (IVLP: 2 + 2 prompts
-# as published, in 9 layers, not 12, as PromptSRC).
-METHODS = {
-    "CoOp": (32, {"COOP": {"N_CTX": 16}}),
-    "CoCoOp": (1, {"COCOOP": {"N_CTX": 4, "CTX_INIT": "a photo of a"}}),
-    "VPT": (4, {"VPT": {"N_CTX_VISION": 8, "PROMPT_DEPTH_VISION": 12}}),
-    "IVLP": (4, {"IVLP": {"PROMPT_DEPTH_VISION": 9, "PROMPT_DEPTH_TEXT": 9}}),
-    "MaPLe": (4, {"MAPLE": {"PROMPT_DEPTH": 9}}),
-    "PromptSRC": (4, {"PROMPTSRC": {}}),
-}
-
-
-def names_of(classes: int) -> list[str]:
-    return [
-        f"{ADJECTIVES[i % 10]} {NOUNS[i // 10 % 10]}" + (f" {i}" if i >= 100 else "")
-        for i in range(classes)
-    ]
-
-
-def configured(method: str):
-    cfg = get_cfg_default()
-    trainers.extend_cfg(cfg)
-    for node, values in METHODS[method][1].items():
-        cfg.TRAINER[node].PREC = "fp32"
-        for key, value in values.items():
-            cfg.TRAINER[node][key] = value
-    cfg.TRAINER.NAME = method
-    return cfg
-
-
-class Bench:
-    """One model, method, batch and set of classes, and the two ways to train and evaluate."""
-
-    def __init__(self, arguments: argparse.Namespace, method: str, classes: int):
-        torch.manual_seed(0)
-        self.method, self.device, self.batches = (
-            method,
-            torch.device(arguments.device),
-            arguments.test_batches,
-        )
-        self.clip = CLIP(*SIZES[arguments.model]).eval().requires_grad_(False).to(self.device)
-        self.names, cfg = names_of(classes), configured(method)
-        self.backbone = Backbone(self.clip.state_dict()).to(self.device)
-        kind: type[PromptTrainer] = TRAINER_REGISTRY.get(method)
-        self.ours = kind.make_clip(cfg, self.backbone, self.names, (DEFAULT_TEMPLATE,))
-        self.model = self.ours.prompts
-        self.parameters = list(self.model.parameters())
-        self.optimizer = torch.optim.SGD(self.parameters, lr=0.0)
-        size = self.backbone.input_resolution
-        batch = arguments.batch or METHODS[method][0]
-        self.images = torch.randn(batch, 3, size, size, device=self.device)
-        self.labels = torch.arange(batch, device=self.device) % classes
-        self.test_images = torch.randn(arguments.test_batch, 3, size, size, device=self.device)
-        self.anchors = unit(torch.randn(classes, self.backbone.embed_dim, device=self.device))
-        if method != "VPT":
-            words = self.ours.options.CTX_INIT or " ".join(["X"] * self.ours.options.N_CTX)
-            self.tokens = self.backbone.tokenize([f"{words} {name}." for name in self.names]).to(
-                self.device
-            )
-            self.embedded = self.clip.token_embedding(self.tokens)
-
-    # The plain way
-
-    def plain_text(self, context: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
-        model, n = self.clip, len(context)
-        x = torch.cat(
-            [
-                self.embedded[:, :1],
-                context.expand(len(self.tokens), -1, -1),
-                self.embedded[:, 1 + n :],
-            ],
-            1,
-        )
-        x = (x + model.positional_embedding).permute(1, 0, 2)
-        for i, block in enumerate(model.transformer.resblocks):
-            if 0 < i <= len(deep):
-                x = torch.cat(
-                    [x[:1], deep[i - 1].unsqueeze(1).expand(-1, x.shape[1], -1), x[1 + n :]]
-                )
-            x = block(x)
-        x = model.ln_final(x.permute(1, 0, 2))
-        return unit(x[torch.arange(len(x)), self.tokens.argmax(-1)] @ model.text_projection)
-
-    def plain_image(self, images: Tensor, prompts: Tensor, deep: Sequence[Tensor]) -> Tensor:
-        visual, n = self.clip.visual, len(prompts)
-        x = visual.conv1(images).flatten(2).permute(0, 2, 1)
-        x = (
-            torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], 1)
-            + visual.positional_embedding
-        )
-        x = visual.ln_pre(torch.cat([x, prompts.expand(len(x), -1, -1)], 1)).permute(1, 0, 2)
-        for i, block in enumerate(visual.transformer.resblocks):
-            if 0 < i <= len(deep):
-                x = torch.cat([x[:-n], deep[i - 1].unsqueeze(1).expand(-1, x.shape[1], -1)])
-            x = block(x)
-        return unit(visual.ln_post(x[0]) @ visual.proj)
-
-    def plain_features(self, images: Tensor) -> Features:
-        model, scale = self.model, self.clip.logit_scale.exp()
-        if self.method in ("CoOp", "CoCoOp"):
-            image = unit(self.clip.encode_image(images))
-            if self.method == "CoOp":
-                return Features(image, self.plain_text(model.ctx), scale)
-            return Features(
-                image,
-                torch.stack([self.plain_text(model.ctx + model.meta_net(one)) for one in image]),
-                scale,
-            )
-        if self.method == "MaPLe":
-            prompts, deep = model.prompt_learner.visual()
-            image = self.plain_image(images, prompts, deep)
-        else:
-            image = self.plain_image(images, model.image_encoder.VPT, model.image_encoder.deep)
-        text = (
-            self.ours.frozen_text
-            if self.method == "VPT"
-            else self.plain_text(model.prompt_learner.ctx, self.ours.deep_text_prompts())
-        )
-        return Features(image, text, scale)
-
-    def plain_loss(self, features: Features) -> Tensor:
-        loss = F.cross_entropy(features.logits(), self.labels)
-        if self.method == "PromptSRC":
-            options = self.ours.options
-            with torch.no_grad():
-                frozen = Features(
-                    unit(self.clip.encode_image(self.images)),
-                    self.ours.frozen_text,
-                    features.scale,
-                )
-            log_p, log_q = features.logits().log_softmax(1), frozen.logits().log_softmax(1)
-            loss = (
-                loss
-                + options.TEXT_LOSS_WEIGHT * (features.text - frozen.text).abs().mean()
-                + options.IMAGE_LOSS_WEIGHT * (features.image - frozen.image).abs().mean()
-                + (log_q.exp() * (log_q - log_p)).mean()
-            )
-        return loss
-
-    # Ours
-
-    def our_features(self, images: Tensor) -> Features:
-        return self.ours.features(images)
-
-    def our_loss(self, features: Features) -> Tensor:
-        step = Step(self.ours, self.images, self.labels, features)
-        return sum(self.ours.loss_terms(step).values())
-
-    def craft_loss(self, features: Features) -> Tensor:
-        text, classes = (
-            features.text_of(self.labels),
-            torch.arange(len(self.anchors), device=self.device),
-        )
-        return (
-            self.our_loss(features)
-            + static_alignment(text, self.labels, self.anchors, classes, features.scale)
-            + stochastic_alignment(features.image, text, self.labels, features.scale)
-        )
-
-    def step(
-        self, features_of: Callable[[Tensor], Features], loss_of: Callable[[Features], Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        features = features_of(self.images)
-        self.optimizer.zero_grad()
-        loss_of(features).backward()
-        self.optimizer.step()
-        return features.logits().detach(), torch.cat([p.grad.flatten() for p in self.parameters])
-
-    def plain_train(self):
-        return self.step(self.plain_features, self.plain_loss)
-
-    def our_train(self):
-        return self.step(self.our_features, self.our_loss)
-
-    def craft_train(self):
-        return self.step(self.our_features, self.craft_loss)
-
-    @torch.no_grad()
-    def plain_test(self):
-        logits = [self.plain_features(self.test_images).logits() for _ in range(self.batches)]
-        return logits[-1], None
-
-    @torch.no_grad()
-    def our_test(self):
-        texts = self.ours.encode_class_texts()
-        logits = [self.ours.logits(self.test_images, texts) for _ in range(self.batches)]
-        return logits[-1], None
-
-    # The text tower alone, forward and backward
-
-    def tower_step(self, text: Tensor) -> tuple[Tensor, Tensor]:
-        self.optimizer.zero_grad()
-        text.sum().backward()
-        return text.detach(), self.model.ctx.grad.flatten().clone()
-
-    def plain_tower(self):
-        return self.tower_step(self.plain_text(self.model.ctx))
-
-    def our_tower(self):
-        return self.tower_step(self.ours.text_features())
-
-    # What cannot be saved
-
-    def floor(self, task: str) -> float:
-        """Multiply-adds of the matrix products in the blocks, none of them twice.
-
-        Those of attention are not counted. A training step also needs the gradient of every
-        activation that depends on a prompt: as much again.
-        """
-        text, image, frozen_image = (
-            self.text_products(),
-            self.image_products(True),
-            self.image_products(False),
-        )
-        prompts_text, prompts_image = self.method != "VPT", self.method not in ("CoOp", "CoCoOp")
-        batch, images = len(self.images), len(self.test_images) * self.batches
-        per_image = self.method == "CoCoOp"
-        if task == "tower":
-            return 2 * text
-        if task == "train":
-            return (
-                2 * text * (batch if per_image else 1) * prompts_text
-                + (2 * image if prompts_image else frozen_image) * batch
-                + frozen_image * batch * (self.method == "PromptSRC")
-            )
-        return (
-            text * (images if per_image else 1) * prompts_text
-            + (image if prompts_image else frozen_image) * images
-        )
-
-    def text_products(self) -> float:
-        """All class texts once: shared positions once, no padding, the last layer for one token."""
-        if self.method == "VPT":
-            return 0.0
-        tower, prefix = (
-            self.backbone.text,
-            int(self.tokens.eq(self.tokens[:1]).all(0).long().cumprod(0).sum()),
-        )
-        tokens = prefix + sum(count_tokens(name) + 2 for name in self.names)
-        square = tower.width**2
-        return (
-            (tower.layers - 1) * 12 * square * tokens
-            + 2 * square * tokens
-            + 10 * square * len(self.names)
-        )
-
-    def image_products(self, prompted: bool) -> float:
-        tower = self.backbone.image
-        prompts = (
-            0
-            if not prompted or self.method in ("CoOp", "CoCoOp")
-            else self.ours.options.get("N_CTX_VISION", 2)
-        )
-        tokens, square = len(tower.positional_embedding) + prompts, tower.width**2
-        return (
-            (tower.layers - 1) * 12 * square * tokens
-            + 2 * square * tokens
-            + 10 * square
-            + 3 * tower.patch**2 * tower.width * (tokens - 1)
-        )
-
-
-def timed(run: Callable, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+from tools.plain_way import METHODS, SIZES, Bench, Towers, errors, peak_memory, timed, too_far
 
 
 def products_per_second(device: torch.device, width: int) -> float:
@@ -342,8 +29,8 @@ def products_per_second(device: torch.device, width: int) -> float:
     return a.shape[0] * b.numel() / min(timed(lambda: a @ b, device) for _ in range(5))
 
 
-def peak_memory(method: str, way: str, classes: int) -> float:
-    """MB that one run of `way` adds at its worst moment, in a separate process."""
+def peak_of_own_process(method: str, way: str, classes: int) -> float:
+    """MiB that one run of `way` adds at its worst moment, in a separate process."""
     command = [
         sys.executable,
         *sys.argv,
@@ -359,34 +46,24 @@ def peak_memory(method: str, way: str, classes: int) -> float:
     )
 
 
-def kilobytes(field: str) -> int:
-    """A line of Linux's status of this process."""
-    with open("/proc/self/status") as file:
-        return int(next(line for line in file if line.startswith(field)).split()[1])
+def bench_of(arguments: argparse.Namespace, method: str, classes: int) -> Bench:
+    towers = Towers(SIZES[arguments.model], arguments.device)
+    return Bench(
+        towers, method, classes, arguments.batch, arguments.test_batch, arguments.test_batches
+    )
 
 
 def report_peak(bench: Bench, way: str) -> None:
-    if bench.device.type == "cuda":
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        getattr(bench, way)()
-        print((torch.cuda.max_memory_allocated() - before) / 2**20)
-    else:
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts again
-        before = kilobytes("VmRSS")
-        getattr(bench, way)()
-        print((kilobytes("VmHWM") - before) / 2**10)
+    print(peak_memory(getattr(bench, way), bench.device))
 
 
 def difference(plain: tuple, ours: tuple) -> tuple[str, bool]:
     """(how far results and gradients of the two ways differ, in words; whether that is too far)."""
-    (logits, gradient), (our_logits, our_gradient) = plain, ours
-    distance = ((logits - our_logits).abs().max() / logits.abs().max()).item()
-    words, failed = f"results differ by {distance:.0e}", distance > 1e-4
+    result, gradient = errors(plain, ours)
+    words = f"results differ by {result:.0e}"
     if gradient is not None:
-        distance = ((gradient - our_gradient).norm() / gradient.norm()).item()
-        words, failed = f"{words}, gradients by {distance:.0e}", failed or distance > 1e-3
-    return words, failed
+        words = f"{words}, gradients by {gradient:.0e}"
+    return words, too_far(result, gradient)
 
 
 def ratio(times: dict[str, list[float]], slow: str, fast: str) -> float:
@@ -398,7 +75,7 @@ def ratio(times: dict[str, list[float]], slow: str, fast: str) -> float:
 
 
 def compare(arguments: argparse.Namespace, method: str, classes: int) -> None:
-    bench = Bench(arguments, method, classes)
+    bench = bench_of(arguments, method, classes)
     speed = products_per_second(bench.device, bench.backbone.image.width)
     for task in ("train", "test", *(("tower",) if method == "CoOp" else ())):
         plain, ours = f"plain_{task}", f"our_{task}"
@@ -421,7 +98,7 @@ def compare(arguments: argparse.Namespace, method: str, classes: int) -> None:
             f"floor {bench.floor(task) / speed:.3f} s"
         )
         if arguments.memory and task != "tower":
-            peaks = (f"{peak_memory(method, way, classes):,.0f}" for way in (plain, ours))
+            peaks = (f"{peak_of_own_process(method, way, classes):,.0f}" for way in (plain, ours))
             line += f"  peak {' -> '.join(peaks)} MB"
         print(f"{line}  {words}", flush=True)
         if task == "train":
@@ -463,7 +140,7 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.peak:
-        report_peak(Bench(arguments, arguments.methods[0], arguments.classes[0]), arguments.peak)
+        report_peak(bench_of(arguments, arguments.methods[0], arguments.classes[0]), arguments.peak)
         return
     print(
         f"{arguments.model}, random weights, float32, test batch {arguments.test_batch}, "

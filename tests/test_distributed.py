@@ -342,6 +342,7 @@ def test_the_program_writes_one_set_of_files_and_goes_on(own, capsys):
     assert done.returncode == 0, done.stderr
     out = own / "run"
     assert sorted(path.name for path in out.iterdir()) == [
+        "config.yaml",
         "log.txt",
         "outcomes_test.npz",
         "prompt_learner",

@@ -348,6 +348,7 @@ def test_a_run_leaves_log_results_tensorboard_and_the_contract_lines(tmp_path, c
         r"^\* macro_f1: [\d.]+%$",
         r"^Finish training$",
         r"^epoch \[1/2\] batch \[2/3\] time [\d.]+ .* loss [\d.]+ .* lr [\d.e+-]+ eta 0:00:\d\d$",
+        r"^epoch \[2/2\] loss [\d.]+ acc [\d.]+% time [\d.]+ s eta 0:00:00 lr 0\.05$",
     ):
         assert re.search(line, log, re.M), line
     assert "\r" not in log
@@ -863,7 +864,7 @@ def test_a_registry_takes_what_it_is_called_with(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("TRAIN.PRINT_FREQ", 0, "TRAIN.PRINT_FREQ is 0: set it to 1 or more"),
+        ("TRAIN.PRINT_FREQ", -1, "TRAIN.PRINT_FREQ is -1: set it to 0 or more"),
         ("OPTIM.MAX_EPOCH", 0, "OPTIM.MAX_EPOCH is 0"),
         ("OPTIM.LR", -0.1, "OPTIM.LR is -0.1: set it to 0 or more"),
         ("DATALOADER.NUM_WORKERS", -1, "DATALOADER.NUM_WORKERS is -1"),

@@ -24,6 +24,11 @@ FLAGS = {
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line of train.py. Exits: code 2 after a mistake in it, 0 after --help."""
     parser = argparse.ArgumentParser(prog="train.py", description=DESCRIPTION)
+    parser.add_argument(
+        "--list",
+        action="store_true",
+        help="print trainers, their configs and data sets, with what is below --root, and end",
+    )
     _add_settings(parser)
     _add_model(parser)
     _add_description(parser)

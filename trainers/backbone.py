@@ -55,6 +55,7 @@ OPENAI_MARKS = {
     "context_length",
     "vocab_size",
 }  # only OpenAI's archives hold them
+CACHE = "~/.cache/clip"  # where `clip` keeps what it downloads
 NARROWEST = 256  # width of the embedding of the smallest published CLIP, open_clip's ViT-S-32-alt
 WIDEST = (
     1024  # image tower of OpenAI's largest CLIP; the heads of wider ones are no 64 numbers wide
@@ -453,6 +454,19 @@ def _is_known_file(path: str) -> bool:
     return _sha256(path) in {*_openai(), *map(_sha256, bundled)}
 
 
+def openai_files() -> dict[str, tuple[str, bool]]:
+    """{name: (path, whether its content is OpenAI's)} of the CLIPs that `clip` has downloaded.
+
+    Reads the files whole. Raises OSError for one that cannot be read.
+    """
+    found = {}
+    for name, url in clip.clip._MODELS.items():
+        path = os.path.join(os.path.expanduser(CACHE), os.path.basename(url))
+        if os.path.isfile(path):
+            found[name] = (path, _sha256(path) == url.split("/")[-2])
+    return found
+
+
 def is_openais_file(path: str) -> bool:
     """Whether the file's content is that of one of OpenAI's CLIPs."""
     return _sha256(path) in _openai()
@@ -503,7 +517,7 @@ def _resnet(visual: dict[str, Tensor], embed_dim: int) -> ResNetEncoder:
 def place_of(name: str) -> tuple[str, str]:
     """(file in the cache, whether it is there or not; address) of one of OpenAI's CLIPs."""
     url = clip.clip._MODELS[name]
-    return os.path.join(os.path.expanduser("~/.cache/clip"), os.path.basename(url)), url
+    return os.path.join(os.path.expanduser(CACHE), os.path.basename(url)), url
 
 
 def _download(name: str) -> str:

@@ -387,7 +387,12 @@ DEFAULTS = {
             "Epochs between two checkpoints; 0: one after the last epoch.",
             affects=NOTHING,
         ),
-        "PRINT_FREQ": key(10, whole(1), "Batches between two lines of the log.", affects=LOG),
+        "PRINT_FREQ": key(
+            0,
+            whole(0),
+            "Batches between two lines of the log within an epoch; 0: one line an epoch.",
+            affects=LOG,
+        ),
         "COUNT_ITER": key(
             "train_x",
             one_of("train_x", "train_u", "smaller_one"),

@@ -4,8 +4,10 @@ import hashlib
 import logging
 import math
 import os.path as osp
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -32,6 +34,10 @@ from dassl.utils.torchtools import copy_checkpoint, load_checkpoint, load_pretra
 
 log = logging.getLogger(__name__)
 
+LINE = 120  # columns of the line about an epoch
+REST = " ..."  # at its end: TensorBoard has more
+SILENCE_S = 300  # seconds after which a long epoch is heard of in a log without a terminal
+
 
 class TrainerBase(Checkpoints):
     """Loop over epochs with hooks, registered models, their checkpoints and the log."""
@@ -41,6 +47,10 @@ class TrainerBase(Checkpoints):
         self._writer: ScalarLog | None = None
         self.start_epoch = self.epoch = self.batch_idx = 0
         self._batch: tuple = ()  # of the step that is being made
+        # Of the epoch, for its line: {name: mean}, seconds, learning rate, and its validation.
+        self._epoch_means: dict[str, float] = {}
+        self._epoch_seconds = self._epoch_lr = 0.0
+        self._validation, self._metric = "", "result"
 
     # Steps
 
@@ -109,6 +119,7 @@ class TrainerBase(Checkpoints):
                 self.run_epoch()
                 program.check()
                 self.after_epoch()
+                self.log_epoch()
             self.after_train()
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) or program.interrupted():
@@ -171,6 +182,9 @@ class TrainerBase(Checkpoints):
 
     def after_epoch(self) -> None:
         """After each epoch."""
+
+    def log_epoch(self) -> None:
+        """The line of the log about an epoch, when all of it is over."""
 
     def after_train(self) -> None:
         """Once, after the last epoch."""
@@ -277,7 +291,9 @@ class SimpleTrainer(TrainerBase):
                     f"{', '.join(self.get_model_names())}: correct --resume"
                 )
             self._take_best(self.cfg.RESUME)
-        self.init_writer(osp.join(self.output_dir, "tensorboard"))
+        curves = osp.join(self.output_dir, "tensorboard")
+        self.init_writer(curves)
+        log.info(f"Curves: tensorboard --logdir {shlex.quote(curves)}")
         self.time_start = time.time()
 
     def _take_best(self, directory: str) -> None:
@@ -322,14 +338,63 @@ class SimpleTrainer(TrainerBase):
             and self.cfg.TEST.FINAL_MODEL == "best_val"
             and self.val_loader is not None
         ):
-            result = self.test(split="val")
-            if result > self.best_result:
+            with self._in_short():
+                result = self.test(split="val")
+            better = result > self.best_result
+            self._validation = f"val {self._metric} {result:.3g}{' (best)' if better else ''}"
+            if better:
                 self.best_result = result
                 self.save_model(
                     self.epoch, self.output_dir, val_result=result, model_name="model-best.pth.tar"
                 )
         if last or frequency > 0 and (self.epoch + 1) % frequency == 0:
             self.save_model(self.epoch, self.output_dir, val_result=result)
+
+    @contextmanager
+    def _in_short(self) -> Iterator[None]:
+        """Inside, a test does not print its result, which the line of the epoch tells.
+
+        With TRAIN.PRINT_FREQ it prints it, as upstream Dassl's does.
+        """
+        loggers = [logging.getLogger("dassl.evaluation"), log]
+        levels = [logger.level for logger in loggers]
+        if not self.cfg.TRAIN.PRINT_FREQ:
+            for logger in loggers:
+                logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+    def log_epoch(self) -> None:
+        if self._epoch_means:
+            log.info(self._epoch_line())
+        self._epoch_means, self._validation = {}, ""
+
+    def _epoch_line(self) -> str:
+        """Means of the epoch in at most LINE columns; " ..." at the end stands for what is left.
+
+        Loss, accuracy, validation and times come first, then terms, then the learning rate.
+        `cross_entropy` is last: it is what the other terms leave of the loss.
+        """
+        means = dict(self._epoch_means)
+        left = eta_text(self._epoch_seconds * (self.max_epoch - self.epoch - 1))
+        line = f"epoch [{self.epoch + 1}/{self.max_epoch}]"
+        line += f" loss {means.pop('loss'):.3g}" if "loss" in means else ""
+        line += f" acc {means.pop('acc'):.1f}%" if "acc" in means else ""
+        line += f" {self._validation}" if self._validation else ""
+        digits = 1 if self._epoch_seconds < 100 else 0
+        line += f" time {self._epoch_seconds:.{digits}f} s eta {left}"
+        last = [means.pop("cross_entropy")] if "cross_entropy" in means else []
+        more = [f" {name} {value:.3g}" for name, value in means.items()]
+        more += [f" lr {self._epoch_lr:.2g}", *(f" cross_entropy {value:.3g}" for value in last)]
+        for number, part in enumerate(more, 1):
+            rest = REST if number < len(more) else ""
+            if len(line + part + rest) > LINE:
+                return line + REST
+            line += part
+        return line
 
     def _training_images(self) -> DataLoader:
         """The training images in their order, not augmented."""
@@ -385,6 +450,7 @@ class SimpleTrainer(TrainerBase):
                 f"TEST.SELECT_BY is '{select_by}': {self.cfg.TEST.EVALUATOR} gives "
                 f"{', '.join(results)}"
             )
+        self._metric = select_by or next(iter(results))
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         outcomes.write(split, loader)
@@ -401,11 +467,16 @@ class SimpleTrainer(TrainerBase):
         return known[loader]
 
     def _run_batches(self, batches: Iterator, count: int) -> None:
-        """One epoch of `count` steps, with its times, averages and log lines."""
+        """One epoch of `count` steps, with its times and averages.
+
+        Every TRAIN.PRINT_FREQ batches a line; without that key only where no terminal shows a bar,
+        after SILENCE_S seconds without a line.
+        """
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
         self.num_batches = count
-        end = time.time()
+        end = started = time.time()
+        said, rate = time.monotonic(), self.get_current_lr()  # the last step lowers the rate
         with progress_bar(count, f"epoch {self.epoch + 1}/{self.max_epoch}") as bar:
             for self.batch_idx in range(count):
                 program.check()
@@ -416,11 +487,9 @@ class SimpleTrainer(TrainerBase):
                 losses.update(summary)
                 bar.update()
                 done = self.batch_idx + 1
-                if (
-                    done % self.cfg.TRAIN.PRINT_FREQ == 0
-                    or count < self.cfg.TRAIN.PRINT_FREQ
-                    and done == count
-                ):
+                silent = time.monotonic() - said > SILENCE_S and bar.disable and done < count
+                if silent or self._prints(done, count):
+                    said = time.monotonic()
                     steps_left = count - done + (self.max_epoch - self.epoch - 1) * count
                     log.info(
                         f"epoch [{self.epoch + 1}/{self.max_epoch}] batch [{done}/{count}] time "
@@ -434,6 +503,13 @@ class SimpleTrainer(TrainerBase):
                 self.write_scalar("train/lr", self.get_current_lr(), step)
                 end = time.time()
         self._batch = ()
+        self._epoch_means = {name: meter.avg for name, meter in losses.meters.items()}
+        self._epoch_seconds, self._epoch_lr = time.time() - started, rate
+
+    def _prints(self, done: int, count: int) -> bool:
+        """Whether a line follows the batch number `done` of `count`, by TRAIN.PRINT_FREQ."""
+        every = self.cfg.TRAIN.PRINT_FREQ
+        return bool(every) and (done % every == 0 or count < every and done == count)
 
     def model_inference(self, input: Tensor) -> Tensor:
         return self.model(input)

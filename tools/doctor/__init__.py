@@ -1,0 +1,1 @@
+"""The doctor: `python -m tools.doctor --help`."""

@@ -207,9 +207,10 @@ def _points(rows: Sequence[Row], columns: Sequence[str]) -> "Figure":
     shared = len(rows) > MANY
     palette = looks(rows)
     blocks = [
-        (name, _lanes([row for row in rows if row.dataset == name], rows, shared), line)
+        (name, _lanes(of_set, rows, shared), line)
         for name in names
-        for line in _in_panels(columns)
+        for of_set in [[row for row in rows if row.dataset == name]]
+        for line in _in_panels([one for one in columns if any(row.of(one) for row in of_set)])
     ]
     across = max(len(line) for _, _, line in blocks)
     heights = [0.62 + LANE * len(lanes) for _, lanes, _ in blocks]
@@ -371,7 +372,7 @@ def panels(title: str, kind: str, high: str, groups: Mapping[str, Sequence[Line]
     ]
 
 
-def _by_structure(rows: Sequence[Row], lines: Mapping[str, Line]) -> dict[str, list[Line]]:
+def by_structure(rows: Sequence[Row], lines: Mapping[str, Line]) -> dict[str, list[Line]]:
     """{structure: lines of its rows} of {label: line}."""
     groups: dict[str, dict[str, Line]] = {}
     for row in rows:
@@ -394,7 +395,7 @@ def _curves(rows: Sequence[Row], columns: Mapping[int, str]) -> "Figure":
             if row.dataset == name and points:
                 one = label(row, rows)
                 lines[one] = Line(one, palette[one], points)
-        shown += panels(name, name, "accuracy (%)", _by_structure(rows, lines))
+        shown += panels(name, name, "accuracy (%)", by_structure(rows, lines))
 
     def over_shots(axis: "Axes") -> None:
         axis.set_xscale("log", base=2)
@@ -427,12 +428,12 @@ def _draw(shown: Sequence[Panel], bottom: Callable[["Axes"], None]) -> "Figure":
     across = min(2 if len(shown) in (2, 4) else ACROSS, len(shown))
     down = math.ceil(len(shown) / across)
     most = max(len(panel.lines) for panel in shown)
-    high = (3.0 if across < ACROSS else 2.3) + 0.16 * max(0, most - 3)
-    figure, grid = plt.subplots(down, across, figsize=(WIDTH, 0.3 + high * down), squeeze=False)
+    tall = (3.0 if across < ACROSS else 2.3) + 0.16 * max(0, most - 3)
+    figure, grid = plt.subplots(down, across, figsize=(WIDTH, 0.3 + tall * down), squeeze=False)
     axes = list(grid.flatten())
     for axis in axes[len(shown) :]:
         axis.set_visible(False)
-    first: dict[str, Axes] = {}
+    alike: dict[str, list[Axes]] = {}
     for axis, panel in zip(axes, shown, strict=False):
         for line in panel.lines:
             _line(axis, line)
@@ -441,8 +442,12 @@ def _draw(shown: Sequence[Panel], bottom: Callable[["Axes"], None]) -> "Figure":
         axis.grid(axis="both")
         bottom(axis)
         axis.legend(fontsize=8, handlelength=2.6)
-        if (other := first.setdefault(panel.kind, axis)) is not axis:
-            axis.sharey(other)
+        alike.setdefault(panel.kind, []).append(axis)
+    for members in alike.values():
+        limits = [axis.get_ylim() for axis in members]
+        low, high = min(low for low, _ in limits), max(high for _, high in limits)
+        for axis in members:
+            axis.set_ylim(low, high)
     return figure
 
 

@@ -202,6 +202,15 @@ class Tables:
         return self._by_key.get(key) if key else None
 
     @functools.cached_property
+    def unlike(self) -> list[tuple[Row, list[str]]]:
+        """(row, sentences) of rows on a data set that differ from their baselines in more than
+        CRAFT.
+        """
+        pairs = [(row, self.baseline(row)) for row in self.rows]
+        found = [(row, unlike(row, baseline)) for row, baseline in pairs if baseline]
+        return [(row, sentences) for row, sentences in found if sentences]
+
+    @functools.cached_property
     def _by_key(self) -> dict[tuple, Row]:
         return {row.key: row for row in self.ours}
 
@@ -306,12 +315,10 @@ def tables(
     average, more = averages(protocol, rows, columns)
     others, footnotes = published.rows(protocol, rows + average, columns) if beside else ([], [])
     content = Tables(protocol, rows, average, others, columns, [])
-    for row in rows:
-        if (baseline := content.baseline(row)) and (different := unlike(row, baseline)):
-            notes.append(
-                f"the gain of {row.name} on {row.dataset} is not CRAFT's alone: "
-                f"{'; '.join(different)}"
-            )
+    notes += [
+        f"the gain of {row.name} on {row.dataset} is not CRAFT's alone: {'; '.join(different)}"
+        for row, different in content.unlike
+    ]
     notes += more + content.gain_notes + selected.notes(rows)
     content.notes += _without_column(rows, columns) + notes + footnotes
     if _has_gaps(content):

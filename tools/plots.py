@@ -66,7 +66,7 @@ def save(figure: "Figure", path: Path, option: str) -> None:
     Raises InputError naming `option` if it cannot be written.
     """
     dated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-    metadata = dated.get(path.suffix.lower(), {})
+    metadata = dated.get(path.suffix.lower())
     try:
         inputs.write(path, functools.partial(figure.savefig, metadata=metadata), option)
     finally:
@@ -102,8 +102,9 @@ def looks(rows: Sequence[Row]) -> dict[str, Look]:
     return found
 
 
-def _title(name: str) -> str:
-    name = name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}…{name[-LONGEST // 2 + 1 :]}"
+def _title(name: str, longest: int = LONGEST) -> str:
+    if len(name) > longest:
+        name = f"{name[: longest // 2]}…{name[1 - longest // 2 :]}"
     return name.replace("_", " ").replace("$", r"\$")  # no formula
 
 
@@ -202,20 +203,20 @@ def _in_panels(columns: Sequence[str]) -> list[list[str]]:
 
 
 def _points(rows: Sequence[Row], columns: Sequence[str]) -> "Figure":
-    """Panels of columns, methods down; each data set has a block."""
+    """Panels of columns, methods down; each data set has a block under its name."""
     names = list(dict.fromkeys(row.dataset for row in rows))
-    shared = len(rows) > MANY
     palette = looks(rows)
-    blocks = [
-        (name, _lanes(of_set, rows, shared), line)
-        for name in names
-        for of_set in [[row for row in rows if row.dataset == name]]
-        for line in _in_panels([one for one in columns if any(row.of(one) for row in of_set)])
-    ]
+    blocks = []  # (name of the data set, or "" below its first line; lanes; columns)
+    for name in names:
+        of_set = [row for row in rows if row.dataset == name]
+        lanes = _lanes(of_set, rows, shared=len(rows) > MANY)
+        filled = [column for column in columns if any(row.of(column) for row in of_set)]
+        for line in _in_panels(filled or columns):
+            blocks.append((name, lanes, line))
+            name = ""
     across = max(len(line) for _, _, line in blocks)
-    heights = [0.62 + LANE * len(lanes) for _, lanes, _ in blocks]
-    plt = pyplot()
-    figure, grid = plt.subplots(
+    heights = [0.62 + 0.18 * bool(name) + LANE * len(lanes) for name, lanes, _ in blocks]
+    figure, grid = pyplot().subplots(
         len(blocks),
         across,
         figsize=(WIDTH, 0.4 + sum(heights)),
@@ -228,19 +229,29 @@ def _points(rows: Sequence[Row], columns: Sequence[str]) -> "Figure":
                 axis.set_visible(False)
                 continue
             _as_lanes(axis, lanes, 4)
-            if axis is axes[0]:
-                _name_lanes(axis, lanes)
             for place, lane in enumerate(lanes):
                 _on_lane(axis, place, lane, rows, palette, column)
-            title = column if len(names) == 1 else f"{name}: {column}"
-            axis.set_title(_title(title))
+            axis.set_title("\n" * bool(name) + _title(column))  # a line for the data set's name
             axis.set_xlabel(_axis_label(column))
+        _name_lanes(axes[0], lanes)
+        _name_block(axes[0], _title(name))
     crafted = any(row.learns and palette[label(row, rows)].full for row in rows)
-    entries = _marks("without CRAFT", "with CRAFT") if crafted else {}
-    if len(names) == 1:
-        figure.suptitle(_title(names[0]), fontsize=11, fontweight="bold")
-    _legend(figure, entries | _seeds(rows))
+    _legend(figure, (_marks("without CRAFT", "with CRAFT") if crafted else {}) | _seeds(rows))
     return figure
+
+
+def _name_block(axis: "Axes", name: str) -> None:
+    """Put the name of a data set above a line of panels, from the left edge of the picture on."""
+    text = axis.annotate(
+        name,
+        (0.005, 1),
+        (0, 19),
+        xycoords=("figure fraction", "axes fraction"),
+        textcoords="offset points",
+        fontsize=10,
+        fontweight="bold",
+    )
+    text.set_in_layout(False)  # as wide as it is, no panel makes room
 
 
 def _seeds(rows: Sequence[Row]) -> dict[str, Any]:
@@ -437,7 +448,7 @@ def _draw(shown: Sequence[Panel], bottom: Callable[["Axes"], None]) -> "Figure":
     for axis, panel in zip(axes, shown, strict=False):
         for line in panel.lines:
             _line(axis, line)
-        axis.set_title(_title(panel.title))
+        axis.set_title(_title(panel.title, int(80 / across)))
         axis.set_ylabel(panel.high)
         axis.grid(axis="both")
         bottom(axis)

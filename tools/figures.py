@@ -193,6 +193,11 @@ def tsne(args: argparse.Namespace) -> None:
         if args.names
         else choose_classes(runs[0], args.classes)
     )
+    if len(chosen) > plots.MOST:
+        raise UserError(
+            f"{len(chosen)} classes are too many to tell apart by colour: choose {plots.MOST} or "
+            "fewer with --classes or --names"
+        )
     plt = plots.pyplot()
     figure, axes = plt.subplots(
         1, len(runs), figsize=(plots.WIDTH, 1 + plots.WIDTH / max(len(runs), 2)), squeeze=False

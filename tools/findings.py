@@ -55,7 +55,8 @@ def finding(content: results.Tables) -> list[str]:
     main = [pair for pair in pairs if pair[0].members] or pairs
     if not main:
         return [_highest(content, column)]
-    low, high = (end(gain.mean for _, gain in main) for end in (min, max))
+    means = [gain.mean for _, gain in main]
+    low, high = min(means), max(means)
     tested = [(row, gain) for row, gain in main if gain.p is not None]
     if not tested:
         span = f"{low:+.2f}" if len(main) == 1 else f"{low:+.2f} to {high:+.2f}"
@@ -64,7 +65,7 @@ def finding(content: results.Tables) -> list[str]:
             "second seed."
         ]
     sentences = [_verdicts([gain for _, gain in tested], column, family)]
-    row, gain = min(tested, key=lambda pair: (not pair[1].holds, pair[1].p, -abs(pair[1].mean)))
+    row, gain = min(tested, key=lambda pair: (not pair[1].holds, pair[1].p or 0.0))
     name = results.plots.label(row, content.ours)
     where = f"{row.dataset}" if not row.members else f"the {row.dataset} data sets"
     first = "" if len(tested) == 1 else "The clearest is "

@@ -258,12 +258,13 @@ class Tables:
     def blocks(self) -> list[Block]:
         """The table of accuracies, a block for each run of lines with one data set."""
         places = {name: number for number, name in enumerate(self.head)}
-        pairs = zip(self.lines, self.best, strict=True)
-        return [
-            Block("", lines, [frozenset(places[c] for c in best) for best in bests])
-            for _, group in itertools.groupby(pairs, lambda pair: pair[0][0])
-            for lines, bests in [tuple(map(list, zip(*group, strict=True)))]
-        ]
+        blocks: list[Block] = []
+        for line, best in zip(self.lines, self.best, strict=True):
+            if not blocks or blocks[-1].lines[-1][0] != line[0]:
+                blocks.append(Block("", [], []))
+            blocks[-1].lines.append(line)
+            blocks[-1].bold.append(frozenset(places[column] for column in best))
+        return blocks
 
     @property
     def gain_head(self) -> list[str]:

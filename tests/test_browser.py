@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from test_colours import contrast
 
-from tools import launchers, report
+from tools import launchers, plots, report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 TARGETS = tuple(f"shifted_data_set_{number}" for number in range(9))
@@ -55,7 +55,7 @@ def page_file(tmp_path_factory) -> Path:
     cell = "base2new/{}/{}/shots_8/{}/{}/seed{}"
     for trainer, more in (("CoOp", 0.0), ("CraftCoOp", 6.0), ("ZeroshotCLIP", -9.0)):
         for name in ("emoji", "a_data_set_with_a_name_that_goes_on_and_on"):
-            for seed in (1, 2, 3, 4):
+            for seed in (1, 2, 3):
                 for part, level in (("train_base", 80.0), ("test_new", 60.0)):
                     folder = output / cell.format(part, name, trainer, "drawings", seed)
                     put(folder, level + more + (0.3 * seed if more else 0.1 * seed**2))
@@ -73,7 +73,9 @@ def page_file(tmp_path_factory) -> Path:
         attempts=2,
     )
     place = output.parent / "page.html"
-    assert report.main([str(output), "--out", str(place)]) == 0
+    with pytest.MonkeyPatch.context() as changes:
+        changes.setattr(plots, "DPI", 50)  # drawn sooner, shown in the same size
+        assert report.main([str(output), "--out", str(place)]) == 0
     return place
 
 

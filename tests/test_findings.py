@@ -30,7 +30,10 @@ def test_names_and_numbers_in_sentences():
 
 def test_a_gain_that_holds_is_the_clearest(tmp_path):
     content = decided(
-        tmp_path, up=[5.0, 5.2, 4.9, 5.1], maybe=[0.3, 2.0, 3.0, 2.0], down=[-5.0, -5.2, -4.9, -5.1]
+        tmp_path,
+        up=[5.0, 5.2, 4.9, 5.1],
+        maybe=[0.3, -2.0, 3.0, 1.0],
+        down=[-5.0, -5.2, -4.9, -5.1],
     )
     average = next(line for row, line in zip(content.gaining, content.gains) if row.members)
     gain = average["4 shots"]

@@ -1262,6 +1262,8 @@ def test_nothing_in_a_report_page_is_taken_for_html(tmp_path):
     assert Page(page.table([evil], [[evil]])).tags == {
         "div": 1,
         "table": 1,
+        "thead": 1,
+        "tbody": 1,
         "tr": 2,
         "th": 1,
         "td": 1,

@@ -173,6 +173,10 @@ def test_bad_input_is_one_sentence(runs, tmp_path, capsys):
     assert "model.pth.tar-1' does not exist" in error("tsne", tmp_path / "copy")
     assert "test images, too few for t-SNE" in error("tsne", runs["CoOp"], "--names", "red")
     assert "unknown class 'blue'" in error("tsne", runs["CoOp"], "--names", "blue")
+    assert error("tsne", runs["CoOp"], "--names", *["red"] * 9) == (
+        "error: 9 classes are too many to tell apart by colour: choose 8 or fewer with --classes "
+        "or --names"
+    )
 
 
 def test_numbers_that_draw_nothing_are_refused(capsys):

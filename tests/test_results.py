@@ -277,8 +277,8 @@ def test_group_columns(tmp_path, capsys):
     )
     _, lines = report(capsys, "group", tmp_path)
     assert lines[0][3:] == ["shots", "mean", "adjusted", "worst group", "gap", "seeds"]
-    assert lines[2][:8] == ["birds", "CoOp", "cfg", "all", "90.00", "93.00", "60.00", "30.00"]
-    assert lines[3][5] == results.MISSING and lines[4][:7] == [
+    assert lines[3][:8] == ["birds", "CoOp", "cfg", "all", "90.00", "93.00", "60.00", "30.00"]
+    assert lines[4][5] == results.MISSING and lines[2][:7] == [
         "average of 2",
         "CoOp",
         "cfg",
@@ -857,7 +857,7 @@ def test_tests_of_other_epochs_than_the_trained_model_s_are_named(tmp_path, caps
 def drawn(monkeypatch, rows, columns, path):
     """The kind of picture, which is on disk afterwards."""
     kinds = []
-    for name in ("_bars", "_points", "_curves"):
+    for name in ("_points", "_curves"):
         function = getattr(plots, name)
         monkeypatch.setattr(
             plots,
@@ -884,14 +884,10 @@ def test_a_picture_is_of_the_kind_that_suits_the_table(tmp_path, monkeypatch):
             for craft in ("", "Craft")
         ]
 
-    assert (
-        drawn(monkeypatch, rows(4, ["base", "new"]), ["base", "new", "H"], tmp_path / "bars.png")
-        == "_bars"
-    )
-    assert (
-        drawn(monkeypatch, rows(30, ["base", "new"]), ["base", "new", "H"], tmp_path / "points.png")
-        == "_points"
-    )
+    for count in (4, 30, 70):
+        picture = tmp_path / f"points{count}.png"
+        table = rows(count, ["base", "new"]), ["base", "new", "H"]
+        assert drawn(monkeypatch, *table, picture) == "_points"
     assert (
         drawn(
             monkeypatch,
@@ -902,7 +898,7 @@ def test_a_picture_is_of_the_kind_that_suits_the_table(tmp_path, monkeypatch):
         == "_curves"
     )
     mixed = rows(2, ["base"]) + rows(2, ["base"], "16")
-    assert set(plots.colours(mixed)) == {
+    assert set(plots.looks(mixed)) == {
         f"{name} ({shots} shots)" for name in ("Method0", "CraftMethod0") for shots in (8, 16)
     }
 
@@ -1076,6 +1072,83 @@ def test_a_row_without_an_average_and_a_seed_in_the_wrong_folder_are_named(runs,
     assert f"note: '{path}' is of seed 1, not of the one that its folder says" in text
 
 
+def test_the_best_is_bold_in_files_and_averages_come_first(runs, capsys, tmp_path):
+    text, _ = table(capsys, runs, "--ours", "--out", tmp_path / "t")
+    assert "**" not in text  # a terminal shows no bold
+    lines = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| ")]
+    assert [line.strip("| ") for line in lines[1:10]] == (
+        ["average of 2"] * 3 + ["emoji"] * 3 + ["other"] * 3
+    )
+    page = (tmp_path / "t.md").read_text()
+    bold = {cells[1]: re.findall(r"\*\*(.*?)\*\*", line) for line in page.splitlines() if
+            (cells := [cell.strip() for cell in line.split("|")][1:]) and cells[0] == "emoji"
+            and "[" not in line}  # fmt: skip
+    # new is the same for both, and both are the best; H per seed: 68.94, 72.65, 72.40
+    assert bold == {
+        "ZeroshotCLIP": [],
+        "CoOp": ["62.00 ± 2.00"],
+        "CraftCoOp": ["84.00 ± 3.00", "62.00 ± 2.00", "71.33 ± 2.08"],
+    }
+    assert f"\n{results.BOLD}\n" in page
+    tex = (tmp_path / "t.tex").read_text()
+    assert r"\textbf{84.00 $\pm$ 3.00} & \textbf{62.00 $\pm$ 2.00}" in tex
+    for word, count in (("toprule", 2), ("bottomrule", 2), ("midrule", 6), ("hline", 0)):
+        assert tex.count(rf"\{word}") == count
+    assert tex.startswith("% needs \\usepackage{booktabs}")
+
+
+def test_of_gaps_the_lowest_is_the_best_and_one_row_is_not():
+    rows = [
+        protocols.Row("a", name, "c", "8", {"gap": {1: gap}, "mean": {1: mean}})
+        for name, gap, mean in (("CoOp", 30.0, 80.004), ("VPT", 20.0, 80.001), ("IVLP", 25.0, 79))
+    ]
+    best = results.best_of(rows, ["gap", "mean", "adjusted"])
+    names = {column: [row.trainer for row in found] for column, found in best.items()}
+    assert names == {"gap": ["VPT"], "mean": ["CoOp", "VPT"], "adjusted": []}
+    assert results.best_of(rows[:1], ["gap"]) == {"gap": []}
+
+
+def test_a_pivot_has_methods_down_and_data_sets_across(runs, capsys, tmp_path):
+    write(runs, "train_base", "emoji", "VPT", 1, 10.0)
+    arguments = ["base2new", str(runs), "--ours", "--pivot", "--out", str(tmp_path / "t")]
+    assert results.main(arguments) == 0
+    text = capsys.readouterr().out
+    blocks = text[: text.index("Gain of CRAFT")].split("\n\n")
+    assert [block for block in blocks if block.endswith(":")] == ["base:", "new:", "H:"]
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in blocks[1].splitlines()
+    ]
+    assert cells[0] == ["method", "average of 2", "emoji", "other"]
+    assert cells[2:] == [
+        ["ZeroshotCLIP", "50.00", "50.00", "50.00"],
+        ["CoOp", "85.00", "82.00", "88.00"],
+        ["CraftCoOp", "87.00", "84.00", "90.00"],
+        ["VPT", results.MISSING, "10.00", results.MISSING],
+    ]
+    assert "ZeroshotCLIP" not in blocks[3]  # which was not tested on new classes
+    tex = (tmp_path / "t.tex").read_text()
+    assert r"\multicolumn{4}{l}{\emph{base}} \\" in tex
+    assert r"CraftCoOp & \textbf{87.00} & \textbf{84.00} & \textbf{90.00} \\" in tex
+    assert (
+        "| CraftCoOp    | **87.00**    | **84.00** | **90.00** |" in (tmp_path / "t.md").read_text()
+    )
+    whole = len((tmp_path / "t.csv").read_text().splitlines())
+    assert results.main(arguments[:3] + arguments[4:]) == 0
+    assert len((tmp_path / "t.csv").read_text().splitlines()) == whole
+
+
+def test_a_pivot_of_one_data_set_has_the_columns_across_the_average_first(tmp_path, capsys):
+    for trainer, more in (("CoOp", 0), ("CraftCoOp", 1)):
+        for tested in ("x", "y"):
+            put(
+                tmp_path / f"ood/test_{tested}/a_to_b/shots_8/{trainer}/cfg/seed1",
+                {"accuracy": 50.0 + more},
+            )
+    text, lines = report(capsys, "ood", tmp_path, "--pivot")
+    assert text.startswith("a_to_b:\n\n") and lines[0] == ["method", "average", "x", "y"]
+    assert lines[2:4] == [["CoOp", *["50.00"] * 3], ["CraftCoOp", *["51.00"] * 3]]
+
+
 def test_special_signs_of_latex():
     assert results.escaped(r"a_b 5% \x ± –") == r"a\_b 5\% \textbackslash{}x $\pm$ --"
 
@@ -1189,6 +1262,8 @@ def test_nothing_in_a_report_page_is_taken_for_html(tmp_path):
     assert Page(page.table([evil], [[evil]])).tags == {
         "div": 1,
         "table": 1,
+        "thead": 1,
+        "tbody": 1,
         "tr": 2,
         "th": 1,
         "td": 1,

@@ -16,7 +16,6 @@ RUN is the folder of a finished run. Features of its test images are computed on
 """
 
 import argparse
-import functools
 import hashlib
 import json
 import math
@@ -37,7 +36,7 @@ from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import DatasetBase, build_dataset
 from dassl.evaluation import check_scores
 from dassl.utils import UserError, read_image
-from tools import inputs, plots, trained
+from tools import colours, configs, inputs, plots, trained
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS, collect
 from trainers.cache import describe
@@ -45,9 +44,10 @@ from trainers.step import Features
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-COLOURS = ("#3b6fb6", "#d1495b", "#2e9e7a", "#e2a03f", "#7b5ea7", "#5a5a5a", "#a3563f", "#3aa7c9")
-MARKERS = "osD^vP*X"
+TRUE, OTHER = "#1b7a3d", "#b9b9b9"  # bars of the true class and of others
+LINES = ("-", "-", "--", ":", "-.")
 
 
 def run_name(run: Path) -> str:
@@ -169,35 +169,10 @@ def _compute(run: Path, data: DatasetBase, names: list[str]) -> dict[str, Tensor
     return tensors
 
 
-def pyplot():
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    plt.rcParams.update(
-        {
-            "font.size": 10,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.titlesize": 11,
-            "legend.frameon": False,
-            "figure.constrained_layout.use": True,
-            "savefig.dpi": 150,
-            "pdf.fonttype": 42,
-        }
-    )
-    return plt
-
-
-def save(figure, out: Path) -> None:
-    """OUT.png and OUT.pdf, without a date so that equal pictures are equal files."""
-    inputs.write(out.with_suffix(".png"), figure.savefig, "--out")
-    inputs.write(
-        out.with_suffix(".pdf"),
-        functools.partial(figure.savefig, metadata={"CreationDate": None}),
-        "--out",
-    )
+def save(figure: "Figure", out: Path) -> None:
+    """OUT.png and OUT.pdf."""
+    for suffix in (".png", ".pdf"):
+        plots.save(figure, out.with_suffix(suffix), "--out")
     sys.stdout.write(f"picture: {out.with_suffix('.png')}\n")
 
 
@@ -218,8 +193,15 @@ def tsne(args: argparse.Namespace) -> None:
         if args.names
         else choose_classes(runs[0], args.classes)
     )
-    plt = pyplot()
-    figure, axes = plt.subplots(1, len(runs), figsize=(4.2 * len(runs), 4.4), squeeze=False)
+    if len(chosen) > plots.MOST:
+        raise UserError(
+            f"{len(chosen)} classes are too many to tell apart by colour: choose {plots.MOST} or "
+            "fewer with --classes or --names"
+        )
+    plt = plots.pyplot()
+    figure, axes = plt.subplots(
+        1, len(runs), figsize=(plots.WIDTH, 1 + plots.WIDTH / max(len(runs), 2)), squeeze=False
+    )
     for axis, run in zip(axes[0], runs, strict=True):
         scatter(axis, run, chosen)
     figure.legend(
@@ -250,8 +232,8 @@ def scatter(axis: "Axes", run: RunFeatures, chosen: list[int]) -> None:
             of_class[:, 0],
             of_class[:, 1],
             s=26,
-            color=COLOURS[number % len(COLOURS)],
-            marker=MARKERS[number % len(MARKERS)],
+            color=colours.HUES[number % len(colours.HUES)],
+            marker=colours.MARKERS[number % len(colours.MARKERS)],
             alpha=0.8,
             linewidths=0,
             label=f"{run.classnames[label]} ({int(counts[label])})",
@@ -298,18 +280,22 @@ def channels(args: argparse.Namespace) -> None:
             "--target"
         )
     ratios = [channel_ratio(run, args.root, args.target) for run in args.runs]
-    plt = pyplot()
-    figure, axis = plt.subplots(figsize=(6.4, 3.8))
+    plt = plots.pyplot()
+    figure, axis = plt.subplots(figsize=(plots.WIDTH, 4.2))
     low, high = np.percentile(np.concatenate([ratio for _, ratio in ratios]), [0.5, 99.5])
     edges = np.linspace(min(low, 0.9), max(high, 1.1), 26)
     for number, (name, ratio) in enumerate(ratios):
+        trainer = name.split()[0]
+        structure, craft = configs.structure_of(trainer), configs.has_craft(trainer)
+        look = colours.variants(structure, {trainer: craft}, configs.learns(trainer))[trainer]
         axis.hist(
             ratio,
             edges,
             histtype="stepfilled" if number == 0 else "step",
             linewidth=1.8,
+            linestyle=LINES[number % len(LINES)],  # runs of one method have one colour
             alpha=0.35 if number == 0 else 1.0,
-            color=COLOURS[number % len(COLOURS)],
+            color=look.colour,
             label=f"{name}: mean |ratio - 1| = {np.abs(ratio - 1).mean():.3f}",
         )
     axis.axvline(1, color="#5a5a5a", linewidth=1, linestyle=":")
@@ -343,11 +329,11 @@ def predictions(args: argparse.Namespace) -> None:
     # As many images to the last run's favour as to its disadvantage.
     order = (of_true[-1] - of_true[0]).argsort(descending=True).tolist()
     picks = order[: math.ceil(args.images / 2)] + order[len(order) - args.images // 2 :]
-    plt = pyplot()
+    plt = plots.pyplot()
     figure, axes = plt.subplots(
         len(picks),
         1 + len(runs),
-        figsize=(2.2 + 3.4 * len(runs), 2.1 * len(picks)),
+        figsize=(plots.WIDTH, 0.5 + 1.9 * len(picks)),
         squeeze=False,
         width_ratios=[1.2, *[2] * len(runs)],
     )
@@ -359,7 +345,7 @@ def predictions(args: argparse.Namespace) -> None:
             bars(axis, run, rows[index], int(run.labels[index]))
     figure.suptitle(
         f"largest changes of the true class's probability, {math.ceil(args.images / 2)} up and "
-        f"{args.images // 2} down; green: the true class",
+        f"{args.images // 2} down; dark green: the true class",
         fontsize=9,
     )
     save(figure, args.out)
@@ -370,8 +356,9 @@ def bars(axis: "Axes", run: RunFeatures, row: Tensor, label: int) -> None:
     top = row.topk(min(4, len(row)))
     names = [run.classnames[i] for i in top.indices]
     heights = range(len(names))[::-1]
-    colours = [COLOURS[2] if i == label else "#b9b9b9" for i in top.indices]
-    drawn = axis.barh(heights, top.values, color=colours)
+    drawn = axis.barh(
+        heights, top.values, color=[TRUE if i == label else OTHER for i in top.indices]
+    )
     axis.bar_label(drawn, [f"{value:.2f}" for value in top.values.tolist()], padding=2, fontsize=8)
     axis.set_yticks(heights, names, fontsize=9)
     axis.set_xlim(0, 1.15)

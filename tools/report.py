@@ -1,8 +1,9 @@
 """One page with everything that was run: `python -m tools.report OUTPUT ... [--out page.html]`.
 
-For each protocol with finished runs below the folders: table, gains over the baselines, pictures;
-then the jobs of sweeps that failed, pictures given with --figures, the configurations, versions,
-seeds and how long it took. The file needs nothing else, neither network nor other files.
+First what was compared and what came out. Then, for each protocol with finished runs below the
+folders: gains over the baselines, accuracies, pictures, learning curves; the jobs of sweeps that
+failed, pictures given with --figures, the configurations, versions, seeds and how long it took. The
+file needs nothing else, neither network nor other files; a heading of a table sorts it.
 """
 
 import argparse
@@ -17,31 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from tqdm import tqdm
 
 from dassl import record
-from tools import inputs, launchers, plots, results
+from tools import curves, findings, inputs, launchers, plots, results
 from tools.gains import Gain
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS, Protocol
 from tools.protocols.rows import run_files, run_of
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem;
-  color: #1c1c1c; background: #fff; }
-h1 { font-size: 1.6rem; } h3 { font-size: 1rem; }
-h2 { font-size: 1.25rem; margin-top: 2.4rem; border-bottom: 1px solid #ddd; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums;
-  margin: .8rem 0; }
-th, td { padding: .2rem .7rem; text-align: right; white-space: nowrap; } .text { text-align: left; }
-th { border-bottom: 2px solid #444; }
-tr.new td { border-top: 1px solid #bbb; } tr:hover td { background: #f3f6fa; }
-.up { color: #14743c; font-weight: 600; } .down { color: #a4262c; font-weight: 600; }
-details .inside { margin-left: 1.2rem; } img { max-width: 100%; }
-.note { color: #555; font-size: 13px; }
-pre { font-size: 12px; background: #f6f6f6; padding: .8rem; overflow-x: auto; }
-"""
-
+HERE = Path(__file__).parent
+STYLE, SCRIPT = HERE / "report.css", HERE / "report.js"
 
 TEXT = ("data set", "trainer", "config", "folder", "reason", "")  # columns that hold no numbers
 MARKS = {"gain": "up", "loss": "down"}  # style of a verdict
@@ -71,12 +58,18 @@ def table(head: list[str], lines: list[list[str]], marks: Sequence[dict[str, str
         else f"<th>{html.escape(name)}</th>"
         for name in head
     )
-    return f'<div class="wide"><table><tr>{top}</tr>' + "\n".join(body) + "</table></div>"
+    return (
+        f'<div class="wide"><table><thead><tr>{top}</tr></thead>\n<tbody>'
+        + "\n".join(body)
+        + "</tbody></table></div>"
+    )
 
 
 def picture(path: Path, name: str) -> str:
+    """An image that the page holds itself."""
     image = base64.b64encode(path.read_bytes()).decode()
-    return f'<p><img alt="{html.escape(name)}" src="data:image/png;base64,{image}"></p>'
+    source = f"data:image/png;base64,{image}"
+    return f'<div class="wide"><img alt="{html.escape(name)}" src="{source}"></div>'
 
 
 @dataclass(frozen=True)
@@ -164,7 +157,7 @@ def configurations(protocol: Protocol, runs: dict[Path, Run]) -> str:
 
 
 def failures(folders: list[Path]) -> list[list[str]]:
-    """[folder, reason] of failed jobs of sweeps that nobody has run again since."""
+    """[folder, reason, attempts] of failed jobs of sweeps that nobody has run again since."""
     failed = []
     for top, path in run_files(folders, launchers.MARK):
         marked, folder = launchers.read(path), path.parent
@@ -177,9 +170,9 @@ def failures(folders: list[Path]) -> list[list[str]]:
             or marked.get("state") == "running"
             and not marked.get("slurm")
         ):
-            failed.append(
-                [folder.relative_to(top).as_posix(), str(marked.get("error") or launchers.NO_WORD)]
-            )
+            reason = str(marked.get("error") or launchers.NO_WORD)
+            attempts = str(marked.get("attempts") or "")
+            failed.append([folder.relative_to(top).as_posix(), reason, attempts])
     return failed
 
 
@@ -202,35 +195,95 @@ def facts(runs: list[dict]) -> str:
             f"{max((run.get('finished') or '' for run in runs), default='?')}",
         ],
         *[
-            [name, ", ".join(map(str, sorted(values, key=str)))]
+            [name, ", ".join(map(str, sorted(values, key=_in_order)))]
             for name, values in sorted(lists.items())
         ],
     ]
     return table(["", ""], rows)
 
 
+def _in_order(value: object) -> tuple[bool, int, str]:
+    """Numbers by size, then all else by its text."""
+    return (False, value, "") if isinstance(value, int) else (True, 0, str(value))
+
+
 NOTE_ON_GAINS = (
     "<h3>Gain of CRAFT over its baseline</h3><p class=note>Paired over seeds, mean [95% interval]; "
-    "coloured where the verdict is gain or loss.</p>"
+    "coloured where the verdict is gain or loss. A method has one colour and one marker in all "
+    "pictures.</p>"
+)
+NOTE_ON_ACCURACIES = (
+    "<h3>Accuracies</h3><p class=note>Percent, mean ± standard deviation over seeds; the best mean "
+    "of a data set in a column is bold, which may be so by chance.</p>"
+)
+NOTE_ON_CURVES = (
+    "<h3>Learning curves</h3><p class=note>Means over the batches of an epoch, then over seeds and "
+    "data sets, from the event files of the trainings.</p>"
 )
 
 
-def part(protocol: Protocol, content: results.Tables) -> str:
-    """The part of a page on one protocol: pictures, gains, accuracies, notes."""
+def part(protocol: Protocol, content: results.Tables, shown: Sequence[plots.Panel]) -> str:
+    """The part of a page on one protocol: gains, accuracies, learning curves, notes."""
     texts = [f"<h2 id={protocol.name}>{html.escape(protocol.title)}</h2>"]
     with tempfile.TemporaryDirectory() as folder:
         drawn = Path(folder) / "plot.png"
-        plots.plot(content.rows, content.columns, drawn)
+        plots.plot(content.shown, content.columns, drawn)
         texts.append(picture(drawn, protocol.title))
         if content.gaining:
             plots.gains(content.gaining, content.gains, content.verdict, drawn)
+            styles = [verdict_style(line, content.verdict) for line in content.gains]
             texts += [NOTE_ON_GAINS, picture(drawn, f"Gains: {protocol.title}")]
-    if content.gaining:
-        styles = [verdict_style(line, content.verdict) for line in content.gains]
-        texts += [table(content.gain_head, content.gain_lines, styles), "<h3>Accuracies</h3>"]
-    texts.append(table(content.head, content.lines))
-    texts += [f"<p class=note>{html.escape(note)}</p>" for note in content.notes]
+            texts.append(table(content.gain_head, content.gain_lines, styles))
+        best = [dict.fromkeys(columns, "best") for columns in content.best]
+        texts += [NOTE_ON_ACCURACIES, table(content.head, content.lines, best)]
+        if shown:
+            plots.learning(shown, drawn)
+            texts += [NOTE_ON_CURVES, picture(drawn, f"Learning curves: {protocol.title}")]
+    if content.notes:
+        lines = "\n".join(f"<li>{html.escape(note)}</li>" for note in content.notes)
+        texts.append(f"<h3>Notes</h3><ul class=note>{lines}</ul>")
     return "\n".join(texts)
+
+
+def learned(contents: Mapping[Protocol, results.Tables]) -> dict[Protocol, list[plots.Panel]]:
+    """Panels of learning curves. A training that several protocols test is in the first's."""
+    seen: set[Path] = set()
+    todo: dict[Protocol, dict[str, list[tuple[Path, int]]]] = {}
+    for protocol, content in contents.items():
+        found = curves.trainings(content.rows)
+        new = {
+            label: [(folder, epochs) for folder, epochs in runs if folder.resolve() not in seen]
+            for label, runs in found.items()
+        }
+        seen |= {folder.resolve() for runs in new.values() for folder, _ in runs}
+        todo[protocol] = {label: runs for label, runs in new.items() if runs}
+    total = sum(len(runs) for labels in todo.values() for runs in labels.values())
+    with tqdm(total=total, desc="learning curves", mininterval=1, disable=total < 50) as bar:
+
+        def read(folder: Path, epochs: int) -> dict:
+            bar.update()
+            return curves.by_epoch(curves.read(folder), epochs)
+
+        return {
+            protocol: curves.panels(
+                contents[protocol].rows,
+                {name: [read(*run) for run in runs] for name, runs in labels.items()},
+            )
+            for protocol, labels in todo.items()
+        }
+
+
+def headline(contents: Mapping[Protocol, results.Tables], runs: int, failed: int) -> str:
+    """What was compared and what came out, of each protocol, in words made from the numbers."""
+    texts = []
+    for protocol, content in contents.items():
+        sentences = [findings.compared(content), *findings.finding(content)]
+        title = html.escape(protocol.title)
+        texts.append(f"<p><b>{title}.</b> {html.escape(' '.join(sentences))}</p>")
+    words = f"{findings.counted(runs, 'finished run')} altogether."
+    if failed:
+        words += f" <a href='#failed'>{findings.counted(failed, 'job')} failed</a>."
+    return f"<section class=headline>{''.join(texts)}<p>{words}</p></section>"
 
 
 def verdict_style(gains: Mapping[str, Gain | None], column: str) -> dict[str, str]:
@@ -243,8 +296,10 @@ def verdict_style(gains: Mapping[str, Gain | None], column: str) -> dict[str, st
 def failed_part(failed: list[list[str]]) -> str:
     """The part of a page on jobs that failed."""
     return (
-        f"<h2 id=failed>Failed jobs</h2><p class=note>{len(failed):,} jobs of sweeps ended without "
-        "results; nothing of them is in the tables.</p>" + table(["folder", "reason"], failed)
+        "<h2 id=failed>Failed jobs</h2><p class=note>"
+        f"{findings.counted(len(failed), 'job')} of sweeps ended without results; nothing of them "
+        "is in the tables. The command of the sweep runs them again.</p>"
+        + table(["folder", "reason", "attempts"], failed)
     )
 
 
@@ -281,7 +336,11 @@ def page(folders: list[Path], figures: list[Path]) -> str:
             f"{', '.join(map(str, folders))} holds no finished runs of any protocol: run one of "
             "scripts/ first"
         )
-    parts = {protocol.name: part(protocol, content) for protocol, content in contents.items()}
+    panels = learned(contents)
+    parts = {
+        protocol.name: part(protocol, content, panels[protocol])
+        for protocol, content in contents.items()
+    }
     titles = {protocol.name: protocol.title for protocol in contents}
     if failed:
         parts["failed"], titles["failed"] = failed_part(failed), "Failed jobs"
@@ -291,13 +350,13 @@ def page(folders: list[Path], figures: list[Path]) -> str:
     now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     links = " · ".join(f"<a href='#{name}'>{title}</a>" for name, title in titles.items())
     return (
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport "
-        "content='width=device-width'><title>CRAFT: results</title>"
-        f"<style>{STYLE}</style><h1>CRAFT: what was run</h1>"
-        "<p class=note>Accuracies in percent, mean ± standard deviation over seeds; dots are "
-        f"seeds. {len(runs):,} runs, made into a page {now}.</p><p>{links}</p>"
+        "<!doctype html><html lang=en><head><meta charset=utf-8>"
+        "<meta name=viewport content='width=device-width, initial-scale=1'>"
+        f"<title>CRAFT: results</title><style>{STYLE.read_text()}</style></head><body>"
+        f"<h1>CRAFT: what was run</h1>{headline(contents, len(runs), len(failed))}"
+        f"<p class=note>Made {now}.</p><nav>{links}</nav>"
         + "\n".join(parts.values())
-        + "</html>\n"
+        + f"<script>{SCRIPT.read_text()}</script></body></html>\n"
     )
 
 

@@ -4,28 +4,51 @@ PROTOCOL is base2new, xd (cross-dataset), dg (domain generalisation), ood, group
 ablation. Reads every results.json of the protocol's runs below the folders and prints mean ±
 standard deviation over seeds in percent, the gain of CRAFT over its baseline, paired over seeds,
 with its 95% interval and verdict, and what to know about both; docs/sweeps.md tells how to read
-them. --out NAME writes the same as NAME.md and NAME.tex, numbers as NAME.csv (a line per cell) and
-NAME.json, and NAME_runs.csv with a line for every results.json behind them.
+them. --pivot puts methods down and data sets across, as papers do. --out NAME writes the same as
+NAME.md and NAME.tex (for the package booktabs), the best in bold, numbers as NAME.csv (a line per
+cell) and NAME.json, and NAME_runs.csv with a line for every results.json behind them.
 """
 
 import argparse
 import csv
 import functools
 import io
+import itertools
 import json
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tools import gains, inputs, plots, published, selected
 from tools.gains import Gain, mean_of
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS, Protocol, Row, averages, collect
-from tools.protocols.rows import baseline_key, unlike
+from tools.protocols.rows import baseline_key, ordered, unlike
 
 MISSING = "–"
+TEXT_COLUMNS = ("data set", "trainer", "config", "method")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Lines of a table that belong together, e.g. those of a data set.
+
+    bold: of each line, the numbers of the cells that are the best ones.
+    """
+
+    title: str
+    lines: list[list[str]]
+    bold: list[frozenset[int]]
+
+    @property
+    def marked(self) -> list[list[str]]:
+        """The lines with the best cells in Markdown's bold."""
+        return [
+            [f"**{cell}**" if place in bold else cell for place, cell in enumerate(cells)]
+            for cells, bold in zip(self.lines, self.bold, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -100,22 +123,25 @@ def escaped(text: str) -> str:
     return "".join(LATEX.get(sign, sign) for sign in text)
 
 
-def latex(head: list[str], rows: list[list[str]]) -> str:
-    def line(cells: list[str]) -> str:
-        return " & ".join(map(escaped, cells)) + r" \\"
+def latex(head: Sequence[str], blocks: Sequence[Block]) -> str:
+    """A tabular of the package booktabs; blocks are separated by a line, and by their titles."""
+    texts = sum(name in TEXT_COLUMNS for name in head)
 
-    texts = sum(name in ("data set", "trainer", "config") for name in head)
-    return "\n".join(
-        [
-            rf"\begin{{tabular}}{{{'l' * texts + 'c' * (len(head) - texts)}}}",
-            r"\hline",
-            line(head),
-            r"\hline",
-            *map(line, rows),
-            r"\hline",
-            r"\end{tabular}",
+    def line(cells: Sequence[str], bold: frozenset[int] = frozenset()) -> str:
+        shown = [
+            rf"\textbf{{{escaped(cell)}}}" if place in bold else escaped(cell)
+            for place, cell in enumerate(cells)
         ]
-    )
+        return " & ".join(shown) + r" \\"
+
+    lines = [rf"\begin{{tabular}}{{{'l' * texts + 'c' * (len(head) - texts)}}}", r"\toprule"]
+    lines.append(line(head))
+    for block in blocks:
+        lines.append(r"\midrule")
+        if block.title:
+            lines.append(rf"\multicolumn{{{len(head)}}}{{l}}{{\emph{{{escaped(block.title)}}}}} \\")
+        lines += [line(cells, bold) for cells, bold in zip(block.lines, block.bold, strict=True)]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
 def comma_separated(head: list[str], rows: list[list[str]]) -> str:
@@ -140,6 +166,11 @@ class Tables:
         return self.rows + self.averages
 
     @property
+    def shown(self) -> list[Row]:
+        """Our rows as a reader wants them: averages first."""
+        return self.averages + self.rows
+
+    @property
     def verdict(self) -> str:
         """The column whose gains get a verdict."""
         return gains.verdict_column(self.protocol, self.columns)
@@ -147,7 +178,7 @@ class Tables:
     @property
     def gaining(self) -> list[Row]:
         """Rows that have a baseline."""
-        return [row for row in self.ours if baseline_key(self.protocol, row)]
+        return [row for row in self.shown if baseline_key(self.protocol, row)]
 
     @property
     def gains(self) -> list[dict[str, Gain | None]]:
@@ -171,6 +202,15 @@ class Tables:
         return self._by_key.get(key) if key else None
 
     @functools.cached_property
+    def unlike(self) -> list[tuple[Row, list[str]]]:
+        """(row, sentences) of rows on a data set that differ from their baselines in more than
+        CRAFT.
+        """
+        pairs = [(row, self.baseline(row)) for row in self.rows]
+        found = [(row, unlike(row, baseline)) for row, baseline in pairs if baseline]
+        return [(row, sentences) for row, sentences in found if sentences]
+
+    @functools.cached_property
     def _by_key(self) -> dict[tuple, Row]:
         return {row.key: row for row in self.ours}
 
@@ -184,9 +224,9 @@ class Tables:
 
     @property
     def lines(self) -> list[list[str]]:
-        """Lines of the table of accuracies."""
+        """Lines of the table of accuracies: averages, data sets, published rows."""
         lines = []
-        for row in (*self.ours, *self.others):
+        for row in (*self.shown, *self.others):
             cells = {column: number(row, column) for column in self.columns}
             texts = [MISSING if one is None else one.text() for one in cells.values()]
             seeds = "" if row.published else by_column(cells, seeds_text)
@@ -201,6 +241,30 @@ class Tables:
                 ]
             )
         return lines
+
+    @property
+    def best(self) -> list[frozenset[str]]:
+        """Of each of `lines`, the columns in which no row of its data set is better."""
+        rows = (*self.shown, *self.others)
+        groups: dict[tuple[str, str], list[Row]] = {}
+        for row in rows:
+            groups.setdefault((row.dataset, row.shots), []).append(row)
+        best = {key: best_of(members, self.columns) for key, members in groups.items()}
+        return [
+            frozenset(c for c in self.columns if row in best[row.dataset, row.shots][c])
+            for row in rows
+        ]
+
+    def blocks(self) -> list[Block]:
+        """The table of accuracies, a block for each run of lines with one data set."""
+        places = {name: number for number, name in enumerate(self.head)}
+        blocks: list[Block] = []
+        for line, best in zip(self.lines, self.best, strict=True):
+            if not blocks or blocks[-1].lines[-1][0] != line[0]:
+                blocks.append(Block("", [], []))
+            blocks[-1].lines.append(line)
+            blocks[-1].bold.append(frozenset(places[column] for column in best))
+        return blocks
 
     @property
     def gain_head(self) -> list[str]:
@@ -252,12 +316,10 @@ def tables(
     average, more = averages(protocol, rows, columns)
     others, footnotes = published.rows(protocol, rows + average, columns) if beside else ([], [])
     content = Tables(protocol, rows, average, others, columns, [])
-    for row in rows:
-        if (baseline := content.baseline(row)) and (different := unlike(row, baseline)):
-            notes.append(
-                f"the gain of {row.name} on {row.dataset} is not CRAFT's alone: "
-                f"{'; '.join(different)}"
-            )
+    notes += [
+        f"the gain of {row.name} on {row.dataset} is not CRAFT's alone: {'; '.join(different)}"
+        for row, different in content.unlike
+    ]
     notes += more + content.gain_notes + selected.notes(rows)
     content.notes += _without_column(rows, columns) + notes + footnotes
     if _has_gaps(content):
@@ -291,21 +353,103 @@ def _without_column(rows: list[Row], columns: list[str]) -> list[str]:
     ]
 
 
-def as_text(content: Tables) -> str:
-    """The tables in Markdown."""
-    text = markdown(content.head, content.lines)
-    if content.gain_lines:
-        text += f"\n\n{GAINS}:\n\n" + markdown(content.gain_head, content.gain_lines)
-    return text
+def best_of(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, list[Row]]:
+    """{column: the best rows}; equal as printed is equal, and one row alone is not the best."""
+    best: dict[str, list[Row]] = {}
+    for column in columns:
+        means = [(row, round(one.mean, 2)) for row in rows if (one := number(row, column))]
+        values = [mean for _, mean in means]
+        better = min if column in gains.LOWER_IS_BETTER else max
+        top = better(values) if len(values) > 1 else None
+        best[column] = [row for row, mean in means if mean == top]
+    return best
 
 
-def as_latex(content: Tables) -> str:
-    parts = [latex(content.head, content.lines)]
+def pivot(content: Tables) -> tuple[list[str], list[Block]]:
+    """(head, blocks) of the table as papers have it: methods down, means alone.
+
+    Data sets stand across, averages first, in a block for each column. Where there is one data set,
+    the columns stand across.
+    """
+    rows = [*content.shown, *content.others]
+    sets = list(dict.fromkeys(row.dataset for row in rows))
+    names = {id(row): plots.label(row, rows) for row in rows}
+    # One order for all data sets: that of a table of one.
+    order = {id(one := replace(row, dataset="")): (one, names[id(row)]) for row in content.shown}
+    inside = ordered(content.protocol, [one for one, _ in order.values()])
+    ours = [order[id(one)][1] for one in inside]
+    methods = list(dict.fromkeys([*ours, *(names[id(row)] for row in content.others)]))
+    columns = sorted(content.columns, key=lambda column: column != "average")
+    if len(sets) == 1:
+        (one,) = sets
+        return ["method", *columns], [
+            _pivot_block(one, methods, [(rows, column) for column in columns], names)
+        ]
+    return ["method", *sets], [
+        _pivot_block(
+            column,
+            methods,
+            [([row for row in rows if row.dataset == name], column) for name in sets],
+            names,
+        )
+        for column in columns
+    ]
+
+
+def _pivot_block(
+    title: str,
+    methods: Sequence[str],
+    across: Sequence[tuple[Sequence[Row], str]],
+    names: Mapping[int, str],
+) -> Block:
+    """A block of a pivot, whose cells across are of a column of some rows; names: {id: method}."""
+    lines: dict[str, list[str]] = {method: [method] for method in methods}
+    bold: dict[str, set[int]] = {method: set() for method in methods}
+    for place, (rows, column) in enumerate(across, 1):
+        found = {names[id(row)]: number(row, column) for row in rows}
+        for method in methods:
+            one = found.get(method)
+            lines[method].append(MISSING if one is None else f"{one.mean:.2f}")
+        for row in best_of(rows, [column])[column]:
+            bold[names[id(row)]].add(place)
+    kept = [method for method in methods if set(lines[method][1:]) != {MISSING}]
+    return Block(title, [lines[one] for one in kept], [frozenset(bold[one]) for one in kept])
+
+
+BOLD = (
+    "Bold: the best mean of a data set in a column, of rows that stand here; chance is not counted."
+)
+
+
+def as_text(content: Tables, pivoted: bool = False, bold: bool = False) -> str:
+    """The tables in Markdown. bold: whether the best stand out, for pages."""
+
+    def lines(blocks: Iterable[Block]) -> list[list[str]]:
+        return [line for one in blocks for line in (one.marked if bold else one.lines)]
+
+    if pivoted:
+        head, blocks = pivot(content)
+        parts = [f"{block.title}:\n\n{markdown(head, lines([block]))}" for block in blocks]
+    else:
+        parts = [markdown(content.head, lines(content.blocks()))]
+    if bold:
+        parts.append(BOLD)
     if content.gain_lines:
-        parts += [f"% {GAINS}", latex(content.gain_head, content.gain_lines)]
-    return "\n\n".join(
-        [*parts, *(rf"{{\footnotesize {escaped(note)}\par}}" for note in content.notes)]
-    )
+        parts.append(f"{GAINS}:\n\n" + markdown(content.gain_head, content.gain_lines))
+    return "\n\n".join(parts)
+
+
+def as_latex(content: Tables, pivoted: bool = False) -> str:
+    """The tables for LaTeX with the package booktabs."""
+    head, blocks = pivot(content) if pivoted else (content.head, content.blocks())
+    parts = [r"% needs \usepackage{booktabs}", latex(head, blocks)]
+    if content.gain_lines:
+        groups = itertools.groupby(content.gain_lines, lambda line: line[0])
+        gained = [list(lines) for _, lines in groups]
+        plain = [Block("", lines, [frozenset()] * len(lines)) for lines in gained]
+        parts += [f"% {GAINS}", latex(content.gain_head, plain)]
+    notes = [BOLD, *content.notes]
+    return "\n\n".join([*parts, *(rf"{{\footnotesize {escaped(note)}\par}}" for note in notes)])
 
 
 CSV_HEAD = [
@@ -395,12 +539,11 @@ def report(args: argparse.Namespace) -> int:
     notes = "".join(f"note: {note}\n" for note in content.notes)
     if not content.rows:
         raise InputError(f"{_nothing(protocol, args)}\n{notes}".rstrip("\n"))
-    text = as_text(content)
-    sys.stdout.write(f"{text}\n{notes}")
+    sys.stdout.write(f"{as_text(content, args.pivot)}\n{notes}")
     if args.out:
-        write(content, text, args.out)
+        write(content, args.out, args.pivot)
     if args.plot:
-        plots.plot(content.rows, content.columns, args.plot)
+        plots.plot(content.shown, content.columns, args.plot)
         sys.stdout.write(f"picture: {args.plot}\n")
     if args.plot_gains:
         plot_gains(content, args.plot_gains)
@@ -420,16 +563,16 @@ def _nothing(protocol: Protocol, args: argparse.Namespace) -> str:
     )
 
 
-def write(content: Tables, text: str, out: Path) -> None:
+def write(content: Tables, out: Path, pivoted: bool = False) -> None:
     """Write OUT.md, .csv, .tex, .json and OUT_runs.csv. Raises InputError where that fails."""
     runs = [run for row in content.rows for run in row.runs]
     proof = comma_separated(list(runs[0]), [[str(value) for value in run.values()] for run in runs])
     remarks = "".join(f"\n- {note}" for note in content.notes)
     files = {
-        ".md": f"{text}\n{remarks}",
+        ".md": f"{as_text(content, pivoted, bold=True)}\n{remarks}",
         "_runs.csv": proof,
         ".csv": as_csv(content),
-        ".tex": as_latex(content),
+        ".tex": as_latex(content, pivoted),
         ".json": as_json(content),
     }
     for suffix, body in files.items():
@@ -458,6 +601,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--shots", help="only runs with so many shots")
     parser.add_argument(
         "--out", type=inputs.path, help="write NAME.md, .csv, .tex, .json and NAME_runs.csv"
+    )
+    parser.add_argument(
+        "--pivot",
+        action="store_true",
+        help="methods down, data sets across, a block for each column; NAME.md and NAME.tex too",
     )
     parser.add_argument("--plot", type=inputs.path, help="write a picture")
     parser.add_argument(

@@ -15,6 +15,8 @@ from tiny_run import make_cfg, make_trainer
 
 from dassl.config import config_hash
 from dassl.engine import run_hash
+from dassl.utils import UserError
+from tools import layouts
 from trainers import clips
 from trainers.backbone import Backbone, _tokenizer, load_backbone
 
@@ -47,6 +49,13 @@ def assert_equal(backbone: Backbone, model, encode_image, encode_text) -> None:
         assert mine.shape == other.shape and other.abs().max() > 0.01
         assert torch.allclose(mine, other, atol=1e-5)
     assert torch.allclose(backbone.scale, model.logit_scale.exp())
+
+
+def written(files: dict[str, bytes], folder: Path) -> Path:
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
 
 
 # open_clip
@@ -324,14 +333,52 @@ def folder(tmp_path, tiny_weights):
     return home
 
 
+@pytest.mark.parametrize(
+    ("family", "refused"),
+    [
+        (
+            "wide heads, another MLP",
+            {"clip": "has 4 heads of attention in blocks of 16 numbers, and clip.load computes 0"},
+        ),
+        (
+            "other layer norms",
+            {
+                name: r"adds 0.0\d* to the variance .*: choose --format hf"
+                for name in ("clip", "open_clip")
+            },
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_such_a_clip_is_exported_exactly_or_refused(family, refused, tmp_path):
+    """As HF_MODELS are computed; the layouts themselves: tests/test_layouts.py."""
+    hf_model(*HF_MODELS[family]).save_pretrained(tmp_path / "given")
+    backbone, cfg = load_backbone(str(tmp_path / "given")), make_cfg(tmp_path, "CoOp")
+    for layout, message in refused.items():
+        with pytest.raises(UserError, match=message):
+            layouts.LAYOUTS[layout](backbone, cfg)
+    folder = written(layouts.for_hf(backbone, cfg), tmp_path / "hf")
+    model = transformers.CLIPModel.from_pretrained(folder).eval()
+    assert_equal(
+        backbone,
+        model,
+        lambda pictures: pooled(model.get_image_features(pixel_values=pictures)),
+        lambda tokens: pooled(model.get_text_features(input_ids=tokens)),
+    )
+    if "open_clip" not in refused:
+        folder = written(layouts.for_open_clip(backbone, cfg), tmp_path / "open_clip")
+        model = open_clip.create_model(f"local-dir:{folder}").eval()
+        assert_equal(backbone, model, model.encode_image, model.encode_text)
+
+
 def test_prompts_give_the_same_in_every_layout(folder, tiny_weights, tmp_path):
     save_file(tiny_weights, tmp_path / "openai.safetensors")
-    layouts = [load_backbone(str(tmp_path / "openai.safetensors")), load_backbone(str(folder))]
+    same = [load_backbone(str(tmp_path / "openai.safetensors")), load_backbone(str(folder))]
     write(tmp_path / "oc", "open_clip_config.json", {"model_cfg": PLAIN | {"quick_gelu": True}})
     torch.save(tiny_weights, tmp_path / "oc/open_clip_pytorch_model.bin")
-    layouts.append(load_backbone(str(tmp_path / "oc")))
+    same.append(load_backbone(str(tmp_path / "oc")))
     found = []
-    for backbone in layouts:
+    for backbone in same:
         tokens = backbone.tokenize(WORDS)
         embedded, end = backbone.text.embed(tokens), tokens.argmax(1)
         deep = [named_tensor(f"text-{i}", (2, 16), 0.1) for i in range(2)]
@@ -344,9 +391,9 @@ def test_prompts_give_the_same_in_every_layout(folder, tiny_weights, tmp_path):
                 backbone.image(images(2, 32), visual[0], visual[1:]),
             )
         )
-        assert backbone.fingerprint == layouts[0].fingerprint
+        assert backbone.fingerprint == same[0].fingerprint
     for other in found[1:]:
-        assert all(torch.equal(mine, same) for mine, same in zip(other, found[0], strict=True))
+        assert all(torch.equal(mine, first) for mine, first in zip(other, found[0], strict=True))
 
 
 def test_weights_in_parts_or_as_a_pickle(folder, tiny_weights):

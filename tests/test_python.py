@@ -184,7 +184,7 @@ def test_devices(runs, paths, home, monkeypatch, capsys):
     model.to("cpu")
     monkeypatch.undo()
     assert model.classify(paths) == before
-    model.module.backbone.image.half_matrices()
+    model.module.backbone.image.lower_matrices(torch.half)
     monkeypatch.setattr(Model, "device", property(lambda self: torch.device("cuda")))
     with pytest.raises(UserError, match="in fp16, which needs a CUDA device: load the run again"):
         model.to("cpu")

@@ -9,7 +9,7 @@ run, which hold all that a method with frozen images learned, go into a file of 
 import io
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -19,7 +19,7 @@ from yacs.config import CfgNode
 
 from dassl.errors import UserError
 from trainers.backbone import Backbone
-from trainers.encoders import HEAD_WIDTH, Encoder, ResNetEncoder
+from trainers.encoders import EPS, HEAD_WIDTH, Block, Encoder, ResNetEncoder
 
 SIDE = "craft.safetensors"
 RESAMPLING = {
@@ -32,12 +32,27 @@ SINGLE = ("ln_", "bn", "downsample.1", "embedding", "logit_scale")
 
 
 def for_clip(backbone: Backbone, cfg: CfgNode) -> dict[str, bytes]:
-    """{name: content} of the files for `clip.load`. Raises UserError for another activation."""
+    """{name: content} of the files for `clip.load`.
+
+    Raises UserError for a CLIP that it does not compute: of another activation, of other heads or
+    hidden layers, or of another epsilon of the layer norms.
+    """
     if backbone.activation != "quick_gelu":
         raise UserError(
             f"the run's CLIP was trained with {backbone.activation}, and clip.load computes "
             "quick_gelu only: choose --format open_clip or hf"
         )
+    _check_eps(backbone, "clip.load", "hf")
+    for tower in _towers(backbone):
+        for what, found, computed in (
+            ("heads of attention", _heads(tower), tower.width // HEAD_WIDTH),
+            ("hidden numbers", _hidden(tower), 4 * tower.width),
+        ):
+            if found != computed:
+                raise UserError(
+                    f"the run's CLIP has {found} {what} in blocks of {tower.width} numbers, and "
+                    f"clip.load computes {computed}: choose --format open_clip or hf"
+                )
     file = io.BytesIO()
     torch.save(_single(backbone), file)
     return {"clip.pt": file.getvalue()}
@@ -55,7 +70,11 @@ def rounded_by_clip(backbone: Backbone) -> list[str]:
 
 
 def for_open_clip(backbone: Backbone, cfg: CfgNode) -> dict[str, bytes]:
-    """{name: content} of a folder for open_clip's `local-dir:`."""
+    """{name: content} of a folder for open_clip's `local-dir:`.
+
+    Raises UserError for another epsilon of the layer norms.
+    """
+    _check_eps(backbone, "open_clip", "hf")
     sizes, weights, image = _text_sizes(backbone), _single(backbone), backbone.image
     vision: dict[str, Any] = {"image_size": backbone.input_resolution}
     if isinstance(image, ResNetEncoder):
@@ -65,7 +84,8 @@ def for_open_clip(backbone: Backbone, cfg: CfgNode) -> dict[str, bytes]:
         # open_clip has width * 32 // 64 heads by the default of head_width, as clip has
     else:
         vision |= {"layers": image.layers, "width": image.width, "patch_size": image.patch}
-        vision |= {"head_width": image.width // (image.width // HEAD_WIDTH)}
+        vision |= {"head_width": image.width // _heads(image)}
+        vision |= {"mlp_ratio": _hidden(image) / image.width}
     model = {
         "embed_dim": backbone.embed_dim,
         "quick_gelu": backbone.activation == "quick_gelu",
@@ -93,12 +113,12 @@ def for_hf(backbone: Backbone, cfg: CfgNode) -> dict[str, bytes]:
             "--format clip or open_clip"
         )
     text, image = backbone.text, backbone.image
-    text_config = _tower_config(text.width, text.layers, backbone) | {
+    text_config = _tower_config(text, backbone) | {
         "vocab_size": len(text.token_embedding_weight),
         "max_position_embeddings": text.context_length,
         "intermediate_size": _hidden(text),
     }
-    vision_config = _tower_config(image.width, image.layers, backbone) | {
+    vision_config = _tower_config(image, backbone) | {
         "image_size": backbone.input_resolution,
         "patch_size": image.patch,
         "intermediate_size": _hidden(image),
@@ -198,13 +218,14 @@ def _hf_preprocessing(size: int, cfg: CfgNode) -> dict:
     }
 
 
-def _text_sizes(backbone: Backbone) -> dict[str, int]:
+def _text_sizes(backbone: Backbone) -> dict[str, float]:
     text = backbone.text
     return {
         "context_length": text.context_length,
         "vocab_size": len(text.token_embedding_weight),
         "width": text.width,
-        "heads": text.width // HEAD_WIDTH,
+        "heads": _heads(text),
+        "mlp_ratio": _hidden(text) / text.width,
         "layers": text.layers,
     }
 
@@ -214,11 +235,31 @@ def _hidden(tower: Encoder) -> int:
     return len(tower.weights()["transformer.resblocks.0.mlp.c_fc.weight"])
 
 
-def _tower_config(width: int, layers: int, backbone: Backbone) -> dict:
+def _towers(backbone: Backbone) -> list[Encoder]:
+    """The transformers, of which a ResNet is none."""
+    return [tower for tower in (backbone.text, backbone.image) if isinstance(tower, Encoder)]
+
+
+def _heads(tower: Encoder) -> int:
+    return cast(Block, tower.blocks[0]).heads
+
+
+def _check_eps(backbone: Backbone, library: str, other: str) -> None:
+    """Raise UserError for an epsilon of the layer norms that `library` does not let one choose."""
+    for tower in _towers(backbone):
+        if tower.eps != EPS:
+            raise UserError(
+                f"the run's CLIP adds {tower.eps} to the variance in its layer norms, and "
+                f"{library} adds {EPS}: choose --format {other}"
+            )
+
+
+def _tower_config(tower: Encoder, backbone: Backbone) -> dict:
     return {
-        "hidden_size": width,
-        "num_hidden_layers": layers,
-        "num_attention_heads": width // HEAD_WIDTH,
+        "hidden_size": tower.width,
+        "num_hidden_layers": tower.layers,
+        "num_attention_heads": _heads(tower),
+        "layer_norm_eps": tower.eps,
         "hidden_act": backbone.activation,
         "projection_dim": backbone.embed_dim,
     }

@@ -460,8 +460,8 @@ def openai_files() -> dict[str, tuple[str, bool]]:
     Reads the files whole. Raises OSError for one that cannot be read.
     """
     found = {}
-    for name, url in clip.clip._MODELS.items():
-        path = os.path.join(os.path.expanduser(CACHE), os.path.basename(url))
+    for name in clip.available_models():
+        path, url = place_of(name)
         if os.path.isfile(path):
             found[name] = (path, _sha256(path) == url.split("/")[-2])
     return found

@@ -381,6 +381,15 @@ def test_parts_of_the_user_are_kept_and_a_table_too(tmp_path):
     text += "".join(f"parts/{n}.png;{n[5]};test\n" for n in ("test/a/3", "test/b/2"))
     (tmp_path / "list.csv").write_text(text)
     assert sorted(part for _, part in dealt(tmp_path / "list.csv")) == ["test"] * 2 + ["train"] * 2
+    header, *lines = text.replace(";a;", ";cat;").replace(";b;", ";cat;").splitlines()
+    lines = [f"{line};{place % 2};x{place}" for place, line in enumerate(lines)]
+    (tmp_path / "two.csv").write_text("\n".join([f"{header};label;domain", *lines]))
+    assert "has one class only, 'cat'" in sentence(own_photos.read, tmp_path / "two.csv")
+    lines = [*lines[:-1], lines[-1].replace(";cat;", ";dog;").replace(";1;", ";2;")]
+    (tmp_path / "two.csv").write_text("\n".join([f"{header};label;domain", *lines]))
+    assert "gives two labels the class name 'cat'" in sentence(
+        own_photos.read, tmp_path / "two.csv"
+    )
     shutil.rmtree(tmp_path / "parts/test")
     noise(tmp_path / "parts/val/b/7.png", 77)
     photos = own_photos.read(tmp_path / "parts")

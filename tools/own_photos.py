@@ -234,9 +234,9 @@ def read(place: Path, nested: bool = False) -> Photos:
             f"'{place}' is neither a folder of photos nor a table (.csv): give the folder that "
             "holds one folder per class"
         )
-    rows = _photos(root, parts)
-    photos = Photos(place, rows, notes)
+    photos = Photos(place, _photos(root, parts), notes)
     _check_names(photos)
+    _check_labels(photos, [row for rows in parts.values() for row in rows])
     return photos
 
 
@@ -277,6 +277,19 @@ def _check_names(photos: Photos) -> None:
                 f"'{shown(row.path)}' has a name that is not UTF-8, has a line break, or ends in a "
                 "blank: rename it"
             )
+
+
+def _check_labels(photos: Photos, rows: Rows) -> None:
+    """Raise InputError for two labels of one name, as a table can have; note unused domains."""
+    labels: dict[str, int] = {}
+    for row in rows:
+        if labels.setdefault(row[2], row[1]) != row[1]:
+            raise InputError(
+                f"'{photos.place}' gives two labels the class name '{shown(row[2])}', by which "
+                "CLIP knows a class: give each label a name of its own"
+            )
+    if len({row[3] for row in rows if len(row) > 3}) > 1:
+        photos.notes.append(f"the domains or groups of '{photos.place}' are not used here")
 
 
 # Copies

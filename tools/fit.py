@@ -195,6 +195,7 @@ def plan_for(
         batch = int(str(known["DATALOADER.TRAIN_X.BATCH_SIZE"]))
         epochs = args.epochs or epochs_for(counts["train"], batch)
         settings["OPTIM.MAX_EPOCH"] = epochs
+        settings["TRAIN.PRINT_FREQ"] = 1  # the lines that `Screen` makes a bar of
         settings["TRAIN.CHECKPOINT_FREQ"] = -(-epochs // 5)
         settings["TEST.FINAL_MODEL"] = "best_val" if counts["val"] else "last_step"
     settings |= dict(zip(args.set[::2], args.set[1::2], strict=True))
@@ -306,8 +307,8 @@ class Screen:
         *lines, self.rest = (self.rest + text).split("\n")
         for line in lines:
             if match := _EPOCH.search(line):
-                *numbers, eta = match.groups()
-                self._step(*map(int, numbers), eta)
+                epoch, epochs, batch, batches, eta = match.groups()
+                self._step(int(epoch), int(epochs), int(batch), int(batches), eta)
             elif _SAID.match(line) and not any(word in line for word in _KNOWN):
                 tqdm.write(escaped(line), file=self.stream)
         return len(text)
@@ -475,7 +476,9 @@ def report(
 ) -> None:
     """Print the numbers and the next command; write the page and the numbers."""
     pair = [outcomes.read(home / name, "test") for name in ("zero_shot", "learned")]
-    found = fit_page.compare(*pair, Counter(p.name for p, part in dealt if part == "train"))
+    found = fit_page.compare(
+        pair[0], pair[1], Counter(p.name for p, part in dealt if part == "train")
+    )
     page = home / "report.html"
     command = _predict(home)
     about = {

@@ -28,7 +28,7 @@ PAIRS = 10  # confusions that are listed
 FEW = 30  # test photos below which a sentence says how little they tell
 
 STYLE = (
-    report.STYLE
+    report.STYLE.read_text()
     + """
 .big { font-size: 1.25rem; } .big b { font-size: 1.6rem; }
 .photos { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1rem; }

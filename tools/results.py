@@ -381,9 +381,8 @@ def pivot(content: Tables) -> tuple[list[str], list[Block]]:
     methods = list(dict.fromkeys([*ours, *(names[id(row)] for row in content.others)]))
     columns = sorted(content.columns, key=lambda column: column != "average")
     if len(sets) == 1:
-        (one,) = sets
         return ["method", *columns], [
-            _pivot_block(one, methods, [(rows, column) for column in columns], names)
+            _pivot_block(sets[0], methods, [(rows, column) for column in columns], names)
         ]
     return ["method", *sets], [
         _pivot_block(

@@ -462,17 +462,19 @@ def _pictures(processor: Mapping[str, Any], pixels: int, name: str) -> dict[str,
 def _of_folder(folder: Path, name: str, vocabulary: Mapping[str, int]) -> Found:
     """The CLIP in a folder, in Hugging Face's layout or else in open_clip's."""
     hf, own = _json(folder / HF_CONFIG), _json(folder / OPEN_CLIP_CONFIG)
-    weights = _weights_in(folder, HF_WEIGHTS)
+    files: Sequence[str] = HF_WEIGHTS
+    weights = _weights_in(folder, files)
     if hf is not None and (own is None or weights and hf.get("model_type") == "clip"):
         processor = next(filter(None, (_json(folder / file) for file in PROCESSORS)), {})
         facts = hf_facts(hf, processor, name, vocabulary)
         _check_tokenizer(folder, name, vocabulary)
-        wanted, convert = HF_WEIGHTS, openai_names
+        convert = openai_names
     elif own is not None:
         config, preprocess = own.get("model_cfg", own), own.get("preprocess_cfg", {})
         facts = open_clip_facts(config, preprocess, name, vocabulary)
-        wanted, convert = OPEN_CLIP_WEIGHTS, plain_names
-        weights = _weights_in(folder, OPEN_CLIP_WEIGHTS)
+        convert = plain_names
+        files = OPEN_CLIP_WEIGHTS
+        weights = _weights_in(folder, files)
     else:
         raise UserError(
             f"MODEL.BACKBONE.NAME '{name}' has neither {HF_CONFIG} (Hugging Face's layout) nor "
@@ -481,7 +483,7 @@ def _of_folder(folder: Path, name: str, vocabulary: Mapping[str, int]) -> Found:
     if not weights:
         raise UserError(
             f"MODEL.BACKBONE.NAME '{name}' has no weights beside its configuration: put "
-            f"{' or '.join(wanted)} there"
+            f"{' or '.join(files)} there"
         )
     return Found(weights, facts, convert)
 

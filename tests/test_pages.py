@@ -101,3 +101,4 @@ def test_seeds_stand_in_the_order_of_numbers():
     cell = {"mean": 6.0, "standard_deviation": 1.0, "values": values}
     row = {"dataset": "a", "trainer": "b", "config": "c", "shots": "4", "cells": {"H": cell}}
     assert pages.accuracies(["H"], [row])[1][-1] == "1, 2, 10, 11"
+    assert pages.numbers([1, 2, 3, 5, 7, 8]) == "1 to 3, 5, 7, 8" and pages.numbers([4]) == "4"

@@ -146,9 +146,21 @@ def accuracies(columns: Sequence[str], rows: Iterable[dict]) -> list[list[str]]:
         table.append(
             [row["dataset"], row["trainer"], row["config"], row["shots"]]
             + [with_error(cell["mean"], cell["standard_deviation"]) for cell in cells]
-            + [", ".join(sorted(cells[0]["values"], key=int))]
+            + [numbers(sorted(map(int, cells[0]["values"])))]
         )
     return table
+
+
+def numbers(ascending: Sequence[int]) -> str:
+    """`1, 3 to 6`: three or more in a row are shortened."""
+    runs: list[list[int]] = []
+    for number in ascending:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    parts = [[f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run) for run in runs]
+    return ", ".join(part for run in parts for part in run)
 
 
 def with_gains(rows: Iterable[dict]) -> None:

@@ -36,9 +36,9 @@ ELSEWHERE = "give MODEL.BACKBONE.NAME another CLIP"
 
 # Files of a model's folder
 OPEN_CLIP_CONFIG, HF_CONFIG = "open_clip_config.json", "config.json"
-OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+OPEN_CLIP_WEIGHTS: tuple[str, ...] = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 HF_INDEX = "model.safetensors.index.json"  # names the parts of weights that are several files
-HF_WEIGHTS = ("model.safetensors", HF_INDEX, "pytorch_model.bin")
+HF_WEIGHTS: tuple[str, ...] = ("model.safetensors", HF_INDEX, "pytorch_model.bin")
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 TOKENIZERS = ("vocab.json", "tokenizer.json")
 

@@ -456,7 +456,7 @@ def test_train_and_test_on_the_bundled_suite_from_another_folder(tmp_path, monke
     assert (
         trained / "prompt_learner/model.pth.tar-2"
     ).stat().st_size < 50_000  # what was learned, and no CLIP
-    assert "CRAFT" in (trained / "log.txt").read_text()
+    assert "craft_static" in (trained / "log.txt").read_text()
 
     def start(part: str, **more) -> str:
         with monkeypatch.context() as patch:

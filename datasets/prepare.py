@@ -26,6 +26,7 @@ def prepared_classes() -> dict[str, type[CoOpDataset]]:
         name: cls
         for name in DATASET_REGISTRY.registered_names()
         if (cls := DATASET_REGISTRY.get(name)).__module__.startswith(f"{datasets.__name__}.")
+        and issubclass(cls, CoOpDataset)
         and not issubclass(cls, OwnDataset)
     }
 

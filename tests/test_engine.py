@@ -649,7 +649,8 @@ def test_the_time_left_is_that_of_the_steps_left(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "eta_text", lambda seconds: left.append(round(seconds)) or "")
     trainer = make_trainer(tmp_path, "CoOp", "OPTIM.MAX_EPOCH", 2, "TEST.NO_TEST", True)
     trainer.train()
-    assert len(trainer.train_loader_x) == 3 and left[:6] == [5, 4, 3, 2, 1, 0]
+    # The line of an epoch, after its batches', tells the time by the clock.
+    assert len(trainer.train_loader_x) == 3 and left[:3] + left[4:7] == [5, 4, 3, 2, 1, 0]
 
 
 def test_a_finished_run_that_is_started_again_still_knows_its_epochs(tmp_path):

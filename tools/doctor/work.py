@@ -39,7 +39,7 @@ from trainers.model import DEFAULT_TEMPLATE, PromptedCLIP
 from trainers.parallel import average_gradients, gather
 
 CLASSES, PICTURES = 50, 8  # of the comparison of precisions
-LONG_S = 0.5  # seconds of a step that is not repeated
+LONG_S = 5.0  # seconds of a step that is not repeated, though its first time does more than others
 SHARED = "MaPLe"  # trained by two processes: prompts of both towers
 NO_MEMORY = (MemoryError, torch.cuda.OutOfMemoryError)
 
@@ -166,8 +166,8 @@ def step(bench: Bench, weights: float) -> dict:
 def measured(run: Callable[[], tuple], bench: Bench) -> tuple[float, float | None, tuple]:
     """(seconds, MiB at the worst moment, what it returns) of a step.
 
-    A step of less than LONG_S is made twice, and the second one counts, since the first one warms
-    up.
+    A step of less than LONG_S is made twice, and the second one counts: the first one warms up, and
+    computes what a run computes once, such as PromptSRC's texts of frozen CLIP.
     """
     made: list[tuple[float, tuple]] = []
 

@@ -19,6 +19,7 @@ from yacs.config import CfgNode
 
 from dassl.errors import UserError
 from trainers.backbone import Backbone
+from trainers.clips import hf_names
 from trainers.encoders import EPS, HEAD_WIDTH, Block, Encoder, ResNetEncoder
 
 SIDE = "craft.safetensors"
@@ -134,7 +135,7 @@ def for_hf(backbone: Backbone, cfg: CfgNode) -> dict[str, bytes]:
     return {
         "config.json": _json(config),
         "preprocessor_config.json": _json(_hf_preprocessing(backbone.input_resolution, cfg)),
-        "model.safetensors": save(hf_weights(_single(backbone)), {"format": "pt"}),
+        "model.safetensors": save(hf_names(_single(backbone)), {"format": "pt"}),
     }
 
 
@@ -143,54 +144,6 @@ LAYOUTS: dict[str, Callable[[Backbone, CfgNode], dict[str, bytes]]] = {
     "open_clip": for_open_clip,
     "hf": for_hf,
 }
-
-
-def hf_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of a ViT CLIP under OpenAI's names -> under those of Hugging Face's CLIPModel."""
-    plain = {
-        "logit_scale": "logit_scale",
-        "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
-        "positional_embedding": "text_model.embeddings.position_embedding.weight",
-        "visual.class_embedding": "vision_model.embeddings.class_embedding",
-        "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
-        "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
-    }
-    norms = {
-        "ln_final": "text_model.final_layer_norm",
-        "visual.ln_pre": "vision_model.pre_layrnorm",
-        "visual.ln_post": "vision_model.post_layernorm",
-    }
-    made = {new: weights[old] for old, new in plain.items()}
-    for old, new in norms.items():
-        made |= {f"{new}.{part}": weights[f"{old}.{part}"] for part in ("weight", "bias")}
-    # Linear layers hold what CLIP multiplies features with from the right, transposed.
-    made["text_projection.weight"] = weights["text_projection"].t()
-    made["visual_projection.weight"] = weights["visual.proj"].t()
-    blocks = {"transformer.": "text_model.", "visual.transformer.": "vision_model."}
-    for name, value in weights.items():
-        for tower, new in blocks.items():
-            start = f"{tower}resblocks."
-            if name.startswith(start):
-                layer, part = name.removeprefix(start).split(".", 1)
-                for key, tensor in _hf_block(part, value).items():
-                    made[f"{new}encoder.layers.{layer}.{key}"] = tensor
-    return {name: value.contiguous().clone() for name, value in made.items()}
-
-
-def _hf_block(part: str, value: Tensor) -> dict[str, Tensor]:
-    """A tensor of a block of CLIP, under Hugging Face's names."""
-    if part.startswith("attn.in_proj_"):
-        kind, thirds = part.removeprefix("attn.in_proj_"), value.chunk(3)
-        return {f"self_attn.{n}_proj.{kind}": one for n, one in zip("qkv", thirds, strict=True)}
-    renamed = {
-        "attn.out_proj": "self_attn.out_proj",
-        "ln_1": "layer_norm1",
-        "ln_2": "layer_norm2",
-        "mlp.c_fc": "mlp.fc1",
-        "mlp.c_proj": "mlp.fc2",
-    }
-    module, kind = part.rsplit(".", 1)
-    return {f"{renamed[module]}.{kind}": value}
 
 
 def normalisation(cfg: CfgNode) -> tuple[list[float], list[float]]:

@@ -337,27 +337,31 @@ _HF_IMAGE = {
     "hidden_size": 768,
 }
 _OLD_END = 2  # of files from before transformers knew the number: the largest token ends a text
-_HF_NAMES = {  # beginnings and ends of names, in CLIPModel and in OpenAI's CLIP
-    r"vision_model\.embeddings\.class_embedding": "visual.class_embedding",
-    r"vision_model\.embeddings\.patch_embedding\.weight": "visual.conv1.weight",
-    r"vision_model\.embeddings\.position_embedding\.weight": "visual.positional_embedding",
-    r"vision_model\.pre_layrnorm\.(\w+)": r"visual.ln_pre.\1",  # spelled so
-    r"vision_model\.post_layernorm\.(\w+)": r"visual.ln_post.\1",
-    r"visual_projection\.weight": "visual.proj",
-    r"text_model\.embeddings\.token_embedding\.weight": "token_embedding.weight",
-    r"text_model\.embeddings\.position_embedding\.weight": "positional_embedding",
-    r"text_model\.final_layer_norm\.(\w+)": r"ln_final.\1",
-    r"text_projection\.weight": "text_projection",
-    r"logit_scale": "logit_scale",
+# Modules and parameters by the names of CLIPModel -> of OpenAI's CLIP.
+_HF_NAMES = {
+    "vision_model.embeddings.class_embedding": "visual.class_embedding",
+    "vision_model.embeddings.patch_embedding.weight": "visual.conv1.weight",
+    "vision_model.embeddings.position_embedding.weight": "visual.positional_embedding",
+    "vision_model.pre_layrnorm": "visual.ln_pre",  # spelled so
+    "vision_model.post_layernorm": "visual.ln_post",
+    "visual_projection.weight": "visual.proj",
+    "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
+    "text_model.embeddings.position_embedding.weight": "positional_embedding",
+    "text_model.final_layer_norm": "ln_final",
+    "text_projection.weight": "text_projection",
+    "logit_scale": "logit_scale",
 }
 _HF_BLOCK = {
-    r"layer_norm([12])\.(\w+)": r"ln_\1.\2",
-    r"self_attn\.out_proj\.(\w+)": r"attn.out_proj.\1",
-    r"self_attn\.([qkv])_proj\.(\w+)": r"attn.\1.\2",  # joined below
-    r"mlp\.fc1\.(\w+)": r"mlp.c_fc.\1",
-    r"mlp\.fc2\.(\w+)": r"mlp.c_proj.\1",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "self_attn.out_proj": "attn.out_proj",
+    **{f"self_attn.{part}_proj": f"attn.{part}" for part in "qkv"},  # joined into attn.in_proj_
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
 }
-_LAYER = re.compile(r"(vision|text)_model\.encoder\.layers\.(\d+)\.(.+)")
+_HF_TOWERS = {"vision_model.encoder.layers.": "visual.", "text_model.encoder.layers.": ""}
+_PROJECTIONS = ("visual.proj", "text_projection")  # linear layers there: turned
+_BLOCKS = "transformer.resblocks."
 
 
 def is_hf_layout(weights: Mapping[str, Tensor]) -> bool:
@@ -375,13 +379,16 @@ def openai_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, value in weights.items():
         if name.endswith("position_ids"):  # 0, 1, 2, ...: of older versions
             continue
-        tower, number, rest = match.groups() if (match := _LAYER.fullmatch(name)) else ("", "", "")
-        ours = _renamed(rest, _HF_BLOCK) if match else _renamed(name, _HF_NAMES)
+        tower = next(filter(name.startswith, _HF_TOWERS), None)
+        if tower is None:
+            ours = _renamed(name, _HF_NAMES)
+        else:
+            layer, _, rest = name.removeprefix(tower).partition(".")
+            ours = _renamed(rest, _HF_BLOCK) if layer.isdecimal() else ""
         if not ours:
             raise KeyError(f"'{name}' is no weight of CLIPModel")
-        place = "visual." if tower == "vision" else ""
-        found[f"{place}transformer.resblocks.{number}.{ours}" if match else ours] = value
-    for name in ("visual.proj", "text_projection"):
+        found[ours if tower is None else f"{_HF_TOWERS[tower]}{_BLOCKS}{layer}.{ours}"] = value
+    for name in _PROJECTIONS:
         found[name] = found[name].T.contiguous()
     for name in [name for name in found if ".attn.q." in name]:
         parts = [found.pop(name.replace(".attn.q.", f".attn.{part}.")) for part in "qkv"]
@@ -390,11 +397,32 @@ def openai_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def _renamed(name: str, patterns: Mapping[str, str]) -> str:
-    for pattern, ours in patterns.items():
-        if match := re.fullmatch(pattern, name):
-            return match.expand(ours)
-    return ""
+def hf_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The other way: weights of a ViT CLIP by OpenAI's names, by those of CLIPModel."""
+    names, block = ({ours: theirs for theirs, ours in n.items()} for n in (_HF_NAMES, _HF_BLOCK))
+    towers = {f"{place}{_BLOCKS}": theirs for theirs, place in _HF_TOWERS.items()}
+    made: dict[str, Tensor] = {}
+    for name, value in weights.items():
+        tower = next(filter(name.startswith, towers), None)
+        if tower is None:
+            made[_renamed(name, names)] = value.T if name in _PROJECTIONS else value
+            continue
+        layer, _, rest = name.removeprefix(tower).partition(".")
+        pieces = {rest: value}
+        if rest.startswith("attn.in_proj_"):
+            kind = rest.removeprefix("attn.in_proj_")
+            pieces = {f"attn.{p}.{kind}": v for p, v in zip("qkv", value.chunk(3), strict=True)}
+        for part, piece in pieces.items():
+            made[f"{towers[tower]}{layer}.{_renamed(part, block)}"] = piece
+    return {name: value.contiguous().clone() for name, value in made.items()}
+
+
+def _renamed(name: str, names: Mapping[str, str]) -> str:
+    """The other name of a parameter, by itself or by its module; "" if neither is in `names`."""
+    module, dot, kind = name.rpartition(".")
+    if name in names:
+        return names[name]
+    return f"{names[module]}{dot}{kind}" if module in names and kind in ("weight", "bias") else ""
 
 
 def hf_facts(

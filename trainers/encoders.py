@@ -249,15 +249,9 @@ class TextEncoder(Encoder):
         projection,
     )
 
-    def __init__(
-        self,
-        weights: Mapping[str, Tensor],
-        activation: str = "quick_gelu",
-        heads: int | None = None,
-        eps: float = EPS,
-    ):
-        super().__init__(weights, activation, heads, eps)
-        self.context_length = len(self.positional_embedding)
+    @property
+    def context_length(self) -> int:
+        return len(self.positional_embedding)
 
     def run(self, block: nn.Module, x: Tensor, **how) -> tuple[Tensor, KeyValue]:
         """The block's output; with `checkpointing` its inside is computed again in backward."""
@@ -386,16 +380,15 @@ class ImageEncoder(Encoder):
         projection,
     )
 
-    def __init__(
-        self,
-        weights: Mapping[str, Tensor],
-        activation: str = "quick_gelu",
-        heads: int | None = None,
-        eps: float = EPS,
-    ):
-        super().__init__(weights, activation, heads, eps)
-        self.patch = self.conv1_weight.shape[-1]
-        self.input_resolution = self.patch * round((len(self.positional_embedding) - 1) ** 0.5)
+    @property
+    def patch(self) -> int:
+        """Pixels on each side of a patch."""
+        return self.conv1_weight.shape[-1]
+
+    @property
+    def input_resolution(self) -> int:
+        """Pixels on each side of an image."""
+        return self.patch * round((len(self.positional_embedding) - 1) ** 0.5)
 
     def forward(
         self, images: Tensor, prompts: Tensor | None = None, deep: Sequence[Tensor] = ()

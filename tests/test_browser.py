@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from test_colours import contrast
+from test_own_photos import album, fitted  # noqa: F401 - fixtures
 
 from tools import launchers, plots, report
 
@@ -124,6 +125,15 @@ def opened(browser, page_file: Path, width: int, **options):
     page = browser.new_page(viewport={"width": width, "height": 900}, **options)
     page.goto(page_file.as_uri())
     return page
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_the_page_of_photos_fits_its_window(browser, fitted, width):  # noqa: F811
+    page = opened(browser, fitted[0] / "report.html", width)
+    assert page.evaluate(MEASURE) == []
+    widths = page.evaluate("[...document.images].map((one) => one.getBoundingClientRect().width)")
+    assert widths and max(widths) < 300  # beside each other, not the report's large pictures
+    page.close()
 
 
 @pytest.mark.parametrize("width", [400, 800, 1400])

@@ -33,15 +33,9 @@ STYLE = (
 .big { font-size: 1.25rem; } .big b { font-size: 1.6rem; }
 .photos { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1rem; }
 .photos figure { margin: 0; font-size: 13px; overflow-wrap: anywhere; }
-.photos img { width: 100%; height: 10rem; object-fit: contain; background: #8882; }
+.photos img { width: 100%; min-width: 0; height: 10rem; object-fit: contain; background: #8882; }
 .note, code { overflow-wrap: anywhere; } .matrix td, .matrix th { padding: .2rem .45rem; }
 .matrix td, .matrix th.text { border: 0; } pre { white-space: pre-wrap; overflow-wrap: anywhere; }
-@media (prefers-color-scheme: dark) {
-  body { color: #e4e4e4; background: #181818; } h2 { border-color: #555; }
-  th { border-color: #bbb; } tr:hover td { background: #2a2f36; } .note { color: #aaa; }
-  pre { background: #262626; } .up { color: #6fd39b; } .down { color: #ff8f96; }
-  .matrix td { color: #e4e4e4; }
-}
 """
 )
 

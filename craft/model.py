@@ -5,6 +5,7 @@ import os
 import os.path as osp
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -190,19 +191,13 @@ class Model:
         whole or not at all. Raises UserError if it cannot be written.
         """
         path = osp.abspath(osp.expanduser(os.fspath(folder)))
-        try:
-            self._write_into(path)
-        except InputError as error:
-            raise UserError(str(error)) from None
-        return path
-
-    def _write_into(self, path: str) -> None:
-        with inputs.new_folder(path) as part:
+        with as_user_errors(), inputs.new_folder(path) as part:
             for name, content in self._saved.files.items():
                 mkdir_if_missing(osp.dirname(osp.join(part, name)))
                 atomic_write(osp.join(part, name), _writer(content))
             config = self._saved.results["config"] | {"OUTPUT_DIR": path}
             write_json(self._saved.results | {"config": config}, osp.join(part, RESULTS))
+        return path
 
     @torch.no_grad()
     def _encode(self, images: Tensor) -> Tensor:
@@ -253,6 +248,15 @@ def load_run(
         raise UserError(FLAGS.sub(lambda flag: flag[1].replace("-", "_"), str(error))) from None
     model = Model(run, saved)
     return model if target is None else model.to(target)
+
+
+@contextmanager
+def as_user_errors() -> Iterator[None]:
+    """One kind of error for callers: the tools have another one for bad names and folders."""
+    try:
+        yield
+    except InputError as error:
+        raise UserError(str(error)) from None
 
 
 def saved_files(folder: str, results: dict, run: Trained, load_epoch: int | None = None) -> Saved:

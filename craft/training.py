@@ -17,19 +17,18 @@ from yacs.config import CfgNode
 import datasets
 import trainers
 from craft.images import items_of
-from craft.model import Model, checked_device, checked_names, saved_files
+from craft.model import Model, as_user_errors, checked_device, checked_names, saved_files
 from dassl.config import get_cfg_default, merge_from_dict, merge_from_list
 from dassl.data.datasets import Datum, Picture
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.errors import UserError
 from dassl.identity import file_hash
-from dassl.messages import LOGGERS
+from dassl.messages import LOGGERS, at_level
 from dassl.utils import read_image, read_json, set_random_seed, write_json
 from datasets.files import text_for_clip
 from datasets.sets.in_memory import LIST, holding
 from tools import configs
-from tools.inputs import InputError
 from tools.trained import Trained, check_several
 from trainers.backbone import load_backbone
 from trainers.base import PromptTrainer
@@ -89,7 +88,7 @@ def fit(
     names = checked_names(classnames, "classnames")
     check_several(names, " in classnames")
     target = None if device is None else checked_device(device)
-    with _as_user_errors(), _messages(logging.INFO if verbose else logging.WARNING):
+    with as_user_errors(), at_level(LOGGERS, logging.INFO if verbose else logging.WARNING):
         cfg = _settings(trainer, backbone, config, epochs, options or {}, template, seed)
         cuda = torch.cuda.is_available() if target is None else target.type == "cuda"
         _set_precision(cfg, cuda)
@@ -176,9 +175,7 @@ def _of_base(backbone: str) -> str:
     Raises InputError for a file of configs/base that cannot be read.
     """
     path = Path(backbone).expanduser()
-    for stem in configs.stems("base"):
-        model = configs.merged([f"configs/base/{stem}.yaml"]).get("MODEL", {})
-        name = model.get("BACKBONE", {}).get("NAME", "")
+    for stem, name in configs.backbones().items():
         theirs = configs.ROOT / name
         if name == backbone or path.is_file() and theirs.is_file() and path.samefile(theirs):
             return stem
@@ -188,7 +185,7 @@ def _of_base(backbone: str) -> str:
 def _resolution(cfg: CfgNode) -> int:
     """The pixels on each side of an image that the CLIP reads, which no config tells."""
     node = cfg.MODEL.BACKBONE
-    with _messages(logging.ERROR):  # the training says the same once more
+    with at_level(LOGGERS, logging.ERROR):  # the training says the same once more
         return load_backbone(node.NAME, "fp32", node.ACTIVATION).input_resolution
 
 
@@ -266,29 +263,6 @@ def _is_tensor(item: Datum) -> bool:
 
 
 # Surroundings
-
-
-@contextlib.contextmanager
-def _as_user_errors() -> Iterator[None]:
-    """One kind of error for callers: that of bad config names is another one in the tools."""
-    try:
-        yield
-    except InputError as error:
-        raise UserError(str(error)) from None
-
-
-@contextlib.contextmanager
-def _messages(level: int) -> Iterator[None]:
-    """The log of the engine, from this level on."""
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(level)
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 @contextlib.contextmanager

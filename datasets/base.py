@@ -145,6 +145,14 @@ def warn_of_repeats(split: Split, identity: Mapping[str, tuple], name: str) -> N
             )
 
 
+def warn_of_own_split(path: str, published: str) -> None:
+    """Say that the file of the `published` split is missing."""
+    log.warning(
+        f"'{path}' does not exist: the split is made here and is NOT {published}, so numbers "
+        "cannot be compared with papers"
+    )
+
+
 def warn_of_same_text(name: str, classnames: Sequence[str]) -> None:
     """Say which classes CLIP cannot tell apart by their names."""
     if same := same_for_clip(classnames):
@@ -647,10 +655,7 @@ class CoOpDataset(DatasetBase):
             name, split = self.split_name(), self.partition()
             check_split(split, name)
             if self.split_file:
-                log.warning(
-                    f"'{path}' does not exist: the split is made here and is NOT the published "
-                    "one, so numbers cannot be compared with papers"
-                )
+                warn_of_own_split(path, "the published one")
         warn_of_repeats(
             split,
             file_identities(

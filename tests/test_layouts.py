@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_clip import TINY, images, vit_weights
-from tiny_run import make_trainer
+from tiny_run import PIXELS, make_trainer
 
 from dassl.utils import read_json
 from tools import export, layouts
@@ -22,14 +22,6 @@ from trainers.backbone import Backbone, load_backbone
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs/using.md").read_text()
 SIZE = TINY["image"]
-PIXELS = (
-    "INPUT.INTERPOLATION",
-    "bicubic",
-    "INPUT.PIXEL_MEAN",
-    [0.48145466, 0.4578275, 0.40821073],
-    "INPUT.PIXEL_STD",
-    [0.26862954, 0.26130258, 0.27577711],
-)
 RUNS = {
     "CSC": ("TRAINER.COOP.CSC", True),
     "CraftCoOp": (),

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
-from tiny_run import CLASSES, STRUCTURES, make_trainer
+from tiny_run import CLASSES, PIXELS, STRUCTURES, make_trainer
 
 from dassl.config import get_cfg_default
 from dassl.utils import read_json, write_json
@@ -25,15 +25,6 @@ from trainers.prompts import Context
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs/using.md").read_text()
 NAMES = [name.replace("_", " ") for name in CLASSES]
-# As shipped, so that clip's own preprocessing is the run's.
-PIXELS = (
-    "INPUT.INTERPOLATION",
-    "bicubic",
-    "INPUT.PIXEL_MEAN",
-    [0.48145466, 0.4578275, 0.40821073],
-    "INPUT.PIXEL_STD",
-    [0.26862954, 0.26130258, 0.27577711],
-)
 RUNS = {
     **{name: (name,) for name in [*STRUCTURES, "CraftMaPLe", "ZeroshotCLIP", "ZeroshotCLIP2"]},
     "CSC": ("CoOp", "TRAINER.COOP.CSC", True),

@@ -26,6 +26,15 @@ STRUCTURES = {
     "MaPLe": "MAPLE",
     "PromptSRC": "PROMPTSRC",
 }  # trainer: node
+# As shipped, so that clip's own preprocessing is the run's.
+PIXELS = (
+    "INPUT.INTERPOLATION",
+    "bicubic",
+    "INPUT.PIXEL_MEAN",
+    [0.48145466, 0.4578275, 0.40821073],
+    "INPUT.PIXEL_STD",
+    [0.26862954, 0.26130258, 0.27577711],
+)
 
 
 @DATASET_REGISTRY.register()

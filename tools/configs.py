@@ -318,6 +318,18 @@ def _of_backbone(structure: str, backbone: str) -> list[str]:
     return found
 
 
+def backbones() -> dict[str, str]:
+    """{file of configs/base: its MODEL.BACKBONE.NAME} of those that name one.
+
+    Raises InputError for a file that cannot be read.
+    """
+    found = {}
+    for stem in stems("base"):
+        if model := merged([f"configs/base/{stem}.yaml"]).get("MODEL"):
+            found[stem] = model["BACKBONE"]["NAME"]
+    return found
+
+
 def bundled_backbone() -> str:
     """The backbone of the bundled suite, a file of configs/base."""
     return _tree("configs/defaults.yaml")["bundled"]["backbone"]

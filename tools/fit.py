@@ -37,6 +37,7 @@ from dassl.utils.logger import close_logger
 from tools import configs, fit_page, inputs, outcomes, own_photos
 from tools.configs import ROOT
 from tools.inputs import InputError
+from tools.launchers import cores
 from tools.run import absolute, folder_of
 from trainers.backbone import is_openais_file, load_backbone, place_of
 from trainers.base import PromptTrainer
@@ -75,9 +76,9 @@ def choose_clip(given: str) -> Clip:
 
     Raises InputError if it can neither be found nor fetched, and UserError for a file that is none.
     """
-    base = configs.bundled_backbone()
-    bundled = _name_of(base)
-    known = _bases()
+    base, bases = configs.bundled_backbone(), configs.backbones()
+    bundled = bases.pop(base)
+    known = {name: stem for stem, name in bases.items()}
     name = given or BEST
     if name not in (*known, BUNDLED) and os.path.exists(absolute(name)):
         name = os.path.realpath(absolute(name))
@@ -95,18 +96,6 @@ def choose_clip(given: str) -> Clip:
         return Clip(name, known.get(name, known[BEST]), load_backbone(name).input_resolution)
     finally:
         socket.setdefaulttimeout(before)
-
-
-def _name_of(base: str) -> str:
-    """MODEL.BACKBONE.NAME in a file of configs/base; "" where it names none."""
-    model = configs.merged([f"configs/base/{base}.yaml"]).get("MODEL")
-    return model["BACKBONE"]["NAME"] if model else ""
-
-
-def _bases() -> dict[str, str]:
-    """{MODEL.BACKBONE.NAME: file of configs/base} of published CLIPs."""
-    stems = [stem for stem in configs.stems("base") if stem != configs.bundled_backbone()]
-    return {name: stem for stem in stems if (name := _name_of(stem))}
 
 
 def _fetchable(name: str) -> None:
@@ -179,7 +168,7 @@ def plan_for(
         "INPUT.UPRIGHT": True,  # phones store photos on their side
         "INPUT.TRANSPARENCY": "white",
         "MODEL.BACKBONE.NAME": clip.name,
-        "DATALOADER.NUM_WORKERS": min(int(str(known["DATALOADER.NUM_WORKERS"])), _cores() - 1),
+        "DATALOADER.NUM_WORKERS": min(int(str(known["DATALOADER.NUM_WORKERS"])), cores() - 1),
         "TRAINER.CACHED_TESTS": True,
     }
     if not gpu:
@@ -206,10 +195,6 @@ def _template(args: argparse.Namespace, clip: Clip) -> str:
     """--template, or a sentence of the words that the context starts from."""
     start = "a picture of a" if clip.base == configs.bundled_backbone() else "a photo of a"
     return args.template or f"{start} {{}}."
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # The output folder
@@ -268,13 +253,7 @@ def _about(home: Path) -> dict:
 
 def _make(home: Path, key: str, known: dict) -> None:
     """Make the folder with the file that tells what it is of. Raises InputError."""
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot create the folder '{home}' ({error.strerror}): give --output a folder where "
-            "you may write"
-        ) from None
+    inputs.make_folder(home, "give --output a folder where you may write")
     if not (home / ABOUT).is_file():
         inputs.write(home / ABOUT, json.dumps({"key": key, "known": known}) + "\n", "--output")
 

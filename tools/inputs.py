@@ -1,11 +1,13 @@
 """What command-line tools do about bad input: one sentence, exit code 2. No torch here."""
 
 import argparse
+import csv
+import io
 import os
 import shutil
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
@@ -83,6 +85,23 @@ def write(path: Path, save: Callable[[Path], None] | str, option: str) -> None:
     except OSError as error:
         raise InputError(
             f"'{path}' cannot be written ({error.strerror}): choose another {option}"
+        ) from None
+
+
+def comma_separated(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table as CSV, with one kind of line end on every system."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([head, *rows])
+    return buffer.getvalue()
+
+
+def make_folder(path: Path, remedy: str) -> None:
+    """Make a folder and its parents. Raises InputError, `remedy` last, where that fails."""
+    try:
+        path.resolve().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot create the folder '{path}' ({error.strerror}): {remedy}"
         ) from None
 
 

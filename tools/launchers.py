@@ -50,6 +50,13 @@ BUSY_S = 3  # between looks at a job that another sweep runs
 FORK = multiprocessing.get_context("fork")
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    with suppress(AttributeError, OSError):  # not every system tells
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Job:
     """A run of train.py. Folders are below the output folder.

@@ -12,8 +12,6 @@ ICML 2017), as has the picture; the negative log likelihood is in nats.
 """
 
 import argparse
-import csv
-import io
 import json
 import sys
 from dataclasses import dataclass, replace
@@ -349,13 +347,11 @@ def _table(lines: list[tuple[str, dict]]) -> str:
 
 
 def _csv(answers: Answers) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     names = answers.saved.classnames
-    writer.writerow(["label \\ predicted", *names])
-    for name, row in zip(names, confusion(answers).tolist(), strict=True):
-        writer.writerow([name, *row])
-    return text.getvalue()
+    rows = zip(names, confusion(answers).tolist(), strict=True)
+    return inputs.comma_separated(
+        ["label \\ predicted", *names], [[name, *row] for name, row in rows]
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,9 +8,7 @@ whose colours differ by at most SHADES on average. That holds for a photo and it
 recompressed or brightened version, and for the pictures of a burst.
 """
 
-import csv
 import hashlib
-import io
 import os
 import unicodedata
 from collections import defaultdict
@@ -43,7 +41,7 @@ from datasets.files import (
 )
 from datasets.sets.csv_table import CSV
 from datasets.sets.imagefolder import ImageFolder, part_of
-from tools.inputs import InputError
+from tools.inputs import InputError, comma_separated
 from tools.suite.split import Families, near_copies, thumbnails
 
 SMALL = 16
@@ -492,12 +490,9 @@ def _deal(
 
 def table(dealt: Sequence[tuple[Photo, str]]) -> str:
     """The split as a table that `datasets.sets.csv_table.CSV` reads, with absolute paths."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "classname", "split"])
-    for photo, part in sorted(dealt, key=lambda pair: (PARTS.index(pair[1]), pair[0].path)):
-        writer.writerow([photo.path, photo.name, part])
-    return text.getvalue()
+    in_order = sorted(dealt, key=lambda pair: (PARTS.index(pair[1]), pair[0].path))
+    rows = [[photo.path, photo.name, part] for photo, part in in_order]
+    return comma_separated(["path", "classname", "split"], rows)
 
 
 def drawn(

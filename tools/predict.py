@@ -6,8 +6,6 @@ with 1 if an image could not be read.
 """
 
 import argparse
-import csv
-import io
 import os.path as osp
 import sys
 from collections import Counter
@@ -199,17 +197,14 @@ class Sorted:
 
 def as_csv(results: Sequence[dict], skipped: dict[str, str], top: int) -> str:
     """A table: image, then the `top` most probable classes, then why an image was skipped."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     numbers = ["", *(f"_{place}" for place in range(2, top + 1))]
     head = [f"{what}{number}" for number in numbers for what in ("class", "probability")]
-    writer.writerow(["image", *head, "skipped"])
+    rows = []
     for one in results:
         pairs = [(entry["class"], f"{entry['probability']:.6f}") for entry in one["top"]]
-        writer.writerow([one["image"], *(cell for pair in pairs for cell in pair), ""])
-    for path, why in skipped.items():
-        writer.writerow([path, *[""] * (2 * top), why])
-    return text.getvalue()
+        rows.append([one["image"], *(cell for pair in pairs for cell in pair), ""])
+    rows += [[path, *[""] * (2 * top), why] for path, why in skipped.items()]
+    return inputs.comma_separated(["image", *head, "skipped"], rows)
 
 
 def most_probable(row: Tensor, names: Sequence[str], number: int) -> list[dict]:

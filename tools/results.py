@@ -10,9 +10,7 @@ cell) and NAME.json, and NAME_runs.csv with a line for every results.json behind
 """
 
 import argparse
-import csv
 import functools
-import io
 import itertools
 import json
 import statistics
@@ -142,12 +140,6 @@ def latex(head: Sequence[str], blocks: Sequence[Block]) -> str:
             lines.append(rf"\multicolumn{{{len(head)}}}{{l}}{{\emph{{{escaped(block.title)}}}}} \\")
         lines += [line(cells, bold) for cells, bold in zip(block.lines, block.bold, strict=True)]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
-
-
-def comma_separated(head: list[str], rows: list[list[str]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([head, *rows])
-    return buffer.getvalue()
 
 
 @dataclass
@@ -478,7 +470,7 @@ def as_csv(content: Tables) -> str:
             words = [gain.interval, gain.verdict(column), seeds_text(gain.seeds)]
             gained = [*map(shown, numbers), *words]
         lines.append([*row.key, *cell, *gained, source])
-    return comma_separated(CSV_HEAD, lines)
+    return inputs.comma_separated(CSV_HEAD, lines)
 
 
 def as_json(content: Tables) -> str:
@@ -565,7 +557,7 @@ def _nothing(protocol: Protocol, args: argparse.Namespace) -> str:
 def write(content: Tables, out: Path, pivoted: bool = False) -> None:
     """Write OUT.md, .csv, .tex, .json and OUT_runs.csv. Raises InputError where that fails."""
     runs = [run for row in content.rows for run in row.runs]
-    proof = comma_separated(list(runs[0]), [[str(value) for value in run.values()] for run in runs])
+    proof = inputs.comma_separated(list(runs[0]), [list(map(str, run.values())) for run in runs])
     remarks = "".join(f"\n- {note}" for note in content.notes)
     files = {
         ".md": f"{as_text(content, pivoted, bold=True)}\n{remarks}",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dassl import files
 from datasets.files import shown
-from tools.inputs import InputError
+from tools.inputs import InputError, make_folder
 
 UNSURE = "unsure"
 LONGEST = 100  # letters of a folder's name
@@ -53,12 +53,7 @@ def check_place(folder: Path, given: Iterable[str]) -> None:
                 f"--sort-into '{folder}' is in '{path}', whose photos are to be sorted: choose a "
                 "folder elsewhere"
             )
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot create the folder '{folder}' ({error.strerror}): choose another --sort-into"
-        ) from None
+    make_folder(folder, "choose another --sort-into")
     if not os.access(place, os.W_OK | os.X_OK):
         raise InputError(
             f"cannot write to the folder '{folder}' (Permission denied): correct its rights, or "

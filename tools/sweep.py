@@ -219,11 +219,8 @@ def slots(jobs: int | None, use_cuda: bool) -> tuple[list[str], int]:
     """
     import torch
 
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
     count = torch.cuda.device_count() if use_cuda else 0
-    devices = [""] * (jobs or min(4, cores))
+    devices = [""] * (jobs or min(4, launchers.cores()))
     if count:
         names = list(filter(None, os.environ.get("CUDA_VISIBLE_DEVICES", "").split(","))) or [
             str(number) for number in range(count)
@@ -237,7 +234,7 @@ def slots(jobs: int | None, use_cuda: bool) -> tuple[list[str], int]:
         raise InputError(
             f"OMP_NUM_THREADS is '{given}': set it to a number of threads from 1, or unset it"
         )
-    return devices, int(threads[1]) if threads else max(1, cores // len(devices))
+    return devices, int(threads[1]) if threads else max(1, launchers.cores() // len(devices))
 
 
 @contextmanager

@@ -287,10 +287,7 @@ def load_backbone(name: str, precision: str = "fp32", activation: str = "auto") 
     elif activation == "auto":
         activation = found.facts.activation
     elif activation != found.facts.activation:
-        log.warning(
-            f"Warning: MODEL.BACKBONE.ACTIVATION is {activation}, but '{name}' was trained with "
-            f"{found.facts.activation}"
-        )
+        _warn_of_activation(activation, name, found.facts.activation)
     try:
         backbone = Backbone(weights, precision, activation, found.facts if found else None)
     except (LookupError, AttributeError, RuntimeError, TypeError, ValueError) as error:
@@ -299,7 +296,8 @@ def load_backbone(name: str, precision: str = "fp32", activation: str = "auto") 
         _check_sizes(backbone, found.facts, name, paths[0])
     elif known:
         backbone.input = _openai_input(backbone.input_resolution)
-    backbone.sha256 = _joint_hash(paths)
+    # clip checks what it fetched or found: there is no need to read the file once more.
+    backbone.sha256 = _openai_hash(place_of(name)[1]) if known else _joint_hash(paths)
     return backbone
 
 
@@ -425,10 +423,7 @@ def _activation(asked: str, path: str, weights: Mapping[str, Tensor], known: boo
     known = known or OPENAI_MARKS <= weights.keys() or _is_known_file(path)
     if asked == "gelu":
         if known:
-            log.warning(
-                f"Warning: MODEL.BACKBONE.ACTIVATION is gelu, but '{path}' was trained with "
-                "quick_gelu"
-            )
+            _warn_of_activation(asked, path, "quick_gelu")
         return asked
     if known:
         return "quick_gelu"
@@ -444,6 +439,12 @@ def _activation(asked: str, path: str, weights: Mapping[str, Tensor], known: boo
         "were trained with: set MODEL.BACKBONE.ACTIVATION to gelu (most models of open_clip, such "
         "as LAION-2B and DataComp) or to quick_gelu (OpenAI's own after tuning or conversion, "
         "MetaCLIP, DFN, and what open_clip names -quickgelu)"
+    )
+
+
+def _warn_of_activation(asked: str, what: str, own: str) -> None:
+    log.warning(
+        f"Warning: MODEL.BACKBONE.ACTIVATION is {asked}, but '{what}' was trained with {own}"
     )
 
 
@@ -463,7 +464,7 @@ def openai_files() -> dict[str, tuple[str, bool]]:
     for name in clip.available_models():
         path, url = place_of(name)
         if os.path.isfile(path):
-            found[name] = (path, _sha256(path) == url.split("/")[-2])
+            found[name] = (path, _sha256(path) == _openai_hash(url))
     return found
 
 
@@ -474,7 +475,12 @@ def is_openais_file(path: str) -> bool:
 
 def _openai() -> set[str]:
     """SHA-256 of OpenAI's files, which is a part of their addresses."""
-    return {url.split("/")[-2] for url in clip.clip._MODELS.values()}
+    return set(map(_openai_hash, clip.clip._MODELS.values()))
+
+
+def _openai_hash(url: str) -> str:
+    """The SHA-256 in an address of OpenAI's, with which `clip` checks a file before it is used."""
+    return url.split("/")[-2]
 
 
 def _sha256(path: str | Path) -> str:

@@ -7,12 +7,13 @@ import os.path as osp
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter  # noqa: F401 - forks import it from here
+from yacs.config import CfgNode
 
 from dassl import distributed, program
 from dassl.config import cfg_to_dict
@@ -26,6 +27,7 @@ from dassl.engine.checks import check_basics
 from dassl.engine.outcomes import Collector
 from dassl.engine.simple_net import SimpleNet
 from dassl.evaluation import build_evaluator, check_scores
+from dassl.messages import at_level
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import AverageMeter, MetricMeter, UserError, count_num_param, mkdir_if_missing
 from dassl.utils.logger import eta_text, progress_bar, track
@@ -350,22 +352,14 @@ class SimpleTrainer(TrainerBase):
         if last or frequency > 0 and (self.epoch + 1) % frequency == 0:
             self.save_model(self.epoch, self.output_dir, val_result=result)
 
-    @contextmanager
-    def _in_short(self) -> Iterator[None]:
+    def _in_short(self) -> AbstractContextManager:
         """Inside, a test does not print its result, which the line of the epoch tells.
 
         With TRAIN.PRINT_FREQ it prints it, as upstream Dassl's does.
         """
-        loggers = [logging.getLogger("dassl.evaluation"), log]
-        levels = [logger.level for logger in loggers]
-        if not self.cfg.TRAIN.PRINT_FREQ:
-            for logger in loggers:
-                logger.setLevel(logging.WARNING)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+        if self.cfg.TRAIN.PRINT_FREQ:
+            return nullcontext()
+        return at_level(("dassl.evaluation", __name__), logging.WARNING)
 
     def log_epoch(self) -> None:
         if self._epoch_means:
@@ -396,11 +390,16 @@ class SimpleTrainer(TrainerBase):
             line += part
         return line
 
+    @property
+    def data_cfg(self) -> CfgNode:
+        """The configuration by which pictures are read."""
+        return self.cfg
+
     def _training_images(self) -> DataLoader:
         """The training images in their order, not augmented."""
         tested = getattr(getattr(self.test_loader, "dataset", None), "transform", None)
         return build_data_loader(
-            getattr(self, "data_cfg", self.cfg),
+            self.data_cfg,
             "SequentialSampler",
             self.dm.dataset.train_x,
             self.cfg.DATALOADER.TEST.BATCH_SIZE,

@@ -1,15 +1,12 @@
 """MetaShift (Liang and Zou, ICLR 2022): cats and dogs, indoors and outdoors."""
 
-import logging
 import os.path as osp
 
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets.base import PARTS, Rows, Split, shuffled
+from datasets.base import PARTS, Rows, Split, shuffled, warn_of_own_split
 from datasets.download import Source
 from datasets.files import list_images, read_cells
 from datasets.groups import GroupDataset, UserError, columns_of, position
-
-log = logging.getLogger(__name__)
 
 PICTURES, TABLE = "MetaShift-Cat-Dog-indoor-outdoor", "metadata_metashift.csv"
 # Folders of the authors' script (Weixin-Liang/MetaShift), with label and domain of their pictures.
@@ -56,10 +53,7 @@ class MetaShift(GroupDataset):
         path = osp.join(self.dataset_dir, TABLE)
         if osp.isfile(path):
             return self._published(path)
-        log.warning(
-            f"'{path}' does not exist: the split is made here and is NOT the one of SubpopBench, "
-            "so numbers cannot be compared with papers"
-        )
+        warn_of_own_split(path, "the one of SubpopBench")
         rows: Rows = []
         for folder, (label, domain) in FOLDERS.items():
             if not (pictures := list_images(self.image_dir, folder)):
@@ -80,7 +74,7 @@ class MetaShift(GroupDataset):
             path, header, cells, ("filename", "split", "y", "a")
         ):
             below = file.replace("\\", "/").rpartition(f"{PICTURES}/")[2]
-            if osp.dirname(below) not in FOLDERS:
+            if (folder := osp.dirname(below)) not in FOLDERS:
                 raise UserError(
                     f"'{path}' line {number} has the filename '{file}', which is in none of "
                     f"{', '.join(FOLDERS)} below {PICTURES}: restore the file"
@@ -94,11 +88,11 @@ class MetaShift(GroupDataset):
                     strict=True,
                 )
             )
-            if FOLDERS[osp.dirname(below)] != (label, domain):
+            if (own := FOLDERS[folder]) != (label, domain):
                 raise UserError(
                     f"'{path}' line {number} has y {label} and a {domain} for '{below}', whose "
-                    f"folder says {self.class_names[FOLDERS[osp.dirname(below)][0]]} and "
-                    f"{self.domain_names[FOLDERS[osp.dirname(below)][1]]}: restore the file"
+                    f"folder says {self.class_names[own[0]]} and {self.domain_names[own[1]]}: "
+                    "restore the file"
                 )
             split[PARTS[part]].append([below, label, self.class_names[label], domain])
         return split

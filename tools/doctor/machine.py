@@ -16,6 +16,7 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
+from tools import launchers
 from tools.configs import ROOT
 from tools.doctor.lines import Line, fault, first_line, note, ok
 
@@ -78,7 +79,7 @@ def torch_build() -> Iterator[Line]:
 
     built = torch.version.cuda or torch.version.hip
     build = f"built for {'CUDA' if torch.version.cuda else 'ROCm'} {built}" if built else "CPU only"
-    threads, cores = torch.get_num_threads(), _cores()
+    threads, cores = torch.get_num_threads(), launchers.cores()
     yield ok(
         "torch",
         f"{torch.__version__}, {build}; {threads} threads on {cores} cores",
@@ -87,13 +88,6 @@ def torch_build() -> Iterator[Line]:
         threads=threads,
         cores=cores,
     )
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    with suppress(AttributeError, OSError):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 # GPUs

@@ -24,8 +24,9 @@ from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.errors import UserError
 from dassl.identity import file_hash
-from dassl.messages import LOGGERS, at_level
+from dassl.messages import LOGGERS
 from dassl.utils import read_image, read_json, set_random_seed, write_json
+from dassl.utils.logger import at_level
 from datasets.files import text_for_clip
 from datasets.sets.in_memory import LIST, holding
 from tools import configs

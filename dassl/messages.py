@@ -8,24 +8,8 @@ of the loggers in LOGGERS. Quick to import.
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 
 LOGGERS = ("craft", "dassl", "datasets", "tools", "trainers")
-
-
-@contextmanager
-def at_level(names: Iterable[str], level: int) -> Iterator[None]:
-    """Inside, the loggers of these names take messages from this level on only."""
-    loggers = [logging.getLogger(name) for name in names]
-    before = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(level)
-        yield
-    finally:
-        for logger, old in zip(loggers, before, strict=True):
-            logger.setLevel(old)
 
 
 class Stdout(logging.Handler):

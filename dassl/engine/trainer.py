@@ -27,10 +27,9 @@ from dassl.engine.checks import check_basics
 from dassl.engine.outcomes import Collector
 from dassl.engine.simple_net import SimpleNet
 from dassl.evaluation import build_evaluator, check_scores
-from dassl.messages import at_level
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import AverageMeter, MetricMeter, UserError, count_num_param, mkdir_if_missing
-from dassl.utils.logger import eta_text, progress_bar, track
+from dassl.utils.logger import at_level, eta_text, progress_bar, track
 from dassl.utils.scalars import ScalarLog
 from dassl.utils.torchtools import copy_checkpoint, load_checkpoint, load_pretrained_weights
 

@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import IO
 
 from tqdm import tqdm
@@ -20,6 +20,20 @@ from dassl.utils.tools import UserError, mkdir_if_missing
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SILENCE_S = 30  # a log without a terminal hears from a long evaluation this often
+
+
+@contextmanager
+def at_level(names: Iterable[str], level: int) -> Iterator[None]:
+    """Inside, the loggers of these names take messages from this level on only."""
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(level)
+        yield
+    finally:
+        for logger, old in zip(loggers, before, strict=True):
+            logger.setLevel(old)
 
 
 class _LogFile:

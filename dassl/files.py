@@ -6,6 +6,7 @@ import errno
 import fcntl
 import functools
 import hashlib
+import json
 import os
 import os.path as osp
 import re
@@ -188,26 +189,49 @@ def checkpoint_name(epoch: int | None) -> str:
     return "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
 
 
+CHECKSUMS = "checksums.json"  # {checkpoint_name: `model_checksum`}, in place of the checkpoints
+
+
 def model_checksum(folder: str, epoch: int | None) -> str | None:
     """Checksum of an epoch's checkpoints in a run's folder; None if there are none.
 
-    Raises OSError for a checkpoint that cannot be read.
+    Of a run without its checkpoints (tools.archive), the one that they had. Raises OSError for a
+    checkpoint that cannot be read.
     """
+    contents = [
+        f"{name} {_content(path, os.stat(path).st_size, os.stat(path).st_mtime_ns)}"
+        for name, path in _checkpoints(folder, epoch).items()
+    ]
+    if not contents:
+        return _remembered(folder, epoch)
+    return hashlib.sha256("\n".join(contents).encode(errors="surrogateescape")).hexdigest()
+
+
+def lacks_checkpoints(folder: str, epoch: int | None) -> bool:
+    """Whether a run's folder came from an archive, which leaves its checkpoints out."""
+    return _remembered(folder, epoch) is not None and not _checkpoints(folder, epoch)
+
+
+def _checkpoints(folder: str, epoch: int | None) -> dict[str, str]:
+    """{name of a model: path of its checkpoint} in a run's folder."""
     try:
         names = sorted(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        return {}
     paths = {name: osp.join(folder, name, checkpoint_name(epoch)) for name in names}
-    contents = [
-        f"{name} {_content(path, os.stat(path).st_size, os.stat(path).st_mtime_ns)}"
-        for name, path in paths.items()
-        if is_file(path)
-    ]
-    return (
-        hashlib.sha256("\n".join(contents).encode(errors="surrogateescape")).hexdigest()
-        if contents
-        else None
-    )
+    return {name: path for name, path in paths.items() if is_file(path)}
+
+
+def _remembered(folder: str, epoch: int | None) -> str | None:
+    """What CHECKSUMS tells; None if it is no file, or damaged."""
+    path = osp.join(folder, CHECKSUMS)
+    if not is_file(path):
+        return None
+    with open(path, "rb") as file:
+        try:
+            return str(json.loads(file.read())[checkpoint_name(epoch)])
+        except (ValueError, LookupError, TypeError):
+            return None
 
 
 @functools.lru_cache(4096)

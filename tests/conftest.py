@@ -43,3 +43,11 @@ def _no_log_left_open():
     from dassl.utils.logger import _restore
 
     _restore()
+
+
+@pytest.fixture(autouse=True)
+def _stay_here():
+    """A sweep goes to the repository's folder."""
+    here = os.getcwd()
+    yield
+    os.chdir(here)

@@ -37,14 +37,6 @@ PLANS = sorted((ROOT / "configs/sweeps").glob("*.yaml"))
 CLASSES = ("cat", "dog", "red", "saxophone")
 
 
-@pytest.fixture(autouse=True)
-def _stay_here():
-    """A sweep goes to the repository's folder."""
-    here = os.getcwd()
-    yield
-    os.chdir(here)
-
-
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """Files that another process can use: a random CLIP and a folder of coloured noise."""

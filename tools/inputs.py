@@ -64,20 +64,20 @@ def main(
         return program.UNREAD
 
 
-def write(path: Path, save: Callable[[Path], None] | str, option: str) -> None:
+def write(path: Path, save: Callable[[Path], None] | str | bytes, option: str) -> None:
     """Write `path` as a whole, or not at all; missing folders are made.
 
-    save: a text, or a function that writes the file whose path it gets, of the same suffix. Raises
-    InputError naming `option`.
+    save: a text, bytes, or a function that writes the file whose path it gets, of the same suffix.
+    Raises InputError naming `option`.
     """
     check_name(path, option)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.temporary(str(path), path.suffix) as part:
-            if isinstance(save, str):
-                part.write(
-                    harmless(save).encode(errors="backslashreplace")
-                )  # names of files need not be text
+            if isinstance(save, str):  # names of files need not be text
+                save = harmless(save).encode(errors="backslashreplace")
+            if isinstance(save, bytes):
+                part.write(save)
                 part.flush()
             else:
                 save(Path(part.name))

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from dassl import record
+from dassl import files, record
 from dassl.identity import folders_below
 from tools import inputs, launchers
 from tools.configs import ROOT
@@ -349,6 +349,7 @@ class Sweep:
         """Jobs that are not done. Raises InputError if data or the output folder is missing."""
         todo = [job for job in self.plan.jobs if self.states[job.folder][0] != "done"]
         if todo:
+            self._check_models(todo)
             check_data(todo, self._configured[0], self.root)
             try:
                 os.makedirs(self.output, exist_ok=True)
@@ -358,6 +359,27 @@ class Sweep:
                     "another --output"
                 ) from None
         return todo
+
+    def _check_models(self, todo: Sequence[Job]) -> None:
+        """Raise InputError if a model to test is one that an archive left out."""
+        done = {job.trained for job in todo if job.trained and self._is_done(job.trained)}
+        folders = {folder: Path(self.output, folder) for folder in sorted(done)}
+        lacking = [
+            folder
+            for folder, path in folders.items()
+            if files.lacks_checkpoints(
+                str(path), record.tested_epoch(record.peek(path / record.NAME))
+            )
+        ]
+        if lacking:
+            raise InputError(
+                f"{len(lacking)} model(s) to test came from an archive, which holds no checkpoints "
+                f"('{self.output}/{lacking[0]}'{', ...' if len(lacking) > 1 else ''}): delete "
+                "these folders, and the same command trains the models again"
+            )
+
+    def _is_done(self, folder: str) -> bool:
+        return self.states[folder][0] == "done"
 
     def _view(self, todo: list[Job]):
         return closing(launchers.View(self.plan.jobs, todo, self.output))

@@ -4,7 +4,7 @@ import copy
 import os
 import os.path as osp
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -194,7 +194,7 @@ class Model:
         with as_user_errors(), inputs.new_folder(path) as part:
             for name, content in self._saved.files.items():
                 mkdir_if_missing(osp.dirname(osp.join(part, name)))
-                atomic_write(osp.join(part, name), _writer(content))
+                atomic_write(osp.join(part, name), content)
             config = self._saved.results["config"] | {"OUTPUT_DIR": path}
             write_json(self._saved.results | {"config": config}, osp.join(part, RESULTS))
         return path
@@ -304,10 +304,6 @@ def checked_device(device: str | torch.device) -> torch.device:
     if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
         raise UserError(f"device is '{device}', but torch finds no such CUDA device: choose cpu")
     return target
-
-
-def _writer(content: bytes) -> Callable:
-    return lambda file: file.write(content)
 
 
 def _unreadable(reason: str, unreadable: str, skippable: bool = True) -> str:

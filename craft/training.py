@@ -32,7 +32,7 @@ from datasets.sets.in_memory import LIST, holding
 from tools import configs
 from tools.trained import Trained, check_several
 from trainers.backbone import load_backbone
-from trainers.base import PromptTrainer
+from trainers.base import PromptTrainer, leave_half
 from trainers.cache import rng_untouched
 
 log = logging.getLogger(__name__)
@@ -194,10 +194,8 @@ def _set_precision(cfg: CfgNode, cuda: bool) -> None:
     """Train on the device that there is: fp16 needs a GPU."""
     cfg.USE_CUDA = cuda
     options = cast(type[PromptTrainer], TRAINER_REGISTRY.get(cfg.TRAINER.NAME)).options
-    node = cfg.TRAINER[options] if options else CfgNode()
-    if node.get("PREC") == "fp16" and not cuda:
-        log.warning(f"note: TRAINER.{options}.PREC fp16 needs a CUDA device: using fp32")
-        node.PREC = "fp32"
+    if note := leave_half(cfg, options):
+        log.warning(note)
 
 
 # Pictures

@@ -39,6 +39,7 @@ from dassl.utils import (
     set_random_seed,
     setup_logger,
 )
+from dassl.utils.scalars import WANDB_ID, ScalarLog
 from dassl.utils.tools import atomic_write
 
 CKPT = "output/prompt_learner/model.pth.tar-2"
@@ -1098,6 +1099,19 @@ class FakeWandb:
         self.finished = True
 
 
+def test_a_training_that_goes_on_goes_on_with_its_run_of_weights_and_biases(tmp_path, monkeypatch):
+    fake, options = FakeWandb(), get_cfg_default().LOG
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    options.WANDB = True
+    ids = []
+    for folder in ("one", "one", "two", "two"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        ScalarLog(str(tmp_path / folder), options).close()
+        ids.append(fake.options["id"])
+        (tmp_path / "two" / WANDB_ID).write_text("") if folder == "two" else None
+    assert ids[0] == ids[1] and len(set(ids)) == 3 and all(name.isalnum() for name in ids)
+
+
 def test_weights_and_biases_is_told_what_tensorboard_is_told_and_never_needed(
     tmp_path, monkeypatch
 ):
@@ -1124,6 +1138,9 @@ def test_weights_and_biases_is_told_what_tensorboard_is_told_and_never_needed(
     assert {"train/loss", "train/lr", "test/accuracy"} <= {
         tag for values in fake.logged for tag in values
     }
+    names = {key: fake.options[key] for key in ("name", "group", "resume")}
+    group = "CoOp TinyNoise all shots"
+    assert names == {"name": f"{group} seed 1", "group": group, "resume": "allow"}
     hashes = [
         json.loads((tmp_path / name / "results.json").read_text())["config_hash"]
         for name in ("output", "other")

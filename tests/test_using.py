@@ -411,9 +411,7 @@ def test_half_precision_without_a_gpu(changed, runs, home, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     found, _ = predicted(changed("MaPLe", {"TRAINER.MAPLE.PREC": "fp16"}), home)
     assert torch.allclose(found, runs["MaPLe"].logits.softmax(1), atol=1e-6)
-    assert (
-        "note: the run used fp16, which needs a CUDA device: using fp32" in capsys.readouterr().err
-    )
+    assert "PREC fp16 needs a CUDA device: using fp32" in capsys.readouterr().err
 
 
 def test_weights_elsewhere(changed, runs, home, tmp_path, capsys):

@@ -6,11 +6,9 @@ also finds the run's CLIP. docs/using.md shows how to load both.
 """
 
 import argparse
-import functools
 import json
 import os.path as osp
 import sys
-from typing import IO
 
 import torch
 from safetensors.torch import save
@@ -169,12 +167,8 @@ def write_folder(path: str, contents: dict[str, bytes]) -> None:
     """
     with new_folder(path) as part:
         for name, content in contents.items():
-            atomic_write(osp.join(part, name), functools.partial(_write, content))
+            atomic_write(osp.join(part, name), content)
             sys.stdout.write(f"{osp.join(path, name)}  {len(content):,} bytes\n")
-
-
-def _write(content: bytes, file: IO[bytes]) -> None:
-    file.write(content)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -190,7 +184,7 @@ def run(args: argparse.Namespace) -> int:
     side = save(tensors, metadata)
     if plain:
         mkdir_if_missing(osp.dirname(args.out))
-        atomic_write(args.out, functools.partial(_write, side))
+        atomic_write(args.out, side)
     else:
         write_folder(args.out, files_of(model, args.format, side))
     for name, value in tensors.items():

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from yacs.config import CfgNode
 
 import datasets
@@ -29,7 +28,7 @@ from dassl.utils import UserError, read_json
 from datasets.files import is_utf8, read_lines, stripped, text_for_clip
 from tools import inputs
 from trainers.backbone import Backbone, as_read, same_as_read
-from trainers.base import PromptTrainer, make_backbone, warn_of_same_tokens
+from trainers.base import PromptTrainer, leave_half, make_backbone, warn_of_same_tokens
 from trainers.checkpoints import class_names_of, load_prompts
 from trainers.model import PromptedCLIP
 from trainers.terms import TERMS
@@ -374,8 +373,6 @@ def _for_use(cfg: CfgNode, options: str) -> None:
     cfg.EVAL_ONLY, cfg.VERBOSE, cfg.OUTPUT_DIR, cfg.MODEL.INIT_WEIGHTS = True, False, "", ""
     cfg.TEST.EVALUATOR = "Classification"  # others look into the data set
     cfg.TRAINER.COMPILE = False  # takes longer than some images
-    half = bool(options) and cfg.TRAINER[options].get("PREC") == "fp16"
-    if half and not (cfg.USE_CUDA and torch.cuda.is_available()):
-        print("note: the run used fp16, which needs a CUDA device: using fp32")
-        cfg.TRAINER[options].PREC = "fp32"
+    if note := leave_half(cfg, options):
+        print(note)
     cfg.freeze()

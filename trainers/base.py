@@ -40,6 +40,17 @@ log = logging.getLogger(__name__)
 __all__ = ["Features", "PromptTrainer", "Step", "class_names_of"]
 
 
+def leave_half(cfg: CfgNode, options: str) -> str:
+    """Set the precision of a method, whose node is TRAINER.`options`, to fp32 where it is fp16 and
+    there is no GPU to use. Returns a sentence about it, "" if nothing changed.
+    """
+    node = cfg.TRAINER[options] if options else CfgNode()
+    if node.get("PREC") != "fp16" or cfg.USE_CUDA and torch.cuda.is_available():
+        return ""
+    node.PREC = "fp32"
+    return f"note: TRAINER.{options}.PREC fp16 needs a CUDA device: using fp32"
+
+
 class PromptTrainer(TrainerX):
     """Parent of the trainers of all methods on a frozen CLIP.
 

@@ -40,6 +40,13 @@ REST = " ..."  # at its end: TensorBoard has more
 SILENCE_S = 300  # seconds after which a long epoch is heard of in a log without a terminal
 
 
+def _names(cfg) -> tuple[str, str]:
+    """(name of a run, name that it shares with runs of other seeds), for Weights & Biases."""
+    shots = cfg.DATASET.NUM_SHOTS
+    group = f"{cfg.TRAINER.NAME} {cfg.DATASET.NAME} {'all' if shots < 1 else shots} shots"
+    return f"{group} seed {cfg.SEED}", group
+
+
 class TrainerBase(Checkpoints):
     """Loop over epochs with hooks, registered models, their checkpoints and the log."""
 
@@ -91,8 +98,10 @@ class TrainerBase(Checkpoints):
         if self._writer is None and distributed.is_main():
             mkdir_if_missing(log_dir)
             cfg = self.__dict__.get("cfg")
-            self._writer = ScalarLog(
-                log_dir, cfg.get("LOG") if cfg else None, cfg_to_dict(cfg) if cfg else None
+            self._writer = (
+                ScalarLog(log_dir, cfg.get("LOG"), cfg_to_dict(cfg), *_names(cfg))
+                if cfg
+                else ScalarLog(log_dir)
             )
 
     def close_writer(self) -> None:

@@ -1,12 +1,29 @@
 """Curves of a run: TensorBoard always, Weights & Biases if the configuration asks for it."""
 
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
 from dassl.utils.tools import UserError
+
+WANDB_ID = "wandb_id.txt"
+
+
+def _run_id(folder: str) -> str:
+    """The id of the W&B run of a training: the one in its folder, else a new one."""
+    path = Path(folder, WANDB_ID)
+    try:
+        known = path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        known = ""
+    if not known.isalnum():
+        known = uuid.uuid4().hex
+        path.write_text(known + "\n", encoding="utf-8")
+    return known
 
 
 class ScalarLog:
@@ -14,12 +31,21 @@ class ScalarLog:
     project LOG.WANDB_PROJECT.
 
     The account is whatever `wandb login` or WANDB_API_KEY says; WANDB_MODE=offline writes to the
-    disk only. Raises UserError if W&B is asked for and not installed, or does not start, and where
-    a file cannot be written.
+    disk only. name, group: of the W&B run. A training that goes on in `log_dir` goes on with its
+    W&B run, whose id is in WANDB_ID there. Raises UserError if W&B is asked for and not installed,
+    or does not start, and where a file cannot be written.
     """
 
-    def __init__(self, log_dir: str, options=None, config: dict | None = None):
+    def __init__(
+        self,
+        log_dir: str,
+        options=None,
+        config: dict | None = None,
+        name: str | None = None,
+        group: str | None = None,
+    ):
         self._wandb = None
+        self._folder, self._hook = log_dir, threading.excepthook
         if options is not None and options.WANDB:
             try:
                 import wandb
@@ -28,16 +54,24 @@ class ScalarLog:
                     "LOG.WANDB is True but the package wandb is not installed: run `pip install "
                     "wandb`, or set LOG.WANDB False"
                 ) from None
+            with self._refusals():
+                run_id = _run_id(log_dir)
             try:
                 self._wandb = wandb.init(
-                    project=options.WANDB_PROJECT, dir=log_dir, config=config, reinit=True
+                    project=options.WANDB_PROJECT,
+                    dir=log_dir,
+                    config=config,
+                    name=name,
+                    group=group,
+                    id=run_id,
+                    resume="allow",
+                    reinit=True,
                 )
             except Exception as error:  # wandb raises a dozen kinds
                 raise UserError(
                     f"LOG.WANDB is True but wandb does not start ({' '.join(str(error).split())}): "
                     "run `wandb login`, set WANDB_MODE=offline, or LOG.WANDB False"
                 ) from None
-        self._folder, self._hook = log_dir, threading.excepthook
         threading.excepthook = self._quiet
         with self._refusals():
             self._board = SummaryWriter(log_dir=log_dir)

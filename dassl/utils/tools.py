@@ -92,9 +92,9 @@ def unreadable(what: str, error: BaseException) -> UserError | None:
     return UserError(f"{what} cannot be read ({os.strerror(number)}): {remedy}") if number else None
 
 
-def atomic_write(path: str, write: Callable[[IO[bytes]], Any]) -> None:
+def atomic_write(path: str, write: Callable[[IO[bytes]], Any] | bytes) -> None:
     """Call `write(file)` on a temporary neighbour of `path`, force it to disk, then rename it to
-    `path`.
+    `path`. write: or the bytes to write.
 
     A crash at any moment leaves either the old file or the new one. Raises UserError if the system
     refuses (disk full, not allowed); the old file is then intact.
@@ -105,7 +105,7 @@ def atomic_write(path: str, write: Callable[[IO[bytes]], Any]) -> None:
         )
     try:
         with files.temporary(path) as file:
-            write(file)
+            file.write(write) if isinstance(write, bytes) else write(file)
             file.flush()
             os.fsync(file.fileno())
             os.replace(file.name, path)
@@ -157,7 +157,7 @@ def write_json(obj: Any, fpath: str) -> None:
     """Write JSON atomically, creating the folder."""
     mkdir_if_missing(osp.dirname(fpath))
     text = json.dumps(obj, indent=4, separators=(",", ": "))
-    atomic_write(fpath, lambda file: file.write(text.encode()))
+    atomic_write(fpath, text.encode())
 
 
 # What DatasetWrapper says about pictures, each once in a run; `{}` is the first such file.

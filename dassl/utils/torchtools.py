@@ -70,7 +70,7 @@ def save_checkpoint(
     if is_best and name != "model-best.pth.tar":
         atomic_write(osp.join(save_dir, "model-best.pth.tar"), lambda file: torch.save(state, file))
         log.info(f'Best checkpoint saved to "{osp.join(save_dir, "model-best.pth.tar")}"')
-    atomic_write(osp.join(save_dir, "checkpoint"), lambda file: file.write(f"{name}\n".encode()))
+    atomic_write(osp.join(save_dir, "checkpoint"), f"{name}\n".encode())
 
 
 def copy_checkpoint(path: str, save_dir: str) -> None:
@@ -81,10 +81,7 @@ def copy_checkpoint(path: str, save_dir: str) -> None:
         atomic_write(
             osp.join(save_dir, osp.basename(path)), lambda file: shutil.copyfileobj(source, file)
         )
-    atomic_write(
-        osp.join(save_dir, "checkpoint"),
-        lambda file: file.write(f"{osp.basename(path)}\n".encode()),
-    )
+    atomic_write(osp.join(save_dir, "checkpoint"), f"{osp.basename(path)}\n".encode())
 
 
 def load_state(model: nn.Module, state_dict: dict, fpath: str) -> None:

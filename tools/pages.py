@@ -11,6 +11,7 @@ A copy stands between the lines `<!-- generated: WHAT -->` and `<!-- end -->`. W
     results NAME accuracy      the table of docs/results/NAME.json
     results NAME gain          the gains of CRAFT in it
     results NAME terms         gains of each term of CRAFT in the harmonic mean, of the average row
+    results NAME health        whether baselines keep the rules of tools.suite.health
     suite                      the data sheet of docs/results/suite.json
 
 Behind `results NAME KIND` may follow `datasets=A,B` and `trainers=A,B` (only these), `average` (add
@@ -30,7 +31,7 @@ from tools.gains import Gain, corrected, from_record, verdict_column, verdicts
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS
 from tools.statistics import standard_error, t_test
-from tools.suite import check
+from tools.suite import check, health
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- generated: (.*?) -->\n\n).*?<!-- end -->", re.S)
@@ -122,6 +123,8 @@ def results(name: str, kind: str, *words: str) -> str:
         rows += averages(rows, datasets)
     if kind == "terms":
         text = terms(table["rows"], trainers)
+    elif kind == "health":
+        text = aligned([health.HEAD, *(rule.cells for rule in health.rules(table))])
     elif kind == "accuracy":
         text = aligned(accuracies(table["columns"], rows))
     elif kind == "gain":
@@ -133,7 +136,9 @@ def results(name: str, kind: str, *words: str) -> str:
         )
         text = aligned(gains(table["columns"], rows, decides, count))
     else:
-        raise InputError(f"'{kind}' is no table of results: choose one of accuracy, gain, terms")
+        raise InputError(
+            f"'{kind}' is no table of results: choose one of accuracy, gain, terms, health"
+        )
     margin = " " * int(wanted.get("indent", 0))
     return "\n".join(margin + line for line in text.splitlines())
 

@@ -1,6 +1,7 @@
 """What pages copy from results and declarations is what these hold now."""
 
 import itertools
+import json
 
 import forked
 import pytest
@@ -79,6 +80,29 @@ def test_gains_of_older_files_get_intervals_and_of_newer_ones_keep_theirs():
     rows = [{"cells": {"H": {"gain": new}}}]
     pages.with_gains(rows)
     assert rows[0]["cells"]["H"]["gain"].p_holm == 0.4
+
+
+def test_averages_alone_or_data_sets_alone(tmp_path, monkeypatch):
+    def row(dataset: str) -> dict:
+        cell = {"mean": 1.0, "standard_deviation": None, "values": {"1": 1.0}}
+        return {
+            **{"dataset": dataset, "trainer": "X", "config": "c", "shots": "4"},
+            "cells": {"base": cell},
+        }
+
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    (tmp_path / "docs/results").mkdir(parents=True)
+    table = {"columns": ["base"], "rows": [row("average of 2"), row("one"), row("two")]}
+    (tmp_path / "docs/results/study.json").write_text(json.dumps(table))
+
+    def names(words: str) -> list[str]:
+        lines = pages.block(f"results study accuracy {words}").splitlines()[2:]
+        return [line.split("|")[1].strip() for line in lines]
+
+    assert names("rows=averages") == ["average of 2"]
+    assert names("rows=sets") == ["one", "two"] and len(names("")) == 3
+    with pytest.raises(InputError, match="rows is 'all': choose averages or sets"):
+        names("rows=all")
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ A copy stands between the lines `<!-- generated: WHAT -->` and `<!-- end -->`. W
     results NAME health        whether baselines keep the rules of tools.suite.health
     suite                      the data sheet of docs/results/suite.json
 
-Behind `results NAME KIND` may follow `datasets=A,B` and `trainers=A,B` (only these), `average` (add
-the average of these data sets) and `indent=4` (for a code block).
+Behind `results NAME KIND` may follow `datasets=A,B` and `trainers=A,B` (only these),
+`rows=averages` or `rows=sets` (only averages over data sets, or none), `average` (add the average
+of these data sets) and `indent=4` (for a code block).
 """
 
 import argparse
@@ -119,6 +120,11 @@ def results(name: str, kind: str, *words: str) -> str:
         if row["trainer"] in (trainers or [row["trainer"]])
         and row["dataset"] in (datasets or [row["dataset"]])
     ]
+    if "rows" in wanted:
+        if wanted["rows"] not in ("averages", "sets"):
+            raise InputError(f"rows is '{wanted['rows']}': choose averages or sets")
+        means = wanted["rows"] == "averages"
+        rows = [row for row in rows if row["dataset"].startswith("average") == means]
     if "average" in wanted:
         rows += averages(rows, datasets)
     if kind == "terms":

@@ -95,8 +95,19 @@ def test_the_fingerprint_follows_the_image_tower(weights):
 def test_images_in_pieces_give_the_same_features(weights, monkeypatch):
     backbone = Backbone(weights)
     whole = backbone.encode_images(images(5, 32))
-    monkeypatch.setattr(module, "CACHED_NUMBERS", 2 * 17 * 4 * 64)
+    prompts = torch.randn(3, backbone.image.width, requires_grad=True)
+    prompted = backbone.encode_images(images(5, 32), prompts, [prompts])
+    seen = []
+    backbone.image.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    monkeypatch.setattr(module, "TOKENS_AT_ONCE", 2 * (17 + 3))
     assert torch.allclose(backbone.encode_images(images(5, 32)), whole, atol=1e-6)
+    with torch.no_grad():
+        pieces = backbone.encode_images(images(5, 32), prompts, [prompts])
+    assert torch.allclose(pieces, prompted, atol=1e-6) and not pieces.requires_grad
+    assert seen == [2, 2, 1, 2, 2, 1]
+    # What is learned from is one piece: the sum of a gradient does not depend on the cache.
+    assert torch.equal(backbone.encode_images(images(5, 32), prompts, [prompts]), prompted)
+    assert seen[6:] == [5]
 
 
 # Names of training codes, activations, numbers that are none

@@ -85,7 +85,7 @@ class IVLPModel(PromptedCLIP):
     def image_features(self, images: Tensor) -> Tensor:
         if not self.options.PROMPT_DEPTH_VISION:
             return super().image_features(images)
-        return unit(prompted_image(self.backbone, images, self.prompts.image_encoder))
+        return prompted_image(self.backbone, images, self.prompts.image_encoder)
 
 
 @TRAINER_REGISTRY.register()

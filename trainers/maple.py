@@ -90,7 +90,7 @@ class MaPLeModel(PromptedCLIP):
         return unit(self.backbone.text(*self.prompts.prompt_learner(), self.deep_text_prompts()))
 
     def image_features(self, images: Tensor) -> Tensor:
-        return unit(self.backbone.image(images, *self.prompts.prompt_learner.visual()))
+        return self.backbone.encode_images(images, *self.prompts.prompt_learner.visual())
 
 
 @TRAINER_REGISTRY.register()

@@ -141,5 +141,5 @@ class DeepPrompts(nn.Module):
 
 
 def prompted_image(backbone: Backbone, images: Tensor, prompts: DeepPrompts) -> Tensor:
-    """Features (B, D), not normalised, of images (B, 3, R, R) with visual prompts."""
-    return backbone.image(images, prompts.VPT, prompts.deep)
+    """Unit-norm features (B, D) of images (B, 3, R, R) with visual prompts."""
+    return backbone.encode_images(images, prompts.VPT, prompts.deep)

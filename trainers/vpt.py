@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from trainers.backbone import PRECISIONS, unit
+from trainers.backbone import PRECISIONS
 from trainers.base import PromptTrainer
 from trainers.model import PromptedCLIP
 from trainers.options import PRECISION_HELP, rules
@@ -75,7 +75,7 @@ class VPTModel(PromptedCLIP):
         return self.frozen_text[labels]
 
     def image_features(self, images: Tensor) -> Tensor:
-        return unit(prompted_image(self.backbone, images, self.prompts.image_encoder))
+        return prompted_image(self.backbone, images, self.prompts.image_encoder)
 
 
 @TRAINER_REGISTRY.register()

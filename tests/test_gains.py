@@ -440,6 +440,14 @@ def test_pictures_of_gains(tmp_path, capsys):
     command = ["base2new", str(tmp_path / "runs"), "--plot-gains", str(drawn)]
     assert results.main(command) == 0 and Image.open(drawn).size[0] > 400
     assert f"picture of gains: {drawn}\n" in capsys.readouterr().out
+    height = Image.open(drawn).size[1]
+    assert results.main([*command, "--averages"]) == 0 and Image.open(drawn).size[1] < height
+    study(tmp_path / "one", SETS[:1])
+    capsys.readouterr()
+    assert results.main(["base2new", str(tmp_path / "one"), *command[2:], "--averages"]) == 2
+    assert "--averages draws averages over data sets, but the table has none" in (
+        capsys.readouterr().err
+    )
     write(tmp_path / "alone", "one", "CoOp", {1: 50.0, 2: 51.0})
     assert results.main(["base2new", str(tmp_path / "alone"), *command[2:]]) == 2
     assert capsys.readouterr().err == (

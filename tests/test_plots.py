@@ -112,6 +112,9 @@ def test_gains_are_read_at_800_pixels(figures, sets, tmp_path):
     rows = [row for row in rows_of(METHODS, sets, ("H",)) if row.craft]
     plots.gains(rows, gains_of(rows, "H"), "H", tmp_path / "x.png")
     check(figures[0])
+    axis = figures[0].axes[0]
+    named = [axis.get_title(), *(text.get_text() for text in axis.texts)]
+    assert "average of 2 data sets" in [*named, *(t.get_text() for t in axis.get_yticklabels())]
 
 
 @pytest.mark.parametrize(

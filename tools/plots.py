@@ -103,6 +103,8 @@ def looks(rows: Sequence[Row]) -> dict[str, Look]:
 
 
 def _title(name: str, longest: int = LONGEST) -> str:
+    if re.fullmatch(r"average of \d+( of \d+)?", name):
+        return f"{name} data sets"
     if len(name) > longest:
         name = f"{name[: longest // 2]}…{name[1 - longest // 2 :]}"
     return name.replace("_", " ").replace("$", r"\$")  # no formula

@@ -533,11 +533,16 @@ def report(args: argparse.Namespace) -> int:
     sys.stdout.write(f"{as_text(content, args.pivot)}\n{notes}")
     if args.out:
         write(content, args.out, args.pivot)
+    if args.averages and not content.averages:
+        raise InputError(
+            "--averages draws averages over data sets, but the table has none: leave it out"
+        )
     if args.plot:
-        plots.plot(content.shown, content.columns, args.plot)
+        rows = content.averages if args.averages else content.shown
+        plots.plot(rows, content.columns, args.plot)
         sys.stdout.write(f"picture: {args.plot}\n")
     if args.plot_gains:
-        plot_gains(content, args.plot_gains)
+        plot_gains(content, args.plot_gains, args.averages)
     return 0
 
 
@@ -570,14 +575,23 @@ def write(content: Tables, out: Path, pivoted: bool = False) -> None:
         inputs.write(out.with_name(out.name + suffix), body.rstrip("\n") + "\n", "--out")
 
 
-def plot_gains(content: Tables, path: Path) -> None:
-    """Draw the gains. Raises InputError without a baseline, or if the file cannot be written."""
-    if not content.gaining:
+def plot_gains(content: Tables, path: Path, averages: bool = False) -> None:
+    """Draw the gains; averages: only those of averages over data sets.
+
+    Raises InputError without a baseline, or if the file cannot be written.
+    """
+    pairs = [
+        (row, line)
+        for row, line in zip(content.gaining, content.gains, strict=True)
+        if row.members or not averages
+    ]
+    if not pairs:
         raise InputError(
             f"--plot-gains is '{path}', but no row has a baseline: leave the option out, or give "
             "folders with runs of CRAFT and of the baseline"
         )
-    plots.gains(content.gaining, content.gains, content.verdict, path)
+    rows, gains = zip(*pairs, strict=True)
+    plots.gains(rows, gains, content.verdict, path)
     sys.stdout.write(f"picture of gains: {path}\n")
 
 
@@ -601,6 +615,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--plot", type=inputs.path, help="write a picture")
     parser.add_argument(
         "--plot-gains", type=inputs.path, help="write a picture of the gains with their intervals"
+    )
+    parser.add_argument(
+        "--averages", action="store_true", help="pictures of averages over data sets alone"
     )
     parser.add_argument(
         "--ours", action="store_true", help="without the published numbers on the same data sets"

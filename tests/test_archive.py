@@ -1,5 +1,6 @@
 """tools.archive: a study in one small file, from which tables are made and a sweep goes on."""
 
+import io
 import json
 import lzma
 import shutil
@@ -13,6 +14,7 @@ from tiny_run import write_table
 
 from dassl import files, outcomes, record
 from dassl.errors import UserError
+from dassl.identity import same_run
 from tools import archive, results, sweep
 
 
@@ -227,3 +229,44 @@ def test_links_and_other_formats_are_refused(tmp_path, capsys):
     assert "has format 2 and this version reads format 1" in said(
         capsys, "unpack", path, tmp_path / "n"
     )
+
+
+# The archive that is shipped
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return archive.read(archive.ROOT / "docs/results/suite.tar.xz")
+
+
+def test_the_shipped_tables_are_those_of_the_shipped_runs(shipped):
+    """Each accuracy of docs/results/base2new.json, from the pictures that were classified."""
+    table = json.loads((archive.ROOT / "docs/results/base2new.json").read_text())
+    rows = [row for row in table["rows"] if not row["dataset"].startswith("average")]
+    seen = 0
+    for row in rows:
+        for column, part in (("base", "train_base"), ("new", "test_new")):
+            for seed, accuracy in row["cells"][column]["values"].items():
+                cell = f"{row['dataset']}/shots_8/{row['trainer']}/{row['config']}/seed{seed}"
+                members = shipped[f"base2new/{part}/{cell}"]
+                with np.load(io.BytesIO(members["outcomes_test.npz"])) as saved:
+                    right = 100 * float((saved["label"] == saved["predicted"]).mean())
+                assert right == pytest.approx(accuracy, abs=1e-9), cell
+                seen += 1
+    assert seen == 2 * 8 * (12 * 10 + 1)
+
+
+def test_the_shipped_runs_are_those_of_todays_configs(shipped, tmp_path):
+    plan = sweep.read_plan(str(archive.ROOT / "configs/sweeps/suite.yaml"))
+    _, hashes = sweep.configurations(plan, str(tmp_path), str(tmp_path))
+    different = [
+        folder
+        for folder, members in shipped.items()
+        if not same_run(json.loads(members[record.NAME])["config_hash"], hashes[folder])
+    ]
+    assert not different
+
+
+def test_the_shipped_archive_names_no_folder_of_a_machine(shipped):
+    for folder, members in shipped.items():
+        assert not list(archive._paths(json.loads(members[record.NAME]))), folder

@@ -434,6 +434,28 @@ def test_all_files_hold_the_interval_and_both_p(tmp_path):
     assert cells[-1]["gain"]["low"] == found.low and cells[-1]["gain"]["p_holm"] == found.p_holm
 
 
+def test_averages_alone_are_the_comparisons_of_their_table(tmp_path, capsys):
+    study(tmp_path / "runs")
+    whole = table_of(tmp_path / "runs")
+    command = ["base2new", str(tmp_path / "runs"), "--averages", "--out", str(tmp_path / "t")]
+    assert results.main(command) == 0
+    out = capsys.readouterr().out
+    assert "note: 1 comparison: the gains in H of this table" in out and "| one " not in out
+    # By hand: the jackknife's error of H times the root of the number of data sets.
+    one = gain_of(whole, "average of 6")["H"]
+    width = statistics.t_test(one.mean, one.spread / 6**0.5, 6)
+    assert width[2] == pytest.approx(one.p) and one.count == 6
+    assert f"gains in H over the data sets ({one.spread:.2f} points), a t test of 6 data" in out
+    assert f"gain of +1.5 in {100 * statistics.power(one.spread, 6):.0f} of 100 cases" in out
+    table = json.loads((tmp_path / "t.json").read_text())
+    assert {row["dataset"] for row in table["rows"]} == {"average of 6"}
+    found = table["rows"][-1]["cells"]["H"]["gain"]
+    assert (found["mean"], found["low"], found["p"]) == (one.mean, one.low, one.p)
+    assert found["p_holm"] == found["p"] <= one.p_holm
+    with open(tmp_path / "t_runs.csv") as file:
+        assert len(file.readlines()) > 6  # all runs that the averages are of
+
+
 def test_pictures_of_gains(tmp_path, capsys):
     study(tmp_path / "runs", SETS[:2])
     drawn = tmp_path / "gains.png"
@@ -445,7 +467,7 @@ def test_pictures_of_gains(tmp_path, capsys):
     study(tmp_path / "one", SETS[:1])
     capsys.readouterr()
     assert results.main(["base2new", str(tmp_path / "one"), *command[2:], "--averages"]) == 2
-    assert "--averages draws averages over data sets, but the table has none" in (
+    assert "--averages shows averages over data sets, but there are none: leave it out" in (
         capsys.readouterr().err
     )
     write(tmp_path / "alone", "one", "CoOp", {1: 50.0, 2: 51.0})

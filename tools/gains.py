@@ -47,6 +47,7 @@ class Gain:
     deviation: sample standard deviation of the seeds' gains; None for one seed. low, high: 95%
     interval by `method` over `units` (seeds or data sets). p: two-sided, of a t test over the same
     units. p_holm: p corrected for all gains of the column. None of these without two units.
+    spread: standard deviation of the gain over `count` units, in points.
     """
 
     mean: float
@@ -58,6 +59,8 @@ class Gain:
     p_holm: float | None = None
     units: str = "seeds"
     method: str = T
+    spread: float | None = None
+    count: int = 0
 
     def text(self) -> str:
         """Mean and interval."""
@@ -283,6 +286,7 @@ def gain(row: Row, baseline: Row | None, column: str, saved: Saved) -> Gain | No
         return found
     low, high, p = t_test(found.mean, error, count)
     found = replace(found, low=low, high=high, p=p, units="data sets" if over else "seeds")
+    found = replace(found, spread=error * count**0.5, count=count)
     drawn = len(pairs) > 1 and not several
     parts = saved.parts(row, baseline, column, seeds) if drawn else None
     if parts is None:
@@ -344,6 +348,8 @@ def notes(rows: Sequence[Row], table: Sequence[dict[str, Gain | None]], column: 
     ]
     if single:
         sentences.append(_on_power(single, column))
+    elif over := [one for one in family if one.units == "data sets" and one.spread is not None]:
+        sentences.append(_on_power_over_sets(over, column))
     return sentences
 
 
@@ -382,4 +388,15 @@ def _on_power(single: Sequence[Gain], column: str) -> str:
         f"power: at the median standard deviation of the seeds' gains in {column} on a data set "
         f"({deviation:.2f} points), a t test of {seeds} seeds sees a true gain of {EFFECT:+} in "
         f"{100 * seen:.0f} of 100 cases; {enough} needed for {100 * POWER:.0f}"
+    )
+
+
+def _on_power_over_sets(averages: Sequence[Gain], column: str) -> str:
+    deviation = statistics.median(one.spread for one in averages if one.spread is not None)
+    sets = statistics.median_low(one.count for one in averages)
+    return (
+        f"power: at the median spread of an average's gains in {column} over the data sets "
+        f"({deviation:.2f} points), a t test of {sets} data sets sees a true gain of {EFFECT:+} in "
+        f"{100 * power(deviation, sets):.0f} of 100 cases, and one of {EFFECT / 2:+} in "
+        f"{100 * power(deviation, sets, EFFECT / 2):.0f}"
     )

@@ -144,7 +144,10 @@ def latex(head: Sequence[str], blocks: Sequence[Block]) -> str:
 
 @dataclass
 class Tables:
-    """What a protocol's runs come to: rows, averages, published rows, and notes on them."""
+    """What a protocol's runs come to: rows, averages, published rows, and notes on them.
+
+    summary: whether averages alone are shown, and their gains alone are the comparisons.
+    """
 
     protocol: Protocol
     rows: list[Row]
@@ -152,15 +155,16 @@ class Tables:
     others: list[Row]
     columns: list[str]
     notes: list[str]
+    summary: bool = False
 
     @property
     def ours(self) -> list[Row]:
-        return self.rows + self.averages
+        return self.averages if self.summary else self.rows + self.averages
 
     @property
     def shown(self) -> list[Row]:
         """Our rows as a reader wants them: averages first."""
-        return self.averages + self.rows
+        return self.averages if self.summary else self.averages + self.rows
 
     @property
     def verdict(self) -> str:
@@ -296,22 +300,28 @@ GAINS = "Gain of CRAFT over its baseline, paired over seeds (mean [95% interval]
 
 
 def tables(
-    protocol: Protocol, folders: list[Path], shots: str | None = None, beside: bool = True
+    protocol: Protocol,
+    folders: list[Path],
+    shots: str | None = None,
+    beside: bool = True,
+    summary: bool = False,
 ) -> Tables:
     """The tables of all finished runs of a protocol below the folders.
 
-    beside: whether published numbers on the same data sets stand beside them. Raises InputError as
-    `collect`.
+    beside: whether published numbers on the same data sets stand beside them. summary: of averages
+    alone. Raises InputError as `collect`, and for a summary without averages.
     """
     rows, notes = collect(protocol, folders, shots)
     columns = protocol.columns(list(dict.fromkeys(column for row in rows for column in row.values)))
     average, more = averages(protocol, rows, columns)
     others, footnotes = published.rows(protocol, rows + average, columns) if beside else ([], [])
-    content = Tables(protocol, rows, average, others, columns, [])
-    notes += [
-        f"the gain of {row.name} on {row.dataset} is not CRAFT's alone: {'; '.join(different)}"
-        for row, different in content.unlike
-    ]
+    if summary and rows and not average:
+        raise InputError(
+            "--averages shows averages over data sets, but there are none: leave it out"
+        )
+    others = [row for row in others if row.dataset.startswith("average") or not summary]
+    content = Tables(protocol, rows, average, others, columns, [], summary)
+    notes += _more_than_craft(content)
     notes += more + content.gain_notes + selected.notes(rows)
     content.notes += _without_column(rows, columns) + notes + footnotes
     if _has_gaps(content):
@@ -323,6 +333,17 @@ def tables(
             + (" on the same data sets" if average else ""),
         )
     return content
+
+
+def _more_than_craft(content: Tables) -> list[str]:
+    """Sentences on gains of which CRAFT is not the only cause, one for equal reasons."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row, different in content.unlike:
+        found.setdefault((row.name, "; ".join(different)), []).append(row.dataset)
+    return [
+        f"the gain of {name} on {', '.join(sets)} is not CRAFT's alone: {different}"
+        for (name, different), sets in found.items()
+    ]
 
 
 def _has_gaps(content: Tables) -> bool:
@@ -526,23 +547,18 @@ def report(args: argparse.Namespace) -> int:
     for option, path in (("--plot", args.plot), ("--plot-gains", args.plot_gains)):
         if path:
             inputs.check_name(path, option, plots.KINDS)
-    content = tables(protocol, args.folders, args.shots, not args.ours)
+    content = tables(protocol, args.folders, args.shots, not args.ours, args.averages)
     notes = "".join(f"note: {note}\n" for note in content.notes)
     if not content.rows:
         raise InputError(f"{_nothing(protocol, args)}\n{notes}".rstrip("\n"))
     sys.stdout.write(f"{as_text(content, args.pivot)}\n{notes}")
     if args.out:
         write(content, args.out, args.pivot)
-    if args.averages and not content.averages:
-        raise InputError(
-            "--averages draws averages over data sets, but the table has none: leave it out"
-        )
     if args.plot:
-        rows = content.averages if args.averages else content.shown
-        plots.plot(rows, content.columns, args.plot)
+        plots.plot(content.shown, content.columns, args.plot)
         sys.stdout.write(f"picture: {args.plot}\n")
     if args.plot_gains:
-        plot_gains(content, args.plot_gains, args.averages)
+        plot_gains(content, args.plot_gains)
     return 0
 
 
@@ -575,23 +591,14 @@ def write(content: Tables, out: Path, pivoted: bool = False) -> None:
         inputs.write(out.with_name(out.name + suffix), body.rstrip("\n") + "\n", "--out")
 
 
-def plot_gains(content: Tables, path: Path, averages: bool = False) -> None:
-    """Draw the gains; averages: only those of averages over data sets.
-
-    Raises InputError without a baseline, or if the file cannot be written.
-    """
-    pairs = [
-        (row, line)
-        for row, line in zip(content.gaining, content.gains, strict=True)
-        if row.members or not averages
-    ]
-    if not pairs:
+def plot_gains(content: Tables, path: Path) -> None:
+    """Draw the gains. Raises InputError without a baseline, or if the file cannot be written."""
+    if not content.gaining:
         raise InputError(
             f"--plot-gains is '{path}', but no row has a baseline: leave the option out, or give "
             "folders with runs of CRAFT and of the baseline"
         )
-    rows, gains = zip(*pairs, strict=True)
-    plots.gains(rows, gains, content.verdict, path)
+    plots.gains(content.gaining, content.gains, content.verdict, path)
     sys.stdout.write(f"picture of gains: {path}\n")
 
 
@@ -617,7 +624,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--plot-gains", type=inputs.path, help="write a picture of the gains with their intervals"
     )
     parser.add_argument(
-        "--averages", action="store_true", help="pictures of averages over data sets alone"
+        "--averages",
+        action="store_true",
+        help="averages over data sets alone, which are then the comparisons that are counted",
     )
     parser.add_argument(
         "--ours", action="store_true", help="without the published numbers on the same data sets"

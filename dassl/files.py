@@ -181,6 +181,11 @@ def shorten_tempdir() -> None:
         tempfile.tempdir = "/tmp"
 
 
+def json_text(content: object) -> bytes:
+    """JSON as all files of the project have it."""
+    return json.dumps(content, indent=4, separators=(",", ": ")).encode()
+
+
 # Checkpoints
 
 

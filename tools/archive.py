@@ -31,6 +31,7 @@ from tools import inputs
 from tools.configs import ROOT
 from tools.inputs import InputError
 from tools.protocols.rows import run_files
+from tools.sweep import add_root
 
 FORMAT = 1
 HEAD = "archive.json"  # the first member
@@ -70,11 +71,6 @@ def _paths(node) -> Iterator[str]:
         yield node
 
 
-def _as_text(content: object) -> bytes:
-    """As the engine writes a record."""
-    return json.dumps(content, indent=4, separators=(",", ": ")).encode()
-
-
 def _portable(known: dict, folder: Path) -> dict:
     """A record without paths of this machine. folder: of the run, relative to the study.
 
@@ -93,11 +89,11 @@ def _portable(known: dict, folder: Path) -> dict:
 
 def _members(folder: Path, known: dict, top: Path) -> dict[str, bytes]:
     """{name: content} of a run. Raises UserError for outcomes that are not the run's."""
-    found = {record.NAME: _as_text(_portable(known, folder.relative_to(top)))}
+    found = {record.NAME: files.json_text(_portable(known, folder.relative_to(top)))}
     if record.is_training(known):
         epoch = record.tested_epoch(known)
         if checksum := files.model_checksum(str(folder), epoch):
-            found[files.CHECKSUMS] = _as_text({files.checkpoint_name(epoch): checksum})
+            found[files.CHECKSUMS] = files.json_text({files.checkpoint_name(epoch): checksum})
     for split in KEPT_SPLITS:
         if outcomes.place(folder, split).is_file():
             found[outcomes.place("", split).name] = outcomes.brief(folder, split, known)
@@ -132,7 +128,7 @@ def pack(top: Path, target: Path) -> tuple[int, list[str]]:
 
     def save(path: Path) -> None:
         with lzma.open(path, "wb", preset=9) as stream, tarfile.open(fileobj=stream, mode="w") as t:
-            _add(t, HEAD, _as_text({"format": FORMAT, "runs": len(study)}))
+            _add(t, HEAD, files.json_text({"format": FORMAT, "runs": len(study)}))
             # Members of one name one after the other: they are alike, and compress well.
             for name in MEMBERS:
                 for folder in sorted(study):
@@ -204,7 +200,7 @@ def unpack(path: Path, top: Path, root: str) -> tuple[int, int]:
     study = read(path)
     folders = [(OUTPUT, os.path.abspath(top)), (DATA, root), (REPOSITORY, str(ROOT))]
     for members in study.values():
-        members[LAST] = _as_text(_replaced(json.loads(members[LAST]), folders))
+        members[LAST] = files.json_text(_replaced(json.loads(members[LAST]), folders))
     new = {folder: members for folder, members in study.items() if not _is_there(top, folder)}
     for folder in study.keys() - new.keys():
         there = record.peek(top / folder / LAST)
@@ -259,13 +255,7 @@ def main(arguments: list[str] | None = None) -> int:
     unpacking = commands.add_parser("unpack", help="write the runs of FILE below OUTPUT")
     unpacking.add_argument("file", type=inputs.path, metavar=f"FILE{SUFFIX}")
     unpacking.add_argument("output", type=inputs.path, metavar="OUTPUT")
-    unpacking.add_argument(
-        "--root",
-        type=os.path.expanduser,
-        default=os.environ.get("DATA") or str(ROOT / "data"),
-        metavar="DATA",
-        help="where the data sets are, or will be (default $DATA or data)",
-    )
+    add_root(unpacking, "where the data sets are, or will be")
     return inputs.main(work, parser.parse_args(arguments), UserError)
 
 

@@ -285,8 +285,15 @@ def gain(row: Row, baseline: Row | None, column: str, saved: Saved) -> Gain | No
     else:
         return found
     low, high, p = t_test(found.mean, error, count)
-    found = replace(found, low=low, high=high, p=p, units="data sets" if over else "seeds")
-    found = replace(found, spread=error * count**0.5, count=count)
+    found = replace(
+        found,
+        low=low,
+        high=high,
+        p=p,
+        units="data sets" if over else "seeds",
+        spread=error * count**0.5,
+        count=count,
+    )
     drawn = len(pairs) > 1 and not several
     parts = saved.parts(row, baseline, column, seeds) if drawn else None
     if parts is None:

@@ -31,6 +31,7 @@ from tools import configs, inputs
 from tools.gains import Gain, corrected, from_record, verdict_column, verdicts
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS
+from tools.protocols.rows import is_average
 from tools.statistics import standard_error, t_test
 from tools.suite import check, health
 
@@ -124,7 +125,7 @@ def results(name: str, kind: str, *words: str) -> str:
         if wanted["rows"] not in ("averages", "sets"):
             raise InputError(f"rows is '{wanted['rows']}': choose averages or sets")
         means = wanted["rows"] == "averages"
-        rows = [row for row in rows if row["dataset"].startswith("average") == means]
+        rows = [row for row in rows if is_average(row["dataset"]) == means]
     if "average" in wanted:
         rows += averages(rows, datasets)
     if kind == "terms":
@@ -218,7 +219,7 @@ def terms(rows: Iterable[dict], trainers: Sequence[str]) -> str:
     cell = {
         (row["trainer"], row["config"]): row["cells"]["H"]
         for row in rows
-        if row["dataset"].startswith("average")
+        if is_average(row["dataset"])
     }
     table = [["structure", "baseline", "static", "stochastic", "both", "both + MMD"]]
     for trainer in trainers:

@@ -23,7 +23,7 @@ from tools import gains, inputs, plots, published, selected
 from tools.gains import Gain, mean_of
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS, Protocol, Row, averages, collect
-from tools.protocols.rows import baseline_key, ordered, unlike
+from tools.protocols.rows import baseline_key, is_average, ordered, unlike
 
 MISSING = "–"
 TEXT_COLUMNS = ("data set", "trainer", "config", "method")
@@ -319,7 +319,7 @@ def tables(
         raise InputError(
             "--averages shows averages over data sets, but there are none: leave it out"
         )
-    others = [row for row in others if row.dataset.startswith("average") or not summary]
+    others = [row for row in others if is_average(row.dataset) or not summary]
     content = Tables(protocol, rows, average, others, columns, [], summary)
     notes += _more_than_craft(content)
     notes += more + content.gain_notes + selected.notes(rows)

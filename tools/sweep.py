@@ -347,7 +347,7 @@ class Sweep:
 
     def _todo(self) -> list[Job]:
         """Jobs that are not done. Raises InputError if data or the output folder is missing."""
-        todo = [job for job in self.plan.jobs if self.states[job.folder][0] != "done"]
+        todo = [job for job in self.plan.jobs if not self._is_done(job.folder)]
         if todo:
             self._check_models(todo)
             check_data(todo, self._configured[0], self.root)
@@ -437,14 +437,18 @@ def add_numbers(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_folders(parser: argparse.ArgumentParser) -> None:
+def add_root(parser: argparse.ArgumentParser, what: str = "folder of the data sets") -> None:
     parser.add_argument(
         "--root",
         type=os.path.expanduser,
         default=os.environ.get("DATA") or str(ROOT / "data"),
         metavar="DATA",
-        help="folder of the data sets (default $DATA or data)",
+        help=f"{what} (default $DATA or data)",
     )
+
+
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    add_root(parser)
     parser.add_argument(
         "--output",
         type=os.path.expanduser,

@@ -156,8 +156,7 @@ def read_json(fpath: str) -> Any:
 def write_json(obj: Any, fpath: str) -> None:
     """Write JSON atomically, creating the folder."""
     mkdir_if_missing(osp.dirname(fpath))
-    text = json.dumps(obj, indent=4, separators=(",", ": "))
-    atomic_write(fpath, text.encode())
+    atomic_write(fpath, files.json_text(obj))
 
 
 # What DatasetWrapper says about pictures, each once in a run; `{}` is the first such file.

@@ -364,6 +364,11 @@ def ordered(protocol: Protocol, rows: Iterable[Row]) -> list[Row]:
     return sorted(rows, key=place)
 
 
+def is_average(dataset: str) -> bool:
+    """Whether it is the name of a row that `averages` made."""
+    return dataset.startswith("average")
+
+
 def averages(
     protocol: Protocol, rows: list[Row], columns: list[str]
 ) -> tuple[list[Row], list[str]]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from tools import configs, inputs
 from tools.inputs import InputError
+from tools.protocols.rows import is_average
 from tools.results import markdown
 
 LEAST_GAIN = 3.0  # points on base classes
@@ -42,7 +43,7 @@ def changes(table: dict) -> dict[str, tuple[float, float]]:
     Of the baselines in the average rows. Raises InputError if one that a rule names is missing, or
     zero-shot CLIP.
     """
-    average = [row for row in table["rows"] if row["dataset"].startswith("average")]
+    average = [row for row in table["rows"] if is_average(row["dataset"])]
     means = {
         (row["trainer"], row["config"]): [row["cells"][name]["mean"] for name in ("base", "new")]
         for row in average

@@ -56,6 +56,7 @@ from dassl.utils import (
     UserError,
     check_availability,
     collect_env_info,
+    deterministic,
     mkdir_if_missing,
     read_json,
     set_random_seed,
@@ -537,14 +538,18 @@ def check_config_file(folder: str) -> None:
 
 def work(cfg, args: argparse.Namespace) -> None:
     """What a run does in its folder: train and test, or test the model of another run."""
-    if cfg.SEED >= 0:
-        set_random_seed(cfg.SEED)
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    else:
-        distributed.share_random_states()
+    with ExitStack() as stack:
+        if cfg.SEED >= 0:
+            stack.enter_context(deterministic())
+            set_random_seed(cfg.SEED)
+        else:
+            distributed.share_random_states()
+            torch.backends.cudnn.benchmark = True
+        _work(cfg, args)
+
+
+def _work(cfg, args: argparse.Namespace) -> None:
     setup_logger(cfg.OUTPUT_DIR)
-    if torch.cuda.is_available() and cfg.USE_CUDA:
-        torch.backends.cudnn.benchmark = cfg.SEED < 0
     sys.stdout.write(f"{' '.join(['train.py', *sys.argv[1:]])}\n\n")
     write_config(cfg)
     sys.stdout.write(f"\n{collect_env_info()}\n\n")

@@ -1,10 +1,9 @@
 """Training on pictures that a program holds, by the trainers and the engine of train.py."""
 
-import contextlib
 import logging
 import os.path as osp
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +24,7 @@ from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.errors import UserError
 from dassl.identity import file_hash
 from dassl.messages import LOGGERS
-from dassl.utils import read_image, read_json, set_random_seed, write_json
+from dassl.utils import deterministic, read_image, read_json, set_random_seed, write_json
 from dassl.utils.logger import at_level
 from datasets.files import text_for_clip
 from datasets.sets.in_memory import LIST, holding
@@ -114,7 +113,7 @@ def _trained(
     parts = {"train_x": train} | ({"train_u": unlabelled} if unlabelled else {})
     lines = {part: list(map(_line, items)) for part, items in parts.items()}
     write_json(lines, osp.join(folder, LIST))
-    with rng_untouched(), _deterministic(), holding(**parts):
+    with rng_untouched(), deterministic(), holding(**parts):
         set_random_seed(cfg.SEED)
         engine = build_trainer(cfg)
         if not engine.get_model_names():
@@ -259,21 +258,3 @@ def _line(item: Datum) -> list:
 
 def _is_tensor(item: Datum) -> bool:
     return isinstance(item, Picture) and isinstance(item.picture, Tensor)
-
-
-# Surroundings
-
-
-@contextlib.contextmanager
-def _deterministic() -> Iterator[None]:
-    """As train.py with a seed; the settings of the calling program come back."""
-    before = torch.are_deterministic_algorithms_enabled()
-    warn = torch.is_deterministic_algorithms_warn_only_enabled()
-    benchmark = torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=warn)
-        torch.backends.cudnn.benchmark = benchmark

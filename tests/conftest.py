@@ -28,7 +28,13 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))  # stable
 
 
+def pytest_addoption(parser):
+    parser.addoption("--gpu", action="store_true", help="let tests see the GPU, for test_gpu.py")
+
+
 def pytest_configure(config):
+    if not config.getoption("--gpu"):  # other tests compare with what a CPU computes
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     config.addinivalue_line("markers", "slow: takes more than some seconds (run in CI too)")
     torch.set_num_threads(
         1

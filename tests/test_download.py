@@ -597,6 +597,7 @@ def test_the_libraries_have_the_arguments_that_are_used():
         ("set.tar.xz", make_tar(FILES, "w:xz")),
         ("set.tar", make_tar({f"./{k}": v for k, v in FILES.items()}, "w")),
     ],
+    ids=["zip", "tgz", "tar", "xz", "dots"],  # an archive's bytes hold the time
 )
 def test_an_archive_is_put_in_place_once(server, tmp_path, name, archive, capsys):
     source = Source(name, (server.put("/set", archive),), md5=md5(archive), unpack=PLACES)

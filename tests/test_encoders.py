@@ -12,7 +12,7 @@ from torch import nn
 
 from dassl.utils import UserError
 from trainers.backbone import Backbone, count_tokens, unit
-from trainers.encoders import CALL_OVERHEAD, Block, common_prefix, length_groups
+from trainers.encoders import CALL_OVERHEAD, PREFIX_OVERHEAD, Block, common_prefix, length_groups
 
 TEXTS = [
     "a photo of a cat.",
@@ -195,6 +195,36 @@ def test_texts_of_different_length_may_run_apart(backbone, copies, monkeypatch):
     assert torch.allclose(*found, atol=1e-5) and torch.allclose(
         *gradients, rtol=1e-4, atol=1e-3
     )  # numbers of about 50
+
+
+@pytest.mark.parametrize("copies", [None, 3])
+@pytest.mark.parametrize("depth", [0, 2])
+def test_what_texts_share_may_run_with_each_of_them(backbone, depth, copies, monkeypatch):
+    """As on a GPU, for which a call of one row is dear."""
+    tokens = backbone.tokenize(TEXTS)
+    eot, embedded = tokens.argmax(1), backbone.text.embed(tokens)
+    context = named_tensor("context", (4, 64), 0.1).requires_grad_()
+    deep = [named_tensor(f"deep{i}", (2, 64), 0.1).requires_grad_() for i in range(depth)]
+    prefixes, padded = [], backbone.text.padded
+    monkeypatch.setattr(
+        backbone.text,
+        "padded",
+        lambda prompts, eot, prefix, deep: (
+            prefixes.append(prefix is not None) or padded(prompts, eot, prefix, deep)
+        ),
+    )
+    found = []
+    prefix = torch.cat([embedded[0, :1], context])
+    if copies:
+        prefix = prefix + named_tensor("shift", (copies, 1, 64), 0.1)
+    for overhead in (0, 5 * (copies or 1) * (len(TEXTS) - 1)):
+        monkeypatch.setitem(PREFIX_OVERHEAD, "cpu", overhead)
+        found.append(backbone.text(embedded[:, 5:], eot, prefix, deep))
+    assert all(prefixes[: len(prefixes) // 2]) and not any(prefixes[len(prefixes) // 2 :])
+    agree(*found, [context, *deep])
+    too_long = [named_tensor("long", (5, 64))]
+    with pytest.raises(UserError, match="a deep prompt of 5 tokens cannot replace 4 tokens"):
+        backbone.text(embedded[:, 5:], eot, prefix, too_long)
 
 
 def test_positions_behind_the_end_do_not_matter(backbone):

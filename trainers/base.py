@@ -303,6 +303,7 @@ class PromptTrainer(TrainerX):
                 self.clip.check_classes(theirs, cfg.MODEL.INIT_WEIGHTS)
         scaled = self.clip.precision == "amp" and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type) if scaled else None
+        self._skipped = 0  # steps of an epoch that the scaler left out
         self.build_terms()
 
     def complete_clip(self) -> None:
@@ -394,8 +395,26 @@ class PromptTrainer(TrainerX):
         self.scaler.scale(loss).backward()
         # scaled gradients, so that all processes see the same overflow
         average_gradients(self.model.parameters())
-        self.scaler.step(self.optim)
-        self.scaler.update()
+        self.scaled_step()
+
+    def scaled_step(self) -> None:
+        """A step of the optimiser by scaled gradients, left out where one is not finite."""
+        scaler = self.scaler
+        assert scaler is not None
+        scaler.step(self.optim)
+        scale = scaler.get_scale()
+        scaler.update()
+        self._skipped += scaler.get_scale() < scale
+
+    def log_epoch(self) -> None:
+        super().log_epoch()
+        if self._skipped and self.scaler:
+            log.info(
+                f"amp left out {self._skipped} step(s) of this epoch, whose gradients were too "
+                f"large for half precision: they are now scaled by {self.scaler.get_scale():g}. "
+                "In the first epoch this is usual"
+            )
+            self._skipped = 0
 
     def _warn_of_idle_terms(self, values: dict[str, Tensor]) -> None:
         """Name, once, terms without a gradient: none of their inputs depends on what is learned."""

@@ -21,6 +21,9 @@ from trainers.errors import UserError
 
 # Text positions that one more call of the tower is worth.
 CALL_OVERHEAD = {"cpu": 100, "cuda": 10_000}
+# The same for positions that all texts share: a call for them alone has a row, so it costs a CPU
+# next to nothing, and a GPU as much as any other.
+PREFIX_OVERHEAD = {"cpu": 0, "cuda": 5_000}
 # An OpenAI transformer has width // 64 heads; if 64 does not divide the width, heads are wider.
 HEAD_WIDTH = 64
 EPS = 1e-5  # of a layer norm, as torch and OpenAI's CLIPs have it
@@ -280,9 +283,14 @@ class TextEncoder(Encoder):
         (IVLP, MaPLe), all of them inside the prefix if a prefix is given. Without a prefix one may
         be (N, n, W), of each text its own (TCP).
         """
+        device = "cuda" if prompts.is_cuda else "cpu"
+        if prefix is not None:
+            again = (len(prompts) - 1) * prefix.shape[:-1].numel()
+            if 0 < again <= PREFIX_OVERHEAD[device]:
+                return self._joined(prompts, eot, prefix, deep)
         lengths = (eot + 1 - (0 if prefix is None else prefix.shape[-2])).tolist()
         copies = len(prefix) if prefix is not None and prefix.dim() == 3 else 1
-        overhead = CALL_OVERHEAD["cuda" if prompts.is_cuda else "cpu"] // copies
+        overhead = CALL_OVERHEAD[device] // copies
         groups = length_groups(lengths, max(1, overhead))
         if len(groups) == 1:
             return self.padded(prompts, eot, prefix, deep)
@@ -293,6 +301,17 @@ class TextEncoder(Encoder):
         features = torch.cat(parts, -2)
         order = torch.tensor([index for group in groups for index in group], device=eot.device)
         return features.index_select(features.dim() - 2, order.argsort())
+
+    def _joined(
+        self, prompts: Tensor, eot: Tensor, prefix: Tensor, deep: Sequence[Tensor]
+    ) -> Tensor:
+        """`forward`, the prefix run with each text."""
+        self.check_deep(deep, prefix.shape[-2] - 1)
+        several = prefix if prefix.dim() == 3 else prefix[None]
+        before = several[:, None].expand(-1, len(prompts), -1, -1)
+        whole = torch.cat([before, prompts.expand(len(several), -1, -1, -1)], 2).flatten(0, 1)
+        features = self(whole, eot.repeat(len(several)), None, deep)
+        return features.unflatten(0, (-1, len(prompts))) if prefix.dim() == 3 else features
 
     def padded(
         self, prompts: Tensor, eot: Tensor, prefix: Tensor | None, deep: Sequence[Tensor]

@@ -158,5 +158,4 @@ class ProGrad(PromptTrainer):
         if self.scaler is None:
             self.model_update()
         else:
-            self.scaler.step(self.optim)
-            self.scaler.update()
+            self.scaled_step()

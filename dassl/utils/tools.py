@@ -11,14 +11,15 @@ import re
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from importlib import metadata
 from typing import IO, Any
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
+from torch.utils import deterministic as _deterministic
 
 from dassl import files
 from dassl.errors import UserError
@@ -280,6 +281,39 @@ def set_random_seed(seed: int) -> None:
     torch.manual_seed(seed)  # all CUDA devices too
 
 
+_NO_DETERMINISM = re.compile(r"(\S+) does not have a deterministic implementation")
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Inside, the same seed gives the same bits on one device; torch's settings come back.
+
+    Raises UserError for an operation that has no deterministic version on the device.
+    """
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark, fill = torch.backends.cudnn.benchmark, _deterministic.fill_uninitialized_memory
+    # Without it cuBLAS may take another algorithm each time, so torch refuses to work.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # With warn_only, attention with a gradient would stay as it is, and warn.
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    _deterministic.fill_uninitialized_memory = False  # nothing here reads what it did not write
+    try:
+        yield
+    except RuntimeError as error:
+        if (found := _NO_DETERMINISM.match(str(error))) is None:
+            raise
+        raise UserError(
+            f"{found[1]} has no deterministic version on this device, and the run has a seed: "
+            "compute the same with other operations, or set SEED -1, which gives up repeatability"
+        ) from error
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark
+        _deterministic.fill_uninitialized_memory = fill
+
+
 def get_rng_state() -> dict:
     """States of all generators as plain lists and tensors, so that `weights_only` loading accepts
     them.
@@ -290,7 +324,7 @@ def get_rng_state() -> dict:
         "numpy": [kind, keys.tolist(), *rest],
         "torch": torch.get_rng_state(),
     }
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # else nothing was drawn there
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
 
@@ -302,7 +336,7 @@ def set_rng_state(state: dict) -> None:
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
     torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # of a run on a CPU it stays so
         for device, cuda in enumerate(state.get("cuda", [])[: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(cuda, device)
 

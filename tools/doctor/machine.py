@@ -28,7 +28,7 @@ MEMORY_NEEDS, MEMORY_LIKES = 2.0, 6.0  # ViT-B/16 in float32 with torch, and a s
 GPU_NEEDS = 1.0
 SHARED_LIKES = 0.5  # batches of 100 pictures that four workers hand over
 TRIAL_BYTES = 2**20  # written into a folder to see whether it takes files
-DEVELOPMENT = re.compile(r"pytest|ruff|mypy|types-")  # no run needs these packages
+DEVELOPMENT = re.compile(r"pytest|ruff|mypy|mkdocs|types-")  # no run needs these packages
 INSTALL_TORCH = "install a build of torch for it (https://pytorch.org/get-started/locally)"
 QUERY = ("name", "driver_version", "memory.total", "memory.free")  # of nvidia-smi; MiB
 

@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import statistics
 import sys
 import time
 import warnings
@@ -40,6 +41,7 @@ from trainers.parallel import average_gradients, gather
 
 CLASSES, PICTURES = 50, 8  # of the comparison of precisions
 LONG_S = 5.0  # seconds of a step that is not repeated, though its first time does more than others
+REPEATS, REPEATED_S = 7, 1.0  # times and seconds, at most, that a short step is made
 SHARED = "MaPLe"  # trained by two processes: prompts of both towers
 NO_MEMORY = (MemoryError, torch.cuda.OutOfMemoryError)
 
@@ -166,8 +168,9 @@ def step(bench: Bench, weights: float) -> dict:
 def measured(run: Callable[[], tuple], bench: Bench) -> tuple[float, float | None, tuple]:
     """(seconds, MiB at the worst moment, what it returns) of a step.
 
-    A step of less than LONG_S is made twice, and the second one counts: the first one warms up, and
-    computes what a run computes once, such as PromptSRC's texts of frozen CLIP.
+    A step of less than LONG_S is made again, and the first time does not count: it warms up, and
+    computes what a run computes once, such as PromptSRC's texts of frozen CLIP. Short steps are
+    made several times, in REPEATED_S at most, and their median counts.
     """
     made: list[tuple[float, tuple]] = []
 
@@ -183,7 +186,9 @@ def measured(run: Callable[[], tuple], bench: Bench) -> tuple[float, float | Non
             once()
         if made[0][0] >= LONG_S:
             break
-    return made[0][0], None if peak is None else round(peak, 1), made[0][1]
+    seconds, more = [made[0][0]], int(min(REPEATS, REPEATED_S / made[0][0])) - 1
+    seconds += [timed(run, bench.device) for _ in range(more)]
+    return statistics.median(seconds), None if peak is None else round(peak, 1), made[0][1]
 
 
 # torch.compile

@@ -1382,6 +1382,47 @@ def test_failed_jobs_are_in_the_report(runs, tmp_path, capsys):
     assert "Failed jobs" not in (tmp_path / "none.html").read_text()
 
 
+def test_a_table_of_some_configs_and_trainers(tmp_path, capsys):
+    for trainer, config, base in (
+        ("CoOp", "suite", 60.0),
+        ("CraftCoOp", "suite", 62.0),
+        ("CraftCoOp", "suite_released", 61.0),
+        ("MaPLe", "suite", 63.0),
+        ("CraftMaPLe", "suite", 66.0),
+        ("ZeroshotCLIP", "drawings", 50.0),
+    ):
+        for part, value in (("train_base", base), ("test_new", 50.0)):
+            for seed in (1, 2):
+                run = f"base2new/{part}/dtd/shots_8/{trainer}/{config}/seed{seed}"
+                put(tmp_path / run, {"accuracy": value + seed})
+
+    def shown(*options):
+        assert results.main(["base2new", str(tmp_path), "--ours", *options]) == 0
+        out = capsys.readouterr().out
+        lines = [line.split("|")[2:4] for line in out.splitlines() if line.startswith("| dtd")]
+        return [" ".join(map(str.strip, cells)) for cells in lines], out
+
+    names, out = shown("--configs", "suite", "--trainers", "CoOp")
+    assert names[:2] == ["CoOp suite", "CraftCoOp suite"] and len(names) == 3
+    assert "1 comparison" in out
+    said = "note: of the configs suite and the trainers CoOp alone, as asked for"
+    assert said in out
+    names, out = shown("--configs", "suite", "suite_released")
+    assert names[:3] == ["CoOp suite", "CraftCoOp suite", "CraftCoOp suite_released"]
+    assert "ZeroshotCLIP" not in out and "3 comparisons" in out
+    names, _ = shown("--trainers", "CraftCoOp")
+    assert all("CraftCoOp" in name for name in names)
+    names, out = shown()
+    assert "alone, as asked for" not in out and len(names) == 6 + 3
+    for options, reason in (
+        (("--configs", "suit"), "has --configs suit: there are drawings, suite, suite_released"),
+        (("--trainers", "VPT"), "has --trainers VPT: there are CoOp, CraftCoOp, CraftMaPLe, MaPL"),
+        (("--configs", "drawings", "--trainers", "CoOp"), "is of all that was asked for: leave an"),
+    ):
+        assert results.main(["base2new", str(tmp_path), *options]) == 2
+        assert f"error: no base2new run {reason}" in capsys.readouterr().err
+
+
 def test_shots_that_no_run_has(runs, capsys):
     assert results.main(["base2new", str(runs), "--shots", "5"]) == 2
     assert capsys.readouterr().err == "error: no base2new run has --shots 5: there are 8\n"

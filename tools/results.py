@@ -23,7 +23,7 @@ from tools import gains, inputs, plots, published, selected
 from tools.gains import Gain, mean_of
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS, Protocol, Row, averages, collect
-from tools.protocols.rows import baseline_key, is_average, ordered, unlike
+from tools.protocols.rows import EVERY, Only, baseline_key, is_average, ordered, unlike
 
 MISSING = "–"
 TEXT_COLUMNS = ("data set", "trainer", "config", "method")
@@ -302,7 +302,7 @@ GAINS = "Gain of CRAFT over its baseline, paired over seeds (mean [95% interval]
 def tables(
     protocol: Protocol,
     folders: list[Path],
-    shots: str | None = None,
+    only: Only = EVERY,
     beside: bool = True,
     summary: bool = False,
 ) -> Tables:
@@ -311,7 +311,7 @@ def tables(
     beside: whether published numbers on the same data sets stand beside them. summary: of averages
     alone. Raises InputError as `collect`, and for a summary without averages.
     """
-    rows, notes = collect(protocol, folders, shots)
+    rows, notes = collect(protocol, folders, only)
     columns = protocol.columns(list(dict.fromkeys(column for row in rows for column in row.values)))
     average, more = averages(protocol, rows, columns)
     others, footnotes = published.rows(protocol, rows + average, columns) if beside else ([], [])
@@ -323,7 +323,7 @@ def tables(
     content = Tables(protocol, rows, average, others, columns, [], summary)
     notes += _more_than_craft(content)
     notes += more + content.gain_notes + selected.notes(rows)
-    content.notes += _without_column(rows, columns) + notes + footnotes
+    content.notes += only.note() + _without_column(rows, columns) + notes + footnotes
     if _has_gaps(content):
         content.notes.insert(0, f"cells with {MISSING} have no finished run")
     if any(MISSING in line for line in content.gain_lines):
@@ -547,7 +547,8 @@ def report(args: argparse.Namespace) -> int:
     for option, path in (("--plot", args.plot), ("--plot-gains", args.plot_gains)):
         if path:
             inputs.check_name(path, option, plots.KINDS)
-    content = tables(protocol, args.folders, args.shots, not args.ours, args.averages)
+    only = Only(args.shots, args.configs, args.trainers)
+    content = tables(protocol, args.folders, only, not args.ours, args.averages)
     notes = "".join(f"note: {note}\n" for note in content.notes)
     if not content.rows:
         raise InputError(f"{_nothing(protocol, args)}\n{notes}".rstrip("\n"))
@@ -564,11 +565,22 @@ def report(args: argparse.Namespace) -> int:
 
 def _nothing(protocol: Protocol, args: argparse.Namespace) -> str:
     """Why there is no table, in a sentence."""
-    if args.shots and (others := collect(protocol, args.folders)[0]):
-        known = {shots for row in others for shots in ([row.shots] if row.shots else row.values)}
-        return (
-            f"no {protocol.name} run has --shots {args.shots}: there are {', '.join(sorted(known))}"
-        )
+    others = collect(protocol, args.folders)[0]
+    known = {
+        "shots": {shots for row in others for shots in ([row.shots] if row.shots else row.values)},
+        "configs": {row.config for row in others},
+        "trainers": {row.trainer for row in others},
+    }
+    for option, names in known.items():
+        asked = getattr(args, option)
+        asked = [asked] if isinstance(asked, str) else list(asked or ())
+        if others and asked and not names & set(asked):
+            return (
+                f"no {protocol.name} run has --{option} {' '.join(asked)}: there are "
+                f"{', '.join(sorted(names))}"
+            )
+    if others:
+        return f"no {protocol.name} run is of all that was asked for: leave an option out"
     return (
         f"no results.json of {protocol.name} runs below {', '.join(map(str, args.folders))}: "
         f"run {protocol.command('train')} first"
@@ -611,6 +623,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("protocol", choices=PROTOCOLS)
     parser.add_argument("folders", nargs="+", type=inputs.path)
     parser.add_argument("--shots", help="only runs with so many shots")
+    parser.add_argument(
+        "--configs", nargs="+", default=(), metavar="NAME", help="only runs of these configs"
+    )
+    parser.add_argument(
+        "--trainers",
+        nargs="+",
+        default=(),
+        metavar="NAME",
+        help="only runs of these trainers; a structure's name stands for it with CRAFT, too",
+    )
     parser.add_argument(
         "--out", type=inputs.path, help="write NAME.md, .csv, .tex, .json and NAME_runs.csv"
     )

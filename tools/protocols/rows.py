@@ -3,7 +3,7 @@
 import os
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -290,17 +290,45 @@ def unequal(one: dict, other: dict) -> list[str]:
     return record.unequal(one, other)
 
 
+@dataclass(frozen=True)
+class Only:
+    """Which runs a table is of; what is empty excludes none.
+
+    trainers: with or without CRAFT.
+    """
+
+    shots: str | None = None
+    configs: Sequence[str] = ()
+    trainers: Sequence[str] = ()
+
+    def takes(self, run: Description) -> bool:
+        return (
+            self.shots in (None, run.shots)
+            and (not self.configs or run.config in self.configs)
+            and (not self.trainers or {run.trainer, run.structure} & set(self.trainers) != set())
+        )
+
+    def note(self) -> list[str]:
+        """A sentence on what is left out of a table of several methods."""
+        kinds = {"configs": self.configs, "trainers": self.trainers}
+        said = [f"the {kind} {', '.join(names)}" for kind, names in kinds.items() if names]
+        return [f"of {' and '.join(said)} alone, as asked for"] if said else []
+
+
+EVERY = Only()
+
+
 def collect(
-    protocol: Protocol, folders: Iterable[Path], shots: str | None = None
+    protocol: Protocol, folders: Iterable[Path], only: Only = EVERY
 ) -> tuple[list[Row], list[str]]:
     """(rows in the order of a table, what is wrong with the folders, in sentences).
 
-    shots: only runs with so many. Raises InputError if a path is not a directory.
+    Raises InputError if a path is not a directory.
     """
     collected = _Collected(protocol)
     for folder, path in run_files(folders):
         run = run_of(protocol, folder, path)
-        if run is not None and shots in (None, run.shots):
+        if run is not None and only.takes(run):
             collected.add(run, folder, path)
     rows = list(collected.rows.values())
     if protocol.tested_only:  # other trainings are another protocol's

@@ -44,6 +44,10 @@ def test_an_operation_without_a_deterministic_version_is_named():
     with pytest.raises(UserError, match=r"^put_ has no deterministic version .* set SEED -1"):
         with deterministic():
             values.put_(places, torch.ones(2))
+    with pytest.raises(UserError, match="^scatter with src tensor has no deterministic version"):
+        with deterministic():
+            said = "scatter with src tensor does not have a deterministic implementation"
+            raise RuntimeError(said)
     with pytest.raises(RuntimeError, match="another"), deterministic():
         raise RuntimeError("another")
 

@@ -281,7 +281,7 @@ def set_random_seed(seed: int) -> None:
     torch.manual_seed(seed)  # all CUDA devices too
 
 
-_NO_DETERMINISM = re.compile(r"(\S+) does not have a deterministic implementation")
+_NO_DETERMINISM = re.compile(r"(.+?) does not have a deterministic implementation")
 
 
 @contextmanager

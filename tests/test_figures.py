@@ -2,9 +2,11 @@
 input.
 """
 
+import json
 import os
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -156,6 +158,65 @@ def test_channels_and_ablation(runs, tmp_path, capsys):
                     70.0 + seed,
                 )
     draw("ablation", tmp_path, tmp_path)
+
+
+WEIGHTS = ("TRAINER.CRAFT.LAMBDA_STATIC", "TRAINER.CRAFT.LAMBDA_STOCHASTIC")
+
+
+def ablated(home: Path, study: str, base: float, *craft: float) -> None:
+    """Three seeds of a variant of CoOp; craft: both weights and the anchors, none without CRAFT."""
+    keys = ("LAMBDA_STATIC", "LAMBDA_STOCHASTIC", "ANCHORS_PER_CLASS")
+    node = {"NAME": "CraftCoOp" if craft else "CoOp"}
+    node |= {"CRAFT": dict(zip(keys, craft, strict=True))} if craft else {}
+    for part, more in (("train_base", 0.0), ("test_new", -20.0)):
+        for seed in (1, 2, 3):
+            cell = f"ablation/{study}/base2new/{part}/things/shots_8/{node['NAME']}/suite"
+            folder = home / cell / f"seed{seed}"
+            folder.mkdir(parents=True)
+            record = {"complete": True, "metrics": {"test": {"accuracy": base + more + seed}}}
+            record |= {"config": {"TRAINER": node}, "trainer": node["NAME"]}
+            (folder / "results.json").write_text(json.dumps(record))
+
+
+def test_curves_over_the_value_of_options(tmp_path, capsys, monkeypatch):
+    """Only runs that differ in these options alone, and without CRAFT all weights are 0."""
+    for study, base, *craft in (
+        ("baseline", 60.0),
+        ("static", 71.0, 0.5, 0.0, 1),
+        ("both", 62.0, 0.5, 0.5, 1),
+        ("weight_2", 66.0, 2.0, 2.0, 1),
+        ("anchors_4", 68.0, 0.5, 0.5, 4),
+    ):
+        ablated(tmp_path, study, base, *craft)
+    drawn = {}
+    plot = figures.plots.over_values
+    monkeypatch.setattr(
+        figures.plots,
+        "over_values",
+        lambda panels, keys, ticks, path: (
+            drawn.update({panel.title: panel.lines for panel in panels})
+            or plot(panels, keys, ticks, path)
+        ),
+    )
+    draw("settings", tmp_path, tmp_path, "--keys", *WEIGHTS)
+    (line,) = drawn["base"]
+    margin = 4.302653 / 3**0.5  # Student's t for two degrees of freedom; the deviation is 1
+    assert [point[:2] for point in line.points] == [(0.0, 62.0), (0.5, 64.0), (2.0, 68.0)]
+    assert [point[2] for point in line.points] == pytest.approx([margin] * 3, rel=1e-5)
+    assert [point[1] for point in drawn["new"][0].points] == [42.0, 44.0, 48.0]
+    draw("settings", tmp_path, tmp_path, "--keys", "TRAINER.CRAFT.ANCHORS_PER_CLASS")
+    assert [point[:2] for point in drawn["base"][0].points] == [(1.0, 64.0), (4.0, 70.0)]
+
+    def error(*arguments):
+        draw("settings", tmp_path, tmp_path, *arguments, code=2)
+        return capsys.readouterr().err.splitlines()[-1]
+
+    assert "name it with --keys" in error()
+    said = error("--keys", "TRAINER.CRAFT.ANCHORS_PER_CLAS")
+    assert (
+        "an option of none of these runs: did you mean 'TRAINER.CRAFT.ANCHORS_PER_CLASS'?" in said
+    )
+    assert "no runs differ in TRAINER.NAME alone" in error("--keys", "TRAINER.NAME")
 
 
 def test_bad_input_is_one_sentence(runs, tmp_path, capsys):

@@ -6,6 +6,9 @@
         t-SNE of the test features of some classes, baseline beside CRAFT (Figure 4)
     ablation OUTPUT
         bars of the ablation per data set (Figure 2), from scripts/ablation.sh
+    settings OUTPUT --keys TRAINER.CRAFT.ANCHORS_PER_CLASS
+        base, new and H over the value of an option, of the runs of an ablation; of several keys
+        those runs that give all the same value, with 0 for runs without CRAFT if they are weights
     channels RUN RUN ... --target DATASET
         distribution of each channel's importance on a shifted data set over the source (Figure 3)
     predictions RUN RUN [--images 4]
@@ -20,7 +23,9 @@ import hashlib
 import json
 import math
 import os
+import statistics
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,13 +37,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from dassl import record
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import DatasetBase, build_dataset
 from dassl.evaluation import check_scores
+from dassl.names import did_you_mean
 from dassl.utils import UserError, read_image
 from tools import colours, configs, inputs, plots, trained
 from tools.inputs import InputError
-from tools.protocols import PROTOCOLS, collect
+from tools.protocols import PROTOCOLS, Row, collect
+from tools.statistics import standard_error, t_test
 from trainers.cache import describe
 from trainers.step import Features
 
@@ -258,7 +266,8 @@ def choose_classes(run: RunFeatures, number: int) -> list[int]:
     return sorted(chosen)
 
 
-def ablation(args: argparse.Namespace) -> None:
+def _of_ablation(args: argparse.Namespace) -> list[Row]:
+    """The rows of an ablation's table; what is wrong with the runs goes to stderr."""
     rows, problems = collect(PROTOCOLS["ablation"], args.runs)
     if not rows:
         raise UserError(
@@ -267,6 +276,92 @@ def ablation(args: argparse.Namespace) -> None:
         )
     for problem in problems:
         sys.stderr.write(f"note: {problem}\n")
+    return rows
+
+
+def settings(args: argparse.Namespace) -> None:
+    """Base, new and H over the value that the runs have of the options --keys."""
+    if not args.keys:
+        raise UserError("settings draws results over an option: name it with --keys")
+    rows = _of_ablation(args)
+    known = {key for row in rows for key in _options(row)}
+    if unknown := [key for key in args.keys if key not in known]:
+        raise UserError(
+            f"--keys has '{unknown[0]}', an option of none of these runs: "
+            f"{did_you_mean(unknown[0], known)}choose one of their config.yaml"
+        )
+    found = _over_values(rows, args.keys)
+    if not found:
+        raise UserError(
+            f"no runs differ in {' and '.join(args.keys)} alone: give runs of at least two values "
+            "that have all else in common"
+        )
+    panels = []
+    for column in ("base", "new", "H"):
+        lines = []
+        for (dataset, structure), values in found.items():
+            look = colours.variants(structure, {structure: True})[structure]
+            points = [(value, *_with_interval(row.of(column))) for value, row in values.items()]
+            several = len({name for name, _ in found}) > 1
+            name = f"{structure} on {dataset}" if several else structure
+            lines.append(plots.Line(name, look, tuple(sorted(points))))
+        panels += plots.panels(column, column, "accuracy (%)", {column: lines})
+    ticks = sorted({value for values in found.values() for value in values})
+    for suffix in (".png", ".pdf"):
+        plots.over_values(panels, args.keys, ticks, args.out.with_suffix(suffix))
+    sys.stdout.write(f"picture: {args.out.with_suffix('.png')}\n")
+
+
+def _options(row: Row) -> dict[str, object]:
+    """{key: value} of the configuration of a row's first run."""
+    return record.flat(next(iter(row.first.values()))["config"])
+
+
+def _over_values(
+    rows: Sequence[Row], keys: Sequence[str]
+) -> dict[tuple[str, str], dict[float, Row]]:
+    """{(data set, structure): {value of the keys: row}} of the rows that differ in nothing else.
+
+    Of several such families of a structure the largest; those of one value are left out.
+    """
+    families: dict[tuple, dict[float, Row]] = {}
+    plain: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        options, place = _options(row), (row.dataset, row.structure)
+        if not configs.has_craft(str(options["TRAINER.NAME"])):
+            plain[place] = row
+            continue
+        value, *more = [options.get(key) for key in keys]
+        if any(other != value for other in more) or not isinstance(value, int | float):
+            continue
+        others = {
+            key: options[key]
+            for key in options
+            if key.startswith("TRAINER.CRAFT.") and key not in keys
+        }
+        families.setdefault((place, repr(sorted(others.items()))), {})[float(value)] = row
+    found: dict[tuple[str, str], dict[float, Row]] = {}
+    for (place, _), family in families.items():
+        if len(family) > max(1, len(found.get(place, ()))):
+            found[place] = family
+    if all(".LAMBDA_" in key for key in keys):  # without CRAFT all weights are 0
+        for place, members in found.items():
+            if place in plain:
+                members.setdefault(0.0, plain[place])
+    return found
+
+
+def _with_interval(values: Mapping[int, float]) -> tuple[float, float]:
+    """Mean, and half of its 95% interval by Student's t; 0 for one seed."""
+    numbers = list(values.values())
+    mean = statistics.mean(numbers)
+    if len(numbers) < 2:
+        return mean, 0.0
+    return mean, t_test(mean, standard_error(numbers), len(numbers)).high - mean
+
+
+def ablation(args: argparse.Namespace) -> None:
+    rows = _of_ablation(args)
     for suffix in (".png", ".pdf"):
         plots.plot(rows, ["base", "new", "H"], args.out.with_suffix(suffix))
     sys.stdout.write(f"picture: {args.out.with_suffix('.png')}\n")
@@ -368,7 +463,9 @@ def bars(axis: "Axes", run: RunFeatures, row: Tensor, label: int) -> None:
     axis.set_title(f"{run.name}: {verdict}", fontsize=10)
 
 
-KINDS = {function.__name__: function for function in (tsne, ablation, channels, predictions)}
+KINDS = {
+    function.__name__: function for function in (tsne, ablation, settings, channels, predictions)
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -402,6 +499,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="tsne: so many classes that the first run confuses most",
     )
     parser.add_argument("--names", nargs="+", help="tsne: these classes")
+    parser.add_argument("--keys", nargs="+", default=(), help="settings: draw over these options")
     parser.add_argument("--images", type=int, default=4, help="predictions: so many images")
     args = parser.parse_args(arguments)
     args.out = args.out if args.out is not None else Path("output/figures") / args.kind

@@ -435,6 +435,21 @@ def learning(shown: Sequence[Panel], path: Path, option: str = "--out") -> None:
     save(_draw(shown, over_epochs), path, option)
 
 
+def over_values(
+    shown: Sequence[Panel], keys: Sequence[str], ticks: Sequence[float], path: Path
+) -> None:
+    """Draw panels over the values of options. Raises InputError if it cannot be written."""
+
+    def over(axis: "Axes") -> None:
+        # Values grow by factors; the one before the first factor is 0.
+        axis.set_xscale("symlog", base=2, linthresh=min(tick for tick in ticks if tick) or 1.0)
+        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.minorticks_off()
+        axis.set_xlabel(" =\n".join(key.rsplit(".", 1)[-1] for key in keys))
+
+    save(_draw(shown, over), path, "--out")
+
+
 def _draw(shown: Sequence[Panel], bottom: Callable[["Axes"], None]) -> "Figure":
     """Panels beside and below each other, each with its own legend."""
     plt = pyplot()

@@ -552,7 +552,7 @@ def _work(cfg, args: argparse.Namespace) -> None:
     setup_logger(cfg.OUTPUT_DIR)
     sys.stdout.write(f"{' '.join(['train.py', *sys.argv[1:]])}\n\n")
     write_config(cfg)
-    sys.stdout.write(f"\n{collect_env_info()}\n\n")
+    sys.stdout.write(f"\n{collect_env_info(cfg.USE_CUDA)}\n\n")
     trainer = build_trainer(cfg)
     trainer.loaded, trainer.described = loaded_from(args, cfg), described(args, trainer)
     if cfg.EVAL_ONLY and not args.model_dir and trainer.get_model_names():

@@ -113,7 +113,7 @@ def _trained(
     parts = {"train_x": train} | ({"train_u": unlabelled} if unlabelled else {})
     lines = {part: list(map(_line, items)) for part, items in parts.items()}
     write_json(lines, osp.join(folder, LIST))
-    with rng_untouched(), deterministic(), holding(**parts):
+    with rng_untouched(), deterministic("give the device cpu"), holding(**parts):
         set_random_seed(cfg.SEED)
         engine = build_trainer(cfg)
         if not engine.get_model_names():

@@ -27,7 +27,7 @@ def test_it_is_strict_inside_and_gone_outside(monkeypatch):
     with deterministic():
         assert settings() == (True, False, False, False)
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-    assert settings() == before
+    assert settings() == before and "CUBLAS_WORKSPACE_CONFIG" not in os.environ
     with pytest.raises(ZeroDivisionError), deterministic():
         raise ZeroDivisionError
     assert settings() == before
@@ -37,6 +37,11 @@ def test_what_a_user_chose_for_cublas_stays(monkeypatch):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
     with deterministic():
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+    said = "Deterministic behavior was enabled with ... set CUBLAS_WORKSPACE_CONFIG=:4096:8"
+    with pytest.raises(UserError, match="CUBLAS_WORKSPACE_CONFIG is ':16:8', with which"):
+        with deterministic():
+            raise RuntimeError(said)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
 
 
 def test_an_operation_without_a_deterministic_version_is_named():
@@ -47,6 +52,9 @@ def test_an_operation_without_a_deterministic_version_is_named():
     with pytest.raises(UserError, match="^scatter with src tensor has no deterministic version"):
         with deterministic():
             said = "scatter with src tensor does not have a deterministic implementation"
+            raise RuntimeError(said)
+    with pytest.raises(UserError, match="or give the device cpu$"):
+        with deterministic("give the device cpu"):
             raise RuntimeError(said)
     with pytest.raises(RuntimeError, match="another"), deterministic():
         raise RuntimeError("another")

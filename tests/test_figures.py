@@ -163,14 +163,14 @@ def test_channels_and_ablation(runs, tmp_path, capsys):
 WEIGHTS = ("TRAINER.CRAFT.LAMBDA_STATIC", "TRAINER.CRAFT.LAMBDA_STOCHASTIC")
 
 
-def ablated(home: Path, study: str, base: float, *craft: float) -> None:
+def ablated(home: Path, study: str, base: float, *craft: float, shots: int = 8) -> None:
     """Three seeds of a variant of CoOp; craft: both weights and the anchors, none without CRAFT."""
     keys = ("LAMBDA_STATIC", "LAMBDA_STOCHASTIC", "ANCHORS_PER_CLASS")
     node = {"NAME": "CraftCoOp" if craft else "CoOp"}
     node |= {"CRAFT": dict(zip(keys, craft, strict=True))} if craft else {}
     for part, more in (("train_base", 0.0), ("test_new", -20.0)):
         for seed in (1, 2, 3):
-            cell = f"ablation/{study}/base2new/{part}/things/shots_8/{node['NAME']}/suite"
+            cell = f"ablation/{study}/base2new/{part}/things/shots_{shots}/{node['NAME']}/suite"
             folder = home / cell / f"seed{seed}"
             folder.mkdir(parents=True)
             record = {"complete": True, "metrics": {"test": {"accuracy": base + more + seed}}}
@@ -206,6 +206,14 @@ def test_curves_over_the_value_of_options(tmp_path, capsys, monkeypatch):
     assert [point[1] for point in drawn["new"][0].points] == [42.0, 44.0, 48.0]
     draw("settings", tmp_path, tmp_path, "--keys", "TRAINER.CRAFT.ANCHORS_PER_CLASS")
     assert [point[:2] for point in drawn["base"][0].points] == [(1.0, 64.0), (4.0, 70.0)]
+
+    draw("settings", tmp_path, tmp_path, "--keys", WEIGHTS[0])  # the other weight is 0.5 or 2
+    assert [point[0] for point in drawn["base"][0].points] == [0.0, 0.5]  # with static, without
+    shutil.rmtree(tmp_path / "ablation/weight_2/base2new/test_new")
+    ablated(tmp_path, "weight_4", 90.0, 4.0, 4.0, 1, shots=4)
+    draw("settings", tmp_path, tmp_path, "--keys", *WEIGHTS)
+    assert [point[0] for point in drawn["base"][0].points] == [0.0, 0.5, 2.0]
+    assert [point[0] for point in drawn["new"][0].points] == [0.0, 0.5]
 
     def error(*arguments):
         draw("settings", tmp_path, tmp_path, *arguments, code=2)

@@ -1405,7 +1405,7 @@ def test_a_table_of_some_configs_and_trainers(tmp_path, capsys):
     names, out = shown("--configs", "suite", "--trainers", "CoOp")
     assert names[:2] == ["CoOp suite", "CraftCoOp suite"] and len(names) == 3
     assert "1 comparison" in out
-    said = "note: of the configs suite and the trainers CoOp alone, as asked for"
+    said = "note: only the configs suite and the trainers CoOp are shown, as asked for"
     assert said in out
     names, out = shown("--configs", "suite", "suite_released")
     assert names[:3] == ["CoOp suite", "CraftCoOp suite", "CraftCoOp suite_released"]
@@ -1413,14 +1413,21 @@ def test_a_table_of_some_configs_and_trainers(tmp_path, capsys):
     names, _ = shown("--trainers", "CraftCoOp")
     assert all("CraftCoOp" in name for name in names)
     names, out = shown()
-    assert "alone, as asked for" not in out and len(names) == 6 + 3
+    assert "as asked for" not in out and len(names) == 6 + 3
     for options, reason in (
         (("--configs", "suit"), "has --configs suit: there are drawings, suite, suite_released"),
         (("--trainers", "VPT"), "has --trainers VPT: there are CoOp, CraftCoOp, CraftMaPLe, MaPL"),
         (("--configs", "drawings", "--trainers", "CoOp"), "is of all that was asked for: leave an"),
     ):
         assert results.main(["base2new", str(tmp_path), *options]) == 2
-        assert f"error: no base2new run {reason}" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert f"error: no base2new run {reason}" in said and said.count("\n") == 1
+    for study, trainer in (("baseline", "CoOp"), ("both", "CraftCoOp"), ("static", "CraftCoOp")):
+        for part in ("train_base", "test_new"):
+            cell = f"ablation/{study}/base2new/{part}/dtd/shots_8/{trainer}/suite/seed1"
+            put(tmp_path / cell, {"accuracy": 60.0})
+    assert results.main(["ablation", str(tmp_path), "--configs", "baseline", "both"]) == 0
+    assert "static" not in (out := capsys.readouterr().out) and "| both " in out
 
 
 def test_shots_that_no_run_has(runs, capsys):

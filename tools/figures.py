@@ -299,13 +299,18 @@ def settings(args: argparse.Namespace) -> None:
     panels = []
     for column in ("base", "new", "H"):
         lines = []
-        for (dataset, structure), values in found.items():
+        for (dataset, structure, shots), values in found.items():
             look = colours.variants(structure, {structure: True})[structure]
-            points = [(value, *_with_interval(row.of(column))) for value, row in values.items()]
-            several = len({name for name, _ in found}) > 1
-            name = f"{structure} on {dataset}" if several else structure
-            lines.append(plots.Line(name, look, tuple(sorted(points))))
-        panels += plots.panels(column, column, "accuracy (%)", {column: lines})
+            points = [
+                (value, *_with_interval(seeds))
+                for value, row in values.items()
+                if (seeds := row.of(column))
+            ]
+            name = structure + (f" on {dataset}" if len({one for one, *_ in found}) > 1 else "")
+            name += f", {shots} shots" if len({one[2] for one in found}) > 1 else ""
+            if points:
+                lines.append(plots.Line(name, look, tuple(sorted(points))))
+        panels += plots.panels(column, column, "accuracy (%)", {column: lines}) if lines else []
     ticks = sorted({value for values in found.values() for value in values})
     for suffix in (".png", ".pdf"):
         plots.over_values(panels, args.keys, ticks, args.out.with_suffix(suffix))
@@ -317,37 +322,43 @@ def _options(row: Row) -> dict[str, object]:
     return record.flat(next(iter(row.first.values()))["config"])
 
 
-def _over_values(
-    rows: Sequence[Row], keys: Sequence[str]
-) -> dict[tuple[str, str], dict[float, Row]]:
-    """{(data set, structure): {value of the keys: row}} of the rows that differ in nothing else.
+# What else decides a result; of CRAFT's own options, which a run without it lacks, apart.
+DECIDES = ("OPTIM.", "MODEL.", "INPUT.", "DATALOADER.", "TEST.FINAL_MODEL", "TRAINER.")
+OF_CRAFT = "TRAINER.CRAFT."
 
-    Of several such families of a structure the largest; those of one value are left out.
+
+def _over_values(rows: Sequence[Row], keys: Sequence[str]) -> dict[tuple, dict[float, Row]]:
+    """{(data set, structure, shots): {value of the keys: row}} of rows that differ in nothing else.
+
+    Of several such families the largest; one of a single value is left out. Without CRAFT all its
+    weights are 0.
     """
     families: dict[tuple, dict[float, Row]] = {}
-    plain: dict[tuple[str, str], Row] = {}
+    plain: dict[tuple, Row] = {}
     for row in rows:
-        options, place = _options(row), (row.dataset, row.structure)
+        options = _options(row)
+        others = {
+            key: value
+            for key, value in options.items()
+            if key.startswith(DECIDES) and key not in (*keys, "TRAINER.NAME", "TRAINER.TERMS")
+        }
+        own = {key: others.pop(key) for key in [*others] if key.startswith(OF_CRAFT)}
+        place = (row.dataset, row.structure, row.shots), repr(sorted(others.items()))
         if not configs.has_craft(str(options["TRAINER.NAME"])):
             plain[place] = row
             continue
         value, *more = [options.get(key) for key in keys]
         if any(other != value for other in more) or not isinstance(value, int | float):
             continue
-        others = {
-            key: options[key]
-            for key in options
-            if key.startswith("TRAINER.CRAFT.") and key not in keys
-        }
-        families.setdefault((place, repr(sorted(others.items()))), {})[float(value)] = row
-    found: dict[tuple[str, str], dict[float, Row]] = {}
-    for (place, _), family in families.items():
-        if len(family) > max(1, len(found.get(place, ()))):
-            found[place] = family
-    if all(".LAMBDA_" in key for key in keys):  # without CRAFT all weights are 0
-        for place, members in found.items():
-            if place in plain:
-                members.setdefault(0.0, plain[place])
+        weights = [own[key] for key in own if ".LAMBDA_" in key]
+        off = all(".LAMBDA_" in key for key in keys) and not any(weights)
+        families.setdefault((*place, repr(sorted(own.items())), off), {})[float(value)] = row
+    found: dict[tuple, dict[float, Row]] = {}
+    for (where, others_of, _, off), family in families.items():
+        if off and (where, others_of) in plain:
+            family.setdefault(0.0, plain[where, others_of])
+        if len(family) > max(1, len(found.get(where, ()))):
+            found[where] = family
     return found
 
 

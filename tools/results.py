@@ -551,7 +551,9 @@ def report(args: argparse.Namespace) -> int:
     content = tables(protocol, args.folders, only, not args.ours, args.averages)
     notes = "".join(f"note: {note}\n" for note in content.notes)
     if not content.rows:
-        raise InputError(f"{_nothing(protocol, args)}\n{notes}".rstrip("\n"))
+        wrong = set(content.notes) - set(only.note())
+        sys.stderr.write("".join(f"note: {note}\n" for note in content.notes if note in wrong))
+        raise InputError(_nothing(protocol, args))
     sys.stdout.write(f"{as_text(content, args.pivot)}\n{notes}")
     if args.out:
         write(content, args.out, args.pivot)
@@ -571,10 +573,12 @@ def _nothing(protocol: Protocol, args: argparse.Namespace) -> str:
         "configs": {row.config for row in others},
         "trainers": {row.trainer for row in others},
     }
+    structures = {row.structure for row in others}
     for option, names in known.items():
         asked = getattr(args, option)
         asked = [asked] if isinstance(asked, str) else list(asked or ())
-        if others and asked and not names & set(asked):
+        takes = names | structures if option == "trainers" else names
+        if others and asked and not takes & set(asked):
             return (
                 f"no {protocol.name} run has --{option} {' '.join(asked)}: there are "
                 f"{', '.join(sorted(names))}"

@@ -26,7 +26,9 @@ VERSION = 2  # of what determines the numbers; a change makes every cache file a
 def rng_untouched() -> Iterator[None]:
     """Restore the global random states of Python, numpy and torch at the end of the context."""
     python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    # A GPU that nothing uses has no state yet, and asking for it would start it.
+    devices = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
+    with torch.random.fork_rng(devices):
         try:
             yield
         finally:

@@ -21,7 +21,7 @@ from trainers.errors import UserError
 
 # Text positions that one more call of the tower is worth.
 CALL_OVERHEAD = {"cpu": 100, "cuda": 10_000}
-# The same for positions that all texts share: a call for them alone has a row, so it costs a CPU
+# The same for positions that all texts share: a call for them alone has one row, so it costs a CPU
 # next to nothing, and a GPU as much as any other.
 PREFIX_OVERHEAD = {"cpu": 0, "cuda": 5_000}
 # An OpenAI transformer has width // 64 heads; if 64 does not divide the width, heads are wider.
@@ -277,11 +277,11 @@ class TextEncoder(Encoder):
 
         prompts: (N, L, W) embedded tokens. eot: (N,) position of the end-of-text token, counted
         from the start of the whole sequence. prefix: (P, W) embedded positions that come before
-        every prompt: they run once. It may be (G, P, W), such as one prefix per image: then each of
-        the G is combined with each of the N prompts, and the features are (G, N, D). deep: prompts
-        (n, W), shared by all texts; the i-th replaces positions 1..n at the input of layer i + 1
-        (IVLP, MaPLe), all of them inside the prefix if a prefix is given. Without a prefix one may
-        be (N, n, W), of each text its own (TCP).
+        every prompt: they run once, where that saves more than a call costs. It may be (G, P, W),
+        such as one prefix per image: then each of the G is combined with each of the N prompts, and
+        the features are (G, N, D). deep: prompts (n, W), shared by all texts; the i-th replaces
+        positions 1..n at the input of layer i + 1 (IVLP, MaPLe), all of them inside the prefix if a
+        prefix is given. Without a prefix one may be (N, n, W), of each text its own (TCP).
         """
         device = "cuda" if prompts.is_cuda else "cpu"
         if prefix is not None:

@@ -282,19 +282,22 @@ def set_random_seed(seed: int) -> None:
 
 
 _NO_DETERMINISM = re.compile(r"(.+?) does not have a deterministic implementation")
+_CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 
 @contextmanager
-def deterministic() -> Iterator[None]:
+def deterministic(instead: str = "set SEED -1, which gives up repeatability") -> Iterator[None]:
     """Inside, the same seed gives the same bits on one device; torch's settings come back.
 
-    Raises UserError for an operation that has no deterministic version on the device.
+    instead: what a user can do who needs an operation that has no deterministic version on the
+    device. Raises UserError for one.
     """
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark, fill = torch.backends.cudnn.benchmark, _deterministic.fill_uninitialized_memory
     # Without it cuBLAS may take another algorithm each time, so torch refuses to work.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    cublas = os.environ.get(_CUBLAS)
+    os.environ.setdefault(_CUBLAS, ":4096:8")
     # With warn_only, attention with a gradient would stay as it is, and warn.
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
@@ -302,13 +305,20 @@ def deterministic() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if cublas is not None and _CUBLAS in str(error):
+            raise UserError(
+                f"{_CUBLAS} is '{cublas}', with which a run with a seed cannot be repeated: take "
+                "it out of the environment, or set it to :4096:8"
+            ) from error
         if (found := _NO_DETERMINISM.match(str(error))) is None:
             raise
         raise UserError(
             f"{found[1]} has no deterministic version on this device, and the run has a seed: "
-            "compute the same with other operations, or set SEED -1, which gives up repeatability"
+            f"compute the same with other operations, or {instead}"
         ) from error
     finally:
+        if cublas is None:
+            os.environ.pop(_CUBLAS, None)
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
         torch.backends.cudnn.benchmark = benchmark
         _deterministic.fill_uninitialized_memory = fill
@@ -352,12 +362,17 @@ def versions() -> dict[str, str]:
     return numbers
 
 
-def collect_env_info() -> str:
-    """Versions and devices, one a line."""
+def collect_env_info(use_cuda: bool = True) -> str:
+    """Versions and devices, one a line.
+
+    use_cuda: whether GPUs are named, which starts them.
+    """
     lines = [f"{name}: {version}" for name, version in versions().items()]
     lines.append(f"CPU: {os.cpu_count()} cores, {torch.get_num_threads()} threads")
-    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    lines.append(f"CUDA: {torch.version.cuda}, {', '.join(cuda)}" if cuda else "CUDA: no device")
+    count = torch.cuda.device_count() if use_cuda else 0
+    cuda = [torch.cuda.get_device_name(i) for i in range(count)]
+    none = "no device" if use_cuda else "not used"
+    lines.append(f"CUDA: {torch.version.cuda}, {', '.join(cuda)}" if cuda else f"CUDA: {none}")
     return "\n".join(lines)
 
 

@@ -292,27 +292,28 @@ def unequal(one: dict, other: dict) -> list[str]:
 
 @dataclass(frozen=True)
 class Only:
-    """Which runs a table is of; what is empty excludes none.
+    """Which runs a table is of, by the names that it shows; what is empty excludes none.
 
-    trainers: with or without CRAFT.
+    trainers: a structure's name stands for it with CRAFT, too.
     """
 
     shots: str | None = None
     configs: Sequence[str] = ()
     trainers: Sequence[str] = ()
 
-    def takes(self, run: Description) -> bool:
+    def takes(self, protocol: Protocol, run: Description) -> bool:
+        _, trainer, config, _ = protocol.key(run)
         return (
             self.shots in (None, run.shots)
-            and (not self.configs or run.config in self.configs)
-            and (not self.trainers or {run.trainer, run.structure} & set(self.trainers) != set())
+            and (not self.configs or config in self.configs)
+            and (not self.trainers or bool({trainer, run.structure} & set(self.trainers)))
         )
 
     def note(self) -> list[str]:
         """A sentence on what is left out of a table of several methods."""
         kinds = {"configs": self.configs, "trainers": self.trainers}
         said = [f"the {kind} {', '.join(names)}" for kind, names in kinds.items() if names]
-        return [f"of {' and '.join(said)} alone, as asked for"] if said else []
+        return [f"only {' and '.join(said)} are shown, as asked for"] if said else []
 
 
 EVERY = Only()
@@ -328,7 +329,7 @@ def collect(
     collected = _Collected(protocol)
     for folder, path in run_files(folders):
         run = run_of(protocol, folder, path)
-        if run is not None and only.takes(run):
+        if run is not None and only.takes(protocol, run):
             collected.add(run, folder, path)
     rows = list(collected.rows.values())
     if protocol.tested_only:  # other trainings are another protocol's

@@ -263,11 +263,13 @@ def test_the_shipped_runs_are_those_of_todays_plans_and_configs(shipped, tmp_pat
         plan = sweep.read_plan(str(path))
         plan = replace(plan, jobs=[job for job in plan.jobs if job.folder in shipped])
         hashes |= sweep.configurations(plan, str(tmp_path), str(tmp_path))[1]
-    assert hashes.keys() == shipped.keys()
+    # The second runs of JTT, which need a first one, are no plan's (docs/robustness.md).
+    jtt = {f"group/emoji_groups/shots_all/CoOp/suite_jtt/seed{seed}" for seed in range(1, 11)}
+    assert shipped.keys() - hashes.keys() == jtt
     different = [
         folder
-        for folder, members in shipped.items()
-        if not same_run(json.loads(members[record.NAME])["config_hash"], hashes[folder])
+        for folder, wanted in hashes.items()
+        if not same_run(json.loads(shipped[folder][record.NAME])["config_hash"], wanted)
     ]
     assert not different
 

@@ -539,7 +539,8 @@ def test_truncated_and_missing_checkpoints_are_named(tmp_path):
         trainer.load_model(str(tmp_path / "output"), epoch=2)
     with pytest.raises(
         UserError,
-        match="model.pth.tar-7' does not exist: check --model-dir, --load-epoch or RESUME",
+        match="model.pth.tar-7' does not exist: check --model-dir, --load-epoch or RESUME; its "
+        "folder has the epochs 2$",
     ):
         trainer.load_model(str(tmp_path / "output"), epoch=7)
 

@@ -28,7 +28,9 @@ def load_checkpoint(fpath: str, where: str = "--model-dir, --load-epoch or RESUM
     is missing, cannot be read, is damaged, or holds no tensors by name.
     """
     if not fpath or not osp.isfile(fpath):
-        raise UserError(f"checkpoint '{fpath}' does not exist: check {where}")
+        there = _epochs(osp.dirname(fpath))
+        more = f"; its folder has the epochs {', '.join(map(str, there))}" if there else ""
+        raise UserError(f"checkpoint '{fpath}' does not exist: check {where}{more}")
     try:
         content, skipped = read_file(fpath)
     except (Unreadable, OSError, MemoryError) as error:
@@ -46,6 +48,15 @@ def load_checkpoint(fpath: str, where: str = "--model-dir, --load-epoch or RESUM
     if skipped:
         log.info(unread(fpath, skipped))
     return content
+
+
+def _epochs(folder: str) -> list[int]:
+    """Those of which a model's folder has a checkpoint; [] for what is no folder."""
+    try:
+        endings = [name.removeprefix("model.pth.tar-") for name in os.listdir(folder)]
+    except OSError:
+        return []
+    return sorted(int(ending) for ending in endings if ending.isdecimal())
 
 
 def save_checkpoint(

@@ -165,3 +165,19 @@ def make_trainer(folder: Path, trainer: str, *options):
     cfg = make_cfg(folder, trainer, *options)
     set_random_seed(cfg.SEED)
     return build_trainer(cfg)
+
+
+def train_one_epoch(trainer) -> None:
+    """Train until the first epoch is over, as a run that was stopped there."""
+    after_epoch = trainer.after_epoch
+
+    def stopping():
+        after_epoch()
+        raise InterruptedError
+
+    trainer.after_epoch = stopping
+    try:
+        trainer.train()
+    except InterruptedError:
+        return
+    raise AssertionError("the training went on after its first epoch")

@@ -1,6 +1,5 @@
 """Training runs whose outcome a test compares between one process and two."""
 
-import contextlib
 import os
 import random
 import signal
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from test_domains import MMD, trainer_of
 from test_engine import UpstreamStyle
+from tiny_run import train_one_epoch
 from torch import nn
 
 import train
@@ -202,15 +202,7 @@ def resumed(folder: Path) -> list:
     whole = tiny(folder, "whole", "CraftPromptSRC", *options)
     whole.train()
     half = tiny(folder, "cut", "CraftPromptSRC", *options)
-    after_epoch = half.after_epoch
-
-    def stopping():
-        after_epoch()
-        raise InterruptedError
-
-    half.after_epoch = stopping
-    with contextlib.suppress(InterruptedError):
-        half.train()
+    train_one_epoch(half)
     rest = tiny(folder, "cut", "CraftPromptSRC", *options)
     rest.train()
     return [rest.start_epoch, whole.model.state_dict(), rest.model.state_dict()]

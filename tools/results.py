@@ -549,11 +549,11 @@ def report(args: argparse.Namespace) -> int:
             inputs.check_name(path, option, plots.KINDS)
     only = Only(args.shots, args.configs, args.trainers)
     content = tables(protocol, args.folders, only, not args.ours, args.averages)
-    notes = "".join(f"note: {note}\n" for note in content.notes)
     if not content.rows:
-        wrong = set(content.notes) - set(only.note())
-        sys.stderr.write("".join(f"note: {note}\n" for note in content.notes if note in wrong))
+        asked = only.note()
+        sys.stderr.write("".join(f"note: {one}\n" for one in content.notes if one not in asked))
         raise InputError(_nothing(protocol, args))
+    notes = "".join(f"note: {note}\n" for note in content.notes)
     sys.stdout.write(f"{as_text(content, args.pivot)}\n{notes}")
     if args.out:
         write(content, args.out, args.pivot)
@@ -568,27 +568,25 @@ def report(args: argparse.Namespace) -> int:
 def _nothing(protocol: Protocol, args: argparse.Namespace) -> str:
     """Why there is no table, in a sentence."""
     others = collect(protocol, args.folders)[0]
-    known = {
-        "shots": {shots for row in others for shots in ([row.shots] if row.shots else row.values)},
-        "configs": {row.config for row in others},
-        "trainers": {row.trainer for row in others},
-    }
-    structures = {row.structure for row in others}
-    for option, names in known.items():
-        asked = getattr(args, option)
-        asked = [asked] if isinstance(asked, str) else list(asked or ())
-        takes = names | structures if option == "trainers" else names
-        if others and asked and not takes & set(asked):
+    if not others:
+        return (
+            f"no results.json of {protocol.name} runs below {', '.join(map(str, args.folders))}: "
+            f"run {protocol.command('train')} first"
+        )
+    shots = {shots for row in others for shots in ([row.shots] if row.shots else row.values)}
+    config_names = {row.config for row in others}
+    trainers = {row.trainer for row in others}
+    for option, asked, names, taken in (
+        ("shots", [args.shots] if args.shots else [], shots, shots),
+        ("configs", args.configs, config_names, config_names),
+        ("trainers", args.trainers, trainers, trainers | {row.structure for row in others}),
+    ):
+        if asked and not taken.intersection(asked):
             return (
                 f"no {protocol.name} run has --{option} {' '.join(asked)}: there are "
                 f"{', '.join(sorted(names))}"
             )
-    if others:
-        return f"no {protocol.name} run is of all that was asked for: leave an option out"
-    return (
-        f"no results.json of {protocol.name} runs below {', '.join(map(str, args.folders))}: "
-        f"run {protocol.command('train')} first"
-    )
+    return f"no {protocol.name} run is of all that was asked for: leave an option out"
 
 
 def write(content: Tables, out: Path, pivoted: bool = False) -> None:

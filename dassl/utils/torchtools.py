@@ -7,6 +7,7 @@ import os.path as osp
 import re
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from numbers import Number
 
 import torch
@@ -28,8 +29,11 @@ def load_checkpoint(fpath: str, where: str = "--model-dir, --load-epoch or RESUM
     is missing, cannot be read, is damaged, or holds no tensors by name.
     """
     if not fpath or not osp.isfile(fpath):
-        there = _epochs(osp.dirname(fpath))
-        more = f"; its folder has the epochs {', '.join(map(str, there))}" if there else ""
+        there: list[int] = []
+        with suppress(OSError):  # no folder
+            there = [epoch for epoch, _ in _numbered(osp.dirname(fpath))]
+        named = ", ".join(map(str, reversed(there)))
+        more = f"; its folder has the epochs {named}" if there else ""
         raise UserError(f"checkpoint '{fpath}' does not exist: check {where}{more}")
     try:
         content, skipped = read_file(fpath)
@@ -48,15 +52,6 @@ def load_checkpoint(fpath: str, where: str = "--model-dir, --load-epoch or RESUM
     if skipped:
         log.info(unread(fpath, skipped))
     return content
-
-
-def _epochs(folder: str) -> list[int]:
-    """Those of which a model's folder has a checkpoint; [] for what is no folder."""
-    try:
-        endings = [name.removeprefix("model.pth.tar-") for name in os.listdir(folder)]
-    except OSError:
-        return []
-    return sorted(int(ending) for ending in endings if ending.isdecimal())
 
 
 def save_checkpoint(
@@ -261,21 +256,28 @@ def newest_first(directory: str) -> list[str]:
     if not osp.isdir(directory):
         return []
     try:
-        numbers = {
-            name: name.rpartition("-")[2]
-            for name in os.listdir(directory)
-            if name.startswith("model.pth.tar-")
-        }
+        names = [name for _, name in _numbered(directory)]
     except OSError as error:
         raise unreadable(f"folder '{directory}'", error) or error from None
-    names = sorted(
-        (name for name, number in numbers.items() if re.fullmatch("[0-9]+", number)),
-        key=lambda name: int(numbers[name]),
-        reverse=True,
-    )
     if osp.isfile(named := osp.join(directory, "checkpoint")):
         names.insert(0, _named(named))
     return [name for name in dict.fromkeys(names) if name and osp.isfile(osp.join(directory, name))]
+
+
+def _numbered(directory: str) -> list[tuple[int, str]]:
+    """(epoch, file) of the checkpoints in a model's folder, the last epoch first.
+
+    Raises OSError if the folder cannot be read.
+    """
+    numbers = {
+        name: name.rpartition("-")[2]
+        for name in os.listdir(directory)
+        if name.startswith("model.pth.tar-")
+    }
+    found = [
+        (int(number), name) for name, number in numbers.items() if re.fullmatch("[0-9]+", number)
+    ]
+    return sorted(found, key=lambda one: one[0], reverse=True)
 
 
 def _named(path: str) -> str:

@@ -38,6 +38,8 @@ _DAMAGES = (
     *(zipfile.BadZipFile, zlib.error),
 )
 _BRIEF = ("label", "predicted", "cluster")  # what a table reads
+_OF_CLASSES = ("scores", "classes")  # two dimensions; others have one
+_WHOLE = ("label", "domain", "predicted", "cluster", "classes")  # whole numbers
 _ARRAYS = ("label", "domain", "predicted", "highest", "log_sum_exp", "own", "scores")
 
 
@@ -191,6 +193,7 @@ def _load(
                     f"'{path}' has format {about['format']} and this version reads format "
                     f"{FORMAT}: use the version that wrote the file, or {AGAIN}"
                 )
+            names_of_classes, _ = about["classnames"], about["images"]
             if about.get("brief") and not wanted:
                 raise UserError(
                     f"'{path}' comes from an archive and tells which class each image was given, "
@@ -200,7 +203,7 @@ def _load(
             arrays = {name: stored[name] for name in names if name != "about"}
         if "paths" in arrays:
             arrays["paths"] = json.loads(arrays["paths"].tobytes())
-        _check_whole(arrays, wanted)
+        _check_whole(arrays, wanted, len(names_of_classes))
         _check_same(path, split, record, about, arrays)
     except OSError as error:
         if error.errno is None:  # numpy's word for what is no file of its own
@@ -214,13 +217,34 @@ def _load(
     return about, arrays
 
 
-def _check_whole(arrays: dict[str, Any], wanted: Sequence[str]) -> None:
-    """Raise ValueError if an array is missing, or is not of as many images as the others."""
+def _check_whole(arrays: dict[str, Any], wanted: Sequence[str], classes: int) -> None:
+    """Raise ValueError unless every array is there, of its kind and shape, and of as many images
+    as the others.
+    """
     needed = [name for name in ("paths", *_ARRAYS) if name in wanted or not wanted]
     if missing := [name for name in needed if name not in arrays]:
         raise ValueError(f"it lacks {missing[0]}")
+    if unknown := sorted(arrays.keys() - {"paths", "classes", *_ARRAYS, *_BRIEF}):
+        raise ValueError(f"it has an unknown array {unknown[0]}")
     if len({len(array) for array in arrays.values()}) > 1:
         raise ValueError("its arrays are of different numbers of images")
+    if not len(arrays["label"]):
+        raise ValueError("it holds no images")
+    for name, array in arrays.items():
+        if name == "paths":
+            continue
+        if array.ndim != (2 if name in _OF_CLASSES else 1):
+            raise ValueError(f"its {name} has {array.ndim} dimensions")
+        if array.dtype.kind not in ("iu" if name in _WHOLE else "f"):
+            raise ValueError(f"its {name} holds {array.dtype} numbers")
+        if name not in _WHOLE and np.isnan(array).any():
+            raise ValueError(f"its {name} has values that are no numbers")
+    if (arrays["label"] < 0).any():
+        raise ValueError("it has labels below 0")
+    if "scores" in arrays:
+        kept = arrays["classes"].shape[1] if "classes" in arrays else classes
+        if arrays["scores"].shape[1] != kept:
+            raise ValueError(f"it has {arrays['scores'].shape[1]} scores of an image, not {kept}")
 
 
 def _check_same(path: Path, split: str, record: dict, about: dict, arrays: dict[str, Any]) -> None:

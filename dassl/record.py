@@ -228,6 +228,9 @@ def settings(config: dict) -> dict[str, tuple]:
         known = stored_settings(config)
     except (AttributeError, KeyError, TypeError, OSError):  # OSError: weights that may not be read
         known = {key: (value, value) for key, value in flat(config).items() if counts(key)}
+    # Seeds of JTT repeat errors of first runs of their own.
+    if (errors := known.get("DATASET.REPEAT_FROM")) is not None:
+        known["DATASET.REPEAT_FROM"] = (bool(errors[0]), errors[1])
     return {key: pair for key, pair in known.items() if key != "SEED"}
 
 

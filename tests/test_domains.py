@@ -610,6 +610,22 @@ def test_group_evaluator_against_a_slow_count(tmp_path, capsys):
         evaluator.process(torch.eye(2), torch.tensor([0, 1]))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("TEST.EVALUATOR", "GroupClassification"),
+        ("DATALOADER.TRAIN_X.SAMPLER", "BalancedGroupSampler"),
+    ],
+    ids=["evaluator", "sampler"],
+)
+def test_groups_of_a_data_set_without_groups_are_refused(tmp_path, options):
+    words = (
+        f"{options[0]} is {options[1]}, but all (training )?images of TinyNoise are of one domain"
+    )
+    with pytest.raises(UserError, match=words):
+        make_trainer(tmp_path, "CoOp", *options)
+
+
 def test_a_run_stores_groups_and_selects_by_the_worst(tmp_path):
     trainer = trainer_of(
         tmp_path,

@@ -1026,9 +1026,9 @@ def test_classes_without_images_are_in_the_matrix_and_told(tmp_path, capsys):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("kind", ["Classification", "GroupClassification"])
 def test_scores_that_are_no_numbers_end_a_test(tmp_path, value, kind, monkeypatch):
-    trainer = make_trainer(
-        tmp_path, "ZeroshotCLIP", "TEST.EVALUATOR", kind, "TEST.COMPUTE_CMAT", True
-    )
+    root = ("DATASET.NAME", "CSV", "DATASET.ROOT", str(write_table(tmp_path)))
+    options = ("TEST.EVALUATOR", kind, "TEST.COMPUTE_CMAT", True)
+    trainer = make_trainer(tmp_path, "ZeroshotCLIP", *root, *options)
     scores = torch.zeros(3, 4)
     scores[1, 2] = value
     monkeypatch.setattr(trainer, "model_inference", lambda images: scores[: len(images)])

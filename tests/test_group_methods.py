@@ -13,7 +13,7 @@ from tiny_run import CLASSES, make_trainer, write_table
 
 from dassl import outcomes
 from dassl.utils import UserError
-from trainers.dfr import balanced, fit, worst_group
+from trainers.dfr import Labelled, Scale, _regression, balanced, fit, halves, strength, worst_group
 from trainers.orth_cal import projection
 from trainers.step import Step
 from trainers.terms.group_dro import GroupDRO
@@ -152,7 +152,9 @@ def test_dfr_does_not_follow_the_attribute(classes):
     features = generator.normal(0, 0.3, (900, 2 * classes + 4))
     features[np.arange(900), labels] += 1.0
     features[np.arange(900), classes + domains] += 3.0
-    weight, bias, _ = fit(features, labels, domains, 10, 0)
+    images = Labelled(features, labels, domains)
+    best = strength(*halves(images, 0), None, 0)
+    weight, bias = fit(images, best, Scale.of(features), 10, 0)
     assert weight.shape == (classes, features.shape[1]) and bias.shape == (classes,)
     groups = list(zip(labels.tolist(), domains.tolist(), strict=True))
     found = worst_group((features @ weight.T + bias).argmax(1) == labels, groups)
@@ -160,6 +162,48 @@ def test_dfr_does_not_follow_the_attribute(classes):
 
     plain = LogisticRegression(C=0.01).fit(features, labels)
     assert found > 0.85 and found > 0.2 + worst_group(plain.predict(features) == labels, groups)
+
+
+def test_dfr_by_a_slow_way():
+    """The published order: a strength from halves, then draws on the scale of the training part."""
+    from sklearn.preprocessing import StandardScaler
+
+    generator = np.random.default_rng(1)
+    labels, domains = generator.integers(0, 2, 80), generator.integers(0, 2, 80)
+    features = generator.normal(0, 1, (80, 5)) + labels[:, None] * [1, 0, 0, 0, 0]
+    train = generator.normal(3, 2, (50, 5))
+    images = Labelled(features, labels, domains)
+    inner, held = halves(images, 0)
+    assert len(inner.labels) == len(held.labels) == 40
+    best = strength(inner, held, None, 0)
+    chosen = inner.take(balanced(inner.groups, np.random.default_rng(0)))
+    inner_scaler = StandardScaler().fit(chosen.features)
+    scores = []
+    for c in (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01):
+        model = _regression(c, 2, 0)
+        model.fit(inner_scaler.transform(chosen.features), chosen.labels)
+        right = model.predict(inner_scaler.transform(held.features)) == held.labels
+        groups = sorted(set(held.groups))
+        member = np.array([groups.index(group) for group in held.groups])
+        scores.append((min(right[member == one].mean() for one in range(4)), -len(scores), c))
+    assert best == max(scores)[2]
+    scaler, draws, layers = StandardScaler().fit(train), np.random.default_rng(0), []
+    for _ in range(3):
+        chosen = images.take(balanced(images.groups, draws))
+        model = _regression(best, 2, 0)
+        layers.append(model.fit(scaler.transform(chosen.features), chosen.labels))
+    slope = np.mean([model.coef_[0] for model in layers], 0)
+    slow = scaler.transform(features) @ slope + np.mean([model.intercept_[0] for model in layers])
+    weight, bias = fit(images, best, Scale.of(train), 3, 0)
+    logits = features @ weight.T + bias
+    assert np.allclose(logits[:, 1] - logits[:, 0], slow, atol=1e-6)
+
+
+def test_halves_of_which_one_lacks_a_group_choose_nothing():
+    """One image of a group is in one of two halves only."""
+    images = Labelled(np.zeros((5, 2)), np.array([0, 0, 0, 0, 1]), np.array([0, 0, 0, 0, 1]))
+    lacking = [halves(images, seed) is None for seed in range(10)]
+    assert any(lacking) and not all(lacking)
 
 
 def test_the_layer_is_in_the_checkpoint(tmp_path):

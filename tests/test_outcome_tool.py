@@ -48,6 +48,13 @@ def write(folder, scores, labels, split="test", **changes):
     return folder
 
 
+TIES = {"config_hash": "abc", "model_sha256": None, "loaded": None}
+
+
+def outcomes_of(folder, split):
+    return outcomes.read(folder, split, TIES)
+
+
 def drawn(number, seed=0, sharp=1.0):
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, 3, number)
@@ -129,7 +136,31 @@ def test_the_temperature_is_of_the_model_that_was_tested(tmp_path, capsys):
     assert "is of another model than" in refused(capsys, best, "--temperature")
     write(best, scores, labels)
     (best / "prompt_learner/model.pth.tar-1").unlink()
-    assert "or a checkpoint of theirs is gone" in refused(capsys, best, "--temperature", val)
+    gone = f"the checkpoint of '{best}' is gone, so that nothing tells whether the validation part"
+    assert gone in refused(capsys, best, "--temperature", val)
+
+
+def test_the_temperature_of_a_model_without_training(tmp_path, capsys):
+    """Zero-shot CLIP has no checkpoint: its weights and its options tell it."""
+    scores, labels = drawn(200)
+
+    def frozen(name, split, weights="0" * 64, **options):
+        folder = write(tmp_path / name, scores, labels, split)
+        path = folder / record.NAME
+        content = json.loads(path.read_text())
+        content["loaded"] = {"model_dir": "", "epoch": None}
+        content["pretrained"] = {"sha256": weights}
+        content["config"] = {"TRAINER": {"NAME": "ZeroshotCLIP", **options}}
+        path.write_text(json.dumps(content))
+        saved = replace(outcomes_of(folder, split), ties={**TIES, "loaded": content["loaded"]})
+        with outcomes.place(folder, split).open("wb") as file:
+            outcomes.write(file, saved)
+        return folder
+
+    one, val = frozen("one", "test"), frozen("val", "val", CACHED_TESTS=True)
+    run(one, "--temperature", val)
+    for other in (frozen("a", "val", "1" * 64), frozen("b", "val", ZSCLIP={"PREC": "bf16"})):
+        assert "is of another model than" in refused(capsys, one, "--temperature", other)
 
 
 def test_a_confidence_of_one_is_in_the_last_bin(tmp_path):
@@ -220,7 +251,8 @@ def test_what_is_refused(tmp_path, capsys):
         capsys, one, "--temperature"
     )
     val = write(tmp_path / "val", scores, labels, "val", model="another")
-    assert "is of another model than" in refused(capsys, one, "--temperature", val)
+    gone = f"the checkpoint of '{one}' is gone, so that nothing tells"
+    assert gone in refused(capsys, one, "--temperature", val)
     classes = np.zeros((20, 3), np.int32)
     most = write(tmp_path / "most", scores, labels, classes=classes)
     assert "holds the 10 highest of 3 scores of an image, and --ensemble needs all" in refused(

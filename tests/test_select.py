@@ -27,7 +27,8 @@ from dassl.record import Description
 from dassl.utils import logger
 from datasets import prepare
 from datasets.base import PARTS
-from tools import configs, launchers, miniatures, select, selected, selection, sweep
+from tools import configs, judge, launchers, miniatures, select, selected, selection, sweep
+from tools import statistics as statistics_of
 from tools.inputs import InputError
 from tools.plans import read_plan
 from tools.protocols import PROTOCOLS
@@ -248,6 +249,11 @@ LATE = {
         "search has TRAINER.CRAFT.LAMBDA_STATIC for CoOp/drawings, which does not read it: write "
         "it below those that do, CraftCoOp/drawings",
     ),
+    "MMD that is off": (
+        {"TRAINER.CRAFT.MMD.SPACE": ["anchor", "feature"]},
+        "search has TRAINER.CRAFT.MMD.SPACE, which no method of the plan reads",
+    ),
+    "no target": ({"DATALOADER.TRAIN_U.BATCH_SIZE": [4, 8]}, "which no method of the plan reads"),
     "same run": ({"OPTIM.LR": [1, "1.0"]}, "the candidates 'LR=1' and 'LR=1.0' of CoOp/drawings"),
     "value": ({"OPTIM.LR": [-1]}, "OPTIM.LR is -1.0: set it to 0 or more"),
 }
@@ -275,10 +281,18 @@ def test_a_shipped_plan_is_one_that_a_selection_takes(tmp_path, path):
     assert len(set(plan.budget.values())) == 1
 
 
+def test_folds_of_which_one_has_too_few_classes_are_refused(top, tmp_path, capsys):
+    """EuroSAT has 10 classes, 5 of them base: of 4 folds the second holds one class out."""
+    assert run(top, tmp_path / "out", write(top, folds=4)) == 2
+    error = capsys.readouterr().err
+    assert "EuroSAT: DATASET.FOLD is '2/4', which holds 1 of 5 base classes out" in error
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("results.json"))
+
+
 def test_a_data_set_of_another_code_is_refused(top, tmp_path):
     plan = selection.read(write(top))
     with pytest.raises(InputError, match="data set TinyNoise is no CoOpDataset"):
-        select._check_data(plan, make_cfg(tmp_path, "CoOp"))
+        select._check_data(plan, make_cfg(tmp_path, "CoOp"), {})
 
 
 def test_notes_on_weights_without_zero_and_on_unequal_budgets(top, tmp_path, capsys):
@@ -590,15 +604,71 @@ def test_what_rules_chose_is_judged_after_the_selection(top, made, tmp_path, mon
                 values[part].append(result["metrics"]["test"]["accuracy"])
         pairs = list(zip(*values.values(), strict=True))
         assert len(pairs) == 2
-        h = [2 * base * new / (base + new) if base + new else 0.0 for base, new in pairs]
         assert line["mean"]["base"] == pytest.approx(statistics.fmean(p[0] for p in pairs))
-        assert line["mean"]["H"] == pytest.approx(statistics.fmean(h))
+        base, new = (statistics.fmean(values[part]) for part in ("train_base", "test_new"))
+        assert line["mean"]["H"] == pytest.approx(2 * base * new / (base + new))
+    rules = ("default", "accuracy", "likelihood", "folds")
+    pairs = [(one["rule"], one["other"]) for one in judgement["differences"]]
+    assert pairs == list(itertools.combinations(rules, 2))
+    mean = {
+        rule: statistics.fmean(
+            line["mean"]["H"] for line in judgement["lines"] if line["rule"] == rule
+        )
+        for rule in rules
+    }
+    for one in judgement["differences"]:  # on one data set there is no interval
+        assert one["mean"] == pytest.approx(mean[one["rule"]] - mean[one["other"]])
+        assert one["p"] is None and "| not distinguished |" in text
     assert (output / "selection.json").read_bytes() == before
     assert select.main(list(arguments)) == 0  # judged runs change no selection
     assert (output / "selection.json").read_bytes() == before
     (output / "selection.json").write_text(json.dumps(content | {"digest": "another"}))
     assert select.main([*arguments, "--judge"]) == 2
     assert "holds runs of another selection: move" in capsys.readouterr().err
+
+
+def test_differences_of_rules_by_hand():
+    """H of mean accuracies, averaged over two methods, jackknifed over three data sets."""
+    accuracies = {
+        ("A", "one"): ([50, 60, 80], [40, 50, 90]),
+        ("A", "two"): ([52, 61, 79], [40, 54, 90]),
+        ("B", "one"): ([30, 40, 50], [30, 20, 10]),
+        ("B", "two"): ([30, 45, 50], [33, 20, 11]),
+    }
+    cells = ["x", "y", "z"]
+    lines = [
+        {
+            "method": method,
+            "rule": rule,
+            "chosen": dict.fromkeys(cells, "c"),
+            "values": {
+                "base": {cell: {1: value} for cell, value in zip(cells, base, strict=True)},
+                "new": {cell: {1: value} for cell, value in zip(cells, new, strict=True)},
+            },
+        }
+        for (method, rule), (base, new) in accuracies.items()
+    ]
+
+    def slow(kept):
+        total = 0.0
+        for method in "AB":
+            for rule, sign in (("one", 1), ("two", -1)):
+                base, new = (
+                    sum(side[place] for place in kept) / len(kept)
+                    for side in accuracies[method, rule]
+                )
+                total += sign * 2 * base * new / (base + new) / 2
+        return total
+
+    (found,) = judge.differences(lines, "H")
+    assert (found.rule, found.other) == ("one", "two")
+    assert found.mean == pytest.approx(slow([0, 1, 2]))
+    without = [slow([1, 2]), slow([0, 2]), slow([0, 1])]
+    middle = sum(without) / 3
+    error = (2 / 3 * sum((one - middle) ** 2 for one in without)) ** 0.5
+    low, high, p = statistics_of.t_test(slow([0, 1, 2]), error, 3)
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert found.p == found.p_holm == pytest.approx(p)
 
 
 # Selected configs

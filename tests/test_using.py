@@ -30,8 +30,8 @@ RUNS = {
     "CSC": ("CoOp", "TRAINER.COOP.CSC", True),
     "CraftCoOp": (
         "CraftCoOp",
-        "TEST.EVALUATOR",
-        "GroupClassification",
+        "TEST.PER_CLASS_RESULT",
+        True,
         "TRAINER.CRAFT.ANCHORS_PER_CLASS",
         2,
     ),

@@ -2,19 +2,21 @@
 
 import hashlib
 import json
-import statistics
 from pathlib import Path
 
 import pytest
 
 import train
 from dassl.config import cfg_to_dict
+from dassl.record import Description
 from datasets.sets.dtd import DescribableTextures
 from tools import configs, published, verify
+from tools.protocols import PROTOCOLS
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = {"CoOp": "vit_b16_ctxv1", "ZeroshotCLIP": "vit_b16", "MaPLe": "vit_b16_c2_ep5_batch4_2ctx"}
 HALVES = {"base": 864, "new": 828}  # of 1,692 test images
+RN50 = "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"  # OpenAI's file
 SPLIT = "split file 'split_zhou_DescribableTextures.json'"
 
 
@@ -28,8 +30,8 @@ def value(method, metric="base", dataset="DTD"):
     return found
 
 
-def run(output, trainer, seed, accuracy, *options, subset="base", data=None, total=None):
-    """A finished run on DTD with the published config, but for `options`."""
+def run(output, trainer, seed, accuracy, *options, subset="base", data=None, total=None, **more):
+    """A finished run on DTD with the published config, but for `options`; more: of its record."""
     config = CONFIG[trainer]
     words = [
         *("--trainer", trainer, "--seed", str(seed)),
@@ -49,6 +51,7 @@ def run(output, trainer, seed, accuracy, *options, subset="base", data=None, tot
         "metrics": {"test": {"accuracy": accuracy, "total": total}},
         "config": cfg_to_dict(cfg),
         "data": {SPLIT: "1"} if data is None else data,
+        **more,
     }
     (folder / "results.json").write_text(json.dumps(content))
 
@@ -77,21 +80,22 @@ def test_cells_that_agree(tmp_path, capsys):
     run(tmp_path, "ZeroshotCLIP", 1, value("CLIP") - 0.1)
     text = said(capsys, tmp_path)
     assert text.endswith("3 of 3 cells agree\n") and text.count("| within |") == 3
-    limit = 2 * statistics.stdev([-0.4, 0, 0.4]) * (2 / 3) ** 0.5
-    assert f"| {max(limit, 0.5):.2f} " in text and f"| {2 * (2 / 3) ** 0.5:.2f} " in text
+    for spread in (0.92, 3.52):  # published for DTD, larger than ours
+        assert f"| {2 * spread * (2 / 3) ** 0.5:.2f} " in text
 
 
 def test_a_cell_with_few_seeds_takes_the_spread_of_the_others(tmp_path, capsys):
     for seed in (1, 2, 3):
         run(tmp_path, "CoOp", seed, value("CoOp") + 2.0 * (seed - 2))
     run(tmp_path, "MaPLe", 1, value("MaPLe") + 4.0)
-    rows = {line.split("|")[2].strip(): line for line in said(capsys, tmp_path).splitlines()[2:4]}
+    lines = said(capsys, tmp_path).splitlines()[2:4]
+    rows = {line.split("|")[2].strip(): line for line in lines}
     assert f"| {2 * 2.0 * (1 + 1 / 3) ** 0.5:.2f} " in rows["MaPLe"] and "within" in rows["MaPLe"]
 
 
+NAME = "dtd, CoOp (vit_b16_ctxv1), base: "
 REASONS = {
     "a generated split": {"data": {"names of the images": "1"}},
-    "another number of test images": {"total": 40},
     "8 shots instead of 16": {"options": ("DATASET.NUM_SHOTS", 8)},
     "few-shot picks of DATASET.INDICES": {"options": ("DATASET.INDICES", "picks")},
     "seeds other than 1 to 3": {"seeds": (4, 5, 6)},
@@ -112,6 +116,12 @@ REASONS = {
     },
     "TRAINER.CACHED_VIEWS 4": {"options": ("TRAINER.CACHED_VIEWS", 4)},
     "TRAINER.COOP.N_CTX 8 instead of 4": {"options": ("TRAINER.COOP.N_CTX", 8)},
+    "all images instead of 16": {"options": ("DATASET.NUM_SHOTS", -1)},
+    "the backbone RN50 instead of vit_b16": {"pretrained": {"sha256": RN50}},
+    "a backbone file that is none of OpenAI's ('ViT-B/16')": {"pretrained": {"sha256": "0" * 64}},
+    "the backbone cannot be checked, since '/models/gone.pt' is gone": {
+        "options": ("MODEL.BACKBONE.NAME", "/models/gone.pt")
+    },
 }
 
 
@@ -120,8 +130,8 @@ def test_each_usual_reason_is_found_and_no_other(tmp_path, capsys, reason):
     how = dict(REASONS[reason])
     coop(tmp_path, -9.0, *how.pop("options", ()), **how)
     text = said(capsys, tmp_path, code=1)
-    line = next(line for line in text.splitlines() if line.startswith("dtd, CoOp, base: "))
-    found = line.removeprefix("dtd, CoOp, base: ").split("; ")
+    line = next(line for line in text.splitlines() if line.startswith(NAME))
+    found = line.removeprefix(NAME).split("; ")
     assert len(found) == 1 and found[0].startswith(reason), found
     assert text.splitlines()[-1] == f"0 of 1 cells agree; 1 below: all have {found[0]}"
 
@@ -147,6 +157,106 @@ def test_the_split_file_is_looked_at_where_the_data_are(tmp_path, capsys, monkey
     assert "1 below: all have a split file that is not the published one" in text
     monkeypatch.setattr(DescribableTextures, "split_md5", hashlib.md5(b"{}").hexdigest())
     assert "no usual reason" in said(capsys, tmp_path, "--root", tmp_path, code=1)
+
+
+def test_another_split_file_than_the_one_that_was_read(tmp_path, capsys, monkeypatch):
+    path = tmp_path / DescribableTextures.folder / DescribableTextures.split_file
+    path.parent.mkdir()
+    path.write_text("{}")
+    monkeypatch.setattr(DescribableTextures, "split_md5", hashlib.md5(b"{}").hexdigest())
+    coop(tmp_path, 0.0, data={SPLIT: "0" * 64})
+    text = said(capsys, tmp_path, "--root", tmp_path)
+    assert f"{NAME}agrees, although another split file than the one below --root\n" in text
+    assert "give --root" not in text and "give --root" in said(capsys, tmp_path)
+
+
+def test_a_test_of_other_images_never_agrees(tmp_path, capsys):
+    coop(tmp_path, 0.0, total=40)
+    text = said(capsys, tmp_path, code=1)
+    reason = "40 test images, with 1,692 of all classes in the published test"
+    assert f"{NAME}{reason}\n" in text
+    assert text.endswith(f"0 of 1 cells agree; 1 of another test: all have {reason}\n")
+
+
+def test_what_differs_is_told_of_a_cell_that_agrees(tmp_path, capsys):
+    coop(tmp_path, 0.0, "DATASET.NUM_SHOTS", 4)
+    text = said(capsys, tmp_path)
+    assert f"{NAME}agrees, although 4 shots instead of 16\n" in text
+    assert text.endswith("1 of 1 cells agree (1 although their runs are not as published)\n")
+
+
+def test_reasons_are_looked_for_in_the_training_of_a_tested_model(tmp_path, capsys):
+    for seed in (1, 2, 3):
+        run(tmp_path, "CoOp", seed, value("CoOp"), "OPTIM.LR", 0.5)
+        up = "../" * 6 + "train_base/dtd/shots_16/CoOp/vit_b16_ctxv1"
+        loaded = {"model_dir": f"{up}/seed{seed}", "epoch": 200}
+        run(tmp_path, "CoOp", seed, value("CoOp", "novel") - 9, subset="new", loaded=loaded)
+    text = said(capsys, tmp_path, code=1)
+    assert "dtd, CoOp (vit_b16_ctxv1), new: OPTIM.LR 0.5 instead of 0.002\n" in text
+
+
+def test_the_published_spread_of_a_data_set_widens_its_tolerance():
+    assert verify.published_deviation("eurosat", "new") == 3.92
+    assert verify.published_deviation("dtd", "base") == 0.92
+    assert verify.published_deviation("imagenet_a", "new") == 0
+
+
+def test_the_epochs_of_a_shipped_plan_are_the_published_ones(tmp_path, capsys):
+    """CoOp's 50 epochs on ImageNet stand in the plan, not in the config."""
+    plan = verify._planned()["base2new/imagenet", "", "CoOp"]["vit_b16_ctxv1"]
+    ours = {"OPTIM.MAX_EPOCH": 50, "OPTIM.LR": 0.002}
+    changed = configs.changed("CoOp", "vit_b16_ctxv1", ours, ("OPTIM.",), plan)
+    assert changed == {}
+    ours["OPTIM.MAX_EPOCH"] = 200
+    assert configs.changed("CoOp", "vit_b16_ctxv1", ours, ("OPTIM.",), plan) == {
+        "OPTIM.MAX_EPOCH": "50"
+    }
+
+
+def cross(output, tested, total, accuracy):
+    """A test of CoOp, trained on ImageNet, on another data set."""
+    folder = output / "evaluation/CoOp/vit_b16_ctxv1_16shots" / tested / "seed1"
+    source = output / "imagenet/CoOp/vit_b16_ctxv1_16shots/seed1"
+    for place, name in ((folder, tested), (source, "imagenet")):
+        words = ["--trainer", "CoOp", "--seed", "1"]
+        words += ["--dataset-config-file", str(ROOT / configs.dataset_file(name))]
+        for file in configs.files("CoOp", "vit_b16_ctxv1"):
+            words += ["--config-file", str(ROOT / file)]
+        words += ["DATASET.NUM_SHOTS", "16", "OPTIM.MAX_EPOCH", "50"]
+        place.mkdir(parents=True, exist_ok=True)
+        content = {
+            "complete": True,
+            "seed": 1,
+            "metrics": {"test": {"accuracy": accuracy, "total": total}},
+            "config": cfg_to_dict(train.setup_cfg(train.parse_args(words))),
+        }
+        (place / "results.json").write_text(json.dumps(content))
+
+
+def test_images_are_those_of_the_data_set_that_was_tested(tmp_path, capsys):
+    for tested, total in (("dtd", 1692), ("oxford_pets", 12)):
+        cross(tmp_path, tested, total, 1.0)
+    assert verify.main(["xd", str(tmp_path)]) == 1
+    text = capsys.readouterr().out
+    (dtd,) = [line for line in text.splitlines() if line.endswith(", dtd") or ", dtd: " in line]
+    assert "test images" not in dtd
+    assert "oxford_pets: 12 test images, with 3,669 of images in the published test" in text
+
+
+def test_a_config_of_another_table_is_a_reason(tmp_path, capsys):
+    row = verify.Row("office31", "CoOp", "vit_b16_ep50_ctxv1", "all")
+    words = "--trainer CoOp --dataset-config-file configs/datasets/office31.yaml".split()
+    for file in configs.files("CoOp", "vit_b16_ep50_ctxv1"):
+        words += ["--config-file", str(ROOT / file)]
+    words += ["DATASET.SOURCE_DOMAINS", "['amazon']", "DATASET.TARGET_DOMAINS", "['dslr']"]
+    row.run = Description(
+        protocol="domains", study="amazon_to_dslr", source="office31", structure="CoOp"
+    )
+    config = cfg_to_dict(train.setup_cfg(train.parse_args(words)))
+    checked = verify.Checked(
+        PROTOCOLS["domains"], row, "amazon_to_dslr", {"config": config}, True, True, None
+    )
+    assert any("vit_b16_ep50_ctxv1, where the" in reason for reason in verify._settings(checked))
 
 
 def test_craft_is_no_baseline(tmp_path, capsys):

@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 import yaml
 
@@ -221,14 +222,18 @@ def merged(files: Iterable[str]) -> dict:
 
 
 def changed(
-    trainer: str, config: str, settings: Mapping[str, object], groups: tuple[str, ...]
+    trainer: str,
+    config: str,
+    settings: Mapping[str, object],
+    groups: tuple[str, ...],
+    over: Mapping[str, object] = MappingProxyType({}),
 ) -> dict[str, object]:
     """{key: value in its files} of what a config says and `settings`, {dotted key: value}, have
-    otherwise, of the keys that begin with one of `groups`.
+    otherwise, of the keys that begin with one of `groups`. over: values that replace its own.
 
     Raises InputError as `files`.
     """
-    known = record.flat(merged(files(trainer, config)))
+    known = record.flat(merged(files(trainer, config))) | over
     return {
         key: value
         for key, value in known.items()

@@ -5,19 +5,27 @@ folder of their own, carry the digest of selection.json, and are read by no sele
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tools import inputs
+from tools.gains import verdict_column
 from tools.inputs import InputError
 from tools.launchers import Job
 from tools.plans import Plan
 from tools.protocols import Row, collect
+from tools.protocols.rows import harmonic
 from tools.results import markdown
 from tools.selection import Selection, stored_in
+from tools.statistics import LEVEL, holm, jackknife_error, t_test
 from tools.sweep import Sweep
 
 FOLDER = "judged"
@@ -84,8 +92,10 @@ def judge(plan: Selection, stored: dict, root: str, output: str, args: argparse.
     if code := runs.launch(args.launch, args.jobs, args.retries):
         return code
     lines = judged(plan, labels, folder, stored["digest"])
-    text = as_text(plan, lines, stored["digest"])
+    pairs = differences(lines, verdict_column(plan.study.protocol, list(lines[0]["mean"])))
+    text = as_text(plan, lines, pairs, stored["digest"])
     content = {"selection": stored["digest"], "plan": stored["plan"], "lines": lines}
+    content |= {"differences": [asdict(pair) for pair in pairs]}
     inputs.write(folder / "judgement.json", json.dumps(content, indent=1) + "\n", "--output")
     inputs.write(folder / "judgement.md", text, "--output")
     sys.stdout.write(text)
@@ -93,7 +103,8 @@ def judge(plan: Selection, stored: dict, root: str, output: str, args: argparse.
 
 
 def judged(plan: Selection, labels: Chosen, folder: Path, digest: str) -> list[dict]:
-    """A line for each method and rule: the mean of each column over cells and seeds.
+    """A line for each method and rule: the mean of each column over cells and seeds, H that of the
+    mean base and new accuracies, as in all tables.
 
     Raises InputError for runs of another selection.
     """
@@ -115,18 +126,81 @@ def judged(plan: Selection, labels: Chosen, folder: Path, digest: str) -> list[d
             column: {cell: rows[method, label, cell].of(column) for cell, label in of_cell.items()}
             for column in columns
         }
-        means = {
-            column: statistics.fmean(statistics.fmean(of.values()) for of in by_cell.values())
-            for column, by_cell in values.items()
-        }
+        means = {column: _over_cells(values, column, list(of_cell)) for column in columns}
         lines.append(
             {"method": method, "rule": rule, "chosen": of_cell, "mean": means, "values": values}
         )
     return lines
 
 
-def as_text(plan: Selection, lines: list[dict], digest: str) -> str:
-    """A table of what each rule reached for each method, and on average over the methods."""
+def _over_cells(values: Mapping, column: str, cells: Sequence[str]) -> float:
+    """A column's mean over cells, each a mean over seeds; H of the means of base and new."""
+    if column == "H":
+        return harmonic(_over_cells(values, "base", cells), _over_cells(values, "new", cells))
+    return statistics.fmean(statistics.fmean(values[column][cell].values()) for cell in cells)
+
+
+# Rules beside each other
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What one rule reached more than another, in points: the mean over the methods.
+
+    low, high: 95% interval, and p of a t test, over the data sets (jackknife); None for one data
+    set alone. p_holm: corrected for all pairs of rules.
+    """
+
+    rule: str
+    other: str
+    mean: float
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        if self.p_holm is None or self.p_holm > LEVEL:
+            return "not distinguished"
+        return f"{self.rule if self.mean > 0 else self.other} is better"
+
+
+def differences(lines: list[dict], column: str) -> list[Difference]:
+    """Of every pair of rules, in one column."""
+    methods, rules = (
+        list(dict.fromkeys(line[key] for line in lines)) for key in ("method", "rule")
+    )
+    known = {(line["method"], line["rule"]): line["values"] for line in lines}
+    cells = list(lines[0]["chosen"])
+    found = []
+    for rule, other in itertools.combinations(rules, 2):
+
+        def difference(places: NDArray, rule: str = rule, other: str = other) -> float:
+            kept = [cells[place] for place in places]
+            return statistics.fmean(
+                _over_cells(known[method, rule], column, kept)
+                - _over_cells(known[method, other], column, kept)
+                for method in methods
+            )
+
+        places = np.arange(len(cells))
+        one = Difference(rule, other, difference(places))
+        if len(cells) > 1:
+            error = jackknife_error(difference, places)
+            low, high, p = t_test(one.mean, error, len(cells))
+            one = replace(one, low=low, high=high, p=p)
+        found.append(one)
+    tested = [one for one in found if one.p is not None]
+    adjusted = holm([one.p for one in tested if one.p is not None])
+    corrected = {id(one): p for one, p in zip(tested, adjusted, strict=True)}
+    return [replace(one, p_holm=corrected.get(id(one))) for one in found]
+
+
+def as_text(plan: Selection, lines: list[dict], pairs: list[Difference], digest: str) -> str:
+    """Tables of what each rule reached for each method and on average over the methods, and of the
+    rules' differences.
+    """
     columns = list(lines[0]["mean"])
     rows = []
     for line in lines:
@@ -138,9 +212,23 @@ def as_text(plan: Selection, lines: list[dict], digest: str) -> str:
         means = [f"{statistics.fmean(mean[column] for mean in of_rule):.2f}" for column in columns]
         rows.append([f"average of {len(of_rule)}", rule, "", *means])
     table = markdown(["method", "rule", "chosen", *columns], rows)
+    column = verdict_column(plan.study.protocol, columns)
+    compared = [
+        [
+            f"{one.rule} over {one.other}",
+            f"{one.mean:+.2f}" + ("" if one.low is None else f" [{one.low:+.2f}, {one.high:+.2f}]"),
+            "" if one.p is None else f"{one.p:.3f}",
+            "" if one.p_holm is None else f"{one.p_holm:.3f}",
+            one.verdict,
+        ]
+        for one in pairs
+    ]
+    beside = markdown(["rules", column, "p", f"Holm of {len(pairs)}", "verdict"], compared)
     return (
         f"# What the rules of selection {digest} reached\n\n"
-        "Test accuracy, %, the mean over data sets and seeds. The selection was written before; "
-        "no selection reads these numbers.\n\n"
-        f"{table}\n"
+        "Test accuracy, %, the mean over data sets and seeds; H is of the mean accuracies. "
+        "The selection was written before; no selection reads these numbers.\n\n"
+        f"{table}\n\n"
+        f"Differences of the rules in {column}, averaged over the methods, with 95% intervals over "
+        f"the data sets:\n\n{beside}\n"
     )

@@ -82,12 +82,29 @@ def read(folder: Path, split: str) -> Answers:
 def _model(folder: Path, split: str, results: dict) -> str | None:
     """The checksum of the model that was tested: of a training, that of its own checkpoint.
 
-    A training that deploys its best model tests the validation part with the last one, too.
+    A training that deploys its best model tests the validation part with the last one, too. What
+    learns nothing, such as zero-shot CLIP, is the model that its weights and options make.
     """
-    if results.get("loaded") is not None:
+    loaded = results.get("loaded")
+    if loaded is not None and not loaded.get("model_dir"):
+        return _frozen(results)
+    if loaded is not None:
         return results.get("model_sha256")
     best = results.get("deployed") == "best_val" and split == "test"
     return files.model_checksum(str(folder), None if best else results.get("epochs"))
+
+
+def _frozen(results: dict) -> str | None:
+    """What tells a model without training from another; None for records of older versions."""
+    if not (weights := (results.get("pretrained") or {}).get("sha256")):
+        return None
+    deciding = ("MODEL.", "TRAINER.", "INPUT.", "DATASET.NAME", "DATASET.TEMPLATE")
+    options = {
+        key: value
+        for key, value in record.flat(results["config"]).items()
+        if key.startswith(deciding) and not key.startswith("TRAINER.CACHED_")
+    }
+    return json.dumps([weights, options], sort_keys=True)
 
 
 def all_scores(answers: Answers, wanted: str) -> NDArray:
@@ -130,9 +147,9 @@ def macro_accuracy(answers: Answers) -> float:
         torch.from_numpy(array.astype(np.int64))
         for array in (answers.predicted, answers.saved.label)
     )
-    each = multiclass_accuracy(
-        predicted, label, len(answers.saved.classnames), average=None
-    )  # classes without images are 0 there
+    # Labels that no class name stands for are classes, too; those without images are 0 here.
+    classes = max(len(answers.saved.classnames), int(label.max()) + 1)
+    each = multiclass_accuracy(predicted, label, classes, average=None)
     return 100.0 * float(each[label.unique()].mean())
 
 
@@ -208,10 +225,16 @@ def scaled(answers: Answers, validation: Answers) -> Answers:
             f"'{validation.name}' has other classes than '{answers.name}': fit the temperature on "
             "a validation part of the same classes"
         )
-    if answers.model is None or answers.model != validation.model:
+    if answers.model is None or validation.model is None:
+        gone = answers if answers.model is None else validation
         raise InputError(
-            f"'{validation.name}' is of another model than '{answers.name}', or a checkpoint of "
-            "theirs is gone: test this model with TEST.SPLIT val"
+            f"the checkpoint of '{gone.name}' is gone, so that nothing tells whether the "
+            "validation part was tested with the same model: train it again"
+        )
+    if answers.model != validation.model:
+        raise InputError(
+            f"'{validation.name}' is of another model than '{answers.name}': test this model with "
+            "TEST.SPLIT val"
         )
     temperature = fit_temperature(validation)
     scores = all_scores(answers, "--temperature") / temperature

@@ -144,6 +144,13 @@ def domain_images(dataset: str, study: str) -> int | None:
     return images.get(study.rpartition("_to_")[2])
 
 
+def whole_test(protocol: Protocol, dataset: str, column: str) -> int | None:
+    """Images of the published test part, of all classes, that a cell is over; None if not known."""
+    name = dataset if protocol.averaged or column == "source" else column
+    domain = None if protocol.averaged else domain_images(dataset, column)
+    return domain or test_images().get(plain(name))
+
+
 @dataclass(frozen=True)
 class OtherTest:
     """A test of ours on `images` images of a data set whose published test part has `whole`."""
@@ -180,11 +187,8 @@ def other_tests(protocol: Protocol, ours: list[Row]) -> dict[tuple[str, str], Ot
             continue
         for column, number in counts.items():
             name = dataset if column == "source" else column  # ImageNet, or a shifted one
-            every: int | None = None
-            if plain(name) in names:
-                every = test_images()[plain(name)]
-            elif plain(dataset) in names:
-                every = domain_images(dataset, name)
+            known = plain(name) in names or plain(dataset) in names
+            every = whole_test(protocol, dataset, column) if known else None
             if every is not None and number != every:
                 unfit[dataset, column] = OtherTest(name, number, every)
     return unfit

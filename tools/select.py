@@ -8,6 +8,8 @@ no selection reads what it writes. Run the same command again after anything: it
 """
 
 import argparse
+import contextlib
+import io
 import itertools
 import json
 import os
@@ -59,9 +61,10 @@ def checked(plan: Selection, runs: Sweep) -> dict[str, str]:
     from dassl.engine import run_settings
 
     cfgs: dict[str, dict[str, CfgNode]] = defaultdict(dict)
+    counted: dict[str, int] = {}
     for run in plan.runs():
         cfgs[run.method.name].setdefault(run.label, runs.configuration(run.job))
-        _check_data(plan, runs.configuration(run.job))
+        _check_data(plan, runs.configuration(run.job), counted)
     _check_reads(plan, cfgs)
     clips = {}
     for method in plan.methods:
@@ -110,6 +113,10 @@ def reads(cfg: CfgNode, key: str) -> bool:
 
     group, *below = key.split(".")
     kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    if key.startswith("TRAINER.CRAFT.MMD.") and not cfg.TRAINER.CRAFT.LAMBDA_MMD:
+        return False
+    if key.startswith("DATALOADER.TRAIN_U.") and not cfg.DATASET.TARGET:
+        return False
     if group == "TRAINER" and len(below) > 1 and hasattr(kind, "config_nodes"):
         return below[0] in kind.config_nodes(cfg) and counts(key)
     if group == "OPTIM" and below[0] not in STAGED:
@@ -135,16 +142,48 @@ def _read_by_optimizer(cfg: CfgNode) -> set[str]:
     return seen
 
 
-def _check_data(plan: Selection, cfg: CfgNode) -> None:
-    """Raise InputError for a data set that does not know DATASET.VALIDATION."""
+def _check_data(plan: Selection, cfg: CfgNode, known: dict[str, int]) -> None:
+    """Raise InputError for a data set that does not know DATASET.VALIDATION, and for folds that
+    leave too few of its classes on a side.
+    """
     from dassl.data.datasets import DATASET_REGISTRY
-    from datasets.base import CoOpDataset
+    from dassl.errors import UserError
+    from datasets.base import FOLDED, CoOpDataset, chosen_labels
 
-    if not issubclass(DATASET_REGISTRY.get(cfg.DATASET.NAME), CoOpDataset):
+    kind = DATASET_REGISTRY.get(cfg.DATASET.NAME)
+    if not issubclass(kind, CoOpDataset):
         raise InputError(
             f"plan '{plan.path}': data set {cfg.DATASET.NAME} is no CoOpDataset, so nothing keeps "
             "its validation apart from its test: derive its class from datasets.base.CoOpDataset"
         )
+    if cfg.DATASET.FOLD and (count := _classes(cfg, known)):
+        try:
+            chosen_labels(range(count), FOLDED[0], cfg.DATASET.FOLD, cfg.DATASET.CUT)
+        except UserError as error:
+            raise InputError(f"plan '{plan.path}': {cfg.DATASET.NAME}: {error}") from None
+
+
+def _classes(cfg: CfgNode, known: dict[str, int]) -> int:
+    """Number of classes of a data set; 0 for one that cannot be loaded, as its runs will say.
+
+    known: those counted so far, by the data set's options.
+    """
+    from dassl.data.datasets import DATASET_REGISTRY
+    from dassl.errors import UserError
+
+    kind = DATASET_REGISTRY.get(cfg.DATASET.NAME)
+    if kind.classes:  # published
+        return kind.classes
+    whole = cfg.clone()
+    whole.defrost()
+    whole.DATASET.FOLD, whole.DATASET.SUBSAMPLE_CLASSES, whole.DATASET.NUM_SHOTS = "", "all", -1
+    if (key := whole.DATASET.dump()) not in known:
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                known[key] = kind(whole).num_classes
+        except UserError:
+            known[key] = 0
+    return known[key]
 
 
 def _without_zero(method: Method, cfgs: list[CfgNode]) -> list[str]:

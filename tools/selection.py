@@ -48,6 +48,8 @@ REFUSED = {
     "DATASET.TARGET": "the key targets names targets",
     "DATASET.TARGET_LABELLED": "it trains with the labels of the target",
     "DATASET.ALL_AS_UNLABELED": "it may train on test images",
+    "TEST.EVALUATOR": "a selection tests as its protocol and data set do",
+    "MODEL.INIT_WEIGHTS": "nothing tells what such weights have seen",
 }
 # Groups of keys that make other data, or another CLIP, not other settings of a method.
 NO_SETTING = ("DATASET.", "TEST.", "MODEL.BACKBONE.", "SELECTION.")

@@ -5,25 +5,31 @@
 A cell is the mean over seeds of a structure without CRAFT on a data set. It agrees if it is within
 the tolerance of the published number: twice the standard error of the difference of our mean and a
 published mean over PUBLISHED_SEEDS seeds of the same spread, and at least FLOOR. The spread is the
-standard deviation of the cell's own seeds, of the column's other cells where it has fewer than
-three, and DEFAULT_DEVIATION where nothing was measured. For cells that do not agree, the usual
-reasons are checked on the runs' own configuration and data. The exit code is 0 if all cells agree,
-1 if one does not, 2 if nothing can be compared.
+largest of the standard deviation of the cell's own seeds and of that which is published for the
+data set. A cell with fewer than three seeds takes the median of the column's other cells for its
+own, and DEFAULT_DEVIATION where nothing was measured. A cell of another number of test images is
+no comparison, and does not agree. Of every cell the usual reasons are checked: on the
+configuration and data of its tests, and of the trainings of their models. The exit code is 0 if
+all cells agree, 1 if one does not, 2 if nothing can be compared.
 """
 
 import argparse
+import contextlib
+import functools
+import hashlib
 import json
 import re
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from dassl import record
 from tools import configs, inputs, published
 from tools.inputs import InputError
+from tools.plans import read_plan
 from tools.protocols import PROTOCOLS, Protocol, Row, averages, collect
 from tools.results import markdown
 
@@ -51,10 +57,16 @@ _OWN = ("TRAINER.NAME", "TRAINER.CRAFT", "TRAINER.CACHED_TESTS")
 
 @dataclass
 class Cell:
-    """Our mean beside a published number; reasons: what is known to differ from the published."""
+    """Our mean beside a published number.
+
+    status: within, below or above the tolerance, or "other test" for another number of test images.
+    reasons: what is known to differ from the published.
+    """
 
     dataset: str
     method: str
+    config: str
+    shots: str
     column: str
     ours: float
     published: float
@@ -63,6 +75,32 @@ class Cell:
     status: str
     source: str
     reasons: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        shots = "" if self.shots in ("16", "all", "") else f", {self.shots} shots"
+        return f"{self.dataset}, {self.method} ({self.config}{shots}), {self.column}"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A record of a cell: of a test, or of the training of its model.
+
+    column: what was tested. tested, trained: whether the record is of the test, and of the training
+    (a run can be both). root: folder of the data sets, None if it is not known.
+    """
+
+    protocol: Protocol
+    row: Row
+    column: str
+    results: dict
+    tested: bool
+    trained: bool
+    root: Path | None
+
+    @property
+    def dataset(self) -> Mapping:
+        return self.results["config"]["DATASET"]
 
 
 # Comparison
@@ -81,7 +119,7 @@ def numbers(protocol: Protocol, rows: list[Row], columns: list[str]) -> dict[tup
     """{(data set, column, method): published entry} that rows of ours can stand beside."""
     found = {}
     for entry in published.entries():
-        if entry["task"] == protocol.published:
+        if entry["task"] == protocol.published and entry["metric"] != "HM":
             dataset, column = published.place(protocol, entry, rows, columns)
             if dataset is not None and column is not None:
                 found[dataset, column, entry["method"]] = entry
@@ -104,8 +142,31 @@ def deviations(rows: Iterable[Row], columns: Iterable[str]) -> dict[str, float]:
     return {column: statistics.median(values) for column, values in found.items()}
 
 
+def published_deviation(dataset: str, column: str) -> float:
+    """The largest standard deviation over seeds that is published for a cell; 0 for none."""
+    found = [
+        float(entry["value"].partition("+-")[2])
+        for entry in published.entries()
+        if "+-" in entry["value"]
+        and published.plain(entry["dataset"]) == published.plain(dataset)
+        and published.COLUMNS.get(entry["metric"], entry["metric"]) == column
+    ]
+    return max(found, default=0.0)
+
+
+def _deviation(row: Row, column: str, spread: Mapping[str, float]) -> float:
+    """Of the means of a cell, in points."""
+    if not row.learns:
+        return 0.0
+    values = list(row.of(column).values())
+    own = spread.get(column, DEFAULT_DEVIATION)
+    if len(values) >= PUBLISHED_SEEDS:
+        own = statistics.stdev(values)
+    return max(own, published_deviation(row.dataset, column))
+
+
 def cells(protocol: Protocol, rows: list[Row], root: Path | None = None) -> list[Cell]:
-    """All cells that have a published number, with reasons for those that do not agree."""
+    """All cells that have a published number, with what is known to differ from the published."""
     task = protocol.published
     baselines = [row for row in rows if not row.craft and method_of(row, task)]
     columns = protocol.columns(list({column for row in rows for column in row.values}))
@@ -117,34 +178,38 @@ def cells(protocol: Protocol, rows: list[Row], root: Path | None = None) -> list
             values = row.of(column)
             if entry is None or not values:
                 continue
-            deviation = spread.get(column, DEFAULT_DEVIATION)
-            if len(values) >= PUBLISHED_SEEDS:
-                deviation = statistics.stdev(values.values())
-            limit = tolerance(deviation if row.learns else 0.0, len(values))
+            limit = tolerance(_deviation(row, column, spread), len(values))
             ours, theirs = statistics.mean(values.values()), float(entry["value"])
             status = "above" if ours > theirs else "below"
             status = "within" if abs(ours - theirs) <= limit else status
-            cell = Cell(
-                row.dataset,
-                method_of(row, task),
-                column,
-                ours,
-                theirs,
-                limit,
-                tuple(sorted(values)),
-                status,
-                f"{entry['source']} ({published.NOTES.get(entry['status'], entry['status'])})",
+            why = reasons(protocol, row, column, root)
+            if any(reason.endswith(OTHER_TEST) for reason in why):
+                status = "other test"
+            found.append(
+                Cell(
+                    row.dataset,
+                    method_of(row, task),
+                    row.config,
+                    row.shots,
+                    column,
+                    ours,
+                    theirs,
+                    limit,
+                    tuple(sorted(values)),
+                    status,
+                    f"{entry['source']} ({published.NOTES.get(entry['status'], entry['status'])})",
+                    why,
+                )
             )
-            if status != "within":
-                cell.reasons = reasons(row, column, root)
-            found.append(cell)
     return found
 
 
 # Reasons
 
+OTHER_TEST = "in the published test"
 
-def reasons(row: Row, column: str, root: Path | None) -> list[str]:
+
+def reasons(protocol: Protocol, row: Row, column: str, root: Path | None) -> list[str]:
     """What of a cell's runs is known not to be as published, in words that fit any data set."""
     said: dict[str, None] = {}
     for part in row.parts or (row,):
@@ -152,71 +217,121 @@ def reasons(row: Row, column: str, root: Path | None) -> list[str]:
         names = names if column in ("H", "average") else (column,)
         for name in names:
             for path in part.files.get(name, {}).values():
-                results = record.read(path)
-                for check in CHECKS:
-                    said |= dict.fromkeys(check(part, results, root))
+                for run in _records(protocol, part, name, path, root):
+                    for check in CHECKS:
+                        said |= dict.fromkeys(check(run))
     return list(said)
 
 
-def _split(row: Row, results: dict, root: Path | None) -> Iterator[str]:
+def _records(
+    protocol: Protocol, row: Row, column: str, path: Path, root: Path | None
+) -> Iterator[Checked]:
+    """A test's record, and that of the training of the model that it loaded.
+
+    Where the training was moved away, the test's configuration stands for it.
+    """
+    results, training = record.read(path), None
+    if model := (results.get("loaded") or {}).get("model_dir"):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            training = record.read(path.parent / model / record.NAME)
+    yield Checked(protocol, row, column, results, True, training is None, root)
+    if training is not None:
+        yield Checked(protocol, row, column, training, False, True, root)
+
+
+def _split(run: Checked) -> Iterator[str]:
     """Of another split than the published one, as the record and the file tell."""
     import datasets  # noqa: F401 - registers them
     from dassl.data.datasets import DATASET_REGISTRY
     from datasets.check import kind_of_split
 
-    name = results["config"]["DATASET"]["NAME"]
+    name = run.dataset["NAME"]
     kind = DATASET_REGISTRY.get(name) if name in DATASET_REGISTRY else None
     if kind is None or not getattr(kind, "split_file", ""):
         return
-    wanted = f"split file '{kind.split_file}'"
-    files = results.get("data") or {}
-    if files and wanted not in files:
+    files = run.results.get("data") or {}
+    stored = files.get(f"split file '{kind.split_file}'")
+    if files and not stored:
         yield "a generated split"
-    elif root is not None:
-        path = root / kind.folder / kind.split_file
-        state = kind_of_split(path, kind.split_md5) if path.is_file() else ""
-        if state == "other":
-            yield "a split file that is not the published one"
-        elif not state:
+    elif run.root is not None:
+        path = run.root / kind.folder / kind.split_file
+        if not path.is_file():
             yield f"the split cannot be checked, since --root has no {kind.split_file}"
+        elif kind_of_split(path, kind.split_md5) == "other":
+            yield "a split file that is not the published one"
+        elif len(stored or "") == 64 and hashlib.sha256(path.read_bytes()).hexdigest() != stored:
+            yield "another split file than the one below --root"
 
 
-def _images(row: Row, results: dict, root: Path | None) -> Iterator[str]:
+def _images(run: Checked) -> Iterator[str]:
     """Of another number of test images."""
-    total = results["metrics"]["test"].get("total")
-    whole = published.test_images().get(published.plain(row.dataset))
-    subset = results["config"]["DATASET"].get("SUBSAMPLE_CLASSES", "all")
-    if isinstance(total, int) and whole:
-        least, most = (whole, whole) if subset == "all" else (whole / 4, 3 * whole / 4)
-        if not least <= total <= most:
-            yield "another number of test images"
+    total = run.results["metrics"]["test"].get("total")
+    whole = published.whole_test(run.protocol, run.row.dataset, run.column)
+    if not run.tested or not isinstance(total, int) or not whole:
+        return
+    half = run.dataset.get("SUBSAMPLE_CLASSES", "all") != "all"
+    least, most = (whole / 4, 3 * whole / 4) if half else (whole, whole)
+    if not least <= total <= most:
+        kind = "all classes" if half else "images"
+        yield f"{total:,} test images, with {whole:,} of {kind} {OTHER_TEST}"
 
 
-def _draw(row: Row, results: dict, root: Path | None) -> Iterator[str]:
+def _draw(run: Checked) -> Iterator[str]:
     """Of other few-shot picks."""
-    data = results["config"]["DATASET"]
-    shots = data.get("NUM_SHOTS")
-    if shots not in (16, -1) and row.learns:
-        yield f"{shots} shots instead of 16"
-    if data.get("INDICES"):
+    if not run.trained or not run.row.learns:
+        return
+    shots, seed = run.dataset.get("NUM_SHOTS"), run.results.get("seed")
+    wanted = -1 if run.protocol.shots == "all" else 16
+    if shots != wanted:
+        words = {-1: "all images"}
+        theirs = words.get(wanted, str(wanted))
+        yield f"{words.get(shots, f'{shots} shots')} instead of {theirs}"
+    if run.dataset.get("INDICES"):
         yield "few-shot picks of DATASET.INDICES"
-    if row.learns and results.get("seed") not in (1, 2, 3):
+    if seed not in (1, 2, 3):
         yield "seeds other than 1 to 3"
 
 
-def _settings(row: Row, results: dict, root: Path | None) -> Iterator[str]:
+@functools.cache
+def _planned() -> dict[tuple[str, str, str], dict[str, dict[str, str]]]:
+    """{(data set, study, trainer): {config: options of its trainings}} of the shipped plans on
+    `BACKBONE`: what the published tables were made with, where that depends on the data set.
+    """
+    found: dict[tuple[str, str, str], dict[str, dict[str, str]]] = {}
+    for path in sorted((configs.CONFIGS / "sweeps").glob("*.yaml")):
+        if BACKBONE not in path.read_text(encoding="utf-8"):
+            continue
+        for job in read_plan(str(path)).jobs:
+            run = job.run
+            if run is not None and run.part == "train" and not run.craft:
+                options = dict(zip(job.options[::2], job.options[1::2], strict=True))
+                place = f"{run.protocol}/{run.source}", run.study, run.trainer
+                found.setdefault(place, {}).setdefault(run.config, {}).update(options)
+    return found
+
+
+def _settings(run: Checked) -> Iterator[str]:
     """Of settings other than those of the published config of this name."""
-    ours = record.flat(results["config"])
+    row, ours = run.row, record.flat(run.results["config"])
     if rule := ours.get("SELECTION.RULE"):
         yield f"settings selected by {rule}, not the published ones"
+    described = row.run
+    plans = {}
+    if described is not None:
+        place = f"{described.protocol}/{described.source}", described.study, row.trainer
+        plans = _planned().get(place, {})
     try:
-        theirs = configs.changed(row.trainer, row.config, ours, _COMPARED)
+        theirs = configs.changed(
+            row.trainer, row.config, ours, _COMPARED, plans.get(row.config, {})
+        )
         backbone = configs.backbone_of(configs.files(row.trainer, row.config)[0])
     except InputError:
         yield "a config of one's own"
         return
     if backbone != BACKBONE:
         yield f"the backbone {backbone} instead of {BACKBONE}"
+    elif plans and row.config not in plans:
+        yield f"the config {row.config}, where the published table has {' or '.join(plans)}"
     for key, value in theirs.items():
         if not key.startswith(_OWN) and not key.endswith(".PREC"):  # `_precision` says it
             yield f"{key} {ours[key]} instead of {value}"
@@ -225,39 +340,47 @@ def _settings(row: Row, results: dict, root: Path | None) -> Iterator[str]:
             yield f"{key} {ours[key]}"
 
 
-def _precision(row: Row, results: dict, root: Path | None) -> Iterator[str]:
-    flat = record.flat(results["config"])
+def _precision(run: Checked) -> Iterator[str]:
+    flat = record.flat(run.results["config"])
     for key, value in flat.items():
         node = key.removeprefix("TRAINER.").removesuffix(".PREC")
-        if key == f"TRAINER.{node}.PREC" and node == row.structure.upper() and value != "fp16":
+        own = key == f"TRAINER.{node}.PREC" and node == run.row.structure.upper()
+        if own and value != "fp16":
             yield f"precision {value} instead of fp16"
 
 
-def _template(row: Row, results: dict, root: Path | None) -> Iterator[str]:
-    if template := results["config"]["DATASET"].get("TEMPLATE"):
+def _template(run: Checked) -> Iterator[str]:
+    if template := run.dataset.get("TEMPLATE"):
         yield f"the template '{template}'"
 
 
-def _backbone(row: Row, results: dict, root: Path | None) -> Iterator[str]:
+def _backbone(run: Checked) -> Iterator[str]:
     """Of CLIP weights that are not those of the published rows."""
-    from trainers.backbone import is_openais_file, tells_input
+    from trainers.backbone import openais_name, openais_name_of_file, tells_input
 
-    name = results["config"]["MODEL"]["BACKBONE"]["NAME"]
+    name = run.results["config"]["MODEL"]["BACKBONE"]["NAME"]
+    checksum = (run.results.get("pretrained") or {}).get("sha256")
     path = Path(name).expanduser()
     path = path if path.is_absolute() else configs.ROOT / path
-    if path.is_file():
-        if not is_openais_file(str(path)):
-            yield f"a backbone file that is none of OpenAI's ('{name}')"
-    elif tells_input(name) and re.sub(r"\W", "", name.lower()) != BACKBONE.replace("_", ""):
+    other = re.sub(r"\W", "", name.lower()) != BACKBONE.replace("_", "")
+    if tells_input(name) and other:
         yield f"the backbone '{name}' instead of OpenAI's {BACKBONE}"
+    elif checksum or path.is_file():
+        found = openais_name(checksum) if checksum else openais_name_of_file(str(path))
+        if not found:
+            yield f"a backbone file that is none of OpenAI's ('{name}')"
+        elif re.sub(r"\W", "", found.lower()) != BACKBONE.replace("_", ""):
+            yield f"the backbone {found} instead of {BACKBONE}"
+    elif other:
+        yield f"the backbone cannot be checked, since '{name}' is gone"
 
 
-def _whole(row: Row, results: dict, root: Path | None) -> Iterator[str]:
-    if results["config"]["TEST"].get("FINAL_MODEL") == "best_val":
+def _whole(run: Checked) -> Iterator[str]:
+    if run.results["config"]["TEST"].get("FINAL_MODEL") == "best_val":
         yield "the best model on validation images instead of the last (TEST.FINAL_MODEL)"
 
 
-Check = Callable[[Row, dict, Path | None], Iterator[str]]
+Check = Callable[[Checked], Iterator[str]]
 CHECKS: tuple[Check, ...] = (
     *(_split, _images, _draw, _settings, _precision, _template, _backbone, _whole),
 )
@@ -266,15 +389,20 @@ CHECKS: tuple[Check, ...] = (
 # The program
 
 
+STATUSES = {"below": "below", "above": "above", "other test": "of another test"}
+
+
 def summary(found: list[Cell]) -> str:
     """ "38 of 44 cells agree; 6 below: all six use a generated split"."""
-    count = Counter(cell.status for cell in found)
-    text = f"{count['within']} of {len(found)} cells agree"
-    for status in ("below", "above"):
+    agree = [cell for cell in found if cell.status == "within"]
+    text = f"{len(agree)} of {len(found)} cells agree"
+    if although := sum(bool(cell.reasons) for cell in agree):
+        text += f" ({although} although their runs are not as published)"
+    for status, words in STATUSES.items():
         off = [cell for cell in found if cell.status == status]
         if not off:
             continue
-        text += f"; {len(off)} {status}"
+        text += f"; {len(off)} {words}"
         shared = Counter(reason for cell in off for reason in cell.reasons)
         if not shared:
             text += ": no usual reason was found"
@@ -304,19 +432,35 @@ def work(args: argparse.Namespace) -> int:
             f"'{args.output}' has no finished run of {args.protocol} without CRAFT on a data set "
             "with published numbers: run a baseline first"
         )
-    head = ["data set", "method", "column", "ours", "published", "tolerance", "seeds", ""]
+    head = [
+        "data set",
+        "method",
+        "config",
+        "shots",
+        "column",
+        "ours",
+        "published",
+        "tolerance",
+        "seeds",
+        "",
+    ]
     lines = [
         [
-            *(cell.dataset, cell.method, cell.column, f"{cell.ours:.2f}", f"{cell.published:.2f}"),
-            *(f"{cell.tolerance:.2f}", str(len(cell.seeds)), cell.status),
+            *(cell.dataset, cell.method, cell.config, cell.shots, cell.column),
+            *(f"{cell.ours:.2f}", f"{cell.published:.2f}", f"{cell.tolerance:.2f}"),
+            *(str(len(cell.seeds)), cell.status),
         ]
         for cell in found
     ]
     sys.stdout.write(f"{markdown(head, lines)}\n")
     for cell in found:
+        why = "; ".join(cell.reasons)
         if cell.status != "within":
-            why = "; ".join(cell.reasons) or "no usual reason was found"
-            sys.stdout.write(f"{cell.dataset}, {cell.method}, {cell.column}: {why}\n")
+            sys.stdout.write(f"{cell.name}: {why or 'no usual reason was found'}\n")
+        elif why:
+            sys.stdout.write(f"{cell.name}: agrees, although {why}\n")
+    if args.root is None:
+        sys.stdout.write("split files were not compared with the published ones: give --root\n")
     for problem in problems:
         sys.stderr.write(f"{problem}\n")
     sys.stdout.write(f"{summary(found)}\n")

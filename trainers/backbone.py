@@ -475,12 +475,22 @@ def openai_files() -> dict[str, tuple[str, bool]]:
 
 def is_openais_file(path: str) -> bool:
     """Whether the file's content is that of one of OpenAI's CLIPs."""
-    return _sha256(path) in _openai()
+    return bool(openais_name_of_file(path))
 
 
-def _openai() -> set[str]:
-    """SHA-256 of OpenAI's files, which is a part of their addresses."""
-    return set(map(_openai_hash, clip.clip._MODELS.values()))
+def openais_name(checksum: str) -> str:
+    """OpenAI's name of the CLIP whose file has this SHA-256, e.g. "ViT-B/16"; "" for none."""
+    return _openai().get(checksum, "")
+
+
+def openais_name_of_file(path: str) -> str:
+    """`openais_name` of a file's content."""
+    return openais_name(_sha256(path))
+
+
+def _openai() -> dict[str, str]:
+    """{SHA-256 of OpenAI's files, which is a part of their addresses: name}."""
+    return {_openai_hash(url): name for name, url in clip.clip._MODELS.items()}
 
 
 def _openai_hash(url: str) -> str:

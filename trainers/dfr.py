@@ -1,6 +1,8 @@
 """DFR: the last layer, trained again on equally many images of every group.
 
-Kirichenko et al., ICLR 2023, arXiv 2204.02937, on the frozen image features of CLIP.
+Kirichenko et al., ICLR 2023, arXiv 2204.02937, on the frozen image features of CLIP. Which images
+choose the strength of the penalty, and which standardise features, is as in the published code
+(PolinaKirichenko/deep_feature_reweighting).
 """
 
 import inspect
@@ -43,7 +45,10 @@ def extend_cfg(cfg: CfgNode) -> None:
                 "DFR(Tr).",
             ),
             "REPEATS": rules.key(
-                10, rules.whole(1), "Draws of equally many images per group, which are averaged."
+                20,
+                rules.whole(1),
+                "Draws of equally many images per group, which are averaged; published: 20 of val, "
+                "10 of train.",
             ),
         },
     )
@@ -86,6 +91,21 @@ class DFRModel(PromptedCLIP):
         return LinearFeatures(plain.image, plain.text, plain.scale, layer.weight, layer.bias)
 
 
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """Mean and standard deviation, (D,), that features are standardised with."""
+
+    centre: NDArray
+    spread: NDArray
+
+    @classmethod
+    def of(cls, features: NDArray) -> "Scale":
+        return cls(features.mean(0), features.std(0) + 1e-8)
+
+    def apply(self, features: NDArray) -> NDArray:
+        return (features - self.centre) / self.spread
+
+
 def balanced(groups: Sequence[tuple], generator: np.random.Generator) -> NDArray:
     """Places of equally many items of every group, as many as the smallest has."""
     members = defaultdict(list)
@@ -123,46 +143,63 @@ def _fitted(x: NDArray, y: NDArray, strength: float, classes: int, seed: int):
     return weight, bias
 
 
-def fit(
-    features: NDArray, labels: NDArray, domains: NDArray, repeats: int, seed: int
-) -> tuple[NDArray, NDArray, float]:
-    """(weight (C, D), bias (C,), C of the regressions) of the paper's procedure.
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Features (N, D) of images with their labels (N,) and domains (N,)."""
 
-    features (N, D), labels (N,), domains (N,). The strength of the penalty is chosen on one half of
-    the images by the accuracy of the worst group, fitted on equally many of every group of the
-    other; then `repeats` regressions on new draws of all images are averaged.
+    features: NDArray
+    labels: NDArray
+    domains: NDArray
+
+    @property
+    def groups(self) -> list[tuple]:
+        return list(zip(self.labels.tolist(), self.domains.tolist(), strict=True))
+
+    def take(self, places: NDArray) -> "Labelled":
+        return Labelled(self.features[places], self.labels[places], self.domains[places])
+
+
+def strength(images: Labelled, held: Labelled, scale: Scale | None, seed: int) -> float:
+    """C of the regressions: the best worst group of `held`, fitted on balanced groups of `images`.
+
+    scale: of the features; None for that of the balanced images, as in the published code.
     """
-    generator, classes = np.random.default_rng(seed), int(labels.max()) + 1
-    groups = list(zip(labels.tolist(), domains.tolist(), strict=True))
-    order = generator.permutation(len(labels))
-    halves = [order[: len(order) // 2], order[len(order) // 2 :]]
-    inner = [groups[place] for place in halves[0]]
-    if set(inner) == set(groups):
-        chosen = halves[0][balanced(inner, generator)]
-        centre, spread = _scale(features[halves[0]])
-        x, held_x = ((features[part] - centre) / spread for part in (chosen, halves[1]))
-        held = [groups[place] for place in halves[1]]
-        scores = {}
-        for strength in STRENGTHS:
-            weight, bias = _fitted(x, labels[chosen], strength, classes, seed)
-            logits = held_x @ weight.T + bias
-            scores[strength] = worst_group(logits.argmax(1) == labels[halves[1]], held)
-        best = max(scores, key=lambda strength: scores[strength])
-    else:  # a group has one image: nothing to choose on
-        best = STRENGTHS[0]
-    centre, spread = _scale(features)
+    classes = int(images.labels.max()) + 1
+    chosen = images.take(balanced(images.groups, np.random.default_rng(seed)))
+    scale = scale or Scale.of(chosen.features)
+    x, held_x = scale.apply(chosen.features), scale.apply(held.features)
+    scores = {}
+    for candidate in STRENGTHS:
+        weight, bias = _fitted(x, chosen.labels, candidate, classes, seed)
+        correct = (held_x @ weight.T + bias).argmax(1) == held.labels
+        scores[candidate] = worst_group(correct, held.groups)
+    return max(scores, key=lambda candidate: scores[candidate])
+
+
+def fit(
+    images: Labelled, best: float, scale: Scale, repeats: int, seed: int
+) -> tuple[NDArray, NDArray]:
+    """(weight (C, D), bias (C,)): the mean of `repeats` regressions, each on a draw of equally many
+    images of every group, for features that are not standardised.
+
+    best: C of the regressions. scale: of the whole training part, as published.
+    """
+    generator, classes = np.random.default_rng(seed), int(images.labels.max()) + 1
     layers = []
     for _ in range(repeats):
-        chosen = balanced(groups, generator)
-        x = (features[chosen] - centre) / spread
-        layers.append(_fitted(x, labels[chosen], best, classes, seed))
+        chosen = images.take(balanced(images.groups, generator))
+        layers.append(_fitted(scale.apply(chosen.features), chosen.labels, best, classes, seed))
     weight, bias = (np.mean(parts, axis=0) for parts in zip(*layers, strict=True))
-    weight = weight / spread  # for features that are not standardised
-    return weight, bias - weight @ centre, best
+    weight = weight / scale.spread
+    return weight, bias - weight @ scale.centre
 
 
-def _scale(features: NDArray) -> tuple[NDArray, NDArray]:
-    return features.mean(0), features.std(0) + 1e-8
+def halves(images: Labelled, seed: int) -> tuple[Labelled, Labelled] | None:
+    """Two halves at random; None if the first lacks a group, so that no strength can be chosen."""
+    order = np.random.default_rng(seed).permutation(len(images.labels))
+    first, second = order[: len(order) // 2], order[len(order) // 2 :]
+    one, other = images.take(first), images.take(second)
+    return (one, other) if set(one.groups) == set(images.groups) else None
 
 
 @TRAINER_REGISTRY.register()
@@ -208,17 +245,33 @@ class DFR(PromptTrainer):
                 f"the {options.PART} images of {self.cfg.DATASET.NAME} have none of class "
                 f"'{self.classnames[min(lacking)]}': set TRAINER.DFR.PART to the other part"
             )
-        transform = self.transform_of(self.test_loader, is_train=False)
-        features = torch.cat([part for part, _ in self.encoded_images(items, transform)])
-        weight, bias, strength = fit(
-            features.double().cpu().numpy(),
-            np.array([item.label for item in items]),
-            np.array([item.domain for item in items]),
-            options.REPEATS,
-            max(self.cfg.SEED, 0),
-        )
-        log.info(f"DFR: {options.REPEATS} regressions with C {strength} on {options.PART} images")
+        seed = max(self.cfg.SEED, 0)
+        train, val = self._labelled(data.train_x), self._labelled(data.val or [])
+        images = val if options.PART == "val" else train
+        scale = Scale.of(train.features)
+        # DFR(Val) holds out a half of its part, DFR(Tr) all of the validation part.
+        if options.PART == "val" or not val.labels.size:
+            parts = halves(images, seed)
+            best = strength(*parts, None, seed) if parts else None
+        else:
+            best = strength(images, val, scale, seed)
+        if best is None:
+            best = STRENGTHS[0]
+            log.warning(
+                f"DFR: half of the {options.PART} images lacks a group, so no strength of the "
+                f"penalty can be chosen: C is {best}"
+            )
+        weight, bias = fit(images, best, scale, options.REPEATS, seed)
+        log.info(f"DFR: {options.REPEATS} regressions with C {best} on {options.PART} images")
         return torch.from_numpy(weight).float(), torch.from_numpy(bias).float()
+
+    def _labelled(self, items: Sequence) -> Labelled:
+        """Images with their frozen features."""
+        transform = self.transform_of(self.test_loader, is_train=False)
+        parts = [part for part, _ in self.encoded_images(items, transform)] if items else []
+        features = torch.cat(parts).double().cpu().numpy() if parts else np.zeros((0, 0))
+        labels, domains = ([getattr(item, kind) for item in items] for kind in ("label", "domain"))
+        return Labelled(features, np.array(labels, int), np.array(domains, int))
 
     def run_epoch(self) -> None:
         """Nothing: the layer is fitted when the model is built."""

@@ -147,6 +147,16 @@ class DataManager:
             )
 
         spec = cfg.DATALOADER
+        if (
+            spec.TRAIN_X.SAMPLER == "BalancedGroupSampler"
+            and len({item.domain for item in dataset.train_x}) < 2
+        ):
+            raise UserError(
+                "DATALOADER.TRAIN_X.SAMPLER is BalancedGroupSampler, but all training images of "
+                f"{cfg.DATASET.NAME} are of one domain, so there are no groups: set it to "
+                "RandomSampler, or choose a data set with groups, such as Waterbirds, or a table "
+                "with a column domain"
+            )
         self.train_loader_x = loader(dataset.train_x, spec.TRAIN_X, True)
         self.train_loader_u = loader(
             dataset.train_u, spec.TRAIN_X if spec.TRAIN_U.SAME_AS_X else spec.TRAIN_U, True

@@ -152,7 +152,19 @@ class GroupClassification(Classification):
     _train_counts: dict[tuple[int, int], int] = {}
 
     def use_dataset(self, dataset) -> None:
-        """Take names of domains and sizes of groups from the data set, if it has them."""
+        """Take names of domains and sizes of groups from the data set, if it has them.
+
+        Raises UserError for a data set whose images are all of one domain: it has no groups.
+        """
+        parts = (getattr(dataset, part, None) or () for part in ("train_x", "val", "test"))
+        domains = {item.domain for part in parts for item in part}
+        if len(domains) == 1:
+            raise UserError(
+                f"TEST.EVALUATOR is {type(self).__name__}, but all images of "
+                f"{self.cfg.DATASET.NAME} are of one domain, so there are no groups: set it to "
+                "Classification, or choose a data set with groups, such as Waterbirds, or a table "
+                "with a column domain"
+            )
         self._domain_names = getattr(dataset, "domain_names", ())
         self._train_counts = (
             getattr(dataset, "train_group_counts", {})

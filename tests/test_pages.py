@@ -20,7 +20,7 @@ def test_every_result_and_every_key_is_in_a_page():
     text = "\n".join(page.read_text() for page in pages.pages())
     blocks = [match[2] for match in pages.BLOCK.finditer(text)]
     stored = {path.stem for path in (pages.ROOT / "docs/results").glob("*.json")} - {"suite"}
-    for name, kind in itertools.product(stored, ("accuracy", "gain")):
+    for name, kind in itertools.product(stored, ("accuracy", "gain", "notes")):
         assert any(block.startswith(f"results {name} {kind}") for block in blocks), (name, kind)
     assert "options" in blocks and text.count("<!-- generated: ") == len(blocks)
 

@@ -193,10 +193,11 @@ def test_many_clusters_are_pooled_and_the_spread_stays(monkeypatch):
     assert wide[1] == pytest.approx(wide[0], rel=0.15)
 
 
-def slow(data_sets, combine, over, same_runs, images=True, shrink=1.0) -> np.ndarray:
+def slow(data_sets, combine, over, same_runs, images=True, shrink=1.0, slope=None) -> np.ndarray:
     """Gains of a bootstrap of image by image loops; images: whether clusters are drawn, too.
 
-    shrink: of the data sets' distances from their mean.
+    shrink: of the data sets' distances from their mean. slope: derivatives of the gain by the means
+    (M, 2), in whose place they stand.
     """
     random, gains = np.random.default_rng(11), []
     count, seeds = len(data_sets), len(data_sets[0][0].ours)
@@ -221,7 +222,10 @@ def slow(data_sets, combine, over, same_runs, images=True, shrink=1.0) -> np.nda
             moved = np.mean(centres, 0) - np.array(centres[number])
             means.append(np.array(row) + (1 - shrink) * moved)
         mean = np.mean(means, 0)
-        gains.append(float(combine(mean[:, 0]) - combine(mean[:, 1])))
+        if slope is None:
+            gains.append(float(combine(mean[:, 0]) - combine(mean[:, 1])))
+        else:
+            gains.append(float((mean * slope).sum()))
     return np.array(gains)
 
 
@@ -259,15 +263,19 @@ def test_an_interval_for_these_data_sets_is_that_of_slow_loops(same_runs):
 def test_an_interval_over_data_sets_is_that_of_slow_loops(same_runs, gains):
     """Data sets are drawn after their scatter has lost what seeds and images make of it."""
     data_sets, within = two_parts(gains), []
+    centres = np.array([[one.accuracies.mean(0) for one in parts] for parts in data_sets])
+    base, new = centres.mean(0)  # (2,) each: ours and theirs
+    # H = 2bn / (b + n) grows by 2n² / (b + n)² with b, and by 2b² / (b + n)² with n.
+    slope = np.array([2 * new**2, 2 * base**2]) / (base + new) ** 2 * [1, -1]
     for parts in data_sets:
         if same_runs:  # what seeds do, they do to all data sets
             means = [
                 Part(one.ours.mean(0)[None], one.theirs.mean(0)[None], one.images) for one in parts
             ]
-            within.append(slow([means], harmonic, False, False).var())
+            within.append(slow([means], harmonic, False, False, slope=slope).var())
         else:
-            within.append(slow([parts], harmonic, False, False).var())
-    between = np.var([gain_of([parts], harmonic) for parts in data_sets], ddof=1)
+            within.append(slow([parts], harmonic, False, False, slope=slope).var())
+    between = np.var((centres * slope).sum((1, 2)), ddof=1)
     shrink = math.sqrt(1 - np.mean(within) / between)
     assert 0.3 < shrink < 0.99
     drawn = slow(data_sets, harmonic, True, same_runs, shrink=shrink)
@@ -338,3 +346,34 @@ def test_a_bootstrap_over_data_sets_is_about_as_wide_as_student_s_t():
         ours = hierarchical(drawn, first, True)
         wide.append((ours[1] - ours[0]) / (high - low))
     assert np.mean(wide) == pytest.approx(1.0, abs=0.06)
+
+
+def test_the_interval_of_h_is_as_wide_as_what_data_sets_add_to_it_scatters():
+    """Base and new gains that cancel in each data set's own H do not cancel in H of the means."""
+    random, wide = np.random.default_rng(14), []
+
+    def sums(percent, images):
+        return np.tile((np.arange(images) < images * percent / 100).astype(float), (3, 1))
+
+    for _ in range(10):
+        drawn = []
+        for base, new in random.uniform(30, 80, (8, 2)):
+            # H stays as it is: the base gain times its slope is minus the new one's.
+            more = random.normal(0, 3)
+            less = -more * (new / base) ** 2
+            drawn.append(
+                [
+                    Part(sums(ours, 2000), sums(theirs, 2000), np.ones(2000))
+                    for ours, theirs in ((base + more, base), (new + less, new))
+                ]
+            )
+        means = np.array([[one.accuracies.mean(0) for one in parts] for parts in drawn])
+
+        def gain(units):
+            ours, theirs = np.moveaxis(units.mean(0), -1, 0)
+            return float(harmonic(ours) - harmonic(theirs))
+
+        low, high, _ = t_test(gain(means), statistics.jackknife_error(gain, means), 8)
+        ours = hierarchical(drawn, harmonic, True)
+        wide.append((ours[1] - ours[0]) / (high - low))
+    assert 0.75 < np.mean(wide) < 1.15  # by the scatter of each data set's own H it is 0.46

@@ -354,9 +354,9 @@ def notes(rows: Sequence[Row], table: Sequence[dict[str, Gain | None]], column: 
         if not row.members and (one := line[column]) is not None and one.deviation is not None
     ]
     if single:
-        sentences.append(_on_power(single, column))
+        sentences.append(_on_power(single, column, len(family)))
     elif over := [one for one in family if one.units == "data sets" and one.spread is not None]:
-        sentences.append(_on_power_over_sets(over, column))
+        sentences.append(_on_power_over_sets(over, column, len(family)))
     return sentences
 
 
@@ -386,24 +386,36 @@ def _on_intervals(rows: Sequence[Row], table: Sequence[dict[str, Gain | None]]) 
     return words
 
 
-def _on_power(single: Sequence[Gain], column: str) -> str:
+def _on_power(single: Sequence[Gain], column: str, comparisons: int) -> str:
     deviation = statistics.median(one.deviation for one in single if one.deviation is not None)
     seeds = statistics.median_low(len(one.seeds) for one in single)
-    seen, needed = power(deviation, seeds), units_needed(deviation)
+    needed = units_needed(deviation)
     enough = f"{needed} seeds are" if needed else "more seeds than anybody runs are"
     return (
         f"power: at the median standard deviation of the seeds' gains in {column} on a data set "
         f"({deviation:.2f} points), a t test of {seeds} seeds sees a true gain of {EFFECT:+} in "
-        f"{100 * seen:.0f} of 100 cases; {enough} needed for {100 * POWER:.0f}"
+        f"{_seen(deviation, seeds, EFFECT, comparisons)}; {enough} needed for {100 * POWER:.0f} "
+        "of one alone"
     )
 
 
-def _on_power_over_sets(averages: Sequence[Gain], column: str) -> str:
+def _on_power_over_sets(averages: Sequence[Gain], column: str, comparisons: int) -> str:
     deviation = statistics.median(one.spread for one in averages if one.spread is not None)
     sets = statistics.median_low(one.count for one in averages)
     return (
         f"power: at the median spread of an average's gains in {column} over the data sets "
         f"({deviation:.2f} points), a t test of {sets} data sets sees a true gain of {EFFECT:+} in "
-        f"{100 * power(deviation, sets):.0f} of 100 cases, and one of {EFFECT / 2:+} in "
-        f"{100 * power(deviation, sets, EFFECT / 2):.0f}"
+        f"{_seen(deviation, sets, EFFECT, comparisons)}, and one of {EFFECT / 2:+} in "
+        f"{_seen(deviation, sets, EFFECT / 2, comparisons)}"
     )
+
+
+def _seen(deviation: float, units: int, effect: float, comparisons: int) -> str:
+    """In how many cases a gain is seen: of one comparison alone, and where it is the only one of
+    all that is true, which Holm's correction then tests first.
+    """
+    alone = f"{100 * power(deviation, units, effect):.0f} of 100 cases"
+    if comparisons < 2:
+        return alone
+    first = power(deviation, units, effect, LEVEL / comparisons)
+    return f"{alone} ({100 * first:.0f} after Holm's correction for {comparisons})"

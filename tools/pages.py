@@ -10,6 +10,7 @@ A copy stands between the lines `<!-- generated: WHAT -->` and `<!-- end -->`. W
     options GROUP              the keys of one group, such as TRAINER.CRAFT
     results NAME accuracy      the table of docs/results/NAME.json
     results NAME gain          the gains of CRAFT in it
+    results NAME notes         what stands under it: rules of selection, comparisons, power
     results NAME terms         gains of each term of CRAFT in the harmonic mean, of the average row
     results NAME health        whether baselines keep the rules of tools.suite.health
     suite                      the data sheet of docs/results/suite.json
@@ -37,6 +38,8 @@ from tools.suite import check, health
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- generated: (.*?) -->\n\n).*?<!-- end -->", re.S)
+# Open on paper, closed on a screen.
+NOTES = '<details markdown="1"><summary>What stands under this table</summary>\n\n{}\n\n</details>'
 TERMS = ("static", "stochastic", "both", "mmd")  # config names of the ablation
 
 
@@ -142,9 +145,11 @@ def results(name: str, kind: str, *words: str) -> str:
             if row["cells"].get(decides)
         )
         text = aligned(gains(table["columns"], rows, decides, count))
+    elif kind == "notes":
+        text = NOTES.format("\n".join(f"* {note}" for note in table["notes"]))
     else:
         raise InputError(
-            f"'{kind}' is no table of results: choose one of accuracy, gain, terms, health"
+            f"'{kind}' is no table of results: choose one of accuracy, gain, notes, terms, health"
         )
     margin = " " * int(wanted.get("indent", 0))
     return "\n".join(margin + line for line in text.splitlines())
@@ -152,11 +157,15 @@ def results(name: str, kind: str, *words: str) -> str:
 
 def accuracies(columns: Sequence[str], rows: Iterable[dict]) -> list[list[str]]:
     """Mean and standard deviation of each cell, and the seeds."""
-    table = [["data set", "trainer", "config", "shots", *columns, "seeds"]]
+    rows = list(rows)
+    told = list(rows[0].get("told", ())) if rows else []
+    table = [["data set", "trainer", "config", *told, "shots", *columns, "seeds"]]
     for row in rows:
         cells = [row["cells"][column] for column in columns]
         table.append(
-            [row["dataset"], row["trainer"], row["config"], row["shots"]]
+            [row["dataset"], row["trainer"], row["config"]]
+            + [row["told"][name] for name in told]
+            + [row["shots"]]
             + [with_error(cell["mean"], cell["standard_deviation"]) for cell in cells]
             + [numbers(sorted(map(int, cells[0]["values"])))]
         )

@@ -123,7 +123,8 @@ def escaped(text: str) -> str:
 
 def latex(head: Sequence[str], blocks: Sequence[Block]) -> str:
     """A tabular of the package booktabs; blocks are separated by a line, and by their titles."""
-    texts = sum(name in TEXT_COLUMNS for name in head)
+    told = {name for protocol in PROTOCOLS.values() for name in protocol.tells}
+    texts = sum(name in TEXT_COLUMNS or name in told for name in head)
 
     def line(cells: Sequence[str], bold: frozenset[int] = frozenset()) -> str:
         shown = [
@@ -212,7 +213,8 @@ class Tables:
 
     @property
     def head(self) -> list[str]:
-        return ["data set", "trainer", "config", *self._shots, *self.columns, "seeds"]
+        told = self.protocol.tells
+        return ["data set", "trainer", "config", *told, *self._shots, *self.columns, "seeds"]
 
     @property
     def _shots(self) -> list[str]:
@@ -231,6 +233,7 @@ class Tables:
                     row.dataset,
                     row.trainer,
                     row.config,
+                    *row.told(self.protocol.tells).values(),
                     *([row.shots] if self._shots else []),
                     *texts,
                     seeds,
@@ -498,7 +501,8 @@ def as_json(content: Tables) -> str:
     """{protocol, columns, verdict, notes, rows: [{dataset, trainer, config, shots, published,
     cells}]}.
 
-    cells: {column: {mean, values, gain ...}}. A row of averages has average_of, too.
+    cells: {column: {mean, values, gain ...}}. A row of averages has average_of, too, and one of a
+    protocol with columns of text told: {column: text}.
     """
     rows: dict[int, dict] = {}
     for row, column, value, difference in content.cells():
@@ -511,6 +515,7 @@ def as_json(content: Tables) -> str:
                 "shots": row.shots,
                 "published": row.published,
                 **({"average_of": sorted(row.members)} if row.members else {}),
+                **({"told": told} if (told := row.told(content.protocol.tells)) else {}),
                 "cells": {},
             },
         )

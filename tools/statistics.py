@@ -17,7 +17,7 @@ LEVEL = 0.05  # of tests; intervals hold 1 - LEVEL
 EFFECT = 1.5  # points: the gain whose power is told
 POWER = 0.8  # that seeds are counted for
 LEAST_DATA_SETS = 5  # from so many on, data sets are the units of an average
-REPLICATES = 2000
+REPLICATES = 10_000
 MOST_CLUSTERS = 1000  # of a test part; more are pooled at random, which keeps the variance
 MOST_SEEDS = 100_000  # beyond which no number of seeds is told
 ROUNDING = 1e-9  # points: differences of percentages that are equal on paper differ by less
@@ -83,8 +83,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 # Power
 
 
-def power(deviation: float, units: int, effect: float = EFFECT) -> float:
-    """Probability that a two-sided paired t test at LEVEL over so many units sees a true gain.
+def power(deviation: float, units: int, effect: float = EFFECT, level: float = LEVEL) -> float:
+    """Probability that a two-sided paired t test at `level` over so many units sees a true gain.
 
     deviation: standard deviation of the gain over units. The noncentral t distribution tells it
     (Cohen, 1988). Raises ValueError for less than two units.
@@ -96,7 +96,7 @@ def power(deviation: float, units: int, effect: float = EFFECT) -> float:
     if deviation < ROUNDING:
         return 1.0
     shift = abs(effect) * units**0.5 / deviation
-    bound = float(special.stdtrit(units - 1, 1 - LEVEL / 2))
+    bound = float(special.stdtrit(units - 1, 1 - level / 2))
     # A mean over scales of the spread: scipy's nctdtr is nan for some of these arguments.
     scales = (special.chdtri(units - 1, _MIDDLES) / (units - 1)) ** 0.5
     seen = special.ndtr(shift - bound * scales) + special.ndtr(-shift - bound * scales)
@@ -213,6 +213,16 @@ def _gains(means: NDArray, combine: Callable[[NDArray], NDArray]) -> NDArray:
     return combine(means[..., 0]) - combine(means[..., 1])
 
 
+def _slope(means: NDArray, combine: Callable[[NDArray], NDArray]) -> NDArray:
+    """(M, 2) derivatives of the gain by the mean accuracies (M, 2), by central differences."""
+    step, slope = 1e-4, np.empty_like(means)
+    for place in np.ndindex(means.shape):
+        change = np.zeros_like(means)
+        change[place] = step
+        slope[place] = _gains(means + change, combine) - _gains(means - change, combine)
+    return slope / (2 * step)
+
+
 def _shrunk(
     table: NDArray,
     observed: NDArray,
@@ -222,15 +232,19 @@ def _shrunk(
     """Replicates (D, replicates, S, M, 2) with data sets moved towards their mean.
 
     Afterwards the scatter between data sets and that of the draws within them add up to the scatter
-    that the data sets have (Davison and Hinkley, 1997, section 3.8). weights: (replicates, D, S) of
-    seeds; None if all data sets share them, which makes no scatter between data sets.
+    that the data sets have (Davison and Hinkley, 1997, section 3.8). Scatter is that of what a data
+    set adds to the statistic, to first order: H of mean accuracies weighs base and new by their
+    means, not by those of the data set. weights: (replicates, D, S) of seeds; None if all data sets
+    share them, which makes no scatter between data sets.
     """
-    if weights is None:
-        within = _gains(table.mean(2), combine)
-    else:
-        within = _gains(np.einsum("drsmt,rds->drmt", table, weights), combine)
     centres = observed.mean(1)  # (D, M, 2)
-    between = _gains(centres, combine).var(ddof=1)
+    slope = _slope(centres.mean(0), combine)
+    if weights is None:
+        drawn = table.mean(2)
+    else:
+        drawn = np.einsum("drsmt,rds->drmt", table, weights)
+    within = np.einsum("drmt,mt->dr", drawn, slope)
+    between = np.einsum("dmt,mt->d", centres, slope).var(ddof=1)
     left = 1 - within.var(1).mean() / between if between else 0.0
     shift = (1 - max(0.0, left) ** 0.5) * (centres.mean(0) - centres)
     return table + shift[:, None, None]

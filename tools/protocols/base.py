@@ -113,6 +113,8 @@ class Protocol:
     cells: Callable[[Description, dict], dict[str, float]] = by_tested  # {column: percent}
     columns: Callable[[list[str]], list[str]] = lambda columns: columns  # in the table's order
     row: tuple[str, str, str, str] = ("{source}", "{trainer}", "{config}", "{shots}")  # formats
+    # Columns of text: what a row's first record tells of how it was made.
+    tells: Mapping[str, Callable[[dict], str]] = field(default_factory=dict)
     verdict: str = ""  # the column whose gains get a verdict; "": the last
     averaged: bool = False  # whether there are averages over data sets
     tested_only: bool = False  # whether rows without a test elsewhere are left out

@@ -1,6 +1,7 @@
 """Group robustness: train on all images of a data set with groups; the worst group counts."""
 
-from dassl.record import Description
+from dassl.record import Description, flat
+from tools import configs
 from tools.protocols.base import CELL, Protocol, percent
 
 METRICS = {
@@ -16,6 +17,43 @@ def cells(run: Description, metrics: dict) -> dict[str, float]:
     return {column: percent(metrics, key) for column, key in METRICS.items() if key in metrics}
 
 
+NO_GROUPS, TRAINING, VALIDATION = "none", "training", "validation"
+OF_GROUPS = ("worst_group_accuracy", "gap", "adjusted_accuracy")  # metrics of models chosen by them
+
+
+def groups_seen(results: dict) -> str:
+    """The parts whose group labels a run used, by its configuration."""
+    config = flat(results["config"])
+    trainer, craft = config["TRAINER.NAME"], config.get("TRAINER.CRAFT.LAMBDA_MMD", 0)
+    dfr = trainer == "DFR"
+    compared = config.get("TRAINER.CRAFT.MMD.DOMAINS") == "group"
+    seen = {
+        TRAINING: config.get("DATALOADER.TRAIN_X.SAMPLER") == "BalancedGroupSampler"
+        or "GroupDRO" in config.get("TRAINER.TERMS", ())
+        or (configs.has_craft(trainer) and craft > 0 and compared)
+        or (dfr and config.get("TRAINER.DFR.PART") == "train"),
+        # DFR chooses its penalty by the worst group of the validation part, whatever it trains on.
+        VALIDATION: dfr
+        or (
+            config.get("TEST.FINAL_MODEL") == "best_val"
+            and config.get("TEST.SELECT_BY") in OF_GROUPS
+        ),
+    }
+    return " and ".join(part for part, used in seen.items() if used) or NO_GROUPS
+
+
+def words(results: dict) -> str:
+    """What the class texts say, or where a learned context starts."""
+    config = flat(results["config"])
+    node = f"TRAINER.{configs.structure_of(config['TRAINER.NAME']).upper()}."
+    if context := config.get(f"{node}CTX_INIT"):
+        return f"from '{context}'"
+    if config.get(f"{node}N_CTX"):
+        return "learned from noise"
+    template = config.get("DATASET.TEMPLATE")
+    return f"'{template}'" if template else "the data set's"
+
+
 PROTOCOL = Protocol(
     name="group",
     title="Group robustness",
@@ -25,6 +63,7 @@ PROTOCOL = Protocol(
     shots="all",
     cells=cells,
     columns=lambda columns: [name for name in METRICS if name in columns],
+    tells={"group labels seen in": groups_seen, "words": words},
     verdict="worst group",
     averaged=True,
     rank=50,

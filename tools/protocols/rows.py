@@ -3,7 +3,7 @@
 import os
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,6 +73,12 @@ class Row:
     @property
     def name(self) -> str:
         return f"{self.trainer}/{self.config}"
+
+    def told(self, tells: Mapping[str, Callable[[dict], str]]) -> dict[str, str]:
+        """{column of text: what the first record tells}; empty texts of a published row."""
+        records = (self.parts[0] if self.parts else self).first.values()
+        first = next(iter(records), None)
+        return {name: tell(first) if first else "" for name, tell in tells.items()}
 
     @property
     def seeds(self) -> set[int]:

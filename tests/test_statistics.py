@@ -20,6 +20,15 @@ def first(pairs):
     return pairs[..., 0]
 
 
+@pytest.fixture(autouse=True)
+def _fewer_replicates(monkeypatch):
+    """Simulations make hundreds of intervals."""
+    monkeypatch.setattr(statistics, "REPLICATES", 2000)
+    statistics._cluster_draws.cache_clear()
+    yield
+    statistics._cluster_draws.cache_clear()
+
+
 # Student's t
 
 

@@ -24,7 +24,7 @@ OF_GROUPS = ("worst_group_accuracy", "gap", "adjusted_accuracy")  # metrics of m
 def groups_seen(results: dict) -> str:
     """The parts whose group labels a run used, by its configuration."""
     config = flat(results["config"])
-    trainer, craft = config["TRAINER.NAME"], config.get("TRAINER.CRAFT.LAMBDA_MMD", 0)
+    trainer, craft = config.get("TRAINER.NAME", ""), config.get("TRAINER.CRAFT.LAMBDA_MMD", 0)
     dfr = trainer == "DFR"
     compared = config.get("TRAINER.CRAFT.MMD.DOMAINS") == "group"
     seen = {
@@ -45,7 +45,7 @@ def groups_seen(results: dict) -> str:
 def words(results: dict) -> str:
     """What the class texts say, or where a learned context starts."""
     config = flat(results["config"])
-    node = f"TRAINER.{configs.structure_of(config['TRAINER.NAME']).upper()}."
+    node = f"TRAINER.{configs.structure_of(config.get('TRAINER.NAME', '')).upper()}."
     if context := config.get(f"{node}CTX_INIT"):
         return f"from '{context}'"
     if config.get(f"{node}N_CTX"):

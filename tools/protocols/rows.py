@@ -52,8 +52,10 @@ class Row:
     run: Description | None = None
 
     def of(self, column: str) -> dict[int, float]:
-        """{seed: value}; H from base and new; the average of seeds that all targets have."""
-        if column == "H":
+        """{seed: value}; H from base and new, but of a paper as it prints it; the average of seeds
+        that all targets have.
+        """
+        if column == "H" and not (self.published and column in self.values):
             base, new = self.of("base"), self.of("new")
             return {
                 seed: harmonic(base[seed], new[seed]) for seed in sorted(base.keys() & new.keys())

@@ -1,4 +1,4 @@
-"""Check the suite's rules: `python -m tools.suite.check [--model CLIP] [--out JSON] [SET ...]`.
+"""Check the suite's rules: `python -m tools.suite.check [--model CLIP [--test]] [SET ...]`.
 
 Without --model the rules on sizes and copies; with it those on accuracy as well, on validation
 pictures of base classes alone. The rules, written on 2026-11-26, before any model was trained on a
@@ -13,7 +13,9 @@ set:
 
 Of the candidates the suite takes those that keep all rules, and Emoji, whose styles are the shifted
 domains; if these are fewer than eight, those with the most headroom among the rest that break no
-other rule (`chosen`). The exit code is 1 if a set breaks one of the first three.
+other rule (`chosen`). --test tells zero-shot and probe on test pictures, too; no rule reads these,
+and they were first looked at after the study. --out writes all numbers as JSON. The exit code is 1
+if a set breaks one of the first three.
 """
 
 import argparse
@@ -34,6 +36,7 @@ from tools.suite.split import SHOTS, VALIDATION, near_copies, thumbnails
 
 CLASSES, TESTS = 8, 400  # on each side
 PROBE_SHOTS, DRAWS, HEADROOM, MOST = 16, 5, 8.0, 80.0
+ON_TEST = ("zero-shot on test", "probe on test")  # told, and read by no rule
 STYLES, ALIKE = ("a line drawing of a {}.", "a rendered {}."), 0.95
 STYLE = "colour"  # of the emoji that count
 LEAST, SHIFTED, LITTLE = 8, "Emoji", "little headroom"
@@ -143,13 +146,14 @@ class Features:
         }
 
 
-def accuracies(data: Features) -> dict:
-    """Zero-shot and probe in percent, on the validation pictures of base classes."""
+def accuracies(data: Features, test: bool = False) -> dict:
+    """Zero-shot and probe in percent, on the validation pictures of base classes; `test`: on the
+    test pictures, too.
+    """
     from sklearn.linear_model import LogisticRegressionCV
 
-    v, y = data.of["val"]
-    zero_shot = 100 * float(((v @ data.text.T).argmax(1) == y).mean())
-    probes = []
+    parts = ("val", "test") if test else ("val",)
+    probes: dict[str, list[float]] = {part: [] for part in parts}
     for draw in range(DRAWS):
         rng = np.random.default_rng(draw)
         x, labels = data.of["train"]
@@ -158,14 +162,17 @@ def accuracies(data: Features) -> dict:
         probe = LogisticRegressionCV(Cs=(1, 10, 100), cv=4, max_iter=2000)
         with warnings.catch_warnings():  # of attributes that are not read here
             warnings.simplefilter("ignore", FutureWarning)
-            probes.append(100 * float(probe.fit(x[taken], labels[taken]).score(v, y)))
-    return {
-        "chance": 100 / len(data.text),
-        "zero-shot": zero_shot,
-        "probe": float(np.mean(probes)),
-        "styles": data.styles,
-        "validation pictures": len(y),
-    }
+            probe.fit(x[taken], labels[taken])
+            for part in parts:
+                probes[part].append(100 * float(probe.score(*data.of[part])))
+    found = {"chance": 100 / len(data.text)}
+    for part in parts:
+        features, labels = data.of[part]
+        correct = (features @ data.text.T).argmax(1) == labels
+        behind = "" if part == "val" else " on test"
+        found |= {f"zero-shot{behind}": 100 * float(correct.mean())}
+        found |= {f"probe{behind}": float(np.mean(probes[part]))}
+    return found | {"styles": data.styles, "validation pictures": len(data.of["val"][1])}
 
 
 def verdict(seen: dict) -> list[str]:
@@ -202,6 +209,9 @@ def check(args: argparse.Namespace) -> int:
         if not Path(args.model).is_file():
             raise inputs.InputError(f"--model '{args.model}' is no file: give that of a CLIP")
         model = load_backbone(args.model)
+    if args.test and not args.model:
+        raise inputs.InputError("--test tells what a CLIP reaches: give --model, too")
+    measured = ["chance", "zero-shot", "probe", *(ON_TEST if args.test else ())]
     lines, sheet, broken = [], {}, 0
     for name in args.sets or SETS:
         table = counted(read_table(name.lower()))
@@ -217,14 +227,14 @@ def check(args: argparse.Namespace) -> int:
             str(count["families"]),
         ]
         if model is not None:
-            count |= accuracies(Features(model, table, name.lower()))
-            cells += [f"{count[key]:.1f}" for key in ("chance", "zero-shot", "probe")]
+            count |= accuracies(Features(model, table, name.lower()), args.test)
+            cells += [f"{count[key]:.1f}" for key in measured]
             cells += [f"{count['styles']:.2f}"]
             faults += verdict(count)
         lines.append([name, *cells, "; ".join(faults) or "yes"])
         sheet[name] = count | {"faults": faults}
     head = ["set", "classes", "train", "val", "test", "families"]
-    head += ["chance", "zero-shot", "probe", "styles"] if model is not None else []
+    head += [*measured, "styles"] if model is not None else []
     sys.stdout.write(markdown([*head, "keeps the rules"], lines) + "\n")
     if model is not None:
         sys.stdout.write(f"taken: {', '.join(chosen(sheet))}\n")
@@ -241,6 +251,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("sets", nargs="*", choices=[*SETS, []], metavar="SET")
     parser.add_argument("--model", type=str, help="a CLIP's file")
+    parser.add_argument(
+        "--test", action="store_true", help="with --model: accuracies on test pictures, too"
+    )
     parser.add_argument("--out", type=inputs.path, help="write the numbers as JSON")
     return inputs.main(check, parser.parse_args(arguments))
 

@@ -459,6 +459,7 @@ class CoOpDataset(DatasetBase):
     chooses_domains = False  # whether DATASET.SOURCE_DOMAINS and TARGET_DOMAINS have an effect
     root_remedy = "create it with datasets.prepare or correct --root"
     repair = f"{REPAIR} or correct the split file"  # what to do about images that are not there
+    picks = picks_in_words = ""  # checksum of the few shots of all classes, and what is known of it
     remedy = ""  # the command that makes the data set, if it is not `datasets.prepare <name>`
 
     def __init__(self, cfg):
@@ -476,6 +477,12 @@ class CoOpDataset(DatasetBase):
         train, val, test = parts
         if cfg.DATASET.NUM_SHOTS >= 1:
             train, val = self._few_shot(train, val, cfg)
+            from datasets import picks  # a program, too, which Python wants to load first
+
+            self.picks = picks.checksum((self._relative(item), item.label) for item in train)
+            self.picks_in_words = picks.described(
+                self.config_name(), cfg.DATASET.NUM_SHOTS, cfg.SEED, self.picks
+            )
         elif cfg.DATASET.get("INDICES", ""):
             log.warning(
                 "Warning: DATASET.INDICES is not used, since DATASET.NUM_SHOTS is "

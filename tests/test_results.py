@@ -24,6 +24,7 @@ import trainers
 from dassl.config import cfg_to_dict, get_cfg_default, merge_from_list
 from dassl.record import Description
 from tools import parse_test_res, plots, protocols, results
+from tools.protocols import group
 
 PUBLISHED_SETS = [
     "imagenet",
@@ -266,6 +267,44 @@ def test_ood_columns_and_the_gain_of_mmd_over_the_structure(tmp_path, capsys):
     ] == {"1": 70.0, "2": 70.0}
 
 
+SEEN = {
+    "none": ({"TRAINER": {"NAME": "CoOp"}}, "learned from noise"),
+    "training": (
+        {"DATALOADER": {"TRAIN_X": {"SAMPLER": "BalancedGroupSampler"}}},
+        "from 'a photo of a'",
+    ),
+    "training ": ({"TRAINER": {"NAME": "CoOp", "TERMS": ["GroupDRO"]}}, "learned from noise"),
+    "training  ": (
+        {
+            "TRAINER": {
+                "NAME": "CraftCoOp",
+                "CRAFT": {"LAMBDA_MMD": 1.0, "MMD": {"DOMAINS": "group"}},
+            }
+        },
+        "learned from noise",
+    ),
+    "validation": (
+        {"TEST": {"FINAL_MODEL": "best_val", "SELECT_BY": "worst_group_accuracy"}},
+        "from 'a photo of a'",
+    ),
+    "validation ": ({"TRAINER": {"NAME": "DFR", "DFR": {"PART": "val"}}}, "'an icon of {}.'"),
+    "training and validation": (
+        {"TRAINER": {"NAME": "DFR", "DFR": {"PART": "train"}}},
+        "'an icon of {}.'",
+    ),
+}
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_group_tables_tell_which_group_labels_a_run_saw_and_its_words(seen):
+    changed, words = SEEN[seen]
+    node = {"N_CTX": 4, "CTX_INIT": "a photo of a" if "TRAINER" not in changed else ""}
+    config = {"TRAINER": {"NAME": "CoOp"}, "DATASET": {"TEMPLATE": "an icon of {}."}} | changed
+    config["TRAINER"] = {"COOP": node, **config["TRAINER"]}
+    assert group.groups_seen({"config": config}) == seen.strip()
+    assert group.words({"config": config}) == words
+
+
 def test_group_columns(tmp_path, capsys):
     put(
         tmp_path / "group/birds/shots_all/CoOp/cfg/seed1",
@@ -276,12 +315,16 @@ def test_group_columns(tmp_path, capsys):
         {"accuracy": 80.0, "worst_group_accuracy": 50.0, "gap": 30.0},
     )
     _, lines = report(capsys, "group", tmp_path)
-    assert lines[0][3:] == ["shots", "mean", "adjusted", "worst group", "gap", "seeds"]
-    assert lines[3][:8] == ["birds", "CoOp", "cfg", "all", "90.00", "93.00", "60.00", "30.00"]
-    assert lines[4][5] == results.MISSING and lines[2][:7] == [
+    columns = ["shots", "mean", "adjusted", "worst group", "gap", "seeds"]
+    assert lines[0][3:] == ["group labels seen in", "words", *columns]
+    told = ["none", "the data set's"]
+    numbers = ["all", "90.00", "93.00", "60.00", "30.00"]
+    assert lines[3][:10] == ["birds", "CoOp", "cfg", *told, *numbers]
+    assert lines[4][7] == results.MISSING and lines[2][:9] == [
         "average of 2",
         "CoOp",
         "cfg",
+        *told,
         "all",
         "85.00",
         results.MISSING,

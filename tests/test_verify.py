@@ -9,6 +9,7 @@ import pytest
 import train
 from dassl.config import cfg_to_dict
 from dassl.record import Description
+from datasets import picks
 from datasets.sets.dtd import DescribableTextures
 from tools import configs, published, verify
 from tools.protocols import PROTOCOLS
@@ -241,6 +242,15 @@ def test_images_are_those_of_the_data_set_that_was_tested(tmp_path, capsys):
     (dtd,) = [line for line in text.splitlines() if line.endswith(", dtd") or ", dtd: " in line]
     assert "test images" not in dtd
     assert "oxford_pets: 12 test images, with 3,669 of images in the published test" in text
+
+
+def test_other_picks_are_a_reason(tmp_path, capsys, monkeypatch):
+    table = {"dtd": {"of": "the published split", "picks": {"16": {"1": "a", "2": "b", "3": "c"}}}}
+    monkeypatch.setattr(picks, "_stored", lambda: table)
+    for seed, found in zip((1, 2, 3), "abx", strict=True):
+        run(tmp_path, "CoOp", seed, value("CoOp"), picks=found)
+    reason = "other few-shot picks than the draw of the published split"
+    assert f"{NAME}agrees, although {reason}\n" in said(capsys, tmp_path)
 
 
 def test_a_config_of_another_table_is_a_reason(tmp_path, capsys):

@@ -48,10 +48,10 @@ MARKS = {
     "DAPL": "trained on unlabelled images of the target, those that are tested",
     "PDA": "trained on unlabelled images of the target, those that are tested",
 }
-# Of a whole task: the code that its numbers come from tests the target after every epoch, keeps the
-# best, and its scripts load that one (BaiShuanghao/Prompt-based-Distribution-Alignment, trainers and
-# scripts). Whether its README's numbers were made so is not told.
-CHOSEN = {"domain_adaptation": "chosen, as its code does it, by the best epoch on test images"}
+# Of a whole task: the code that its numbers come from (BaiShuanghao's
+# Prompt-based-Distribution-Alignment) tests the target after every epoch, keeps the best, and its
+# scripts load that one. Whether its README's numbers were made so is not told.
+CHOSEN = {"domain_adaptation": "chosen by the best epoch on test images, if its code was followed"}
 NOTES = {"read": "as read in its source", "unverified": "not verified against its source"}
 
 

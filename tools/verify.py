@@ -278,6 +278,8 @@ def _images(run: Checked) -> Iterator[str]:
 
 def _draw(run: Checked) -> Iterator[str]:
     """Of other few-shot picks."""
+    from datasets import picks
+
     if not run.trained or not run.row.learns:
         return
     shots, seed = run.dataset.get("NUM_SHOTS"), run.results.get("seed")
@@ -288,6 +290,10 @@ def _draw(run: Checked) -> Iterator[str]:
         yield f"{words.get(shots, f'{shots} shots')} instead of {theirs}"
     if run.dataset.get("INDICES"):
         yield "few-shot picks of DATASET.INDICES"
+    found = run.results.get("picks")
+    wanted, of = picks.known(run.row.dataset, shots, seed) if found else ("", "")
+    if wanted and wanted != found:
+        yield f"other few-shot picks than the draw of {of}"
     if seed not in (1, 2, 3):
         yield "seeds other than 1 to 3"
 

@@ -179,6 +179,8 @@ class DataManager:
             if domains:
                 rows.append((title, ", ".join(domains)))
         rows.append(("# classes", f"{self.num_classes:,}"))
+        if words := getattr(self.dataset, "picks_in_words", ""):
+            rows.append(("few shots", words))
         rows += [
             (f"# {name}", f"{len(items):,}")
             for name, items in (

@@ -58,6 +58,7 @@ def run_of(trainer) -> dict:
         "seed": cfg.SEED,
         "config_hash": trainer._hash(),
         "data": trainer._data(),
+        "picks": getattr(getattr(trainer.__dict__.get("dm"), "dataset", None), "picks", "") or None,
         "loaded": trainer.__dict__.get("loaded"),
         "model_sha256": trainer.__dict__.get("model_sha256"),
         "pretrained": trainer.__dict__.get("pretrained"),

@@ -37,7 +37,7 @@ def _stored() -> dict:
 
 
 def known(dataset: str, shots: int, seed: int) -> tuple[str, str]:
-    """(checksum, whose draw it is) of a data set, by its name in configs/datasets; "" if unknown."""
+    """(checksum, whose draw it is) by the name in configs/datasets; "" if unknown."""
     entry = _stored().get(dataset, {})
     return entry.get("picks", {}).get(str(shots), {}).get(str(seed), ""), entry.get("of", "")
 

@@ -1,16 +1,17 @@
 """Pictures as programs hold them: paths, PIL images, tensors, and lists of these."""
 
 import os
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
 
 import torch
 from PIL import Image
 from torch import Tensor
+from yacs.config import CfgNode
 
 from dassl.data.datasets import Datum, Picture
 from dassl.errors import UserError
-from tools.predict import find_images
+from tools.predict import Pictures, find_images
 
 KINDS = "a path, a PIL image, a tensor (3, R, R), or several of these"
 
@@ -50,6 +51,40 @@ def items_of(images: Any, size: int, folders: bool = True) -> list[Datum]:
     if not items:
         raise UserError(f"there is no picture: give {KINDS}")
     return items
+
+
+class Transform:
+    """From a path or a PIL image to a tensor (3, R, R), float32, as the run's test images.
+
+    The picture is read as `classify` reads it, so that INPUT.UPRIGHT and INPUT.TRANSPARENCY count
+    and pictures of every mode are taken. Raises UserError for anything else than one picture, and
+    for a picture that cannot be read. An object of its own, since the workers of a DataLoader may
+    get a copy: it holds no model.
+    """
+
+    def __init__(self, cfg: CfgNode, steps: Callable | None):
+        self._cfg, self._steps = cfg, steps
+
+    def __repr__(self) -> str:
+        return repr(self._steps)
+
+    def __call__(self, image: Any) -> Tensor:
+        if isinstance(image, Tensor) or not is_single(image):
+            path = isinstance(image, (str, os.PathLike))
+            given = f"the folder '{image}'" if path else type(image).__name__
+            raise UserError(
+                f"transform takes one path or PIL image, not {given}: call it for each picture "
+                "(Image.fromarray makes a PIL image of an array)"
+            )
+        pictures = Pictures(self._cfg, items_of(image, self._cfg.INPUT.SIZE[0]), self._steps)
+        found = pictures[0]
+        pictures.say_notes()
+        return refuse(found) if isinstance(found, str) else found
+
+
+def refuse(reason: str, more: str = "") -> NoReturn:
+    """Raise UserError with the reason why a picture cannot be read; `more` is another remedy."""
+    raise UserError(f"{reason}: restore it, or leave it out{more}")
 
 
 def _of_path(path: str, folders: bool) -> list[Datum]:

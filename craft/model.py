@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from craft.images import is_single, items_of
+from craft.images import Transform, is_single, items_of, refuse
 from dassl import files
 from dassl.engine import TRAINER_REGISTRY
 from dassl.errors import UserError
@@ -64,13 +64,13 @@ class Saved:
 class Model:
     """A model that `load_run` or `fit` gives, ready to use.
 
-    module: the `nn.Module` itself, images (B, 3, R, R) -> logits (B, C). transform: from a PIL
-    image to a tensor (3, R, R), as the run's test images. cfg: the configuration.
+    module: the `nn.Module` itself, images (B, 3, R, R) -> logits (B, C). transform: from a
+    path or PIL image to a tensor (3, R, R), as `classify` reads it. cfg: the configuration.
     """
 
     def __init__(self, run: Trained, saved: Saved):
         self._run, self._saved = run, saved
-        self.cfg, self.transform = run.cfg, run.transform
+        self.cfg, self.transform = run.cfg, Transform(run.cfg, run.transform)
         self._texts: tuple[PromptedCLIP, Tensor | None] | None = None
         self._others: tuple[list[str], PromptedCLIP] | None = None
 
@@ -143,12 +143,14 @@ class Model:
         clip = self._for(classes)
         trained.check_several(clip.classnames, " in classes")
         items = items_of(images, self.size)
-        run = Trained(self.cfg, clip, self.transform)
+        run = Trained(self.cfg, clip, self._run.transform)
         rows = predict.probabilities(run, items, self._texts_of(clip))
         found = []
         for item, row in zip(items, rows, strict=True):
             if isinstance(row, str):
-                found.append(Prediction(item.impath, [], _unreadable(row, unreadable)))
+                if unreadable == "raise":
+                    refuse(row, ", or set unreadable to 'skip'")
+                found.append(Prediction(item.impath, [], row))
                 continue
             best = predict.most_probable(row, clip.classnames, top)
             pairs = [(one["class"], one["probability"]) for one in best]
@@ -176,10 +178,7 @@ class Model:
         """
         rows = []
         for row in predict.of_images(self._run, items_of(images, self.size), self._encode):
-            if isinstance(row, str):
-                _unreadable(row, "raise", skippable=False)
-            else:
-                rows.append(row)
+            rows.append(refuse(row) if isinstance(row, str) else row)
         features = torch.stack(rows)
         check_scores(features)
         return features.to(self.device)
@@ -304,11 +303,3 @@ def checked_device(device: str | torch.device) -> torch.device:
     if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
         raise UserError(f"device is '{device}', but torch finds no such CUDA device: choose cpu")
     return target
-
-
-def _unreadable(reason: str, unreadable: str, skippable: bool = True) -> str:
-    """The reason why a picture cannot be read. Raises UserError with it unless it is skipped."""
-    if unreadable == "skip":
-        return reason
-    skip = ", or set unreadable to 'skip'" if skippable else ""
-    raise UserError(f"{reason}: restore it, or leave it out{skip}")

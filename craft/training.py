@@ -119,7 +119,8 @@ def _trained(
         if not engine.get_model_names():
             raise UserError(f"{cfg.TRAINER.NAME} learns nothing: choose another trainer")
         engine.train()
-    run = Trained(cfg, engine.clip.eval(), build_transform(cfg, is_train=False))
+    seen = engine.data_cfg  # its CLIP may ask for another mean, deviation or interpolation
+    run = Trained(seen, engine.clip.eval(), build_transform(seen, is_train=False))
     model = Model(run, saved_files(folder, read_json(osp.join(folder, "results.json")), run))
     return model if target is None else model.to(target)
 

@@ -16,7 +16,7 @@ from test_domains import MMD  # registers TwoDomains
 from test_results import write
 from tiny_run import make_trainer
 
-from dassl.utils import UserError, load_checkpoint
+from dassl.utils import UserError, load_checkpoint, read_image
 from tools import figures
 
 
@@ -64,11 +64,30 @@ def test_tsne_and_predictions(runs, tmp_path, capsys):
     ]
 
 
+def test_pictures_are_shown_as_the_run_reads_them(runs, tmp_path, monkeypatch):
+    run, shown = tmp_path / "run", []
+    shutil.copytree(runs["CoOp"], run)
+    results = json.loads((run / "results.json").read_text())
+    results["config"]["INPUT"]["UPRIGHT"] = True
+    (run / "results.json").write_text(json.dumps(results))
+    paths = [Path(path) for path in figures.features(run, "").paths]
+    content, picture, exif = paths[0].read_bytes(), Image.open(paths[0]), Image.Exif()
+    exif[274] = 6
+    monkeypatch.setattr("matplotlib.axes.Axes.imshow", lambda _, image: shown.append(image))
+    try:
+        picture.save(paths[0], exif=exif)
+        draw("predictions", tmp_path, run, run, "--images", len(paths))
+    finally:
+        paths[0].write_bytes(content)
+    turned = np.asarray(picture.transpose(Image.Transpose.ROTATE_270))
+    assert len(shown) == len(paths) and any(np.array_equal(one, turned) for one in shown)
+
+
 def test_features_are_the_models_own_and_are_kept(runs, monkeypatch):
     for name in ("CoOp", "CraftCoCoOp", "MaPLe"):
         found = figures.features(runs[name], "")
         trainer = figures.trained.load(str(runs[name]))
-        images = torch.stack([trainer.transform(figures.read_image(path)) for path in found.paths])
+        images = torch.stack([trainer.transform(read_image(path)) for path in found.paths])
         assert torch.allclose(found.logits(), trainer.clip.logits(images), atol=1e-3)
     monkeypatch.setattr(figures.trained, "load", lambda *_: pytest.fail("computed again"))
     figures.features(runs["CoOp"], "")

@@ -10,13 +10,14 @@ from pathlib import Path
 import clip.model
 import pytest
 import torch
+from odd_pictures import DEEP, READING, write_odd
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_clip import TINY, images, vit_weights
 from tiny_run import PIXELS, make_trainer
 
 from dassl.utils import read_json
-from tools import export, layouts
+from tools import export, layouts, predict, trained
 from trainers.backbone import Backbone, load_backbone
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -238,21 +239,31 @@ def test_the_examples_of_the_page_predict_what_the_run_predicts(
 ):
     needed(layout)
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+    reading = next(block for block in blocks if "def read_picture" in block)
     loader = next(block for block in blocks if f'folder = "exported/{layout}"' in block)
     rest = next(block for block in blocks if "side.metadata()" in block)
     lines = [line for line in (loader + rest).splitlines() if line and "import" not in line]
     assert len(lines) <= 13
-    exported(runs["CraftCoOp"].cfg.OUTPUT_DIR, layout, tmp_path / f"exported/{layout}")
-    path = re.search(r'Image.open\("(.+?)"', rest)[1]
+    run = tmp_path / "run"
+    shutil.copytree(runs["CraftCoOp"].cfg.OUTPUT_DIR, run)
+    results = read_json(str(run / "results.json"))
+    results["config"]["INPUT"] |= {key.partition(".")[2]: word for key, word in READING.items()}
+    (run / "results.json").write_text(json.dumps(results))
+    exported(str(run), layout, tmp_path / f"exported/{layout}")
+    path = re.search(r'read_picture\("(.+?)"', rest)[1]
     (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
     picture = next((home / "data/noise").glob("test-red-1*"))
     shutil.copy(picture, tmp_path / path)
     monkeypatch.chdir(tmp_path)
     variables: dict = {}
-    for block in (loader, rest):
+    for block in (reading, loader, rest):
         exec(compile(block, "docs/using.md", "exec"), variables)
     trainer = runs["CraftCoOp"]
     with torch.no_grad():
         image = trainer.dm.tfm_test(Image.open(picture).convert("RGB"))[None]
         expected = trainer.model_inference(image).softmax(1)[0]
     assert torch.allclose(variables["probabilities"], expected, atol=1e-5)
+    odd = [one for one in write_odd(tmp_path / "odd") if not one.endswith(DEEP)]
+    for one, expected in predict.predictions(trained.load(str(run)), odd):
+        exec(rest.replace(path, one), variables)
+        assert torch.allclose(variables["probabilities"], expected, atol=1e-5), one

@@ -1,6 +1,7 @@
 """The package craft: runs as objects, training on pictures in memory, and docs/python.md."""
 
 import json
+import pickle
 import random
 import re
 import shutil
@@ -9,15 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from odd_pictures import READING, write_odd
 from PIL import Image
 from tiny_clip import TINY, images, vit_weights
 from tiny_run import CLASSES, make_trainer
 
 from craft import Model, UserError, fit, load_run
+from dassl.config import get_cfg_default
+from dassl.data.data_manager import _said
 from dassl.data.datasets import Picture
 from dassl.engine import build_trainer
-from dassl.utils import read_json, set_random_seed
-from tools import predict
+from dassl.utils import read_json, set_random_seed, write_json
+from tools import layouts, predict, trained
+from trainers.backbone import Backbone
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs/python.md").read_text()
@@ -75,6 +80,15 @@ def rows(predictions, names) -> torch.Tensor:
     return torch.tensor([[dict(one)[name] for name in names] for one in predictions])
 
 
+def with_reading(run: str, folder: Path, reading: dict) -> Path:
+    """A copy of a run's folder, whose run read pictures with these keys of INPUT."""
+    shutil.copytree(run, folder)
+    results = read_json(f"{folder}/results.json")
+    results["config"]["INPUT"] |= {key.partition(".")[2]: value for key, value in reading.items()}
+    write_json(results, f"{folder}/results.json")
+    return folder
+
+
 # Runs
 
 
@@ -130,6 +144,56 @@ def test_pictures_of_other_modes_are_read_as_files_are(runs, home, tmp_path):
         before = (picture.mode, picture.tobytes())
         assert model.classify(picture).top == model.classify(tmp_path / "x.png").top, mode
         assert (picture.mode, picture.tobytes()) == before
+
+
+@pytest.mark.parametrize("reading", [{}, READING], ids=["as stored", "as seen"])
+def test_a_path_a_picture_and_its_tensor_are_the_same_to_the_model(runs, tmp_path, reading):
+    folder = with_reading(runs["CoOp"].cfg.OUTPUT_DIR, tmp_path / "run", reading)
+    model, stored = load_run(folder), load_run(runs["CoOp"].cfg.OUTPUT_DIR)
+    expected = predict.predictions(trained.load(str(folder)), odd := write_odd(tmp_path / "odd"))
+    differ = set()
+    for path, row in expected:
+        with Image.open(path) as picture:
+            tensor = model.transform(picture)
+            for given in (picture, tensor, model.transform(path)):
+                assert model.classify(given).top == model.classify(path).top, path
+            found = rows([model.classify(path)], NAMES)[0]
+            assert torch.allclose(found, row, atol=1e-6), path  # of a batch: rounded otherwise
+            assert torch.equal(model.image_features(picture), model.image_features(tensor)), path
+        if not torch.equal(stored.transform(path), tensor):
+            differ.add(Path(path).name)
+    plain = {"grey.png"} if reading else {Path(path).name for path in odd}
+    assert differ == {Path(path).name for path in odd} - plain
+
+
+def test_what_the_transform_refuses(runs, paths, tmp_path):
+    model = load_run(runs["CoOp"].cfg.OUTPUT_DIR)
+    picture = Image.open(paths[0])
+    for given, said in (
+        ([picture], "not list: call it for each picture"),
+        (np.asarray(picture), "not ndarray: call it for each picture (Image.fromarray"),
+        (model.transform(picture), "not Tensor"),
+        (tmp_path, f"not the folder '{tmp_path}'"),
+        (tmp_path / "none.png", "none.png' does not exist"),
+    ):
+        with pytest.raises(UserError, match=re.escape(said)):
+            model.transform(given)
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(Path(paths[0]).read_bytes()[:200])
+    with pytest.raises(UserError, match="image 'picture 0' cannot be read .*: restore it, or leav"):
+        model.transform(Image.open(cut))
+
+
+def test_the_transform_says_what_classify_says_and_holds_no_model(runs, paths, tmp_path, capsys):
+    model, path = load_run(runs["CoOp"].cfg.OUTPUT_DIR), tmp_path / "odd/turned.jpg"
+    write_odd(tmp_path / "odd")
+    _said.clear()
+    with Image.open(path) as picture:
+        model.transform(picture)
+    assert "'picture 0' is a photo that viewers turn (EXIF" in capsys.readouterr().err
+    content = pickle.dumps(model.transform)  # for the workers of a DataLoader
+    assert len(content) < 50_000
+    assert torch.equal(pickle.loads(content)(paths[0]), model.transform(paths[0]))
 
 
 def test_other_classes(runs, paths):
@@ -244,6 +308,22 @@ def test_it_learns_what_the_engine_learns_from_files(trainer, ready, home, runs)
         found = model.module.prompts.state_dict()[name]
         # The reference encodes pictures at every step, and fit those that stay the same once.
         assert torch.equal(value, found) or ready and torch.allclose(value, found, atol=1e-6), name
+
+
+def test_a_model_reads_pictures_as_its_clip_asked_for_in_training(home, tmp_path, paths):
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    for name, content in layouts.for_hf(Backbone(vit_weights(**TINY)), get_cfg_default()).items():
+        (clip / name).write_bytes(content)
+    about = read_json(f"{clip}/preprocessor_config.json")
+    write_json(about | {"image_mean": [0.1] * 3}, f"{clip}/preprocessor_config.json")
+    options = SMALL["CoOp"] | READING
+    model = fit(images(8, SIZE), [0, 1] * 4, ["cat", "dog"], "CoOp", str(clip), 1, options=options)
+    again = load_run(model.save(tmp_path / "saved"))
+    assert list(model.cfg.INPUT.PIXEL_MEAN) == [0.1] * 3
+    for path in (*paths[:2], *write_odd(tmp_path / "odd")):
+        assert model.classify(path) == again.classify(path)
+        assert torch.equal(model.transform(path), again.transform(path))
 
 
 def test_a_seed_is_a_model_and_the_program_keeps_its_random_states(home):
@@ -480,4 +560,9 @@ def test_the_code_of_the_page_runs_from_top_to_bottom(tmp_path, monkeypatch, cap
     assert variables["model"].classnames == ["circle", "square"]
     found = [one.best for one in variables["model"].classify(variables["pictures"])]
     assert sum(a == b for a, b in zip(found, variables["labels"], strict=True)) == 12
+    for path in write_odd(tmp_path / "odd"):
+        with Image.open(path) as picture:
+            tensor = variables["model"].transform(picture)
+            expected = variables["model"].classify(path).top
+            assert variables["model"].classify(tensor).top == expected, path
     assert len(variables["others"][0].top) == 3 and variables["stars"].shape[0] == 2

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from odd_pictures import DEEP, READING, write_odd
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -24,6 +25,7 @@ from trainers.prompts import Context
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs/using.md").read_text()
+PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.S)
 NAMES = [name.replace("_", " ") for name in CLASSES]
 RUNS = {
     **{name: (name,) for name in [*STRUCTURES, "CraftMaPLe", "ZeroshotCLIP", "ZeroshotCLIP2"]},
@@ -726,7 +728,7 @@ def test_exported_prompts_load_into_a_new_trainer(runs, home, tmp_path):
 
 
 def test_the_program_of_the_page_predicts_what_predict_does(runs, home, monkeypatch):
-    program = re.findall(r"```python\n(.*?)```", PAGE, re.S)[1]
+    program = next(block for block in PROGRAMS if '"output/run"' in block)
     picture = str(home / "pictures/more/test-red-0.png")
     folder = runs["MaPLe"].folder
     for name, path in (("output/run", folder), ("picture.jpg", picture)):
@@ -797,20 +799,12 @@ def test_export_mistakes(runs, tmp_path, capsys):
 def test_the_example_of_the_page_predicts_what_the_run_predicts(
     name, runs, home, tmp_path, capsys, monkeypatch
 ):
-    example = re.search(r"```python\n(.*?)```", PAGE, re.S)[1]
-    assert (
-        len(
-            [
-                line
-                for line in example.splitlines()
-                if line and not line.startswith(("import", "from"))
-            ]
-        )
-        <= 10
-    )
+    reading, example = PROGRAMS[:2]
+    lines = [line for line in example.splitlines() if line and "import" not in line]
+    assert len(lines) <= 10
     clip_file, file, picture = (
         re.search(rf'{call}\("(.+?)"', example)[1]
-        for call in ("clip.load", "safe_open", "Image.open")
+        for call in ("clip.load", "safe_open", "read_picture")
     )
     exported(runs[name].folder, tmp_path / file)
     for source, target in (
@@ -822,13 +816,39 @@ def test_the_example_of_the_page_predicts_what_the_run_predicts(
     monkeypatch.chdir(tmp_path)
     variables: dict = {}
     capsys.readouterr()
-    exec(compile(example, "docs/using.md", "exec"), variables)
+    exec(compile(reading + example, "docs/using.md", "exec"), variables)
     expected = runs[name].logits.softmax(1)[5]
     assert torch.allclose(variables["probabilities"], expected, atol=1e-5)
     label, probability = capsys.readouterr().out.rsplit(maxsplit=1)
     assert label == NAMES[expected.argmax()] and float(probability) == pytest.approx(
         expected.max().item(), abs=1e-5
     )
+
+
+@pytest.mark.parametrize("config", [{}, READING, READING | {"INPUT.DRAFT": True}])
+@pytest.mark.filterwarnings("ignore")
+def test_the_example_reads_odd_pictures_as_predict_does(
+    config, runs, home, changed, tmp_path, monkeypatch
+):
+    folder, odd = changed("CoOp", config), write_odd(tmp_path / "odd")
+    reading, example = PROGRAMS[:2]
+    clip_file, file, picture = (
+        re.search(rf'{call}\("(.+?)"', example)[1]
+        for call in ("clip.load", "safe_open", "read_picture")
+    )
+    exported(folder, tmp_path / file)
+    (tmp_path / clip_file).parent.mkdir(parents=True)
+    shutil.copy(home / "clip.pt", tmp_path / clip_file)
+    monkeypatch.chdir(tmp_path)
+    for path, expected in predict.predictions(trained.load(folder), odd):
+        variables: dict = {}
+        code = compile(reading + example.replace(picture, path), "docs/using.md", "exec")
+        if path.endswith(DEEP):
+            with pytest.raises(AssertionError, match="deep grey values: save it with 8 bits"):
+                exec(code, variables)
+            continue
+        exec(code, variables)
+        assert torch.allclose(variables["probabilities"], expected, atol=1e-5), path
 
 
 # interpret

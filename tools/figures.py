@@ -38,11 +38,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dassl import record
-from dassl.data.data_manager import build_data_loader
-from dassl.data.datasets import DatasetBase, build_dataset
+from dassl.data.data_manager import DatasetWrapper, build_data_loader
+from dassl.data.datasets import DatasetBase, Datum, build_dataset
 from dassl.evaluation import check_scores
 from dassl.names import did_you_mean
-from dassl.utils import UserError, read_image
+from dassl.utils import UserError
 from tools import colours, configs, inputs, plots, trained
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS, Row, collect
@@ -435,6 +435,10 @@ def predictions(args: argparse.Namespace) -> None:
     # As many images to the last run's favour as to its disadvantage.
     order = (of_true[-1] - of_true[0]).argsort(descending=True).tolist()
     picks = order[: math.ceil(args.images / 2)] + order[len(order) - args.images // 2 :]
+    # As the first run reads them, but not cropped.
+    pictures = DatasetWrapper(
+        trained.read(str(args.runs[0]))[1], [Datum(path) for path in runs[0].paths]
+    )
     plt = plots.pyplot()
     figure, axes = plt.subplots(
         len(picks),
@@ -444,7 +448,7 @@ def predictions(args: argparse.Namespace) -> None:
         width_ratios=[1.2, *[2] * len(runs)],
     )
     for line, index in zip(axes, picks, strict=True):
-        line[0].imshow(read_image(runs[0].paths[index]))
+        line[0].imshow(pictures[index]["img"])
         line[0].set_title(runs[0].classnames[runs[0].labels[index]], fontsize=10)
         line[0].axis("off")
         for axis, run, rows in zip(line[1:], runs, probabilities, strict=True):

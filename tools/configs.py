@@ -233,7 +233,7 @@ def changed(
 
     Raises InputError as `files`.
     """
-    known = record.flat(merged(files(trainer, config))) | over
+    known = record.flat(merged(files(trainer, config))) | dict(over)
     return {
         key: value
         for key, value in known.items()

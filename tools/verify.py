@@ -282,17 +282,16 @@ def _draw(run: Checked) -> Iterator[str]:
 
     if not run.trained or not run.row.learns:
         return
-    shots, seed = run.dataset.get("NUM_SHOTS"), run.results.get("seed")
+    shots, seed = run.dataset.get("NUM_SHOTS", -1), run.results.get("seed", -1)
     wanted = -1 if run.protocol.shots == "all" else 16
     if shots != wanted:
-        words = {-1: "all images"}
-        theirs = words.get(wanted, str(wanted))
-        yield f"{words.get(shots, f'{shots} shots')} instead of {theirs}"
+        ours = "all images" if shots == -1 else f"{shots} shots"
+        yield f"{ours} instead of {'all images' if wanted == -1 else wanted}"
     if run.dataset.get("INDICES"):
         yield "few-shot picks of DATASET.INDICES"
     found = run.results.get("picks")
-    wanted, of = picks.known(run.row.dataset, shots, seed) if found else ("", "")
-    if wanted and wanted != found:
+    known, of = picks.known(run.row.dataset, shots, seed) if found else ("", "")
+    if known and known != found:
         yield f"other few-shot picks than the draw of {of}"
     if seed not in (1, 2, 3):
         yield "seeds other than 1 to 3"

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import multinomial
 
 from dassl import files, outcomes, record
 from tools import outcomes as tool
@@ -202,13 +203,15 @@ def test_the_difference_of_two_runs(tmp_path, capsys):
     worse = right.copy()
     worse[:40] = np.eye(3)[(labels[:40] + 1) % 3] * 9
     other = write(tmp_path / "other", worse, labels)
-    mean, low, high = tool.difference(tool.read(one, "test"), tool.read(other, "test"))
-    assert mean == pytest.approx(10) and low < 10 < high
+    found = tool.difference(tool.read(one, "test"), tool.read(other, "test"))
+    low, high = found.low, found.high
+    assert found.mean == pytest.approx(10) and low < 10 < high and found.method == "bootstrap"
     error = 100 * math.sqrt(0.1 * 0.9 / 400)
     assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
-    assert tool.difference(*[tool.read(one, "test")] * 2) == (0, 0, 0)
+    same = tool.difference(*[tool.read(one, "test")] * 2)
+    assert (same.mean, same.p, same.method) == (0, 1, "exact") and same.low < 0 < same.high
     run(one, "--versus", other)
-    assert "+10.00 [" in capsys.readouterr().out
+    assert f"+10.00 [{low:+.2f}, {high:+.2f}], p < 0.001" in capsys.readouterr().out
     # Images of one cluster are drawn together: ten clusters of forty images are ten units.
     cluster = np.repeat(np.arange(10), 40).astype(np.int32)
     both = [
@@ -216,7 +219,59 @@ def test_the_difference_of_two_runs(tmp_path, capsys):
         for name, part in (("c1", right), ("c2", worse))
     ]
     wide = tool.difference(*both)
-    assert wide[0] == pytest.approx(10) and wide[2] - wide[1] > 3 * (high - low)
+    assert wide.mean == pytest.approx(10) and wide.high - wide.low > 3 * (high - low)
+    assert wide.p is None
+
+
+def test_a_difference_that_is_the_same_everywhere_has_no_bootstrap(tmp_path, capsys):
+    labels = np.zeros(12, int)
+    right, wrong = np.eye(3)[labels] * 9, np.eye(3)[labels + 1] * 9
+    for name, cluster in (("many", np.repeat(np.arange(4), 3)), ("single", np.zeros(12))):
+        folders = [
+            write(tmp_path / name / word, scores, labels, cluster=cluster.astype(np.int32))
+            for word, scores in (("right", right), ("wrong", wrong))
+        ]
+        run(folders[0], "--versus", folders[1], "--json", tmp_path / "d.json")
+        said = "+100.00, no interval: all clusters of images have this difference"
+        assert said in capsys.readouterr().out
+        (line,) = json.loads((tmp_path / "d.json").read_text())["differences"]
+        assert (line["mean"], line["low"], line["high"], line["p"]) == (100, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "images", "p", "low", "high"),
+    [
+        # By hand: p is 2 / 2^4; the share of gains is at least 0.025^(1/4), as is that of
+        # photos which differ, and both are at most 1.
+        (4, 0, 4, 0.125, 2 * 0.025**0.25 - 1, 1),
+        (6, 0, 6, 2 / 64, (2 * 0.025 ** (1 / 6) - 1) * 0.025 ** (1 / 6), 1),
+        (0, 6, 6, 2 / 64, -1, (1 - 2 * 0.025 ** (1 / 6)) * 0.025 ** (1 / 6)),
+        (0, 0, 4, 1, 0.025**0.25 - 1, 1 - 0.025**0.25),  # nothing differs: at most so many would
+        (1, 1, 2, 1, 1 - 2 * 0.975**0.5, 2 * 0.975**0.5 - 1),
+        # Clopper and Pearson's table: 0.35877 to 0.99579 for 5 of 6, up to 0.64565 for 6 of 16.
+        (5, 1, 16, 14 / 64, -0.28246 * 0.64565, 0.99158 * 0.64565),
+    ],
+)
+def test_the_exact_interval_by_hand(gained, lost, images, p, low, high):
+    assert tool.mcnemar(gained, lost) == pytest.approx(p)
+    assert tool.exact(gained, lost, images) == pytest.approx((100 * low, 100 * high), abs=0.01)
+
+
+@pytest.mark.parametrize("images", [1, 2, 5, 12, 20])
+def test_the_exact_interval_holds_95_percent_and_agrees_with_the_test(images):
+    """Over all outcomes, for 21 x 21 pairs of true shares of images that differ and of gains."""
+    cells = [(a, b) for a in range(images + 1) for b in range(images + 1 - a)]
+    bounds = np.array([tool.exact(*cell, images) for cell in cells]) / 100
+    for (gained, lost), (low, high) in zip(cells, bounds, strict=True):
+        assert (low * high > 0) == (tool.mcnemar(gained, lost) <= tool.LEVEL)
+        assert low <= (gained - lost) / images <= high
+    for differ in np.linspace(0, 1, 21):
+        for gains in np.linspace(0, 1, 21):
+            shares = [differ * gains, differ * (1 - gains), 1 - differ]
+            counts = np.array([(a, b, images - a - b) for a, b in cells])
+            true = shares[0] - shares[1]
+            inside = (bounds[:, 0] <= true + 1e-9) & (true - 1e-9 <= bounds[:, 1])
+            assert multinomial.pmf(counts[inside], images, shares).sum() >= 0.95
 
 
 def test_confusion_and_picture(tmp_path):

@@ -161,6 +161,24 @@ def test_the_page_needs_nothing_else_and_shows_the_mistakes(fitted):
     assert "The bundled CLIP knows drawings and no photos" in page
 
 
+@pytest.mark.parametrize(
+    ("gained", "lost", "images", "said"),
+    [
+        (4, 0, 4, "Too few photos to tell whether learning helped (+100.0 points, 95% interval -"),
+        (0, 0, 4, "(+0.0 points, 95% interval -60.2 to +60.2, p = 1.000). 4 test photos are few"),
+        (9, 1, 40, "Learning helped (+20.0 points, 95% interval +1.4 to +41.0, p = 0.021)."),
+        (1, 9, 40, "Learning did harm (-20.0 points, 95% interval -41.0 to -1.4, p = 0.021): use"),
+    ],
+)
+def test_whether_learning_helped_is_told_where_the_photos_can_tell(gained, lost, images, said):
+    interval = outcomes.exact(gained, lost, images)
+    mean, p = 100 * (gained - lost) / images, outcomes.mcnemar(gained, lost)
+    gain = outcomes.Difference(mean, *interval, p, "exact")
+    none = np.zeros((2, 2), int)
+    found = fit_page.Comparison(("a", "b"), none[0], np.array([0, images]), none, none, gain)
+    assert said in fit_page.verdict(found)
+
+
 def test_the_printed_command_predicts_what_the_fit_tested(fitted, capsys, tmp_path, monkeypatch):
     home, printed = fitted
     words = shlex.split(printed.rpartition("new photos:\n")[2])

@@ -8,7 +8,7 @@ import html
 import io
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,7 @@ class Comparison:
     """Zero-shot CLIP and the learned model on the same N photos of C classes.
 
     trained, tested: (C,) numbers of photos. zero_shot, learned: (C, C) numbers of photos, by class
-    and predicted class. gain: difference of accuracies in points, and its 95% interval.
+    and predicted class. gain: the difference of accuracies.
     """
 
     classes: tuple[str, ...]
@@ -53,7 +53,7 @@ class Comparison:
     tested: NDArray
     zero_shot: NDArray
     learned: NDArray
-    gain: tuple[float, float, float]
+    gain: outcomes.Difference
 
     def accuracy(self, matrix: NDArray) -> float:
         """In percent."""
@@ -80,7 +80,7 @@ class Comparison:
                 "zero_shot": self.accuracy(self.zero_shot),
                 "learned": self.accuracy(self.learned),
             },
-            "gain": dict(zip(("mean", "low", "high"), self.gain, strict=True)),
+            "gain": asdict(self.gain),
             "classes": [
                 {
                     "name": name,
@@ -142,15 +142,16 @@ HEAD = ["class", "learned from", "tested on", "zero-shot %", "learned %", "most 
 
 def verdict(found: Comparison) -> str:
     """One sentence on whether learning helped, and how much the test photos can tell."""
-    mean, low, high = found.gain
-    total = int(found.tested.sum())
-    interval = f"{mean:+.1f} points, 95% interval {low:+.1f} to {high:+.1f}"
-    if low > 0:
+    gain, total = found.gain, int(found.tested.sum())
+    interval = (
+        f"{gain.mean:+.1f} points, 95% interval {gain.low:+.1f} to {gain.high:+.1f}{gain.chance()}"
+    )
+    if not gain.is_sure:
+        words = f"Too few photos to tell whether learning helped ({interval})."
+    elif gain.mean > 0:
         words = f"Learning helped ({interval})."
-    elif high < 0:
-        words = f"Learning did harm ({interval}): use zero-shot CLIP, or add photos."
     else:
-        words = f"The test photos cannot tell whether learning helped ({interval})."
+        words = f"Learning did harm ({interval}): use zero-shot CLIP, or add photos."
     return words + f" {total} test photos are few: add some for a firmer answer." * (total < FEW)
 
 

@@ -1,4 +1,4 @@
-"""What tests said, without running a model: accuracy, calibration, ensembles, paired bootstrap.
+"""What tests said, without running a model: accuracy, calibration, ensembles, paired differences.
 
     python -m tools.outcomes RUN [RUN ...] [--split test] [--json FILE]
         [--temperature [VALIDATION]]   # fitted on the outcomes of a validation part
@@ -14,7 +14,7 @@ ICML 2017), as has the picture; the negative log likelihood is in nats.
 import argparse
 import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,8 @@ from tools.results import markdown
 
 BINS = 15
 REPLICATES = 10_000
+FEW = 30  # images that only one of two runs has right: up to so many their interval is exact
+LEVEL = 0.05  # p up to which a difference is not taken for chance
 OWN = Path("-")  # --temperature without a folder: that of the run
 TEMPERATURES = (0.01, 100.0)  # between which one is searched, as factors of the model's own
 
@@ -269,14 +271,58 @@ def ensemble(members: list[Answers]) -> Answers:
     return from_scores(members[0], f"ensemble of {len(members)}", mean, temperature=None)
 
 
-def difference(one: Answers, other: Answers, seed: int = 0) -> tuple[float, float, float]:
-    """(difference of accuracies in points, low, high): a paired bootstrap over clusters of images.
+@dataclass(frozen=True)
+class Difference:
+    """Of the accuracies of two runs on the same images, in points.
 
-    The interval holds 95% of REPLICATES draws with replacement; both runs are drawn alike.
+    low, high: its 95% interval by `method` (exact, bootstrap); None where nothing tells one.
+    p: of McNemar's exact test (Psychometrika, 1947); None for images in clusters, for which it
+    does not hold.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    p: float | None
+    method: str
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether chance is ruled out, by test and interval."""
+        if self.p is None or self.low is None or self.high is None:
+            return False
+        return self.p <= LEVEL and self.low * self.high > 0
+
+    def text(self) -> str:
+        """+10.00 [+6.02, +13.40], p < 0.001"""
+        if self.low is None or self.high is None:
+            return f"{self.mean:+.2f}, no interval: all clusters of images have this difference"
+        return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]{self.chance()}"
+
+    def chance(self) -> str:
+        """, p = 0.012"""
+        if self.p is None:
+            return ""
+        return ", p < 0.001" if self.p < 0.001 else f", p = {self.p:.3f}"
+
+
+def difference(one: Answers, other: Answers, seed: int = 0) -> Difference:
+    """The difference of two runs' accuracies.
+
+    Its interval is `exact` if up to FEW images are right in one run only; else it holds 95% of
+    REPLICATES draws of clusters with replacement, in which both runs are drawn alike. Clusters of
+    equal differences have none: every draw is the same.
     """
     check_same_images(one, other, "--versus")
-    saved = one.saved
-    cluster = np.arange(len(one.correct)) if saved.cluster is None else saved.cluster
+    cluster = one.saved.cluster
+    gained = int((one.correct & ~other.correct).sum())
+    lost = int((other.correct & ~one.correct).sum())
+    images = len(one.correct)
+    mean, p = 100.0 * (gained - lost) / images, None
+    if cluster is None:
+        cluster, p = np.arange(images), mcnemar(gained, lost)
+        if gained + lost <= FEW:
+            return Difference(mean, *exact(gained, lost, images), p, "exact")
     _, number = np.unique(cluster, return_inverse=True)
     gains = np.bincount(number, one.correct.astype(float) - other.correct.astype(float))
     sizes = np.bincount(number).astype(float)
@@ -285,8 +331,40 @@ def difference(one: Answers, other: Answers, seed: int = 0) -> tuple[float, floa
     for start in range(0, REPLICATES, 500):
         places = generator.integers(0, len(gains), (min(500, REPLICATES - start), len(gains)))
         drawn[start : start + len(places)] = gains[places].sum(1) / sizes[places].sum(1)
+    if np.ptp(drawn) == 0:
+        return Difference(mean, None, None, p, "none")
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return 100 * float(gains.sum() / sizes.sum()), 100 * float(low), 100 * float(high)
+    return Difference(mean, 100 * float(low), 100 * float(high), p, "bootstrap")
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """Two-sided p of McNemar's exact test, of how many images each run alone has right."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+
+
+def exact(gained: int, lost: int, images: int) -> tuple[float, float]:
+    """A 95% interval of the difference in points that leaves 0 out where `mcnemar` is below 0.05.
+
+    The difference is the share of images on which the runs differ, times 2 x - 1, where x is the
+    share of gains among these; its bounds are products of the bounds of both by Clopper and
+    Pearson (Biometrika, 1934). It holds 95% or more for all numbers of images that
+    tests/test_outcome_tool.py goes through.
+    """
+    share = _clopper_pearson(gained + lost, images)
+    low, high = (2 * bound - 1 for bound in _clopper_pearson(gained, gained + lost))
+    return 100 * low * share[low < 0], 100 * high * share[high > 0]
+
+
+def _clopper_pearson(hits: int, number: int) -> tuple[float, float]:
+    """The 95% interval of a share; everything without observations."""
+    from scipy.stats import binomtest
+
+    if not number:
+        return 0.0, 1.0
+    found = binomtest(hits, number).proportion_ci(0.95, method="exact")
+    return float(found.low), float(found.high)
 
 
 # The program
@@ -321,15 +399,14 @@ def work(args: argparse.Namespace) -> int:
     content: dict[str, object] = {"runs": [{"name": name, **values} for name, values in lines]}
     if args.versus:
         other = read(args.versus, args.split)
-        content["differences"] = found = [
-            {"name": one.name, "versus": other.name, **_named(difference(one, other))}
-            for one in (*runs, *shown[len(shown) - 1 :] * args.ensemble)
+        compared = (*runs, *shown[len(shown) - 1 :] * args.ensemble)
+        found = [(one, difference(one, other)) for one in compared]
+        content["differences"] = [
+            {"name": one.name, "versus": other.name, **asdict(gain)} for one, gain in found
         ]
         sys.stdout.write(f"\nDifference of accuracy over '{other.name}' (95% interval):\n")
-        for line in found:
-            sys.stdout.write(
-                f"{line['name']}: {line['mean']:+.2f} [{line['low']:+.2f}, {line['high']:+.2f}]\n"
-            )
+        for one, gain in found:
+            sys.stdout.write(f"{one.name}: {gain.text()}\n")
     last = shown[-1]
     content["reliability"] = bins = reliability(last)
     if args.reliability:
@@ -349,10 +426,6 @@ def _validation(folder: Path) -> Answers:
             "TEST.SPLIT val in a folder of its own, and give that folder behind --temperature"
         )
     return read(folder, "val")
-
-
-def _named(interval: tuple[float, float, float]) -> dict[str, float]:
-    return dict(zip(("mean", "low", "high"), interval, strict=True))
 
 
 def _table(lines: list[tuple[str, dict]]) -> str:

@@ -216,7 +216,13 @@ def test_folders_of_one_name_and_changed_photos_have_outputs_of_their_own(
     home, _ = fitted
     made: list[Path] = []
     monkeypatch.setenv("OUTPUT", str(home.parent.parent))
-    monkeypatch.setattr(fit, "run_one", lambda plan, output, *_: made.append(output))
+
+    def begin(plan, output, *_):
+        made.append(output)
+        output.mkdir()
+        (output / record.NAME).touch()
+
+    monkeypatch.setattr(fit, "run_one", begin)
     monkeypatch.setattr(fit, "report", lambda *_: None)
     twin = tmp_path / "photos"
     shutil.copytree(album, twin)
@@ -263,6 +269,31 @@ def test_a_fit_that_was_interrupted_goes_on(tmp_path, capsys, monkeypatch):
     config = record.read(tmp_path / "out/learned" / record.NAME)["config"]
     assert config["INPUT"]["SIZE"] == [TINY["image"]] * 2
     assert config["INPUT"]["UPRIGHT"] and config["INPUT"]["TRANSPARENCY"] == "white"
+
+
+def test_a_trainer_without_epochs_learns_and_a_refused_fit_leaves_nothing(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("OUTPUT", str(tmp_path / "out"))
+    photos = folder(tmp_path / "photos", "cat", "dog")
+    words = [photos, "--clip", "bundled", "--trainer", "TipAdapter"]
+    # Told by the trainer, when zero-shot CLIP is tested already.
+    line = said(capsys, *words, "--set", "TRAINER.TERMS", "['GroupDRO']", code=2)
+    assert "TRAINER.TERMS" in line and not (tmp_path / "out").exists()
+    (home := tmp_path / "mine").mkdir()
+    said(capsys, *words, "--output", home, "--set", "OPTIM.MAX_EPOCH", 5, code=2)
+    assert list(home.iterdir()) == []
+    printed = said(capsys, *words)
+    (place,) = (tmp_path / "out/fit").iterdir()
+    assert record.read(place / "learned" / record.NAME)["config"]["OPTIM"]["MAX_EPOCH"] == 1
+    assert "test photos" in printed and "holds an earlier fit" not in printed
+    # Only what was begun is an earlier fit.
+    (other := place.parent / "other").mkdir()
+    shutil.copy(place / fit.ABOUT, other)
+    assert fit.earlier(place, photos) == []
+    (other / "learned/prompt_learner").mkdir(parents=True)
+    (other / "learned/prompt_learner/model.pth.tar-3").touch()
+    assert fit.earlier(place, photos) == [other]
 
 
 def test_names_in_every_script_and_their_files(tmp_path, capsys, monkeypatch):
@@ -633,6 +664,15 @@ def test_mistakes_in_options(tmp_path, capsys, monkeypatch):
         (["--set", "OPTIM.LRR", 1], "OPTIM.LR"),
         (["--trainer", "CraftCoop"], "unknown trainer 'CraftCoop': did you mean 'CraftCoOp'?"),
         (["--trainer", "ZeroshotCLIP"], "--trainer ZeroshotCLIP learns nothing: choose one of"),
+        (
+            ["--trainer", "DFR"],
+            "--trainer DFR learns from groups of photos within a class, which a fit does not know: "
+            "choose another, such as CraftCoOp",
+        ),
+        (
+            ["--trainer", "TipAdapter", "--epochs", 20],
+            "--epochs is 20, but TipAdapter learns without epochs: leave it out",
+        ),
         (["--output", home / "out"], "is in the folder of photos, into which nothing is written"),
         (["--output", tmp_path / "file/out"], "cannot create the folder"),
         (["--output", tmp_path / "full"], "is not empty and holds no fit: give --output a new"),
@@ -650,7 +690,7 @@ def test_a_folder_without_the_right_to_write(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     for run in (
-        lambda: fit._make(tmp_path / "out", "key", {}),
+        lambda: fit.made(tmp_path / "out", {}).__enter__(),
         lambda: sorting.check_place(tmp_path / "out", []),
         lambda: sorting.copy(str(home / "cat/0.png"), tmp_path / "out"),
     ):

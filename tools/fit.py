@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import socket
 import sys
 import time
@@ -26,6 +27,7 @@ from pathlib import Path
 
 import torch
 from tqdm import tqdm
+from yacs.config import CfgNode
 
 import train
 from dassl import files, record
@@ -52,6 +54,8 @@ LEAST, MOST = 5, 100  # epochs
 REACH_S = 10.0  # seconds to wait for a server
 ABOUT = "fit.json"
 TABLE = "photos.csv"
+NUMBERS = "numbers.json"
+RUNS = ("zero_shot", "learned")
 SILENCE_S = 30.0  # without a terminal, how often a line tells how far it is
 _EPOCH = re.compile(r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\].* eta ([\d:]+)")
 _SAID = re.compile(r"(?i)(warning|note): ")
@@ -181,14 +185,33 @@ def plan_for(
                 "random crops, so that each photo is encoded once"
             )
     if configs.learns(trainer):
-        batch = int(str(known["DATALOADER.TRAIN_X.BATCH_SIZE"]))
-        epochs = args.epochs or epochs_for(counts["train"], batch)
+        epochs = _epochs(args, kind, Plan(trainer, tuple(names), settings, seed), counts["train"])
         settings["OPTIM.MAX_EPOCH"] = epochs
         settings["TRAIN.PRINT_FREQ"] = 1  # the lines that `Screen` makes a bar of
         settings["TRAIN.CHECKPOINT_FREQ"] = -(-epochs // 5)
         settings["TEST.FINAL_MODEL"] = "best_val" if counts["val"] else "last_step"
-    settings |= dict(zip(args.set[::2], args.set[1::2], strict=True))
+    settings |= _given(args)
     return Plan(trainer, tuple(names), settings, seed), notes
+
+
+def _given(args: argparse.Namespace) -> dict[str, object]:
+    """--set."""
+    return dict(zip(args.set[::2], args.set[1::2], strict=True))
+
+
+def _epochs(args: argparse.Namespace, kind: type[PromptTrainer], plan: Plan, photos: int) -> int:
+    """--epochs, or as many as fit the number of photos; 1 where epochs change nothing.
+
+    Raises InputError for --epochs there, and UserError for keys that train.py refuses.
+    """
+    cfg = checked(replace(plan, settings=plan.settings | _given(args)))
+    if kind.learns_in_epochs(cfg):
+        return args.epochs or epochs_for(photos, cfg.DATALOADER.TRAIN_X.BATCH_SIZE)
+    if (args.epochs or 1) > 1:
+        raise InputError(
+            f"--epochs is {args.epochs}, but {plan.trainer} learns without epochs: leave it out"
+        )
+    return 1
 
 
 def _template(args: argparse.Namespace, clip: Clip) -> str:
@@ -206,7 +229,7 @@ def home_of(args: argparse.Namespace, photos: own_photos.Photos, known: dict) ->
     known: all that decides about the result. Raises InputError for a folder that is in the folder
     of photos, or holds another fit.
     """
-    key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+    key = _key(known)
     if args.output:
         home = Path(args.output)
     else:
@@ -226,8 +249,11 @@ def home_of(args: argparse.Namespace, photos: own_photos.Photos, known: dict) ->
             f"'{home}' holds another fit ({', '.join(changed)} differ): give --output another "
             "folder"
         )
-    _make(home, key, known)
     return home
+
+
+def _key(known: dict) -> str:
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def _about(home: Path) -> dict:
@@ -251,11 +277,36 @@ def _about(home: Path) -> dict:
         ) from None
 
 
-def _make(home: Path, key: str, known: dict) -> None:
-    """Make the folder with the file that tells what it is of. Raises InputError."""
-    inputs.make_folder(home, "give --output a folder where you may write")
-    if not (home / ABOUT).is_file():
-        inputs.write(home / ABOUT, json.dumps({"key": key, "known": known}) + "\n", "--output")
+@contextlib.contextmanager
+def made(home: Path, known: dict) -> Iterator[None]:
+    """Make the folder with the file that tells what it is of.
+
+    Inside, what is refused leaves nothing behind, unless an earlier call began this fit. Raises
+    InputError.
+    """
+    if (home / ABOUT).is_file():
+        yield
+        return
+    new = [path for path in (home, *home.parents) if not path.exists()]
+    try:
+        inputs.make_folder(home, "give --output a folder where you may write")
+        about = {"key": _key(known), "known": known}
+        inputs.write(home / ABOUT, json.dumps(about) + "\n", "--output")
+        yield
+    except (InputError, UserError):
+        for path in home.glob("*"):  # `_about` refuses a folder that held anything else
+            with contextlib.suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in new:
+            with contextlib.suppress(OSError):  # in use by others
+                path.rmdir()
+        raise
+
+
+def _began(home: Path) -> bool:
+    """Whether a fit left numbers, the record of a run or a checkpoint."""
+    traces = [home / NUMBERS, *(home / run / record.NAME for run in RUNS)]
+    return any(path.is_file() for path in traces) or any(home.glob("learned/*/model*.pth.tar*"))
 
 
 def earlier(home: Path, place: Path) -> list[Path]:
@@ -264,7 +315,8 @@ def earlier(home: Path, place: Path) -> list[Path]:
     for path in sorted(home.parent.glob(f"*/{ABOUT}")):
         with contextlib.suppress(InputError):
             about = _about(path.parent)
-            if path.parent != home and about and about["known"].get("photos") == str(place):
+            other = path.parent != home and _began(path.parent)
+            if other and about and about["known"].get("photos") == str(place):
                 found.append(path.parent)
     return found
 
@@ -326,10 +378,10 @@ def in_repository() -> Iterator[None]:
         os.chdir(before)
 
 
-def check_settings(plan: Plan) -> None:
-    """Raise UserError for keys and values that train.py refuses, before anything is written."""
+def checked(plan: Plan) -> CfgNode:
+    """The configuration. Raises UserError for keys and values that train.py refuses."""
     with in_repository():
-        train.setup_cfg(train.parse_args(plan.arguments(Path("unused"), ROOT, False)))
+        return train.setup_cfg(train.parse_args(plan.arguments(Path("unused"), ROOT, False)))
 
 
 def run_one(plan: Plan, output: Path, root: Path, test_only: bool, title: str) -> bool:
@@ -381,7 +433,7 @@ def run(args: argparse.Namespace) -> int:
     frozen = replace(frozen, settings=_shared(frozen.settings, args))
     for note in notes:
         sys.stdout.write(f"note: {note}\n")
-    check_settings(learned)
+    checked(learned)  # before anything is written
     known = {
         "photos": str(photos.place),
         "split": _digest(dealt),
@@ -395,10 +447,10 @@ def run(args: argparse.Namespace) -> int:
             f"note: '{other}' holds an earlier fit of this folder, with other photos or settings\n"
         )
     sys.stdout.write(f"output: {home}\n")
-    _write_table(home, table)
-    with threads_for(clip):
-        done = not run_one(frozen, home / "zero_shot", home, True, "zero-shot")
-        done &= not run_one(learned, home / "learned", home, False, "learning")
+    with made(home, known), threads_for(clip):
+        _write_table(home, table)
+        done = not run_one(frozen, home / RUNS[0], home, True, "zero-shot")
+        done &= not run_one(learned, home / RUNS[1], home, False, "learning")
     if done:
         sys.stdout.write("everything was there already: nothing was computed again\n")
     report(home, photos, dealt, clip, learned, time.monotonic() - start)
@@ -439,6 +491,11 @@ def _check(args: argparse.Namespace) -> None:
             f"--trainer {args.trainer} learns nothing: choose one of "
             f"{', '.join(name for name in configs.trainers() if configs.learns(name))}"
         )
+    if getattr(TRAINER_REGISTRY.get(args.trainer), "needs_groups", False):
+        raise InputError(
+            f"--trainer {args.trainer} learns from groups of photos within a class, which a fit "
+            f"does not know: choose another, such as {TRAINER}"
+        )
 
 
 def _say_photos(photos: own_photos.Photos, counts: Counter) -> None:
@@ -454,7 +511,7 @@ def report(
     home: Path, photos: own_photos.Photos, dealt: Sequence, clip: Clip, plan: Plan, took: float
 ) -> None:
     """Print the numbers and the next command; write the page and the numbers."""
-    pair = [outcomes.read(home / name, "test") for name in ("zero_shot", "learned")]
+    pair = [outcomes.read(home / name, "test") for name in RUNS]
     found = fit_page.compare(
         pair[0], pair[1], Counter(p.name for p, part in dealt if part == "train")
     )
@@ -470,7 +527,7 @@ def report(
         "bundled": clip.base == configs.bundled_backbone(),
     }
     inputs.write(page, fit_page.page(found, pair[1], home, about), "--output")
-    write_json(found.numbers(), str(home / "numbers.json"))
+    write_json(found.numbers(), str(home / NUMBERS))
     sys.stdout.write(f"\n{fit_page.text(found)}\n\n")
     sys.stdout.write(f"page: {page}\n")
     sys.stdout.write(f"time: {took:.0f} s\n\nnew photos:\n  {command}\n")

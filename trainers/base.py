@@ -64,6 +64,7 @@ class PromptTrainer(TrainerX):
     model_name = "prompt_learner"
     # {data set: template} where a method's published code has another than CoOp's
     published_templates: Mapping[str, str] = {}
+    needs_groups = False  # whether it learns from the domains of its images
 
     clip: PromptedCLIP
     model: Any  # the engine's is a SimpleNet
@@ -109,6 +110,11 @@ class PromptTrainer(TrainerX):
     @property
     def backbone(self) -> Backbone:
         return self.clip.backbone
+
+    @classmethod
+    def learns_in_epochs(cls, cfg: CfgNode) -> bool:
+        """Whether epochs change what is learned; if not, OPTIM.MAX_EPOCH has to be 1."""
+        return True
 
     # Loss terms
 

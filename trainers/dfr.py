@@ -209,6 +209,11 @@ class DFR(PromptTrainer):
     clip: DFRModel
     structure = DFRModel
     options = "DFR"
+    needs_groups = True
+
+    @classmethod
+    def learns_in_epochs(cls, cfg: CfgNode) -> bool:
+        return False
 
     def check_cfg(self, cfg: CfgNode) -> None:
         if cfg.OPTIM.MAX_EPOCH != 1 or cfg.TRAINER.get("TERMS", ()):

@@ -116,8 +116,12 @@ class TipAdapter(PromptTrainer):
     structure = TipAdapterModel
     options = "TIP_ADAPTER"
 
+    @classmethod
+    def learns_in_epochs(cls, cfg: CfgNode) -> bool:
+        return cfg.TRAINER.TIP_ADAPTER.FINE_TUNE
+
     def check_cfg(self, cfg: CfgNode) -> None:
-        if not cfg.TRAINER.TIP_ADAPTER.FINE_TUNE and cfg.OPTIM.MAX_EPOCH != 1:
+        if not self.learns_in_epochs(cfg) and cfg.OPTIM.MAX_EPOCH != 1:
             raise UserError(
                 f"OPTIM.MAX_EPOCH is {cfg.OPTIM.MAX_EPOCH}, but Tip-Adapter without "
                 "TRAINER.TIP_ADAPTER.FINE_TUNE trains nothing: set it to 1, or FINE_TUNE to True"

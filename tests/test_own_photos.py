@@ -209,6 +209,30 @@ def test_the_same_again_computes_nothing(fitted, album, capsys, monkeypatch):
     assert os.stat(home / "learned" / record.NAME).st_mtime_ns == before["learned"]
 
 
+def test_files_that_are_lost_after_a_fit(fitted, album, capsys, monkeypatch, tmp_path):
+    """The folder is moved away and named like the one of the fit: nothing is computed here."""
+    home, _ = fitted
+    shutil.copytree(home, tmp_path / "fit" / home.name)
+    home = tmp_path / "fit" / home.name
+    monkeypatch.setenv("OUTPUT", str(tmp_path))
+    monkeypatch.setattr(fit, "run_one", lambda *_: False)
+    words = [album, "--clip", "bundled", "--epochs", 20]
+    lost = home / "learned/outcomes_test.npz"
+    lost.unlink()
+    assert said(capsys, *words, code=2) == (
+        f"error: '{lost}' does not exist: delete the folder '{home / 'learned'}' and run the same "
+        "command again"
+    )
+    line = said(capsys, *words, "--set", "TEST.SAVE_OUTCOMES", "False", code=2)
+    assert "--set TEST.SAVE_OUTCOMES is what the page is made from: leave it out" in line
+    assert predict.main(["--model-dir", str(home), str(album)]) == 2
+    line = capsys.readouterr().err.strip()
+    assert line == (
+        f"error: '{home}' is the folder of a fit: give --model-dir '{home / 'learned'}', the run "
+        "in it"
+    )
+
+
 def test_folders_of_one_name_and_changed_photos_have_outputs_of_their_own(
     fitted, album, capsys, monkeypatch, tmp_path
 ):
@@ -223,6 +247,7 @@ def test_folders_of_one_name_and_changed_photos_have_outputs_of_their_own(
         (output / record.NAME).touch()
 
     monkeypatch.setattr(fit, "run_one", begin)
+    monkeypatch.setattr(fit, "answers", lambda _: None)
     monkeypatch.setattr(fit, "report", lambda *_: None)
     twin = tmp_path / "photos"
     shutil.copytree(album, twin)
@@ -364,8 +389,14 @@ LAYOUTS = {  # what lies below the folder: (pictures, the folder that is given, 
     "a class with folders": (
         ["birds/robin/near/1.png", "birds/wren/1.png"],
         "birds/robin",
-        "has one class only, 'near': give the folder above, 'HOME/birds', whose folders are the "
-        "classes robin, wren",
+        "has one class only, 'near': add a folder with photos of something else, since a model "
+        "chooses between classes; if 'robin' is a class itself, give the folder above, "
+        "'HOME/birds', whose folders are the classes robin, wren",
+    ),
+    "no word": (
+        ["robin/1.png", "___/1.png"],
+        ".",
+        "has the class name '___', which is no word: rename the folder",
     ),
     "an empty class": (["robin/1.png", "wren/"], ".", "'HOME/wren' holds no images: add some"),
     "videos alone": (
@@ -522,9 +553,27 @@ def test_photos_of_the_test_folder_are_not_learned(tmp_path):
     assert Counter(part for _, part in parts) == {"train": 6, "test": 2}
     assert not [p for p, part in parts if part == "train" and p.path.endswith("0.png")]
     assert "2 photo(s) look like test photos, first" in photos.notes[0]
+    shutil.rmtree(test / "dog")  # one class is enough for a test
+    one = own_photos.split(own_photos.read(home), own_photos.read(test, least=1))
+    assert Counter(part for _, part in one) == {"train": 7, "test": 1}
     noise(test / "cow/1.png", 999)
     assert f"--test '{test}' has the class 'cow', which '{home}' lacks: rename" in sentence(
         own_photos.split, own_photos.read(home), own_photos.read(test)
+    )
+
+
+def test_a_class_that_is_only_tested_is_told(tmp_path):
+    home = folder(tmp_path / "photos", "cat", "dog", number=4)
+    photos, test = own_photos.read(home), own_photos.read(home)
+    assert sentence(own_photos.split, photos, test) == (
+        f"all 4 training photos of class 'cat' of '{home}' look like test photos: give other "
+        f"--test photos than '{home}'"
+    )
+    lines = [f"{path};{path.parent.name};test" for path in sorted(home.rglob("*.png"))]
+    (tmp_path / "list.csv").write_text("\n".join(["path;classname;split", *lines]))
+    assert sentence(dealt, tmp_path / "list.csv") == (
+        f"all photos of class 'cat' of '{tmp_path / 'list.csv'}' are in the test part: put some "
+        "into the part train"
     )
 
 
@@ -627,7 +676,9 @@ def test_a_clip_file_that_is_cut_off(tmp_path, capsys):
     line = said(capsys, home, "--clip", tmp_path / "clip.pt", code=2)
     assert f"'{tmp_path / 'clip.pt'}' is neither a file of CLIP weights nor" in line
     assert "or is damaged: fetch it again" in line
-    assert "is neither a file nor one of RN50" in said(capsys, home, "--clip", "Vit", code=2)
+    line = said(capsys, home, "--clip", "nosuch.pt", code=2)
+    assert line.startswith("error: --clip 'nosuch.pt' is neither a file nor one of RN50, RN101")
+    assert "correct it; other CLIPs are" in line and "BACKBONE" not in line.upper()
 
 
 def test_the_place_of_openais_files_is_where_clip_puts_them():

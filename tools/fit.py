@@ -41,6 +41,7 @@ from tools.configs import ROOT
 from tools.inputs import InputError
 from tools.launchers import cores
 from tools.run import absolute, folder_of
+from tools.trained import LEARNED
 from trainers.backbone import is_openais_file, load_backbone, place_of
 from trainers.base import PromptTrainer
 
@@ -55,7 +56,7 @@ REACH_S = 10.0  # seconds to wait for a server
 ABOUT = "fit.json"
 TABLE = "photos.csv"
 NUMBERS = "numbers.json"
-RUNS = ("zero_shot", "learned")
+RUNS = ("zero_shot", LEARNED)
 SILENCE_S = 30.0  # without a terminal, how often a line tells how far it is
 _EPOCH = re.compile(r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\].* eta ([\d:]+)")
 _SAID = re.compile(r"(?i)(warning|note): ")
@@ -78,7 +79,7 @@ class Clip:
 def choose_clip(given: str) -> Clip:
     """The CLIP of --clip; without it OpenAI's ViT-B/16, which is fetched if it is not there.
 
-    Raises InputError if it can neither be found nor fetched, and UserError for a file that is none.
+    Raises InputError if it can neither be found nor fetched, and for a file that is none.
     """
     base, bases = configs.bundled_backbone(), configs.backbones()
     bundled = bases.pop(base)
@@ -98,6 +99,9 @@ def choose_clip(given: str) -> Clip:
     socket.setdefaulttimeout(REACH_S)  # a download that stalls ends, too
     try:
         return Clip(name, known.get(name, known[BEST]), load_backbone(name).input_resolution)
+    except UserError as error:  # which names train.py's key and flag
+        words = str(error).replace(": correct it, or --backbone", ": correct it")
+        raise InputError(words.replace("MODEL.BACKBONE.NAME", "--clip")) from None
     finally:
         socket.setdefaulttimeout(before)
 
@@ -306,7 +310,7 @@ def made(home: Path, known: dict) -> Iterator[None]:
 def _began(home: Path) -> bool:
     """Whether a fit left numbers, the record of a run or a checkpoint."""
     traces = [home / NUMBERS, *(home / run / record.NAME for run in RUNS)]
-    return any(path.is_file() for path in traces) or any(home.glob("learned/*/model*.pth.tar*"))
+    return any(path.is_file() for path in traces) or any(home.glob(f"{LEARNED}/*/model*.pth.tar*"))
 
 
 def earlier(home: Path, place: Path) -> list[Path]:
@@ -420,7 +424,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     place = Path(args.photos)
     photos = own_photos.read(place, args.nested)
-    test = own_photos.read(Path(args.test), args.nested) if args.test else None
+    test = own_photos.read(Path(args.test), args.nested, 1) if args.test else None
     clip = choose_clip(args.clip)  # before photos are read, which can take minutes
     dealt = own_photos.split(photos, test, args.exact_copies, args.skip_unreadable)
     if args.shots:
@@ -451,10 +455,22 @@ def run(args: argparse.Namespace) -> int:
         _write_table(home, table)
         done = not run_one(frozen, home / RUNS[0], home, True, "zero-shot")
         done &= not run_one(learned, home / RUNS[1], home, False, "learning")
+    pair = [answers(home / name) for name in RUNS]
     if done:
         sys.stdout.write("everything was there already: nothing was computed again\n")
-    report(home, photos, dealt, clip, learned, time.monotonic() - start)
+    report(home, pair, photos, dealt, clip, learned, time.monotonic() - start)
     return 0
+
+
+def answers(folder: Path) -> outcomes.Answers:
+    """What the test in a run's folder said. Raises InputError where its files are damaged."""
+    try:
+        return outcomes.read(folder, "test")
+    except (InputError, UserError) as error:
+        reason = str(error).rpartition(": ")[0]
+        raise InputError(
+            f"{reason}: delete the folder '{folder}' and run the same command again"
+        ) from None
 
 
 def _digest(dealt: Sequence[tuple[own_photos.Photo, str]]) -> str:
@@ -491,6 +507,8 @@ def _check(args: argparse.Namespace) -> None:
             f"--trainer {args.trainer} learns nothing: choose one of "
             f"{', '.join(name for name in configs.trainers() if configs.learns(name))}"
         )
+    if "TEST.SAVE_OUTCOMES" in args.set[::2]:
+        raise InputError("--set TEST.SAVE_OUTCOMES is what the page is made from: leave it out")
     if getattr(TRAINER_REGISTRY.get(args.trainer), "needs_groups", False):
         raise InputError(
             f"--trainer {args.trainer} learns from groups of photos within a class, which a fit "
@@ -508,10 +526,18 @@ def _say_photos(photos: own_photos.Photos, counts: Counter) -> None:
 
 
 def report(
-    home: Path, photos: own_photos.Photos, dealt: Sequence, clip: Clip, plan: Plan, took: float
+    home: Path,
+    pair: Sequence[outcomes.Answers],
+    photos: own_photos.Photos,
+    dealt: Sequence,
+    clip: Clip,
+    plan: Plan,
+    took: float,
 ) -> None:
-    """Print the numbers and the next command; write the page and the numbers."""
-    pair = [outcomes.read(home / name, "test") for name in RUNS]
+    """Print the numbers and the next command; write the page and the numbers.
+
+    pair: of zero-shot CLIP and of the learned model.
+    """
     found = fit_page.compare(
         pair[0], pair[1], Counter(p.name for p, part in dealt if part == "train")
     )
@@ -537,9 +563,9 @@ def _predict(home: Path) -> str:
     """The command line for new photos, as it works where the user is."""
     here = os.path.realpath(os.environ.get("HERE") or os.getcwd())
     near = here == os.path.realpath(ROOT)
-    place = os.path.relpath(home / "learned", ROOT)
+    place = os.path.relpath(home / LEARNED, ROOT)
     if not near or place.startswith(os.pardir):
-        place = str(home / "learned")
+        place = str(home / LEARNED)
     python = os.path.relpath(sys.executable, ROOT)
     words = [python, "-m", "tools.predict", "--model-dir", place, "NEW_PHOTOS"]
     before = "" if near else f"cd {shlex.quote(str(ROOT))} && "

@@ -37,6 +37,7 @@ from datasets.files import (
     same_for_clip,
     shown,
     stripped,
+    text_for_clip,
     why_not_read,
 )
 from datasets.sets.csv_table import CSV
@@ -212,8 +213,8 @@ def _configuration(place: Path):
     return cfg
 
 
-def read(place: Path, nested: bool = False) -> Photos:
-    """The photos of a folder of class folders, or of a table.
+def read(place: Path, nested: bool = False, least: int = 2) -> Photos:
+    """The photos of a folder of class folders, or of a table, of `least` classes or more.
 
     Raises InputError or UserError for what cannot be meant; the sentence names folder and remedy.
     """
@@ -233,7 +234,7 @@ def read(place: Path, nested: bool = False) -> Photos:
             "holds one folder per class"
         )
     photos = Photos(place, _photos(root, parts), notes)
-    _check_names(photos)
+    _check_names(photos, least)
     _check_labels(photos, [row for rows in parts.values() for row in rows])
     return photos
 
@@ -246,17 +247,22 @@ def _photos(root: Path, parts: dict[str, Rows]) -> list[Photo]:
     ]
 
 
-def _check_names(photos: Photos) -> None:
-    """Raise InputError for one class, classes of one name, and names that a table cannot hold."""
+def _check_names(photos: Photos, least: int) -> None:
+    """Raise InputError for fewer classes than `least`, classes of one name, names that are no word,
+    and names that a table cannot hold.
+    """
     names = photos.names
-    if len(names) < 2:
+    if len(names) < least:
         one = f" only, '{shown(names[0])}'" if names else ""
-        remedy = (
-            photos.place.is_dir()
-            and _above(photos.place)
-            or ("add a folder with photos of something else, since a model chooses between classes")
-        )
+        remedy = "add a folder with photos of something else, since a model chooses between classes"
+        if photos.place.is_dir() and (above := _above(photos.place)):
+            remedy += f"; if '{shown(photos.place.name)}' is a class itself, {above}"
         raise InputError(f"'{photos.place}' has one class{one}: {remedy}")
+    if blank := [name for name in names if not text_for_clip(name)]:
+        raise InputError(
+            f"'{photos.place}' has the class name '{shown(blank[0])}', which is no word: rename "
+            f"the {'folder' if photos.place.is_dir() else 'class'}"
+        )
     for same in same_for_clip(names):
         raise InputError(
             f"'{photos.place}' has the classes '{shown(same[0])}' and '{shown(same[1])}', which "
@@ -417,6 +423,8 @@ def split(
         groups: dict[str, list[Photo]] = defaultdict(list)
         for row in (row for row in kept if row.name == name):
             groups[families[row.path]].append(row)
+        if not groups:
+            _refuse_without_training(photos, name, sum(row.name == name for row in own), test)
         dealt += _deal(photos, name, list(groups.values()), found.digests, bool(given), choose)
     return [(replace(row, digest=found.digests[row.path]), part) for row, part in dealt]
 
@@ -442,6 +450,17 @@ def _of_same_classes(photos: Photos, test: Photos) -> Photos:
     photos.notes += test.notes
     rows = [replace(row, name=theirs[row.name], part="test") for row in test.rows]
     return Photos(test.place, rows)
+
+
+def _refuse_without_training(photos: Photos, name: str, count: int, test: Photos | None) -> None:
+    """Raise InputError for a class whose photos are all tested, `count` of them unasked."""
+    of_class = f"of class '{shown(name)}' of '{photos.place}'"
+    if not count:
+        raise InputError(
+            f"all photos {of_class} are in the test part: put some into the part train"
+        )
+    other = f"give other --test photos than '{test.place}'" if test else "test it on other photos"
+    raise InputError(f"all {count} training photos {of_class} look like test photos: {other}")
 
 
 def _once(rows: list[Photo], digests: dict[str, str], notes: list[str]) -> list[Photo]:

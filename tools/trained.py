@@ -33,6 +33,8 @@ from trainers.checkpoints import class_names_of, load_prompts
 from trainers.model import PromptedCLIP
 from trainers.terms import TERMS
 
+LEARNED = "learned"  # in the folder of a fit of tools.fit, the run whose model is used
+
 
 @dataclass
 class Trained:
@@ -260,6 +262,11 @@ def read(model_dir: str) -> tuple[dict, CfgNode]:
     try:
         results = read_json(path)
     except OSError as error:
+        learned = osp.join(model_dir, LEARNED)
+        if osp.isfile(osp.join(learned, "results.json")):
+            raise UserError(
+                f"'{model_dir}' is the folder of a fit: give --model-dir '{learned}', the run in it"
+            ) from None
         raise UserError(
             f"'{path}' cannot be read ({error.strerror}): give --model-dir the folder of a "
             "finished run"

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import urllib.error
 from collections import Counter
 from pathlib import Path
@@ -97,7 +98,7 @@ def fitted(album, tmp_path_factory) -> tuple[Path, str]:
     """(output folder, what was printed) of a fit of the album."""
     output, patch = tmp_path_factory.mktemp("output"), pytest.MonkeyPatch()
     patch.setenv("OUTPUT", str(output))
-    patch.delenv("HERE", raising=False)
+    patch.setenv("HERE", str(output))  # as for who calls scripts/fit.sh from there
     screen = io.StringIO()
     patch.setattr(fit.sys, "stdout", screen)
     before = state(album)
@@ -182,8 +183,8 @@ def test_whether_learning_helped_is_told_where_the_photos_can_tell(gained, lost,
 def test_the_printed_command_predicts_what_the_fit_tested(fitted, capsys, tmp_path, monkeypatch):
     home, printed = fitted
     words = shlex.split(printed.rpartition("new photos:\n")[2])
-    start = words.index("tools.predict") + 1
-    assert words[start - 1 : start + 1] == ["tools.predict", "--model-dir"]
+    start = words.index("--model-dir")
+    assert words[start - 2 : start] == ["bash", str(ROOT / "scripts/predict.sh")]
     with open(home / fit.TABLE, newline="") as file:
         tested = [row for row in csv.DictReader(file) if row["split"] == "test"]
     words = [tmp_path / "sorted" if word == "SORTED" else word for word in words[start:]]
@@ -199,12 +200,32 @@ def test_the_printed_command_predicts_what_the_fit_tested(fitted, capsys, tmp_pa
     assert right == results["correct"]
 
 
+@pytest.mark.skipif(not (ROOT / ".venv/bin/python").exists(), reason="no environment .venv/")
+def test_the_printed_command_takes_paths_from_where_it_is_called(fitted, album, tmp_path):
+    """As a whole, beside a file of one's own that is named like a module."""
+    shutil.copytree(album / "bell", tmp_path / "my photos/bell")
+    (tmp_path / "json.py").write_text("raise SystemExit('taken for a module')")
+    line = fitted[1].rpartition("new photos:\n")[2].strip()
+    done = subprocess.run(
+        ["bash", "-c", line.replace("NEW_PHOTOS", "'my photos/bell'")],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "HERE"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "my photos/bell/0.png\n" in done.stdout
+    assert len(list((tmp_path / "SORTED").rglob("*.png"))) == NUMBER
+
+
 def test_the_same_again_computes_nothing(fitted, album, capsys, monkeypatch):
     home, _ = fitted
     monkeypatch.setenv("OUTPUT", str(home.parent.parent))
+    monkeypatch.setenv("HERE", str(ROOT))
     before = {name: os.stat(home / name / record.NAME).st_mtime_ns for name in ("learned",)}
     printed = said(capsys, album, "--clip", "bundled", "--epochs", 20)
     assert "everything was there already: nothing was computed again" in printed
+    assert "new photos:\n  bash scripts/predict.sh --model-dir " in printed
     assert f"output: {home}\n" in printed and len(list(home.parent.iterdir())) == 1
     assert os.stat(home / "learned" / record.NAME).st_mtime_ns == before["learned"]
 

@@ -566,10 +566,9 @@ def _predict(home: Path) -> str:
     place = os.path.relpath(home / LEARNED, ROOT)
     if not near or place.startswith(os.pardir):
         place = str(home / LEARNED)
-    python = os.path.relpath(sys.executable, ROOT)
-    words = [python, "-m", "tools.predict", "--model-dir", place, "NEW_PHOTOS"]
-    before = "" if near else f"cd {shlex.quote(str(ROOT))} && "
-    return before + shlex.join([*words, "--sort-into", "SORTED", "--at-least", "0.5"])
+    script = Path("" if near else ROOT, "scripts", "predict.sh")
+    words = ["bash", str(script), "--model-dir", place, "NEW_PHOTOS"]
+    return shlex.join([*words, "--sort-into", "SORTED", "--at-least", "0.5"])
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,6 +6,7 @@ with 1 if an image could not be read.
 """
 
 import argparse
+import os
 import os.path as osp
 import sys
 from collections import Counter
@@ -241,6 +242,8 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="P",
         help=f"copy images whose best class is less probable into '{sorting.UNSURE}' instead",
     )
+    if here := os.environ.get("HERE"):  # where the caller of scripts/predict.sh is
+        os.chdir(here)
     return trained.main(run, parser.parse_args(arguments))
 
 

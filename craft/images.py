@@ -23,12 +23,13 @@ def is_single(images: object) -> bool:
     return isinstance(images, Image.Image) or isinstance(images, Tensor) and images.dim() == 3
 
 
-def items_of(images: Any, size: int, folders: bool = True) -> list[Datum]:
+def items_of(images: Any, size: int, folders: bool = True, unread: bool = True) -> list[Datum]:
     """The pictures as items of a data set, in order; `impath` names each.
 
     images: KINDS, or a tensor (B, 3, R, R). Tensors are transformed already, R is `size`. A folder
-    stands for the pictures in it and its subfolders, if `folders` may be given. Raises UserError
-    for anything else, for paths where there is no picture, and if there is no picture at all.
+    stands for the pictures in it and its subfolders, if `folders` may be given; unread: as of
+    `find_images`. Raises UserError for anything else, for paths where there is no picture, and if
+    there is no picture at all.
     """
     given = [images] if is_single(images) or isinstance(images, (str, os.PathLike)) else images
     if not isinstance(given, Iterable):
@@ -37,7 +38,7 @@ def items_of(images: Any, size: int, folders: bool = True) -> list[Datum]:
     for number, image in enumerate(given):
         name = f"picture {number}"
         if isinstance(image, (str, os.PathLike)):
-            items += _of_path(os.path.expanduser(os.fspath(image)), folders)
+            items += _of_path(os.path.expanduser(os.fspath(image)), folders, unread)
         elif isinstance(image, Image.Image):
             items.append(Picture(impath=name, picture=image))
         elif isinstance(image, Tensor):
@@ -84,13 +85,14 @@ class Transform:
 
 def refuse(reason: str, more: str = "") -> NoReturn:
     """Raise UserError with the reason why a picture cannot be read; `more` is another remedy."""
-    raise UserError(f"{reason}: restore it, or leave it out{more}")
+    has_remedy = "cannot be read: " in reason  # that of its kind, as HEIC
+    raise UserError(f"{reason}{'' if has_remedy else ': restore it, or leave it out'}{more}")
 
 
-def _of_path(path: str, folders: bool) -> list[Datum]:
+def _of_path(path: str, folders: bool, unread: bool) -> list[Datum]:
     if os.path.isdir(path) and not folders:
         raise UserError(f"'{path}' is a folder: give the paths of its pictures, one for each label")
-    return [Datum(impath=found) for found in find_images([path])]
+    return [Datum(impath=found) for found in find_images([path], unread)]
 
 
 def _check_tensor(image: Tensor, name: str, size: int) -> None:

@@ -93,7 +93,7 @@ def fit(
         cuda = torch.cuda.is_available() if target is None else target.type == "cuda"
         _set_precision(cfg, cuda)
         train = _labelled(items_of(images, cfg.INPUT.SIZE[0], folders=False), labels, names)
-        others = [] if unlabelled is None else items_of(unlabelled, cfg.INPUT.SIZE[0])
+        others = [] if unlabelled is None else items_of(unlabelled, cfg.INPUT.SIZE[0], unread=False)
         if all(_is_tensor(item) for item in (*train, *others)):
             cfg.INPUT.TRANSFORMS = [n for n in cfg.INPUT.TRANSFORMS if n in ("normalize",)]
         with tempfile.TemporaryDirectory(prefix="craft-") as folder:

@@ -32,6 +32,9 @@ JUNK_FOLDERS = frozenset(
 )
 JUNK_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store", ".directory"))
 HEIC = (".heic", ".heif")  # what phones of Apple write
+RAW = tuple(
+    ".dng .cr2 .cr3 .crw .nef .nrw .arw .raf .orf .rw2 .pef .srw .raw".split()
+)  # of cameras
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".3gp", ".mts")
 ENDINGS = (
     ".jpg .jpeg .jpe .jfif .png .apng .ppm .pgm .pbm .pnm .bmp .dib .tif .tiff .webp .gif .avif "
@@ -235,15 +238,19 @@ def _is_junk(name: str) -> bool:
     return name.startswith(".") or name.lower() in JUNK_FOLDERS
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file of this name is taken for a picture."""
-    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+def is_picture(name: str, unread: bool = False) -> bool:
+    """Whether a file of this name is taken for a picture.
+
+    unread: those of `why_not_read` count, too.
+    """
+    known = name.lower().endswith(EXTENSIONS) or unread and why_not_read(name) != ""
+    return known and not name.startswith(".")
 
 
 def why_not_read(name: str) -> str:
-    """What to do about a file of this name that no program here reads: HEIC, video; "" for others.
+    """What to do about a file of this name that no program here reads; "" for other files.
 
-    The text completes a sentence after a colon.
+    That is HEIC, RAW, and videos. The text completes a sentence after a colon.
     """
     ending = osp.splitext(name)[1].lower()
     if ending in HEIC and ending not in EXTENSIONS:
@@ -251,9 +258,21 @@ def why_not_read(name: str) -> str:
             "HEIC needs the package pillow-heif: install it (.venv/bin/python -m pip install "
             "pillow-heif), or save the photos as JPEG"
         )
+    if ending in RAW:
+        return f"RAW photos ({ending}) are not read: save them as JPEG, or take them out"
     if ending in VIDEOS:
         return "videos are not read: save frames of them as pictures, or take them out"
     return ""
+
+
+def why_unread(path: str, error: UserError) -> str:
+    """What to tell of a picture after the `error` of reading it, which has a data set's remedy.
+
+    Where its kind is the reason, what to do about that kind.
+    """
+    if os.access(path, os.R_OK) and (why := why_not_read(path)):
+        return f"image '{path}' cannot be read: {why}"
+    return str(error).rpartition(": ")[0]
 
 
 def _leads_up(entry: os.DirEntry, real: str) -> bool:
@@ -300,12 +319,13 @@ def list_images(
     below: str = "",
     left_out: Counter | None = None,
     remedy: str = f"{REPAIR} or correct --root",
+    unread: bool = False,
 ) -> list[str]:
     """Sorted paths, relative to `folder`, of the images in `folder`/`below` and its subfolders.
 
     None if that is no folder. Links do not make a picture two. `left_out` counts what is there
-    besides, by its kind. Raises UserError for what cannot be read, and for a picture that is a
-    link to nothing.
+    besides, by its kind. unread: photos and videos of `why_not_read` are listed, too. Raises
+    UserError for what cannot be read, and for a picture that is a link to nothing.
     """
     left_out = Counter() if left_out is None else left_out
     top = osp.join(folder, below)
@@ -322,11 +342,11 @@ def list_images(
         real_folders.add(real)
         for entry in _entries(parent, remedy):
             kind, through = _kind(entry), linked or entry.is_symlink()
-            if why := _why_left_out(entry, kind, real):
+            if why := _why_left_out(entry, kind, real, unread):
                 left_out[why] += 1
             elif kind == "folder":
                 (links if through else folders).append((entry.path, through))
-            elif kind == "file" and is_picture(entry.name):
+            elif kind == "file" and is_picture(entry.name, unread):
                 itself = osp.join(real, entry.name)
                 pictures.append(
                     (through, entry.path, osp.realpath(itself) if entry.is_symlink() else itself)
@@ -338,7 +358,7 @@ def list_images(
     return sorted(osp.relpath(path, folder).replace(os.sep, "/") for path in chosen.values())
 
 
-def _why_left_out(entry: os.DirEntry, kind: str, real: str) -> str:
+def _why_left_out(entry: os.DirEntry, kind: str, real: str, unread: bool) -> str:
     """In words; "" for folders to look into, for pictures, and for files that are in no way odd.
 
     Raises UserError for a picture that is a link to nothing.
@@ -358,7 +378,7 @@ def _why_left_out(entry: os.DirEntry, kind: str, real: str) -> str:
                 "to, or delete the link"
             )
         return "pipe(s), device(s) or dead link(s)"
-    if is_picture(entry.name):
+    if is_picture(entry.name, unread):
         return ""
     return f"file(s) {shown(osp.splitext(entry.name)[1].lower()) or 'without ending'}"
 

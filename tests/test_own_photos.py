@@ -641,8 +641,17 @@ def test_heic_without_its_package_is_told(tmp_path, capsys, fitted):
     model = ["--model-dir", str(fitted[0] / "learned")]
     assert predict.main([*model, str(home / "dog/IMG_1.HEIC")]) == 1
     assert "cannot be read: HEIC needs the package pillow-heif" in capsys.readouterr().err
-    assert predict.main([*model, str(home)]) == 0
-    assert "1 file(s) .heic (HEIC needs the package" in capsys.readouterr().err
+    assert predict.main([*model, str(home)]) == 1
+    assert "IMG_1.HEIC' cannot be read: HEIC needs the package" in capsys.readouterr().err
+    rows = [f"{name}/{n}.png,{name}" for name in ("cat", "dog") for n in range(3)]
+    rows.append("dog/IMG_1.HEIC,dog")
+    (home / "list.csv").write_text("\n".join(["path,classname", *rows]))
+    assert sentence(dealt, home / "list.csv") == (
+        f"1 of 7 photo(s) cannot be read, first '{home / 'dog/IMG_1.HEIC'}': HEIC needs the "
+        "package pillow-heif: install it (.venv/bin/python -m pip install pillow-heif), or save "
+        "the photos as JPEG, or leave them out with --skip-unreadable"
+    )
+    assert len(dealt(home / "list.csv", skip=True)) == 6
 
 
 def test_heic_is_read_where_the_package_is(tmp_path):
@@ -654,10 +663,16 @@ def test_heic_is_read_where_the_package_is(tmp_path):
 
 def test_videos_beside_photos_are_left_out_with_a_note(tmp_path):
     home = folder(tmp_path / "photos", "cat", "dog")
-    (home / "dog/IMG_1.MOV").write_bytes(b"x")
-    (home / "dog/.hidden.mov").write_bytes(b"x")
-    (note,) = own_photos.read(home).notes
-    assert note.startswith("1 video(s) are left out, first 'dog/IMG_1.MOV': videos are not read")
+    for name in ("dog/IMG_1.MOV", "dog/.hidden.mov", "cat/IMG_2.dng"):
+        (home / name).write_bytes(b"x")
+    raw, video = own_photos.read(home).notes
+    assert raw == (
+        "1 RAW photo(s) are left out, first 'cat/IMG_2.dng': RAW photos (.dng) are not read: save "
+        "them as JPEG, or take them out"
+    )
+    assert video.startswith("1 video(s) are left out, first 'dog/IMG_1.MOV': videos are not read")
+    (home / "list.csv").write_text("path,classname\ndog/IMG_1.MOV,dog\ncat/0.png,cat")
+    assert "IMG_1.MOV': videos are not read: save frames" in sentence(dealt, home / "list.csv")
 
 
 # The CLIP
@@ -810,6 +825,36 @@ def test_predictions_as_a_table(fitted, tmp_path, capsys):
     assert rows[1] == [str(tmp_path / "a, b.png"), *cells, ""]
     assert rows[2][:5] == [str(tmp_path / "no.png"), "", "", "", ""]
     assert rows[2][5] == f"image '{tmp_path / 'no.png'}' cannot be read (not an image)"
+
+
+@pytest.mark.skipif(".heic" in files.EXTENSIONS, reason="pillow-heif is installed")
+def test_photos_of_a_folder_that_are_not_read_are_counted(fitted, tmp_path, capsys):
+    model, new = ["--model-dir", str(fitted[0] / "learned")], tmp_path / "new"
+    noise(new / "a.jpg", 1)
+    lost = ["clip.mov", "deep/raw.NEF", "x.heic"]
+    for name in (*lost, "Thumbs.db", ".DS_Store", "._x.heic", "notes.txt", "@eaDir/y.heic"):
+        (new / name).parent.mkdir(exist_ok=True)
+        (new / name).write_bytes(b"x")
+    words = [*model, str(new), "--json", str(tmp_path / "p.json"), "--csv", str(tmp_path / "p.csv")]
+    assert predict.main([*words, "--sort-into", str(tmp_path / "sorted")]) == 1
+    said = capsys.readouterr().err
+    assert said.endswith(
+        "1 image(s) copied into"
+        + f" '{tmp_path / 'sorted'}'\n"
+        + ("3 of 4 image(s) could not be read\n")
+    )
+    skipped = read_json(str(tmp_path / "p.json"))["skipped"]
+    assert list(skipped) == [str(new / name) for name in lost]
+    for path, remedy in zip(skipped, ("videos are not", "RAW photos (.nef) are", "HEIC needs the")):
+        assert skipped[path].startswith(f"image '{path}' cannot be read: {remedy}")
+        assert f"skipped: {skipped[path]}\n" in said
+    with open(tmp_path / "p.csv", newline="") as stream:
+        rows = {row["image"]: row["skipped"] for row in csv.DictReader(stream)}
+    assert rows == {str(new / "a.jpg"): "", **skipped}
+    (copy,) = [path for path in (tmp_path / "sorted").rglob("*") if path.is_file()]
+    assert copy.name == "a.jpg"
+    (new / "a.jpg").unlink()
+    assert predict.main([*model, str(new)]) == 1  # a folder of nothing else is no wrong path
 
 
 def test_sorting_copies_and_never_replaces(fitted, album, tmp_path, capsys):

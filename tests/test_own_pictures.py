@@ -565,9 +565,11 @@ def test_what_is_no_picture_is_counted_and_never_opened(tmp_path, capsys):
         f"Left out of '{home}': 2 file(s) .heic, 1 file(s) without ending, 1 hidden, 1 picture(s) "
         "in no class folder, 1 pipe(s), device(s) or dead link(s)"
     )
-    assert predict.find_images([str(home / "cat")]) == [
-        str(home / "cat" / f"{i}.png") for i in range(5)
-    ]
+    (home / "cat/notes.txt").write_text("")
+    for unread in (False, True):  # who asks for all of a folder is told of photos that are not read
+        photos = [*(f"{i}.png" for i in range(5)), *["a.HEIC"] * unread]
+        found = predict.find_images([str(home / "cat")], unread)
+        assert found == [str(home / "cat" / name) for name in photos]
     assert "note: Left out of" in capsys.readouterr().err
     (home / "images.csv").write_text(
         "path,classname,split\ncat/pipe.png,cat,train\ncat/0.png,cat,test\n"

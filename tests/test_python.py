@@ -269,6 +269,13 @@ def test_pictures_that_cannot_be_read(runs, paths, tmp_path):
     assert found[2].error.startswith("image 'picture 2' cannot be read (") and not found[2].top
     with pytest.raises(UserError, match=re.escape(sentence) + ": restore it, or leave it out$"):
         model.image_features([paths[0], bad])
+    (tmp_path / "folder").mkdir()
+    film = tmp_path / "folder/clip.mov"
+    film.write_bytes(b"film")
+    with pytest.raises(UserError, match="clip.mov' cannot be read: videos .*, or set unreadable"):
+        model.classify(tmp_path / "folder")
+    (only,) = model.classify(tmp_path / "folder", unreadable="skip")
+    assert (only.image, only.best) == (str(film), None) and "videos are not" in only.error
 
 
 # Training

@@ -30,6 +30,7 @@ from datasets.files import (
     EXTENSIONS,
     HEIC,
     JUNK_FOLDERS,
+    RAW,
     VIDEOS,
     is_utf8,
     list_folder,
@@ -39,6 +40,7 @@ from datasets.files import (
     stripped,
     text_for_clip,
     why_not_read,
+    why_unread,
 )
 from datasets.sets.csv_table import CSV
 from datasets.sets.imagefolder import ImageFolder, part_of
@@ -171,16 +173,16 @@ def _files(folder: Path, endings: tuple[str, ...]) -> Iterator[str]:
 
 def _unread(folder: Path) -> str:
     """ ", but videos" and the like, of what a folder without pictures holds instead."""
-    for what, endings in (("HEIC photos", HEIC), ("videos", VIDEOS)):
+    for what, endings in (("HEIC photos", HEIC), ("RAW photos", RAW), ("videos", VIDEOS)):
         for name in _files(folder, endings):
             return f" but {what}, first '{shown(name)}' ({why_not_read(name)})"
     return ""
 
 
 def check_kinds(folder: Path) -> list[str]:
-    """Notes on videos. Raises InputError for HEIC photos that nothing here can read.
+    """Notes on RAW and videos. Raises InputError for HEIC photos that nothing here can read.
 
-    Videos lie beside photos on most phones, so that they are no reason to stop.
+    They lie beside photos in most cameras and phones, so that they are no reason to stop.
     """
     heic = [] if HEIC[0] in EXTENSIONS else list(_files(folder, HEIC))
     if heic:
@@ -189,15 +191,16 @@ def check_kinds(folder: Path) -> list[str]:
             f"{why_not_read(heic[0])}"
         )
     for name in list_folder(str(folder), PATH).folders:
-        if not list_images(str(folder / name)) and next(_files(folder / name, VIDEOS), ""):
+        if not list_images(str(folder / name)) and _unread(folder / name):
             raise InputError(
                 f"class folder '{folder / name}' holds no photos{_unread(folder / name)}"
             )
-    videos = list(_files(folder, VIDEOS))
-    if not videos:
-        return []
-    first = f"first '{shown(videos[0])}'"
-    return [f"{len(videos)} video(s) are left out, {first}: {why_not_read(videos[0])}"]
+    notes = []
+    for what, endings in (("RAW photo(s)", RAW), ("video(s)", VIDEOS)):
+        if names := list(_files(folder, endings)):
+            first = f"first '{shown(names[0])}'"
+            notes.append(f"{len(names)} {what} are left out, {first}: {why_not_read(names[0])}")
+    return notes
 
 
 # Reading
@@ -320,7 +323,7 @@ def contents(paths: Sequence[str]) -> Contents:
         try:
             picture = read_image(path, (4 * SMALL, 4 * SMALL), "white", True)
         except UserError as error:
-            unreadable[path] = str(error).rpartition(": ")[0]
+            unreadable[path] = why_unread(path, error)
             continue
         with open(path, "rb") as file:
             digests[path] = hashlib.sha256(file.read()).hexdigest()
@@ -352,10 +355,13 @@ def check_readable(photos: Photos, unreadable: dict[str, str], skip: bool) -> li
     Raises InputError for others unless `skip`.
     """
     if unreadable and not skip:
-        first = next(iter(unreadable.values()))
+        path, first = next(iter(unreadable.items()))
+        remedy = ": restore or delete them"
+        if why := why_not_read(path):
+            first, remedy = f"'{shown(path)}'", f": {why}"
         raise InputError(
-            f"{len(unreadable)} of {len(photos.rows)} photo(s) cannot be read, first {first}: "
-            "restore or delete them, or leave them out with --skip-unreadable"
+            f"{len(unreadable)} of {len(photos.rows)} photo(s) cannot be read, first {first}"
+            f"{remedy}, or leave them out with --skip-unreadable"
         )
     photos.notes += [f"left out: {why}" for why in unreadable.values()]
     return [row for row in photos.rows if row.path not in unreadable]

@@ -23,7 +23,7 @@ from dassl.evaluation import check_scores
 from dassl.printable import escaped
 from dassl.utils import UserError, write_json
 from dassl.utils.logger import progress_bar
-from datasets.files import HEIC, list_images, say_left_out, why_not_read
+from datasets.files import list_images, say_left_out, why_unread
 from tools import inputs, sorting, trained
 from tools.inputs import InputError
 from tools.trained import Trained
@@ -38,31 +38,29 @@ class Pictures(DatasetWrapper):
         try:
             return super().__getitem__(index)["img"]
         except UserError as error:
-            if remedy := why_not_read(path := self.data_source[index].impath):
-                return f"image '{path}' cannot be read: {remedy}"
-            return str(error).rpartition(": ")[0]  # the remedy is for images of a data set
+            return why_unread(self.data_source[index].impath, error)
 
     @staticmethod
     def say(text: str) -> None:  # type: ignore[override] # it stands for print
         tqdm.write(text, file=sys.stderr)
 
 
-def find_images(paths: Sequence[str]) -> list[str]:
+def find_images(paths: Sequence[str], unread: bool = True) -> list[str]:
     """Files as given, and the images of folders and their subfolders.
 
-    Raises UserError for a file that does not exist, and for a folder without images.
+    unread: photos and videos in folders that no program here reads are among them, so that whoever
+    asked for all of a folder is told of each. Raises UserError for a file that does not exist, and
+    for a folder without images.
     """
     images = []
     for path in paths:
         left_out: Counter = Counter()
-        inside = (
-            [osp.join(path, name) for name in list_images(path, "", left_out, "correct the path")]
-            if osp.isdir(path)
-            else [path]
-        )
+        inside = [path]
+        if osp.isdir(path):
+            names = list_images(path, "", left_out, "correct the path", unread)
+            inside = [osp.join(path, name) for name in names]
         if note := say_left_out(path, left_out):
-            remedies = {why_not_read(f"x{end}") for end in HEIC if f"file(s) {end}" in left_out}
-            sys.stderr.write(f"note: {note}{''.join(f' ({text})' for text in remedies if text)}\n")
+            sys.stderr.write(f"note: {note}\n")
         if not inside:
             raise UserError(f"folder '{path}' holds no images: correct the path")
         if inside == [path] and not osp.isfile(path):

@@ -402,6 +402,17 @@ LAYOUTS = {  # what lies below the folder: (pictures, the folder that is given, 
         "holds 2 folders of class folders, first 'HOME/birds' with robin: give one of them, such "
         "as 'HOME/birds', or add --nested if they are the classes",
     ),
+    "classes of last year": (
+        ["robin/1.png", "wren/1.png", "old/robin/2.png", "old/wren/deep/2.png", "old/empty/"],
+        ".",
+        "'HOME/old' lies beside class folders and holds no photos itself, but folders of photos "
+        "(robin, wren): move it away if these are classes, or add --nested if 'old' is a class",
+    ),
+    "an archive in a part": (
+        ["train/robin/1.png", "train/wren/1.png", "train/archive/owl/1.png", "test/wren/2.png"],
+        ".",
+        "'HOME/train/archive' lies beside class folders and holds no photos itself",
+    ),
     "one class": (
         ["robin/1.png", "robin/2.png"],
         ".",
@@ -448,7 +459,7 @@ def test_another_folder_than_meant_is_noticed(case, tmp_path):
     for seed, name in enumerate(pictures):
         path = Path(os.fsdecode(os.path.join(os.fsencode(home), os.fsencode(name))))
         if str(name).endswith("/"):
-            path.mkdir()
+            path.mkdir(parents=True, exist_ok=True)
         elif path.suffix == ".mp4":
             path.parent.mkdir()
             path.write_bytes(b"film")
@@ -463,7 +474,24 @@ def test_folders_of_folders_can_be_classes(tmp_path):
         noise(tmp_path / name / "1.png", number)
     assert "add --nested" in sentence(own_photos.read, tmp_path)
     found = own_photos.read(tmp_path, nested=True)
-    assert Counter(row.name for row in found.rows) == {"dog": 2, "cat": 1}
+    assert Counter(row.name for row in found.rows) == {"dog": 2, "cat": 1} and found.notes == []
+    noise(tmp_path / "bird/1.png", 3)
+    assert "'cat' is a class" in sentence(own_photos.read, tmp_path)
+    assert len(own_photos.read(tmp_path, nested=True).names) == 3
+
+
+@pytest.mark.parametrize("part", ["", "train/"])
+def test_photos_in_folders_of_a_class_are_told(part, tmp_path):
+    for number, name in enumerate(("dog/1", "dog/old/1", "dog/old/deep/1", "cat/1")):
+        noise(tmp_path / f"{part}{name}.png", number)
+    if part:
+        noise(tmp_path / "test/dog/1.png", 9)
+    (tmp_path / part / "dog/empty").mkdir()
+    (note,) = own_photos.read(tmp_path).notes
+    assert note == (
+        f"2 photo(s) lie in folders within class folders, first '{part}dog/old/1.png', and are "
+        "taken for photos of that class: move them away if they are none"
+    )
 
 
 def test_parts_of_the_user_are_kept_and_a_table_too(tmp_path):

@@ -145,7 +145,10 @@ def check_layout(folder: Path, nested: bool) -> None:
             f"'{folder}' holds {len(inside.pictures)} photo(s) but no class folders: {remedy}"
         )
     found = homes(folder)
-    if nested or found == [folder] or not found or any(map(part_of, inside.folders)):
+    if nested or not found:
+        return
+    if found == [folder] or any(map(part_of, inside.folders)):
+        _check_class_folders(folder)
         return
     first = found[0]
     inner = _listed([name for name in list_folder(str(first), PATH).folders])
@@ -158,6 +161,51 @@ def check_layout(folder: Path, nested: bool) -> None:
         f"'{folder}' holds {len(found)} folders of class folders, first '{first}' with {inner}: "
         f"give one of them, such as '{first}', or add --nested if they are the classes"
     )
+
+
+def class_folders(folder: Path) -> list[Path]:
+    """The class folders of `folder`, or of its parts train, val and test, if it has them."""
+
+    def inside(place: Path) -> list[Path]:
+        return [place / name for name in list_folder(str(place), PATH).folders]
+
+    parts = [inside(place) for place in inside(folder) if part_of(place.name)]
+    return [place for part in parts for place in part] or inside(folder)
+
+
+def _check_class_folders(folder: Path) -> None:
+    """Raise InputError for a class folder that holds nothing but folders of pictures.
+
+    It lies beside classes and may hold classes itself, such as those of last year.
+    """
+    for place in class_folders(folder):
+        inside = list_folder(str(place), PATH)
+        if inside.pictures or part_of(place.name):
+            continue
+        if full := [name for name in inside.folders if list_images(str(place / name))]:
+            raise InputError(
+                f"'{place}' lies beside class folders and holds no photos itself, but folders of "
+                f"photos ({_listed(full)}): move it away if these are classes, or add --nested if "
+                f"'{shown(place.name)}' is a class"
+            )
+
+
+def notes_on_nested(folder: Path) -> list[str]:
+    """How many photos lie in folders within class folders that hold photos themselves."""
+    deep = [
+        place / name
+        for place in class_folders(folder)
+        if list_folder(str(place), PATH).pictures and list_folder(str(place), PATH).folders
+        for name in list_images(str(place))
+        if "/" in name
+    ]
+    if not deep:
+        return []
+    first = shown(os.path.relpath(deep[0], folder))
+    return [
+        f"{len(deep)} photo(s) lie in folders within class folders, first '{first}', and are taken "
+        "for photos of that class: move them away if they are none"
+    ]
 
 
 def _files(folder: Path, endings: tuple[str, ...]) -> Iterator[str]:
@@ -227,7 +275,7 @@ def read(place: Path, nested: bool = False, least: int = 2) -> Photos:
     notes: list[str] = []
     if place.is_dir():
         check_layout(place, nested)
-        notes += check_kinds(place)
+        notes += check_kinds(place) + notes_on_nested(place)
         root, parts = place, ImageFolder.rows_of(_configuration(place))
     elif place.suffix.lower() in TABLES:
         root, parts = place.parent, CSV.rows_of(_configuration(place))

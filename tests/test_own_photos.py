@@ -526,6 +526,23 @@ def test_parts_of_the_user_are_kept_and_a_table_too(tmp_path):
     assert photos.notes == ["there is no test part: the validation part is tested"]
 
 
+def test_a_table_without_test_photos_is_told(tmp_path):
+    home = folder(tmp_path / "photos", "cat", "dog", number=6)
+    rows = [f"{path.relative_to(home)},{path.parent.name},train" for path in home.rglob("*.png")]
+    (home / "list.csv").write_text("\n".join(["path,classname,split", *rows]))
+    photos = own_photos.read(home / "list.csv")
+    assert Counter(part for _, part in own_photos.split(photos)) == {"train": 8, "test": 4}
+    assert photos.notes == [
+        f"'{home / 'list.csv'}' names parts but no test photos: 4 of its 12 photos are tested on "
+        "and not learned from"
+    ]
+    photos, test = own_photos.read(home / "list.csv"), folder(tmp_path / "t", "cat", "dog")
+    for number, path in enumerate(test.rglob("*.png")):
+        noise(path, 500 + number)
+    parts = own_photos.split(photos, own_photos.read(test))
+    assert Counter(part for _, part in parts) == {"train": 12, "test": 6} and not photos.notes
+
+
 # The split
 
 
@@ -573,6 +590,21 @@ def test_copies_are_on_one_side_and_the_same_bytes_count_once(tmp_path):
         photos.rows, own_photos.contents([row.path for row in photos.rows]), True
     )
     assert len(set(exact.values())) == 20
+
+
+def test_near_copies_in_two_classes_are_told(tmp_path):
+    home = folder(tmp_path / "photos", "cat", "dog", number=4)
+    one, other = home / "cat/1.png", home / "dog/large.png"
+    for path in (other, home / "dog/larger.png"):
+        Image.open(one).resize((50 + len(path.name), 71)).save(path)
+    photos = own_photos.read(home)
+    assert len(own_photos.split(photos)) == 10
+    assert photos.notes == [
+        f"3 photo(s) look like a photo of another class, first '{one}' of 'cat' and '{other}' of "
+        "'dog': if they are copies, delete the one in the wrong class"
+    ]
+    photos = own_photos.read(home)  # where all photos look alike, they do across classes, too
+    assert own_photos.split(photos, exact=True) and not photos.notes
 
 
 def test_photos_of_one_shape_and_other_colours_are_no_copies(tmp_path):

@@ -14,6 +14,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -361,6 +362,17 @@ class Contents:
     colours: NDArray
     unreadable: dict[str, str]
 
+    @cached_property
+    def near(self) -> list[tuple[str, str]]:
+        """Pairs of near copies, of whatever classes."""
+        paths = list(self.digests)
+        pairs = near_copies(self.small, ALIKE) if paths else []
+        return [
+            (paths[a], paths[b])
+            for a, b in pairs
+            if float(np.abs(self.colours[a] - self.colours[b]).mean()) <= SHADES
+        ]
+
 
 def contents(paths: Sequence[str]) -> Contents:
     """Read every photo once, with a progress bar. Files that are no pictures are `unreadable`."""
@@ -384,17 +396,14 @@ def contents(paths: Sequence[str]) -> Contents:
 def families_of(photos: Sequence[Photo], found: Contents, exact: bool) -> dict[str, str]:
     """{path: family}: copies have one family. exact: only files of the same bytes are copies."""
     families, first = Families(), dict[str, str]()
-    paths = list(found.digests)
-    for path in paths:
+    for path in found.digests:
         families.join(path, first.setdefault(found.digests[path], path))
     names = {photo.path: photo.name for photo in photos}
-    pairs = [] if exact or not paths else near_copies(found.small, ALIKE)
-    for a, b in pairs:
-        alike = float(np.abs(found.colours[a] - found.colours[b]).mean()) <= SHADES
+    for one, other in [] if exact else found.near:
         # What the user put into two classes is no copy, however alike it looks.
-        if alike and names.get(paths[a]) == names.get(paths[b]):
-            families.join(paths[a], paths[b])
-    return {path: families.root(path) for path in paths}
+        if names.get(one) == names.get(other):
+            families.join(one, other)
+    return {path: families.root(path) for path in found.digests}
 
 
 def check_readable(photos: Photos, unreadable: dict[str, str], skip: bool) -> list[Photo]:
@@ -432,6 +441,23 @@ def check_classes_of_copies(photos: Sequence[Photo], digests: dict[str, str]) ->
         )
 
 
+def note_on_near_copies(photos: Sequence[Photo], found: Contents) -> list[str]:
+    """A note on photos that look like photos of another class.
+
+    Other than files of the same bytes they may be right: photos of alike things look alike.
+    """
+    names = {photo.path: photo.name for photo in photos}
+    across = [(a, b) for a, b in found.near if names.get(a, "") != names.get(b, "")]
+    if not across:
+        return []
+    one, other = across[0]
+    return [
+        f"{len({path for pair in across for path in pair})} photo(s) look like a photo of another "
+        f"class, first '{shown(one)}' of '{shown(names[one])}' and '{shown(other)}' of "
+        f"'{shown(names[other])}': if they are copies, delete the one in the wrong class"
+    ]
+
+
 # The split
 
 
@@ -457,6 +483,7 @@ def split(
     every = check_readable(whole, found.unreadable, skip)
     check_classes_of_copies(every, found.digests)
     families = families_of(every, found, exact)
+    photos.notes += [] if exact else note_on_near_copies(every, found)
     ours = {row.path for row in photos.rows}
     own = [row for row in every if row.path in ours and row.part != "test"]
     given = [row for row in every if row.path not in ours or row.part == "test"]
@@ -480,6 +507,12 @@ def split(
         if not groups:
             _refuse_without_training(photos, name, sum(row.name == name for row in own), test)
         dealt += _deal(photos, name, list(groups.values()), found.digests, bool(given), choose)
+    if not given and any(row.part for row in kept):
+        count = sum(part == "test" for _, part in dealt)
+        photos.notes.append(
+            f"'{photos.place}' names parts but no test photos: {count} of its {len(dealt)} photos "
+            "are tested on and not learned from"
+        )
     return [(replace(row, digest=found.digests[row.path]), part) for row, part in dealt]
 
 

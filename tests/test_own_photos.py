@@ -558,10 +558,8 @@ def test_parts_by_the_number_of_photos(tmp_path, number, parts, monkeypatch):
     home = tmp_path / "x"
     rows = [own_photos.Photo(f"{name}/{n}", name, "") for name in ("a", "b") for n in range(number)]
     digests = {row.path: f"{hash(row.path):x}" for row in rows}
-    empty = np.zeros((len(rows), 1))
-    monkeypatch.setattr(
-        own_photos, "contents", lambda _: own_photos.Contents(digests, empty, empty, {})
-    )
+    black = np.zeros((len(rows), own_photos.FINE, own_photos.FINE, 3), np.uint8)
+    monkeypatch.setattr(own_photos, "contents", lambda _: own_photos.Contents(digests, black, {}))
     found = Counter(part for _, part in own_photos.split(own_photos.Photos(home, rows)))
     assert tuple(found[part] // 2 for part in ("train", "val", "test")) == parts
 
@@ -592,6 +590,37 @@ def test_copies_are_on_one_side_and_the_same_bytes_count_once(tmp_path):
     assert len(set(exact.values())) == 20
 
 
+LIGHTS = {"light": (190, 1.0), "dark": (40, 0.5), "middle": (128, 1.0)}  # mean, contrast
+
+
+@pytest.mark.parametrize("light", LIGHTS)
+@pytest.mark.parametrize("factor", [0.8, 0.85, 0.9, 0.95, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3])
+def test_brighter_and_darker_copies_are_copies(light, factor, tmp_path):
+    """Saved as JPEG, too, in another size. On the light picture highlights are cut off."""
+    mean, contrast = LIGHTS[light]
+    paths = []
+    for number in range(4):
+        pixels = np.asarray(Image.open(noise(tmp_path / "x/noise.png", number)), np.float32)
+        picture = mean + contrast * (pixels - pixels.mean())
+        original = Image.fromarray(picture.clip(0, 255).astype(np.uint8)).resize((200, 150))
+        copy = ImageEnhance.Brightness(original).enhance(factor).resize((130, 100))
+        for name, one in ((f"{number}.png", original), (f"{number} copy.jpg", copy)):
+            one.save(tmp_path / name, quality=50)
+            paths.append(str(tmp_path / name))
+    found = own_photos.contents(paths)
+    assert set(found.near) == set(zip(paths[::2], paths[1::2], strict=True))
+    if light == "light" and factor == 1.3:
+        assert (found.pictures[1::2] >= own_photos.WHITE).mean() > 0.2
+
+
+def test_drawings_of_different_things_are_no_near_copies():
+    rows = list(read_table("things").values())[::4]
+    pictures = [picture_of(row, own_photos.FINE).convert("RGB") for row in rows]
+    found = own_photos.near_copies(np.array([np.asarray(picture) for picture in pictures]))
+    assert len(pictures) > 1000 and found  # variants of a drawing by one artist
+    assert all(rows[one]["class"] == rows[other]["class"] for one, other in found)
+
+
 def test_near_copies_in_two_classes_are_told(tmp_path):
     home = folder(tmp_path / "photos", "cat", "dog", number=4)
     one, other = home / "cat/1.png", home / "dog/large.png"
@@ -614,7 +643,8 @@ def test_photos_of_one_shape_and_other_colours_are_no_copies(tmp_path):
     paths = [str(tmp_path / f"x/{number}.png") for number in (0, 1)]
     rows = [own_photos.Photo(path, "x", "") for path in paths]
     found = own_photos.contents(paths)
-    assert found.small[0] @ found.small[1] > own_photos.ALIKE
+    one, other = own_photos.shapes(own_photos._small(found.pictures))
+    assert one @ other > own_photos.ALIKE
     assert len(set(own_photos.families_of(rows, found, False).values())) == 2
 
 

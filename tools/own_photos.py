@@ -2,10 +2,11 @@
 
 Used by tools.fit. Nothing here writes into the folder of photos.
 
-Two photos are copies if their bytes are the same, or if they are near copies: small versions of
-SMALL x SMALL pixels whose grey values have a cosine of at least ALIKE (`tools.suite.split`) and
-whose colours differ by at most SHADES on average. That holds for a photo and its resized,
-recompressed or brightened version, and for the pictures of a burst.
+Two photos are copies if their bytes are the same, or if they are near copies: one is as bright as
+the other after a factor of at most BRIGHTER, and small versions of SMALL x SMALL pixels then have
+grey values with a cosine of at least ALIKE and colours that differ by at most SHADES on average.
+That holds for a photo and its resized, recompressed or brightened version, and for the pictures of
+a burst.
 """
 
 import hashlib
@@ -46,10 +47,13 @@ from datasets.files import (
 from datasets.sets.csv_table import CSV
 from datasets.sets.imagefolder import ImageFolder, part_of
 from tools.inputs import InputError, comma_separated
-from tools.suite.split import Families, near_copies, thumbnails
+from tools.suite.split import Families
 
-SMALL = 16
+SMALL, FINE = 16, 32  # FINE: pixels of a side at which brightness is fitted, since highlights clip
 ALIKE, SHADES = 0.98, 10.0
+BRIGHTER = 1.7  # from 80% to 130% of a photo's brightness, and a little more
+WHITE = 250  # of 255: from here on a brighter version may be cut off
+MAYBE = 0.85  # cosine of photos with cut highlights from which they are fitted and compared
 DEPTH = 3  # folders below the given one in which class folders are looked for
 ENOUGH_TO_CHOOSE = 100  # validation photos: fewer tell epochs apart by chance
 PATH = "correct the path of the photos"
@@ -353,44 +357,115 @@ def _check_labels(photos: Photos, rows: Rows) -> None:
 
 @dataclass
 class Contents:
-    """digests: {path: SHA-256}. small: (N, SMALL * SMALL) of `thumbnails`, and colours
-    (N, SMALL * SMALL * 3) in 0..255, in the order of `digests`. unreadable: {path: why}.
+    """digests: {path: SHA-256}. pictures: (N, FINE, FINE, 3) in 0..255, in the order of `digests`.
+
+    unreadable: {path: why}.
     """
 
     digests: dict[str, str]
-    small: NDArray
-    colours: NDArray
+    pictures: NDArray[np.uint8]
     unreadable: dict[str, str]
 
     @cached_property
     def near(self) -> list[tuple[str, str]]:
         """Pairs of near copies, of whatever classes."""
         paths = list(self.digests)
-        pairs = near_copies(self.small, ALIKE) if paths else []
-        return [
-            (paths[a], paths[b])
-            for a, b in pairs
-            if float(np.abs(self.colours[a] - self.colours[b]).mean()) <= SHADES
-        ]
+        return [(paths[one], paths[other]) for one, other in near_copies(self.pictures)]
 
 
 def contents(paths: Sequence[str]) -> Contents:
     """Read every photo once, with a progress bar. Files that are no pictures are `unreadable`."""
     digests: dict[str, str] = {}
     unreadable: dict[str, str] = {}
-    pictures: list[Image.Image] = []
+    pictures: list[NDArray] = []
     for path in tqdm(paths, desc="reading photos", unit="photo", leave=False, disable=None):
         try:
-            picture = read_image(path, (4 * SMALL, 4 * SMALL), "white", True)
+            picture = read_image(path, (2 * FINE, 2 * FINE), "white", True)
         except UserError as error:
             unreadable[path] = why_unread(path, error)
             continue
         with open(path, "rb") as file:
             digests[path] = hashlib.sha256(file.read()).hexdigest()
-        pictures.append(picture.resize((4 * SMALL, 4 * SMALL), Image.Resampling.BOX))
-    squares = [picture.resize((SMALL, SMALL), Image.Resampling.BOX) for picture in pictures]
-    colours = np.array([np.asarray(square, np.float32).ravel() for square in squares])
-    return Contents(digests, thumbnails(pictures), colours, unreadable)
+        pictures.append(np.asarray(picture.resize((FINE, FINE), Image.Resampling.BOX)))
+    return Contents(digests, np.array(pictures, np.uint8), unreadable)
+
+
+def _small(pictures: NDArray) -> NDArray:
+    """(N, FINE, FINE, 3) -> (N, SMALL * SMALL, 3), means of squares."""
+    side = FINE // SMALL
+    squares = pictures.reshape(-1, SMALL, side, SMALL, side, 3)
+    return squares.mean((2, 4), dtype=np.float32).reshape(-1, SMALL * SMALL, 3)
+
+
+def shapes(small: NDArray) -> NDArray:
+    """(N, P, 3) -> (N, P): grey values minus their mean, of unit norm; 0 for a plain picture."""
+    grey = small.mean(2)
+    grey -= grey.mean(1, keepdims=True)
+    return grey / np.maximum(np.linalg.norm(grey, axis=1, keepdims=True), 1e-6)
+
+
+def near_copies(pictures: NDArray[np.uint8]) -> list[tuple[int, int]]:
+    """Pairs of near copies among (N, FINE, FINE, 3)."""
+    if not len(pictures):
+        return []
+    small = _small(pictures)
+    shape = shapes(small)
+    cut = (pictures >= WHITE).mean((1, 2, 3)) > 0.01
+    pairs: list[tuple[int, int]] = []
+    for start in range(0, len(pictures), 256):
+        rows = slice(start, start + 256)
+        # Without cut highlights brightness changes no shape, but for how pixels are rounded.
+        least = np.where(cut[rows, None] | cut, MAYBE, ALIKE - 0.01)
+        one, other = np.nonzero(shape[rows] @ shape.T >= least)
+        one += start
+        one, other = one[one < other], other[one < other]
+        for first in range(0, len(one), 256):  # as many as a processor's cache holds
+            a, b = one[first : first + 256], other[first : first + 256]
+            near = np.einsum("bp,bp->b", shape[a], shape[b]) >= ALIKE
+            near &= np.abs(small[a] - small[b]).mean((1, 2)) <= SHADES
+            # Most others are sorted out while they are small: there can be millions.
+            left = np.flatnonzero(~near)
+            left = left[_as_bright(small[a[left]], small[b[left]], 0.9, 1.5 * SHADES)]
+            left = left[_as_bright(pictures[a[left]], pictures[b[left]], ALIKE, SHADES)]
+            near[left] = True
+            pairs += zip(a[near].tolist(), b[near].tolist(), strict=True)
+    return pairs
+
+
+def _look_alike(one: NDArray, other: NDArray, least: float, shades: float) -> NDArray[np.bool_]:
+    """(B,): whether stacks (B, SMALL * SMALL, 3) have shapes and colours that are nearly equal."""
+    cosine = np.einsum("bp,bp->b", shapes(one), shapes(other))
+    return (cosine >= least) & (np.abs(one - other).mean((1, 2)) <= shades)
+
+
+def _as_bright(one: NDArray, other: NDArray, least: float, shades: float) -> NDArray[np.bool_]:
+    """`_look_alike` of the lighter picture of each pair and the other, made as bright.
+
+    Both stacks are (B, FINE, FINE, 3) or (B, SMALL * SMALL, 3).
+    """
+    if not len(one):
+        return np.zeros(0, bool)
+    a, b = (picture.reshape(len(one), -1).astype(np.float32) for picture in (one, other))
+    swapped = (a.mean(1) > b.mean(1))[:, None]
+    dark, light = np.where(swapped, b, a), np.where(swapped, a, b)
+    whole = _sum(dark, dark)
+    factor = _sum(dark, light) / np.maximum(whole, 1.0)
+    for _ in range(3):  # what the factor cuts off at white says nothing about it
+        inside = np.where((light < WHITE) & (factor * dark < 255), dark, 0)
+        left = _sum(inside, dark)
+        # Black lines on white leave nothing to fit: they are as black at any factor.
+        enough = left > 0.05 * whole
+        factor = np.where(enough, _sum(inside, light) / np.maximum(left, 1.0), factor)
+    pair = [
+        _small(stack) if one.ndim == 4 else stack.reshape(one.shape)
+        for stack in (np.minimum(255, factor * dark), light)
+    ]
+    return (factor[:, 0] <= BRIGHTER) & _look_alike(*pair, least, shades)
+
+
+def _sum(one: NDArray, other: NDArray) -> NDArray:
+    """(B, P) twice -> (B, 1): the sums of their products."""
+    return np.einsum("bp,bp->b", one, other)[:, None]
 
 
 def families_of(photos: Sequence[Photo], found: Contents, exact: bool) -> dict[str, str]:

@@ -102,7 +102,7 @@ def _members(folder: Path, known: dict, top: Path) -> dict[str, bytes]:
 
 def _study(top: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     """(folder relative to the study, its members) of each finished run."""
-    for _, path in tqdm(list(run_files([top])), unit="run", desc="pack", leave=False):
+    for _, path in tqdm(list(run_files([top])), unit="run", desc="pack", leave=False, disable=None):
         try:
             known = record.read(path)
         except (OSError, ValueError, RecursionError) as error:
@@ -212,7 +212,7 @@ def unpack(path: Path, top: Path, root: str) -> tuple[int, int]:
                 "differs): choose another OUTPUT"
             )
     inputs.make_folder(top, "choose another OUTPUT")
-    for folder, members in tqdm(new.items(), unit="run", desc="unpack", leave=False):
+    for folder, members in tqdm(new.items(), unit="run", desc="unpack", leave=False, disable=None):
         inputs.make_folder(top / folder, "choose another OUTPUT")
         for name in sorted(members, key=LAST.__eq__):
             inputs.write(top / folder / name, members[name], "OUTPUT")

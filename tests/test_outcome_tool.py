@@ -220,7 +220,7 @@ def test_the_difference_of_two_runs(tmp_path, capsys):
     ]
     wide = tool.difference(*both)
     assert wide.mean == pytest.approx(10) and wide.high - wide.low > 3 * (high - low)
-    assert wide.p is None
+    assert wide.p == 1  # one cluster differs
 
 
 def test_a_difference_that_is_the_same_everywhere_has_no_bootstrap(tmp_path, capsys):
@@ -235,7 +235,8 @@ def test_a_difference_that_is_the_same_everywhere_has_no_bootstrap(tmp_path, cap
         said = "+100.00, no interval: all clusters of images have this difference"
         assert said in capsys.readouterr().out
         (line,) = json.loads((tmp_path / "d.json").read_text())["differences"]
-        assert (line["mean"], line["low"], line["high"], line["p"]) == (100, None, None, None)
+        p = 2 * 0.5 ** len(set(cluster))  # all clusters on one side
+        assert (line["mean"], line["low"], line["high"], line["p"]) == (100, None, None, p)
 
 
 @pytest.mark.parametrize(

@@ -276,20 +276,20 @@ class Difference:
     """Of the accuracies of two runs on the same images, in points.
 
     low, high: its 95% interval by `method` (exact, bootstrap); None where nothing tells one.
-    p: of McNemar's exact test (Psychometrika, 1947); None for images in clusters, for which it
-    does not hold.
+    p: of McNemar's exact test (Psychometrika, 1947); for images in clusters that of the sign test
+    on the clusters' differences, which it is for single images.
     """
 
     mean: float
     low: float | None
     high: float | None
-    p: float | None
+    p: float
     method: str
 
     @property
     def is_sure(self) -> bool:
         """Whether chance is ruled out, by test and interval."""
-        if self.p is None or self.low is None or self.high is None:
+        if self.low is None or self.high is None:
             return False
         return self.p <= LEVEL and self.low * self.high > 0
 
@@ -301,8 +301,6 @@ class Difference:
 
     def chance(self) -> str:
         """, p = 0.012"""
-        if self.p is None:
-            return ""
         return ", p < 0.001" if self.p < 0.001 else f", p = {self.p:.3f}"
 
 
@@ -318,14 +316,16 @@ def difference(one: Answers, other: Answers, seed: int = 0) -> Difference:
     gained = int((one.correct & ~other.correct).sum())
     lost = int((other.correct & ~one.correct).sum())
     images = len(one.correct)
-    mean, p = 100.0 * (gained - lost) / images, None
-    if cluster is None:
-        cluster, p = np.arange(images), mcnemar(gained, lost)
-        if gained + lost <= FEW:
-            return Difference(mean, *exact(gained, lost, images), p, "exact")
+    mean = 100.0 * (gained - lost) / images
+    if cluster is None and gained + lost <= FEW:
+        return Difference(mean, *exact(gained, lost, images), mcnemar(gained, lost), "exact")
+    cluster = np.arange(images) if cluster is None else cluster
     _, number = np.unique(cluster, return_inverse=True)
     gains = np.bincount(number, one.correct.astype(float) - other.correct.astype(float))
-    sizes = np.bincount(number).astype(float)
+    sizes, p = (
+        np.bincount(number).astype(float),
+        mcnemar(int((gains > 0).sum()), int((gains < 0).sum())),
+    )
     generator = np.random.default_rng(seed)
     drawn = np.empty(REPLICATES)
     for start in range(0, REPLICATES, 500):

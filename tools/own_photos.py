@@ -456,11 +456,11 @@ def _as_bright(one: NDArray, other: NDArray, least: float, shades: float) -> NDA
         # Black lines on white leave nothing to fit: they are as black at any factor.
         enough = left > 0.05 * whole
         factor = np.where(enough, _sum(inside, light) / np.maximum(left, 1.0), factor)
-    pair = [
+    brightened, other = (
         _small(stack) if one.ndim == 4 else stack.reshape(one.shape)
         for stack in (np.minimum(255, factor * dark), light)
-    ]
-    return (factor[:, 0] <= BRIGHTER) & _look_alike(*pair, least, shades)
+    )
+    return (factor[:, 0] <= BRIGHTER) & _look_alike(brightened, other, least, shades)
 
 
 def _sum(one: NDArray, other: NDArray) -> NDArray:

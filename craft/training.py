@@ -116,6 +116,7 @@ def _trained(
     with rng_untouched(), deterministic("give the device cpu"), holding(**parts):
         set_random_seed(cfg.SEED)
         engine = build_trainer(cfg)
+        engine.keeps_output = False
         if not engine.get_model_names():
             raise UserError(f"{cfg.TRAINER.NAME} learns nothing: choose another trainer")
         engine.train()

@@ -215,6 +215,8 @@ class TrainerBase(Checkpoints):
 class SimpleTrainer(TrainerBase):
     """A trainer built from a config: data, model, evaluator."""
 
+    keeps_output = True  # whether OUTPUT_DIR stays, so that the log may send a reader there
+
     def __init__(self, cfg):
         super().__init__()
         check_basics(cfg)
@@ -303,7 +305,8 @@ class SimpleTrainer(TrainerBase):
             self._take_best(self.cfg.RESUME)
         curves = osp.join(self.output_dir, "tensorboard")
         self.init_writer(curves)
-        log.info(f"Curves: tensorboard --logdir {shlex.quote(curves)}")
+        if self.keeps_output:
+            log.info(f"Curves: tensorboard --logdir {shlex.quote(curves)}")
         self.time_start = time.time()
 
     def _take_best(self, directory: str) -> None:

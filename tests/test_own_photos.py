@@ -218,6 +218,29 @@ def test_the_printed_command_takes_paths_from_where_it_is_called(fitted, album, 
     assert len(list((tmp_path / "SORTED").rglob("*.png"))) == NUMBER
 
 
+def test_what_was_left_out_is_on_the_page(tmp_path, capsys):
+    home, out = folder(tmp_path / "photos", "cat", "dog"), tmp_path / "out"
+    noise(home / "loose.png", 7)
+    rows = [f"{path},{path.parent.name},me" for path in sorted(home.glob("*/*.png"))]
+    table = tmp_path / "list.csv"
+    table.write_text("\n".join(["path,classname,author", *rows, rows[0]]))
+    for place, notes in (
+        (home, [f"Left out of '{home}': 1 picture(s) in no class folder"]),
+        (
+            table,
+            [
+                f"'{table}' has columns that mean nothing here: author",
+                f"the table '{table}' has 1 image(s) more than once, first",
+            ],
+        ),
+    ):
+        printed = said(capsys, place, "--clip", "bundled", "--epochs", 1, "--output", out)
+        how = (out / "report.html").read_text().partition("<h2>How it was done</h2>")[2]
+        for note in notes:
+            assert printed.count(note) == 1 and how.count(fit_page._safe(note)) == 1
+        shutil.rmtree(out)
+
+
 def test_the_same_again_computes_nothing(fitted, album, capsys, monkeypatch):
     home, _ = fitted
     monkeypatch.setenv("OUTPUT", str(home.parent.parent))
@@ -354,9 +377,11 @@ def test_names_in_every_script_and_their_files(tmp_path, capsys, monkeypatch):
         capsys, photos, "--clip", "bundled", "--epochs", 1, "--output", out, "--test", test
     )
     assert "--test has no photo of 1 class(es): " + WORLD[5] in printed
+    assert "10 test photos of 5 of 6 classes\n" in printed
     results = record.read(out / "learned" / record.NAME)
     assert set(results["classnames"]) == set(WORLD) and results["metrics"]["test"]["total"] == 10
     page = (out / "report.html").read_text()
+    assert "Right on 10 photos of 5 of 6 classes that were not learned from" in page
     assert "a &quot;b&quot;, &lt;i&gt;c" in page and "<i>c" not in page
     assert all(name in page for name in WORLD[:5])
     model = ["--model-dir", str(out / "learned"), str(photos)]

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import shlex
@@ -419,12 +420,35 @@ def threads_for(clip: Clip) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+class Kept(logging.Handler):
+    """Adds what is logged to a list."""
+
+    def __init__(self, level: int):
+        super().__init__(level)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[list[str]]:
+    """What readers of folders and tables warn of inside, such as files that they leave out."""
+    kept, logger = Kept(logging.WARNING), logging.getLogger("datasets")
+    logger.addHandler(kept)
+    try:
+        yield kept.texts
+    finally:
+        logger.removeHandler(kept)
+
+
 def run(args: argparse.Namespace) -> int:
     start = time.monotonic()
     _check(args)
     place = Path(args.photos)
-    photos = own_photos.read(place, args.nested)
-    test = own_photos.read(Path(args.test), args.nested, 1) if args.test else None
+    with heard() as warnings:
+        photos = own_photos.read(place, args.nested)
+        test = own_photos.read(Path(args.test), args.nested, 1) if args.test else None
     clip = choose_clip(args.clip)  # before photos are read, which can take minutes
     dealt = own_photos.split(photos, test, args.exact_copies, args.skip_unreadable)
     if args.shots:
@@ -437,6 +461,7 @@ def run(args: argparse.Namespace) -> int:
     frozen = replace(frozen, settings=_shared(frozen.settings, args))
     for note in notes:
         sys.stdout.write(f"note: {note}\n")
+    photos.notes[:] = [*warnings, *photos.notes, *notes]  # for the page: all are printed by now
     checked(learned)  # before anything is written
     known = {
         "photos": str(photos.place),

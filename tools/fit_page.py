@@ -155,6 +155,12 @@ def verdict(found: Comparison) -> str:
     return words + f" {total} test photos are few: add some for a firmer answer." * (total < FEW)
 
 
+def _tested(found: Comparison) -> str:
+    """ " of 1 of 2 classes" where some have no test photos: the accuracy says nothing of those."""
+    tested = int((found.tested > 0).sum())
+    return "" if tested == len(found.tested) else f" of {tested} of {len(found.tested)} classes"
+
+
 def text(found: Comparison) -> str:
     """The same for the terminal."""
     lines = [[escaped(cell) for cell in line] for line in _lines(found)]
@@ -162,7 +168,7 @@ def text(found: Comparison) -> str:
     return (
         f"zero-shot CLIP  {found.accuracy(found.zero_shot):5.1f} % right\n"
         f"learned         {found.accuracy(found.learned):5.1f} % right, of "
-        f"{int(found.tested.sum())} test photos\n{verdict(found)}\n\n{head}"
+        f"{int(found.tested.sum())} test photos{_tested(found)}\n{verdict(found)}\n\n{head}"
     )
 
 
@@ -206,7 +212,8 @@ def _head(found: Comparison, about: Mapping) -> str:
         else ""
     )
     return (
-        f"<p class=big>Right on {int(found.tested.sum())} photos that were not learned from: "
+        f"<p class=big>Right on {int(found.tested.sum())} photos{_tested(found)} that were not "
+        "learned from: "
         f"<b>{found.accuracy(found.learned):.1f} %</b> learned, "
         f"<b>{found.accuracy(found.zero_shot):.1f} %</b> zero-shot.</p>"
         f"<p>{_safe(verdict(found))}</p>{warning}"

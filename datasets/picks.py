@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from dassl.utils import write_json
 from datasets.errors import UserError
 
 FILE = Path(__file__).resolve().parent / "picks.json"
@@ -101,10 +102,7 @@ def work(args: argparse.Namespace) -> int:
         if args.write:
             content[kind.config_name()] = entry
     if args.write:
-        from dassl.utils.tools import atomic_write
-
-        lines = ",\n ".join(f"{json.dumps(name)}: {json.dumps(content[name])}" for name in content)
-        atomic_write(str(FILE), f"{{{lines}}}\n".encode())
+        write_json(content, str(FILE))
     return 0
 
 

@@ -1,6 +1,7 @@
 """CLIPs of open_clip and Hugging Face: equal to the libraries' own, or refused by reason."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -198,6 +199,7 @@ def test_a_tag_brings_activation_pictures_and_weights(architecture, monkeypatch,
         raise OSError("no\nnetwork")
 
     monkeypatch.setattr(open_clip.pretrained, "download_pretrained", offline)
+    monkeypatch.setattr(huggingface_hub.utils, "get_session", Session)
     message = error("open_clip:tiny/dfn")
     assert "'open_clip:tiny/dfn' could not be fetched (OSError: no network)" in message
     assert message.endswith("or give open_clip:tiny/FILE with the path of a file")
@@ -533,10 +535,18 @@ def test_a_wide_file_needs_its_architecture(tmp_path, monkeypatch, architecture)
 # The hub
 
 
+class Session:
+    """Stands for the session of Hugging Face's library, on a machine with a network."""
+
+    def head(self, address: str, timeout: float) -> None:
+        assert address == huggingface_hub.constants.ENDPOINT and timeout == clips.REACH_S
+
+
 @pytest.fixture
 def hub(folder, monkeypatch):
     """Stands for Hugging Face's hub, with the one model ORG/tiny; a list of what was asked for."""
     asked: list[tuple] = []
+    monkeypatch.setattr(huggingface_hub.utils, "get_session", Session)
 
     def download(repository: str, file: str, revision: str | None = None) -> str:
         asked.append((repository, file, revision))
@@ -593,6 +603,40 @@ def test_what_the_hub_does_not_give(hub, folder, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
     message = error("hf:ORG/tiny")
     assert "could not be fetched (LocalEntryNotFoundError: not in the cache, and no" in message
+
+
+def test_without_network_the_hub_is_asked_once(monkeypatch, capfd):
+    """Its library alone asks six times for each of two files, which takes 48 s."""
+    asked = []
+
+    class Unplugged(Session):
+        def head(self, address: str, timeout: float) -> None:
+            super().head(address, timeout)
+            asked.append(address)
+            raise RuntimeError("name or service not known")
+
+    monkeypatch.setattr(huggingface_hub.utils, "get_session", Unplugged)
+    message = error("hf:ORG/never-fetched")
+    why = "https://.* is not reached, name or service not known, and it is not on this machine"
+    assert re.search(rf"could not be fetched \(LocalEntryNotFoundError: {why}\): look", message)
+    assert len(asked) == 1 and "Retrying" not in capfd.readouterr().err
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE
+    message = error("open_clip:ViT-B-32/laion2b_s34b_b79k")
+    assert re.search(rf"could not be fetched \(FileNotFoundError: {why}\): look", message)
+    assert len(asked) == 2
+
+
+def test_without_network_a_cached_model_is_read_at_once(hub, folder, monkeypatch):
+    def unplugged(*_, **__):
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr(Session, "head", unplugged)
+    assert load_backbone("hf:ORG/tiny").sha256 == load_backbone(str(folder)).sha256
+    # What is wrong with a file is told, and not that the network is away.
+    write(folder, "model.safetensors.index.json", {})
+    (folder / "model.safetensors").unlink()
+    message = error("hf:ORG/tiny")
+    assert "could not be fetched (KeyError: 'weight_map')" in message
 
 
 # Runs

@@ -614,19 +614,52 @@ def _from_hub(name: str) -> Path:
 # Both
 
 
+REACH_S = 10.0  # seconds to wait for the hub
+
+
 @contextmanager
 def _asking(name: str, instead: str) -> Iterator[None]:
     """Turns what fails when a model is fetched into one sentence."""
+    why = ""
     try:
-        yield
+        with _once() as why:
+            yield
     except UserError:
         raise
     except Exception as error:  # noqa: BLE001 - each library of the network has errors of its own
-        words = " ".join(str(error).split())[:200]
+        if not isinstance(error, OSError):
+            why = ""
+        words = " ".join((why or str(error)).split())[:200]
         raise UserError(
             f"MODEL.BACKBONE.NAME '{name}' could not be fetched ({type(error).__name__}: {words}): "
             f"look after the name and the network, {instead}"
         ) from None
+
+
+@contextmanager
+def _once() -> Iterator[str]:
+    """Asks Hugging Face's hub once whether it is there, and if it is not, reads only its cache.
+
+    The hub's own library asks six times for each file, half a minute, for cached models, too.
+    Yields why the hub is not reached, or "".
+    """
+    try:
+        from huggingface_hub import constants
+        from huggingface_hub.utils import get_session
+    except ImportError:  # open_clip asks for it where it needs it
+        yield ""
+        return
+    why, before = "", constants.HF_HUB_OFFLINE
+    if not before:
+        try:
+            get_session().head(constants.ENDPOINT, timeout=REACH_S)
+        except Exception as error:  # noqa: BLE001 - of requests or of httpx, by the hub's version
+            why = f"{constants.ENDPOINT} is not reached, {error}, and it is not on this machine"
+            constants.HF_HUB_OFFLINE = True
+    try:
+        yield why
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _no_clip(name: str, why: str) -> Exception:

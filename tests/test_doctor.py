@@ -566,12 +566,20 @@ def test_a_fault_is_exit_code_1_and_the_others_go_on(tmp_path, monkeypatch, caps
     [
         (["--json", "{tmp}"], "--json is '{tmp}', a folder: give the name of a file"),
         (["--json", "{tmp}/x.txt"], "give a name that ends in .json"),
+        (["--json", "{tmp}/file/x.json"], "x.json' cannot be written (Not a directory): choose"),
+        (["--json", "{tmp}/shut/a/x.json"], "x.json' cannot be written (Permission denied)"),
         (["--datasets", "dtt"], "unknown data set 'dtt'"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_checked(
     tmp_path, monkeypatch, capsys, arguments, message
 ):
+    (tmp_path / "file").touch()
+    (tmp_path / "shut").mkdir()
+    allowed = os.access  # root may write everywhere
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: path.name != "shut" and allowed(path, mode)
+    )
     monkeypatch.setattr(doctor, "checks", None)
     assert doctor.main([word.format(tmp=tmp_path) for word in arguments]) == 2
     err = capsys.readouterr().err

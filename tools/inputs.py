@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import errno
 import io
 import os
 import shutil
@@ -83,9 +84,11 @@ def write(path: Path, save: Callable[[Path], None] | str | bytes, option: str) -
                 save(Path(part.name))
             os.replace(part.name, path)
     except OSError as error:
-        raise InputError(
-            f"'{path}' cannot be written ({error.strerror}): choose another {option}"
-        ) from None
+        raise _unwritable(path, error.strerror, option) from None
+
+
+def _unwritable(path: Path, why: str | None, option: str) -> InputError:
+    return InputError(f"'{path}' cannot be written ({why}): choose another {option}")
 
 
 def comma_separated(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -135,7 +138,7 @@ def new_folder(path: str) -> Iterator[str]:
 
 
 def check_name(path: Path, option: str, suffixes: tuple[str, ...] = ()) -> None:
-    """Raise InputError if `path` cannot be a file to write.
+    """Raise InputError if `path` cannot be a file to write, or its folder cannot be written to.
 
     suffixes: the file's name has to end in one of them, if any are given.
     """
@@ -145,3 +148,9 @@ def check_name(path: Path, option: str, suffixes: tuple[str, ...] = ()) -> None:
         raise InputError(f"{option} is '{path}', a pipe or a device: give the name of a file")
     if suffixes and path.suffix.lower() not in suffixes:
         raise InputError(f"{option} is '{path}': give a name that ends in {', '.join(suffixes)}")
+    # Before the work whose result goes there; `write` finds the rest.
+    above = next(place for place in path.absolute().parents if os.path.lexists(place))
+    if not os.path.isdir(above):
+        raise _unwritable(path, os.strerror(errno.ENOTDIR), option)
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise _unwritable(path, os.strerror(errno.EACCES), option)

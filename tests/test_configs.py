@@ -8,6 +8,7 @@ import pytest
 import train
 from dassl.config import cfg_to_dict
 from dassl.engine import TRAINER_REGISTRY, run_hash
+from dassl.record import flat
 from tools import configs, plans
 from tools.inputs import InputError
 from trainers.craft import Craft
@@ -298,3 +299,15 @@ def test_the_settings_of_the_authors_release(trainer, config, learning):
         else cfg.TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT
     )
     assert depth == (3 if "cross" in config else 9)
+
+
+@pytest.mark.parametrize(
+    "structure", ["CoOp", "CoCoOp", "VPT", "IVLP", "MaPLe", "PromptSRC", "ZeroshotCLIP"]
+)
+@pytest.mark.parametrize("stem, name", [("vit_l14", "ViT-L/14"), ("vit_l14_336", "ViT-L/14@336px")])
+def test_a_config_for_vit_l14_has_the_settings_of_vit_b16(structure, stem, name):
+    published = configs.default("dtd", structure)
+    found = configs.files(structure, published.replace("vit_b16", stem))
+    theirs = flat(configs.merged(configs.files(structure, published)))
+    assert theirs["MODEL.BACKBONE.NAME"] == "ViT-B/16"
+    assert flat(configs.merged(found)) == theirs | {"MODEL.BACKBONE.NAME": name}

@@ -203,6 +203,9 @@ def test_a_tag_brings_activation_pictures_and_weights(architecture, monkeypatch,
     message = error("open_clip:tiny/dfn")
     assert "'open_clip:tiny/dfn' could not be fetched (OSError: no network)" in message
     assert message.endswith("or give open_clip:tiny/FILE with the path of a file")
+    # Without the hub, too: these weights come from another server, of which this is said.
+    monkeypatch.setattr(Session, "head", offline)
+    assert error("open_clip:tiny/dfn") == message
 
 
 def test_weights_of_another_size_than_the_architecture(architecture, tmp_path):

@@ -45,6 +45,7 @@ from tools.run import absolute, folder_of
 from tools.trained import LEARNED
 from trainers.backbone import is_openais_file, load_backbone, place_of
 from trainers.base import PromptTrainer
+from trainers.clips import REACH_S
 
 # CoOp learns nothing about images: their features are computed once, which is what makes a CPU
 # enough, and what was learned serves other classes, too. CRAFT costs it no accuracy (README.md).
@@ -53,7 +54,6 @@ BASELINE = "ZeroshotCLIP"
 BEST, BUNDLED = "ViT-B/16", "bundled"
 STEPS = 240  # optimisation steps: the study's 40 epochs on 8 photos of 24 classes
 LEAST, MOST = 5, 100  # epochs
-REACH_S = 10.0  # seconds to wait for a server
 ABOUT = "fit.json"
 TABLE = "photos.csv"
 NUMBERS = "numbers.json"

@@ -33,6 +33,7 @@ PACKAGE = "pip install open-clip-torch"
 END_OF_TEXT = "<|endoftext|>"
 INTERPOLATIONS = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # numbers of PIL.Image.Resampling
 ELSEWHERE = "give MODEL.BACKBONE.NAME another CLIP"
+REACH_S = 10.0  # seconds to wait for a server
 
 # Files of a model's folder
 OPEN_CLIP_CONFIG, HF_CONFIG = "open_clip_config.json", "config.json"
@@ -614,9 +615,6 @@ def _from_hub(name: str) -> Path:
 # Both
 
 
-REACH_S = 10.0  # seconds to wait for the hub
-
-
 @contextmanager
 def _asking(name: str, instead: str) -> Iterator[None]:
     """Turns what fails when a model is fetched into one sentence."""
@@ -627,9 +625,9 @@ def _asking(name: str, instead: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # noqa: BLE001 - each library of the network has errors of its own
-        if not isinstance(error, OSError):
-            why = ""
-        words = " ".join((why or str(error)).split())[:200]
+        # Of the hub, and not of another server or of a damaged file.
+        unreached = why if isinstance(error, FileNotFoundError) else ""
+        words = " ".join((unreached or str(error)).split())[:200]
         raise UserError(
             f"MODEL.BACKBONE.NAME '{name}' could not be fetched ({type(error).__name__}: {words}): "
             f"look after the name and the network, {instead}"

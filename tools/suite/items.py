@@ -20,7 +20,7 @@ LICENCES = (
     *("BSD-3-Clause", "CC-BY-SA-4.0"),
 )
 NO_THINGS = ("Logos", "Flags / Maps", "Programming")
-EACH, MOST = 12, 400  # drawings of a class: of an artist, and of all
+EACH, MOST = 24, 400  # drawings of a class: of an artist, and of all
 TABLE = FOLDER / "artists.csv"
 COLUMNS = ("set", "name", "author", "licence", "url")
 # {set: "class: name, name; class: ..."}; a class alone is its own name.

@@ -27,6 +27,7 @@ VARIANTS = (
     "square|circle|rounded|round|alt|variant|remix|minimalistic|h|v|off|slash|left|right|up|down"
 )
 SHOTS, VALIDATION, FAMILIES, TEST = 8, 15, 10, 10
+LARGEST = 24  # drawings of a family that are kept
 ALIKE = 0.94  # cosine of two thumbnails from which drawings are near-copies
 THUMBNAIL = 16  # pixels
 
@@ -116,25 +117,20 @@ def deal(
 def split_of(
     label: str, members: dict[str, list[str]], most: int, training: Callable[[int], int]
 ) -> dict[str, list[str]]:
-    """{part: drawings} of a class. Large families go to the test, or are cut."""
+    """{part: drawings} of a class.
+
+    One order of the families, cut in three, whatever the sizes of the families: what is validated
+    is drawn as what is tested.
+    """
     dealt: list[list[str]] = []
     total = 0
     for name in sorted(members, key=lambda key: order(label, key)):
-        keys = sorted(members[name], key=lambda key: order(label, key))[:12]
-        if total + len(keys) <= most:
-            dealt.append(keys)
-            total += len(keys)
+        keys = sorted(members[name], key=lambda key: order(label, key))[:LARGEST]
+        dealt.append(keys[: most - total])
+        total += len(dealt[-1])
     wanted = {"val": VALIDATION, "train": training(total)}
     parts: dict[str, list[str]] = {"val": [], "train": [], "test": []}
     for keys in dealt:
-        small = len(keys) <= 6
-        part = next((p for p, n in wanted.items() if small and len(parts[p]) < n), "test")
+        part = next((p for p, number in wanted.items() if len(parts[p]) < number), "test")
         parts[part] += keys
-    # A class of large families fills its parts with them.
-    for part, number in wanted.items():
-        while len(parts[part]) < number and len(parts["test"]) > number:
-            keys = next(k for k in reversed(dealt) if k[0] in parts["test"])
-            dealt.remove(keys)
-            parts["test"] = [key for key in parts["test"] if key not in keys]
-            parts[part] += keys
     return parts

@@ -14,7 +14,7 @@ from datasets import picks
 from datasets.prepare import find
 
 ROOT = Path(__file__).resolve().parents[1]
-SETS = ("things", "office", "living", "material", "remix", "iconpark", "solar", "emoji")
+SETS = ("things", "office", "tools", "living", "remix", "iconpark", "ultimate", "emoji")
 
 
 def test_a_checksum_by_hand():

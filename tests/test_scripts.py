@@ -203,7 +203,7 @@ def test_the_usage_says_where_configs_lie():
 
 
 SUITE = [
-    *("things", "office", "living", "material", "remix", "iconpark", "solar"),
+    *("things", "office", "tools", "living", "remix", "iconpark", "ultimate"),
     *("emoji", "emoji_line", "emoji_one_colour", "emoji_rendered", "emoji_groups"),
 ]
 

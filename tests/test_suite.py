@@ -117,7 +117,7 @@ def test_the_check_finds_copies_and_families_in_two_parts():
 
 
 def test_the_check_tells_which_size_is_short():
-    table = copy.deepcopy(check.counted(read_table("remix")))
+    table = copy.deepcopy(check.counted(read_table("streamline")))
     label = min(row["class"] for row in table.values())
     kept = {key: row for key, row in table.items() if row["class"] != label}
     assert check.too_small(check.sizes(kept)) == ["7 classes on a side"]
@@ -237,10 +237,49 @@ def test_a_family_in_two_classes_is_left_out():
     assert {"a0", "b0"} == rows.keys() - deal(rows, family, 150).keys()
 
 
-def test_large_families_fill_the_parts_of_a_class_that_has_no_others():
-    members = {f"f{n}": [f"f{n}-{i}" for i in range(10)] for n in range(12)}
-    parts = split_of("x", members, 120, lambda total: 24)
-    assert len(parts["val"]) >= 15 and len(parts["train"]) >= 24 and len(parts["test"]) >= 24
+def test_families_are_dealt_whatever_their_sizes(capsys):
+    """What is validated is drawn as what is tested: the parts have equally large families."""
+    for one_size in (10, 1):
+        members = {f"f{n}": [f"f{n}-{i}" for i in range(one_size)] for n in range(120 // one_size)}
+        parts = split_of("x", members, 120, lambda total: 24)
+        sizes = {part: len(keys) for part, keys in parts.items()}
+        wanted = {10: (20, 30, 70), 1: (15, 24, 81)}[one_size]
+        assert (sizes["val"], sizes["train"], sizes["test"]) == wanted
+    sizes: dict[str, list[int]] = {"val": [], "train": [], "test": []}
+    for label in map(str, range(60)):
+        members = {f"f{n}": [f"f{n}-{i}" for i in range(1 + 9 * (n % 2))] for n in range(40)}
+        for part, keys in split_of(label, members, 400, lambda total: 24).items():
+            families = [key.partition("-")[0] for key in keys]
+            sizes[part] += [families.count(one) for one in set(families)]
+    for part, found in sizes.items():
+        assert abs(np.mean(np.array(found) == 10) - 0.5) < 0.06, part
+    # A class that has too much is cut where it is full.
+    members = {f"f{n}": [f"f{n}-{i}" for i in range(30)] for n in range(10)}
+    parts = split_of("x", members, 100, lambda total: 24)
+    assert [len(keys) for keys in parts.values()] == [24, 24, 52]
+    assert not check.out_of_order(table_of(members, parts))
+
+
+def table_of(members: dict, parts: dict) -> dict:
+    family = {key: name for name, keys in members.items() for key in keys}
+    return {
+        key: {"class": "x", "family": family[key], "split": part}
+        for part, keys in parts.items()
+        for key in keys
+    }
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_parts_of_a_set_are_drawn_alike(name):
+    table = check.counted(read_table(name.lower()))
+    assert not check.out_of_order(table)
+    label = min(row["class"] for row in table.values())
+    turned = {"val": "test", "test": "val", "train": "train"}  # the check can fail
+    mixed = {
+        key: {**row, "split": turned[row["split"]] if row["class"] == label else row["split"]}
+        for key, row in table.items()
+    }
+    assert check.out_of_order(mixed) == [label]
 
 
 @pytest.mark.parametrize(
@@ -463,7 +502,8 @@ def test_every_artist_has_a_free_licence():
     for name in items.NAMES:
         table = read_table(name.lower())
         assert {key.partition("/")[0] for key in table} <= known
-        assert {row["class"] for row in table.values()} == set(classes(name).values())
+        left_out = set(classes(name).values()) - {row["class"] for row in table.values()}
+        assert left_out == {"Things": {"funnel"}, "Travel": {"hotel"}}.get(name, set())
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """How the suite's drawings are put into families, and families into parts.
 
-The rules, fixed before any model was trained on a table:
+The rules, fixed before any model was trained on a table (of the second deal, docs/review.md):
 
 * a drawing belongs to a family: drawings of one name but for numbers and styles, and drawings that
   look nearly the same (`near_copies`), whatever they are called; a family stays in one part;
-* a family in two classes is left out; a class keeps at most a number of drawings, whole families;
-* validation gets 15 drawings of a class, training the larger of 24 (three times eight shots) and a
-  third of the rest, the test all others; families are dealt in the order of hashes of their names;
+* a family in two classes is left out; a family keeps at most 24 drawings, a class a number of them;
+* of a class, families are dealt in the order of hashes of their names, whatever their sizes: to
+  validation until it has 15 drawings, to training until it has the larger of 24 (three times eight
+  shots) and a third of the rest, and to the test;
 * a class with less than 24 training, 15 validation or ten test drawings, or less than ten families,
   is left out.
 """
@@ -126,6 +127,8 @@ def split_of(
     total = 0
     for name in sorted(members, key=lambda key: order(label, key)):
         keys = sorted(members[name], key=lambda key: order(label, key))[:LARGEST]
+        if total == most:
+            break
         dealt.append(keys[: most - total])
         total += len(dealt[-1])
     wanted = {"val": VALIDATION, "train": training(total)}

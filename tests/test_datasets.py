@@ -411,7 +411,7 @@ def bench(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("subset, classes", [("base", 12), ("new", 11)])
+@pytest.mark.parametrize("subset, classes", [("base", 12), ("new", 12)])
 def test_a_set_loads_with_enough_pictures_in_every_class(bench, subset, classes):
     options = ("DATASET.SUBSAMPLE_CLASSES", subset, "DATASET.NUM_SHOTS", 2)
     cfg = make_cfg(bench, "CoOp", "DATASET.NAME", "EmojiLine", *options)

@@ -10,6 +10,8 @@ import pytest
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
+from tools import configs
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 START = r"(?:^ *|[`;(] ?|&& )(?:[A-Z]+=\S+ )*"
@@ -93,6 +95,22 @@ def test_commands_of_a_page_name_modules_scripts_options_and_files_that_exist(pa
                 assert f'"{word}"' in text, f"{shown}: no option {word}"
             if word.startswith(("configs/", "assets/")) and not re.search(r"[<*${]", word):
                 assert (ROOT / word).exists(), f"{shown}: no {word}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_runs_of_a_page_name_data_set_trainer_and_config_in_this_order(page):
+    for words in commands(page):
+        if words[0] != "bash" or "tools.run" not in (ROOT / words[1]).read_text():
+            continue
+        cell = words[2:5]
+        if len(cell) < 3 or any(re.search(r"[<*${\[.]", word) for word in cell[:2]):
+            continue
+        dataset, trainer, config = cell
+        shown = shlex.join(words)
+        assert (ROOT / f"configs/datasets/{dataset}.yaml").is_file(), shown
+        assert (ROOT / "configs/trainers" / configs.structure_of(trainer)).is_dir(), shown
+        if not re.search(r"[<*${\[]", config):
+            assert all(Path(name).is_file() for name in configs.files(trainer, config)), shown
 
 
 def test_most_pages_have_commands():

@@ -179,8 +179,9 @@ def test_the_plans_run_the_sets_that_the_rules_take():
     names = {name.lower(): name for name in TAKEN}
     wanted = list(names)
     assert list(SHEET) == list(SETS)
-    plans = ("sweeps/suite", "sweeps/suite_openworld")
-    for plan in (*plans, "selections/suite", "selections/suite_rules"):
+    sweeps = [f"sweeps/suite{kind}" for kind in ("", "_openworld", "_rivals", "_few_shot")]
+    kinds = ("", "_craft", "_rules", "_rivals", "_few_shot")
+    for plan in (*sweeps, *(f"selections/suite{kind}" for kind in kinds)):
         content = yaml.safe_load((ROOT / f"configs/{plan}.yaml").read_text())
         assert {**content, **content.get("studies", [{}])[0]}["datasets"] == wanted, plan
     largest = max(wanted, key=lambda name: min(SHEET[names[name]]["test"]))

@@ -52,7 +52,7 @@ from trainers.clips import REACH_S
 TRAINER = "CraftCoOp"
 BASELINE = "ZeroshotCLIP"
 BEST, BUNDLED = "ViT-B/16", "bundled"
-STEPS = 240  # optimisation steps: the study's 40 epochs on 8 photos of 24 classes
+STEPS = 240  # optimisation steps: the study's 40 epochs on 8 photos of 23 classes
 LEAST, MOST = 5, 100  # epochs
 ABOUT = "fit.json"
 TABLE = "photos.csv"

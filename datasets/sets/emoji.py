@@ -27,7 +27,7 @@ class EmojiDataset(SuiteDataset):
 
 @DATASET_REGISTRY.register()
 class Emoji(EmojiDataset):
-    """Emoji in colour by OpenMoji, Twemoji, EmojiOne 2 and 1, and Streamline: 23 classes.
+    """Emoji in colour by OpenMoji, Twemoji, EmojiOne 2 and 1, and Streamline.
 
     Trains on the labelled half.
     """

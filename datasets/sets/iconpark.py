@@ -6,4 +6,4 @@ from datasets.suite import SuiteDataset
 
 @DATASET_REGISTRY.register()
 class IconPark(SuiteDataset):
-    """22 classes, in two colours and filled."""
+    """Each drawing in two colours and filled."""

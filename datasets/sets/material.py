@@ -6,4 +6,4 @@ from datasets.suite import SuiteDataset
 
 @DATASET_REGISTRY.register()
 class Material(SuiteDataset):
-    """26 classes of glyphs by one set of artists."""
+    """Glyphs by one set of artists."""

@@ -6,4 +6,4 @@ from datasets.suite import SuiteDataset
 
 @DATASET_REGISTRY.register()
 class Office(SuiteDataset):
-    """21 classes; names of artists and licences are in assets/suite/artists.csv."""
+    """Names of artists and licences are in assets/suite/artists.csv."""

@@ -6,4 +6,4 @@ from datasets.suite import SuiteDataset
 
 @DATASET_REGISTRY.register()
 class Pictograms(SuiteDataset):
-    """24 classes; the artists and their licences are in tools/suite/sources.py."""
+    """The artists and their licences are in tools/suite/sources.py."""

@@ -6,4 +6,4 @@ from datasets.suite import SuiteDataset
 
 @DATASET_REGISTRY.register()
 class Remix(SuiteDataset):
-    """16 classes, each drawing as a line and filled."""
+    """Each drawing as a line and filled."""

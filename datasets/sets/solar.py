@@ -6,4 +6,4 @@ from datasets.suite import SuiteDataset
 
 @DATASET_REGISTRY.register()
 class Solar(SuiteDataset):
-    """24 classes, as a line, filled, and in two tones."""
+    """Each drawing as a line, filled, and in two tones."""

@@ -6,4 +6,4 @@ from datasets.suite import SuiteDataset
 
 @DATASET_REGISTRY.register()
 class Streamline(SuiteDataset):
-    """16 classes in four styles: regular, flex, plump, sharp."""
+    """Four styles: regular, flex, plump, sharp."""

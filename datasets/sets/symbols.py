@@ -6,4 +6,4 @@ from datasets.suite import SuiteDataset
 
 @DATASET_REGISTRY.register()
 class Symbols(SuiteDataset):
-    """17 classes, as lines and filled."""
+    """Each drawing as lines and filled."""

@@ -6,4 +6,4 @@ from datasets.suite import SuiteDataset
 
 @DATASET_REGISTRY.register()
 class Tools(SuiteDataset):
-    """23 classes; names of artists and licences are in assets/suite/artists.csv."""
+    """Names of artists and licences are in assets/suite/artists.csv."""

@@ -6,4 +6,4 @@ from datasets.suite import SuiteDataset
 
 @DATASET_REGISTRY.register()
 class Ultimate(SuiteDataset):
-    """28 classes, as lines, filled and in colour."""
+    """Drawings as lines, filled and in colour."""

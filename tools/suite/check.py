@@ -16,7 +16,7 @@ set:
 Of the candidates the suite takes those that keep all rules, and Emoji, whose styles are the shifted
 domains; if these are fewer than eight, those with the most headroom among the rest that break no
 other rule (`chosen`). --test tells zero-shot and probe on test pictures, too; no rule reads these,
-and they were first looked at after the study. --out writes all numbers as JSON. The exit code is 1
+and they were looked at after the selections. --out writes all numbers as JSON. The exit code is 1
 if a set breaks one of the first four.
 """
 

@@ -241,6 +241,8 @@ def comparable(record: dict) -> str:
 
 
 OF_SEED = ("index file", "outcomes of")
+OF_TARGET = " of DATASET.TARGET"  # ends the names of a target's files
+NO_DATA = "{}"
 
 
 def data_of(record: dict) -> dict[str, str]:
@@ -253,23 +255,32 @@ def data_of(record: dict) -> dict[str, str]:
     return {what: sha for what, sha in stored.items() if not what.startswith(OF_SEED)}
 
 
+def clip_of(record: dict) -> str:
+    """SHA-256 of the CLIP's weights as the run read them; "" in old records."""
+    return (record.get("pretrained") or {}).get("sha256") or ""
+
+
 def text_of(record: dict) -> str:
     """All that a run depends on but for what differs between the seeds of a cell in any case."""
     config = {k: value for k, value in record["config"].items() if k not in ("SEED", "OUTPUT_DIR")}
-    return json.dumps([config, data_of(record)], sort_keys=True)
+    return json.dumps([config, data_of(record), clip_of(record)], sort_keys=True)
 
 
 def kinds(records: Iterable[tuple[Path, dict]]) -> list[tuple[Path, dict]]:
-    """The first (path, record) of each configuration and content of the data files, if known."""
-    firsts: dict[tuple[str, str], tuple[Path, dict]] = {}
+    """The first (path, record) of each configuration, and of each content of the data files and of
+    the CLIP as far as records tell it.
+    """
+    firsts: dict[tuple[str, str, str], tuple[Path, dict]] = {}
     for path, record in records:
         data = json.dumps(data_of(record), sort_keys=True)
-        firsts.setdefault((comparable(record), data), (path, record))
-    known = {config for (config, _), (_, record) in firsts.items() if data_of(record)}
+        firsts.setdefault((comparable(record), data, clip_of(record)), (path, record))
+    with_data = {config for config, data, _ in firsts if data != NO_DATA}
+    with_clip = {(config, data) for config, data, clip in firsts if clip}
     return [
-        (path, record)
-        for (config, _), (path, record) in firsts.items()
-        if data_of(record) or config not in known
+        first
+        for (config, data, clip), first in firsts.items()
+        if (data != NO_DATA or config not in with_data)
+        and (clip or (config, data) not in with_clip)
     ]
 
 
@@ -279,4 +290,6 @@ def unequal(one: dict, other: dict) -> list[str]:
     nothing = (None, None)
     keys = ours.keys() | theirs.keys()
     different = [key for key in keys if ours.get(key, nothing)[0] != theirs.get(key, nothing)[0]]
-    return sorted(different) + changes(data_of(one), data_of(other))
+    clips = {clip_of(one), clip_of(other)} - {""}
+    weights = ["weights of the CLIP"] if len(clips) > 1 else []
+    return sorted(different) + weights + changes(data_of(one), data_of(other))

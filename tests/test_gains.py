@@ -17,7 +17,7 @@ from tools import gains, protocols, report, results, statistics
 SETS = ("one", "two", "three", "four", "five", "six")
 
 
-def save(folder: Path, correct: np.ndarray, cluster=None, **changes) -> None:
+def save(folder: Path, correct: np.ndarray, cluster=None, images="", **changes) -> None:
     """results.json and outcomes of a run of two classes with these images right."""
     folder.mkdir(parents=True, exist_ok=True)
     total = len(correct)
@@ -30,7 +30,9 @@ def save(folder: Path, correct: np.ndarray, cluster=None, **changes) -> None:
     arrays = {"label": label, "domain": label, "predicted": np.where(correct, 0, 1)}
     arrays |= {"highest": zeros, "log_sum_exp": zeros, "own": zeros}
     arrays["scores"] = np.zeros((total, 2), np.float16)
-    paths = tuple(f"{folder.parts[-5]}/{number}.png" for number in range(total))
+    paths = tuple(
+        f"{images or '/'.join(folder.parts[-6:-4])}/{number}.png" for number in range(total)
+    )
     content = outcomes.Outcomes("test", ("a", "b"), ties, paths, **arrays, cluster=cluster)
     with open(outcomes.place(folder, "test"), "wb") as file:
         outcomes.write(file, content)
@@ -289,6 +291,48 @@ def test_targets_of_one_training_share_its_seeds(tmp_path, monkeypatch):
     assert asked == [(2, False, {"same_runs": True})]
     assert {name: one.method for name, one in found.items()}["average"] == "bootstrap"
     assert found["source"].method == "t"
+
+
+def test_tests_of_the_same_images_are_drawn_together(tmp_path):
+    """Targets that show the same pictures say once how much pictures matter."""
+    random = np.random.default_rng(4)
+    hard = random.random(60)
+    for trainer, level in (("CoOp", 0.5), ("CraftCoOp", 0.55)):
+        for seed in (1, 2, 3):
+            right = hard + 0.1 * random.normal(size=60) < level
+            for part in ("ood/train", "ood/test_line", "ood/test_other"):
+                for top, images in (("same", "all"), ("own", "")):
+                    run = tmp_path / top / part / "a_to_line/shots_8" / trainer / f"cfg/seed{seed}"
+                    save(run, right, images=images)
+    width = {}
+    for top in ("same", "own"):
+        found = gain_of(table_of(tmp_path / top, "ood"), "a_to_line")["average"]
+        assert found.method == "bootstrap"
+        width[top] = found.high - found.low
+    alone = statistics.hierarchical(
+        [
+            [
+                statistics.part(
+                    *(
+                        [hits(tmp_path / "own/ood/test_line", trainer, seed) for seed in (1, 2, 3)]
+                        for trainer in ("CraftCoOp", "CoOp")
+                    ),
+                    np.arange(60),
+                )
+            ]
+        ],
+        lambda x: x[..., 0],
+        over_data_sets=False,
+        same_runs=True,
+    )
+    assert width["same"] == pytest.approx(alone[1] - alone[0])
+    assert width["own"] < 0.9 * width["same"]
+
+
+def hits(root: Path, trainer: str, seed: int) -> np.ndarray:
+    run = root / "a_to_line/shots_8" / trainer / f"cfg/seed{seed}"
+    record = json.loads((run / "results.json").read_text())
+    return outcomes.read_hits(run, "test", record).correct
 
 
 # Verdicts and notes

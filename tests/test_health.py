@@ -76,6 +76,17 @@ def test_the_program_and_the_page_say_the_same(tmp_path: Path, capsys, monkeypat
             table(HEALTHY, table([("CoOp", 1, 1)])["rows"][0] | {"config": "other"}),
             "several configs of one structure",
         ),
+        (
+            table(HEALTHY[:3], table([HEALTHY[3]])["rows"][0] | {"published": True}),
+            "no average of PromptSRC and zero-shot CLIP",
+        ),
+        (
+            table(
+                HEALTHY,
+                table([("VPT", 1, 1)])["rows"][0] | {"cells": {"base": {"mean": 1}, "new": None}},
+            ),
+            "the average of VPT has an empty cell",
+        ),
         ({"rows": [{}]}, "is no table of tools.results base2new ('dataset')"),
         ("words", "is no table of tools.results base2new"),
     ],

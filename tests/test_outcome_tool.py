@@ -27,7 +27,7 @@ def write(folder, scores, labels, split="test", **changes):
         split=split,
         classnames=CLASSES,
         ties=ties,
-        paths=tuple(f"{number}.png" for number in range(len(labels))),
+        paths=tuple(f"{split}/{number}.png" for number in range(len(labels))),
         label=labels,
         domain=np.zeros(len(labels), np.int32),
         predicted=scores.argmax(1).astype(np.int32),
@@ -112,6 +112,27 @@ def test_the_temperature_that_was_put_in_is_found(tmp_path, capsys):
     assert warm["calibration_error"] < plain["calibration_error"]
     assert warm["temperature"] == pytest.approx(4 * own, 5e-3)
     assert f"temperature {warm['temperature']:.3f}" in capsys.readouterr().out
+
+
+def test_a_temperature_from_test_images_is_refused(tmp_path, capsys):
+    scores, labels = drawn(200)
+    one = write(tmp_path / "one", scores, labels, model="m")
+    paths = tuple(f"test/{number}.png" for number in range(199, 399))
+    val = write(tmp_path / "val", scores, labels, "val", model="m", paths=paths)
+    said = refused(capsys, one, "--temperature", val)
+    assert "share 1 images, the first 'test/199.png'" in said and "without them" in said
+
+
+def test_images_of_classes_without_a_score_are_refused(tmp_path, capsys):
+    scores, labels = drawn(50)
+    strange = np.where(np.arange(50) < 3, 7, labels).astype(np.int32)
+    val = write(tmp_path / "val", scores, labels, "val", label=strange)
+    write(val, scores, labels, label=strange)
+    record_both(val)
+    checkpoint(val, "model.pth.tar-1", b"x")
+    words = "3 of 50 images of"
+    assert words in refused(capsys, val, "--temperature")
+    assert words in refused(capsys, val, "--confusion", tmp_path / "c.csv")
 
 
 def checkpoint(folder, name, content):

@@ -60,7 +60,7 @@ def test_averages_are_those_of_the_seeds():
         row("a", "CraftX", [62, 71], [50, 60]),
         row("b", "CraftX", [42, 51], [30, 60]),
     ]
-    first, second = pages.averages(rows, ["a", "b"])
+    first, second = pages.averages(rows)
     assert first["dataset"] == "average of 2"
     assert first["cells"]["base"]["values"] == {"1": 50, "2": 60}
     assert first["cells"]["H"]["mean"] == pytest.approx(2 * 55 * 50 / 105)

@@ -5,6 +5,7 @@ import html
 import itertools
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -1101,6 +1102,111 @@ def test_a_gain_between_other_settings_is_named(tmp_path, capsys):
         "note: the gain of CraftCoOp/drawings on emoji is not CRAFT's alone: OPTIM.MAX_EPOCH is "
         "1, that of the baseline 50\n" in text
     )
+
+
+def test_an_average_too_says_that_a_gain_is_not_craft_s_alone(tmp_path, capsys):
+    for dataset in ("emoji", "things"):
+        for trainer, rate in (("CoOp", 0.1), ("CraftCoOp", 0.2)):
+            config = {"OPTIM": {"LR": rate}, "TRAINER": {"NAME": trainer}}
+            write(tmp_path, "train_base", dataset, trainer, 1, 80.0, config=config)
+    for words in ((), ("--averages",)):
+        assert (
+            "the gain of CraftCoOp/drawings on emoji, things is not CRAFT's alone: OPTIM.LR is "
+            "0.2, that of the baseline 0.1\n" in report(capsys, "base2new", tmp_path, *words)[0]
+        )
+
+
+def changed(path: Path, **more) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **more}))
+
+
+def test_a_gain_between_other_shots_clips_or_data_is_named(tmp_path, capsys):
+    one, other = (
+        write(tmp_path, "train_base", "emoji", trainer, 1, 80.0, config=whole(trainer, 1, **more))
+        for trainer, more in (
+            ("CoOp", {}),
+            ("CraftCoOp", {"DATASET__TEMPLATE": "an odd {}.", "TEST__FINAL_MODEL": "best_val"}),
+        )
+    )
+    said = report(capsys, "base2new", tmp_path)[0]
+    assert "DATASET.TEMPLATE is an odd {}., that of the baseline" in said
+    assert "TEST.FINAL_MODEL is best_val" in said and "its few shots" not in said
+    for path, name in ((one, "a"), (other, "b")):
+        changed(path, picks=name, pretrained={"sha256": name}, data={f"list {name}": "1"})
+    said = report(capsys, "base2new", tmp_path)[0]
+    assert "its few shots of seed 1 are not the baseline's" in said
+    assert "the weights of its CLIP are not the baseline's" in said
+    assert "the list a is not the baseline's" in said and "the list b is not" in said
+    changed(other, picks="a", pretrained={"sha256": "a"}, data={"list a": "1"})
+    said = report(capsys, "base2new", tmp_path)[0]
+    assert not any(words in said for words in ("few shots of", "its CLIP", "the list a"))
+
+
+def test_seeds_of_other_clips_are_told(tmp_path, capsys):
+    paths = [
+        write(tmp_path, "train_base", "emoji", "CoOp", seed, 80.0, config=whole("CoOp", seed))
+        for seed in (1, 2, 3)
+    ]
+    for path in paths[:2]:
+        changed(path, pretrained={"sha256": "a"})
+    assert "mixes" not in report(capsys, "base2new", tmp_path)[0]
+    changed(paths[2], pretrained={"sha256": "b"})
+    assert "(weights of the CLIP): do not trust" in report(capsys, "base2new", tmp_path)[0]
+
+
+def test_base_and_new_of_other_data_are_told(tmp_path, capsys):
+    split = "split file 'x.json'"
+    base = write(tmp_path, "train_base", "emoji", "CoOp", 1, 80.0)
+    new = write(tmp_path, "test_new", "emoji", "CoOp", 1, 60.0)
+    for path in (base, new):
+        changed(path, data={split: "1"})
+    assert "mixes versions" not in report(capsys, "base2new", tmp_path)[0]
+    changed(new, data={split: "2"})
+    said = report(capsys, "base2new", tmp_path)[0]
+    assert "CoOp/drawings on emoji, seed 1, mixes versions of the data of emoji" in said
+    assert str(base) in said and str(new) in said
+
+
+def test_a_row_of_two_selections_names_both(tmp_path, capsys):
+    for seed, rule in ((1, "likelihood"), (2, "target")):
+        group = {"RULE": rule, "ON": "some", "BUDGET": 6 * seed, "DIGEST": "d", "CLASSES": "base"}
+        config = {"SELECTION": group, "TRAINER": {"NAME": "CoOp"}}
+        write(tmp_path, "train_base", "emoji", "CoOp", seed, 80.0, config=config)
+    said = report(capsys, "base2new", tmp_path)[0]
+    assert "selected by several rules: target on some, from 12 candidates" in said
+    assert "or by likelihood on some, from 6 candidates" in said and "uses target labels" in said
+
+
+def test_every_number_of_shots_is_a_comparison(tmp_path, capsys):
+    """Holm's correction is for all columns of a few-shot table, which has a gain in each."""
+    numbers = random.Random(3)
+    for shots in (1, 4, 16):
+        for seed in range(1, 7):
+            base = 50 + numbers.random()
+            for trainer, more in (("CoOp", 0.0), ("CraftCoOp", 0.3 + numbers.random())):
+                folder = tmp_path / f"emoji/{trainer}/drawings_{shots}shots/seed{seed}"
+                put(folder, {"accuracy": base + more})
+    content = results.tables(protocols.PROTOCOLS["few_shot"], [tmp_path])
+    (cells,) = content.gains
+    raw = sorted(gain.p for gain in cells.values())
+    expected = [min(1, 3 * raw[0]), min(1, max(3 * raw[0], 2 * raw[1]))]
+    assert sorted(gain.p_holm for gain in cells.values())[:2] == pytest.approx(expected)
+    text = report(capsys, "few_shot", tmp_path)[0]
+    assert "3 comparisons: the gains in all columns of this table" in text
+    assert "after Holm's correction for 3" in text
+    only = report(capsys, "few_shot", tmp_path, "--shots", 4)[0]
+    assert "only runs with 4 shots are shown, as asked for" in only
+    assert "1 comparison: the gains in" in only
+
+
+def test_an_average_over_few_data_sets_tells_its_power(tmp_path, capsys):
+    for dataset in ("emoji", "things"):
+        for seed, more in ((1, 1.0), (2, 2.0), (3, 0.5)):
+            for trainer, gain in (("CoOp", 0.0), ("CraftCoOp", more)):
+                for part in ("train_base", "test_new"):
+                    write(tmp_path, part, dataset, trainer, seed, 60.0 + gain)
+    said = report(capsys, "base2new", tmp_path, "--averages")[0]
+    assert "power: at the median standard deviation of the seeds' gains in H on these" in said
 
 
 def test_a_row_without_an_average_and_a_seed_in_the_wrong_folder_are_named(runs, capsys):

@@ -669,6 +669,12 @@ def test_differences_of_rules_by_hand():
     low, high, p = statistics_of.t_test(slow([0, 1, 2]), error, 3)
     assert (found.low, found.high) == pytest.approx((low, high))
     assert found.p == found.p_holm == pytest.approx(p)
+    # Targets of one source are one data set.
+    (found,) = judge.differences(lines, "H", dict(zip(cells, "aab", strict=True)))
+    low, high, p = statistics_of.t_test(slow([0, 1, 2]), abs(slow([0, 1]) - slow([2])) / 2, 2)
+    assert (found.low, found.high, found.p) == pytest.approx((low, high, p))
+    (found,) = judge.differences(lines, "H", dict.fromkeys(cells, "a"))
+    assert found.low is found.p is None and found.verdict == "not distinguished"
 
 
 # Selected configs

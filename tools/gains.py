@@ -244,7 +244,7 @@ class Saved:
             self.problems += [problem] if problem not in self.problems else []
             return None
         correct = [one.correct for one in known]
-        return part(correct[: len(seeds)], correct[len(seeds) :], known[0].cluster)
+        return part(correct[: len(seeds)], correct[len(seeds) :], known[0].cluster, known[0].images)
 
 
 # Gains
@@ -304,43 +304,61 @@ def gain(row: Row, baseline: Row | None, column: str, saved: Saved) -> Gain | No
 
 
 def compared(
-    pairs: Iterable[tuple[Row, Row | None]], columns: Sequence[str]
+    pairs: Iterable[tuple[Row, Row | None]], columns: Sequence[str], together: bool = False
 ) -> tuple[list[dict[str, Gain | None]], list[str]]:
     """({column: gain} of each row and its baseline, sentences on files that cannot be used).
 
-    Holm's correction is for all gains of a column.
+    Holm's correction is for all gains of a column; together: of all columns.
     """
     saved = Saved()
     table = [
         {column: gain(row, baseline, column, saved) for column in columns}
         for row, baseline in pairs
     ]
-    return corrected(table), saved.problems
+    return corrected(table, together), saved.problems
 
 
-def corrected(table: Sequence[Mapping[str, Gain | None]]) -> list[dict[str, Gain | None]]:
-    """The same gains, {column: gain} of each row, with p after Holm over all of their column."""
+def corrected(
+    table: Sequence[Mapping[str, Gain | None]], together: bool = False
+) -> list[dict[str, Gain | None]]:
+    """The same gains, {column: gain} of each row, with p after Holm over all of their column, or
+    over all columns together.
+    """
     found = [dict(line) for line in table]
-    for column in {column for line in found for column in line}:
-        every = [(line, gain) for line in found if (gain := line.get(column)) is not None]
-        tested = [(line, gain, gain.p) for line, gain in every if gain.p is not None]
-        adjusted = holm([p for _, _, p in tested])
-        for (line, gain, _), p in zip(tested, adjusted, strict=True):
-            line[column] = replace(gain, p_holm=p)
+    columns = list(dict.fromkeys(column for line in found for column in line))
+    for family in [columns] if together else [[column] for column in columns]:
+        tested = [
+            (line, column, one, one.p)
+            for line in found
+            for column in family
+            if (one := line.get(column)) is not None and one.p is not None
+        ]
+        adjusted = holm([p for *_, p in tested])
+        for (line, column, one, _), p in zip(tested, adjusted, strict=True):
+            line[column] = replace(one, p_holm=p)
     return found
 
 
 # What stands under a table
 
 
-def notes(rows: Sequence[Row], table: Sequence[dict[str, Gain | None]], column: str) -> list[str]:
-    """Sentences on intervals, comparisons and power; column: the one with verdicts."""
+def notes(
+    rows: Sequence[Row], table: Sequence[dict[str, Gain | None]], columns: Sequence[str]
+) -> list[str]:
+    """Sentences on intervals, comparisons and power; columns: those with verdicts."""
     every = [one for line in table for one in line.values() if one is not None]
     if not every:
         return []
     if all(one.p is None for one in every):
         return ["gains of one seed have no interval and no p value"]
-    family = [one for line in table if (one := line[column]) is not None and one.p is not None]
+    decided = [
+        (row, one)
+        for row, line in zip(rows, table, strict=True)
+        for column in columns
+        if (one := line[column]) is not None
+    ]
+    family = [one for _, one in decided if one.p is not None]
+    column = columns[0] if len(columns) == 1 else "all columns"
     number = f"{len(family)} comparison{'' if len(family) == 1 else 's'}"
     sentences = [
         _on_intervals(rows, table),
@@ -348,15 +366,15 @@ def notes(rows: Sequence[Row], table: Sequence[dict[str, Gain | None]], column: 
         f"all of them, and a verdict other than open needs p of at most {LEVEL} after it and an "
         "interval without 0",
     ]
-    single = [
-        one
-        for row, line in zip(rows, table, strict=True)
-        if not row.members and (one := line[column]) is not None and one.deviation is not None
-    ]
+    single = [one for row, one in decided if not row.members and one.deviation is not None]
+    over = [one for one in family if one.units == "data sets" and one.spread is not None]
+    of_seeds = [one for row, one in decided if row.members and one.deviation is not None]
     if single:
-        sentences.append(_on_power(single, column, len(family)))
-    elif over := [one for one in family if one.units == "data sets" and one.spread is not None]:
+        sentences.append(_on_power(single, f"{column} on a data set", len(family)))
+    elif over:
         sentences.append(_on_power_over_sets(over, column, len(family)))
+    elif of_seeds:
+        sentences.append(_on_power(of_seeds, f"{column} on these data sets", len(family)))
     return sentences
 
 
@@ -392,7 +410,7 @@ def _on_power(single: Sequence[Gain], column: str, comparisons: int) -> str:
     needed = units_needed(deviation)
     enough = f"{needed} seeds are" if needed else "more seeds than anybody runs are"
     return (
-        f"power: at the median standard deviation of the seeds' gains in {column} on a data set "
+        f"power: at the median standard deviation of the seeds' gains in {column} "
         f"({deviation:.2f} points), a t test of {seeds} seeds sees a true gain of {EFFECT:+} in "
         f"{_seen(deviation, seeds, EFFECT, comparisons)}; {enough} needed for {100 * POWER:.0f} "
         "of one alone"

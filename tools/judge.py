@@ -91,26 +91,35 @@ def judge(plan: Selection, stored: dict, root: str, output: str, args: argparse.
         return 0
     if code := runs.launch(args.launch, args.jobs, args.retries):
         return code
-    lines = judged(plan, labels, folder, stored["digest"])
-    pairs = differences(lines, verdict_column(plan.study.protocol, list(lines[0]["mean"])))
+    lines, problems = judged(plan, labels, folder, stored["digest"])
+    sources = {cell: dataset for cell, (dataset, _) in plan.cells.items()}
+    column = verdict_column(plan.study.protocol, list(lines[0]["mean"]))
+    pairs = differences(lines, column, sources)
     text = as_text(plan, lines, pairs, stored["digest"])
     content = {"selection": stored["digest"], "plan": stored["plan"], "lines": lines}
     content |= {"differences": [asdict(pair) for pair in pairs]}
     inputs.write(folder / "judgement.json", json.dumps(content, indent=1) + "\n", "--output")
     inputs.write(folder / "judgement.md", text, "--output")
     sys.stdout.write(text)
+    for problem in problems:
+        sys.stdout.write(f"note: {problem}\n")
     return 0
 
 
-def judged(plan: Selection, labels: Chosen, folder: Path, digest: str) -> list[dict]:
-    """A line for each method and rule: the mean of each column over cells and seeds, H that of the
-    mean base and new accuracies, as in all tables.
+def judged(
+    plan: Selection, labels: Chosen, folder: Path, digest: str
+) -> tuple[list[dict], list[str]]:
+    """(a line for each method and rule: the mean of each column over cells and seeds, H that of the
+    mean base and new accuracies, as in all tables; what is wrong with the runs, in sentences).
 
     Raises InputError for runs of another selection.
     """
     rows: dict[tuple[str, str, str], Row] = {}
+    problems: list[str] = []
     for label in sorted({label for of_cell in labels.values() for label in of_cell.values()}):
-        for row in collect(plan.study.protocol, [folder / label])[0]:
+        found_here, wrong = collect(plan.study.protocol, [folder / label])
+        problems += wrong
+        for row in found_here:
             for results in row.first.values():
                 if results["config"]["SELECTION"]["DIGEST"] != digest:
                     raise InputError(
@@ -130,7 +139,7 @@ def judged(plan: Selection, labels: Chosen, folder: Path, digest: str) -> list[d
         lines.append(
             {"method": method, "rule": rule, "chosen": of_cell, "mean": means, "values": values}
         )
-    return lines
+    return lines, problems
 
 
 def _over_cells(values: Mapping, column: str, cells: Sequence[str]) -> float:
@@ -147,8 +156,8 @@ def _over_cells(values: Mapping, column: str, cells: Sequence[str]) -> float:
 class Difference:
     """What one rule reached more than another, in points: the mean over the methods.
 
-    low, high: 95% interval, and p of a t test, over the data sets (jackknife); None for one data
-    set alone. p_holm: corrected for all pairs of rules.
+    low, high: 95% interval, and p of a t test, over the data sets trained on (jackknife); None for
+    one data set alone. p_holm: corrected for all pairs of rules.
     """
 
     rule: str
@@ -166,13 +175,20 @@ class Difference:
         return f"{self.rule if self.mean > 0 else self.other} is better"
 
 
-def differences(lines: list[dict], column: str) -> list[Difference]:
-    """Of every pair of rules, in one column."""
+def differences(
+    lines: list[dict], column: str, sources: Mapping[str, str] | None = None
+) -> list[Difference]:
+    """Of every pair of rules, in one column.
+
+    sources: {cell: data set trained on}, where cells are not data sets: targets of one source are
+    no independent units.
+    """
     methods, rules = (
         list(dict.fromkeys(line[key] for line in lines)) for key in ("method", "rule")
     )
     known = {(line["method"], line["rule"]): line["values"] for line in lines}
     cells = list(lines[0]["chosen"])
+    names = [(sources or {}).get(cell, cell) for cell in cells]
     found = []
     for rule, other in itertools.combinations(rules, 2):
 
@@ -186,9 +202,9 @@ def differences(lines: list[dict], column: str) -> list[Difference]:
 
         places = np.arange(len(cells))
         one = Difference(rule, other, difference(places))
-        if len(cells) > 1:
-            error = jackknife_error(difference, places)
-            low, high, p = t_test(one.mean, error, len(cells))
+        if (count := len(set(names))) > 1:
+            error = jackknife_error(difference, places, names)
+            low, high, p = t_test(one.mean, error, count)
             one = replace(one, low=low, high=high, p=p)
         found.append(one)
     tested = [one for one in found if one.p is not None]

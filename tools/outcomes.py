@@ -120,6 +120,17 @@ def all_scores(answers: Answers, wanted: str) -> NDArray:
     return answers.scores
 
 
+def check_labels(answers: Answers, wanted: str) -> None:
+    """Raise InputError for images whose class the model does not know."""
+    count = len(answers.saved.classnames)
+    if unknown := int(((answers.saved.label < 0) | (answers.saved.label >= count)).sum()):
+        raise InputError(
+            f"{unknown} of {len(answers.saved.label)} images of '{answers.name}' are of classes "
+            f"that its model has no score for, and {wanted} needs one for each: leave it out, or "
+            "test on the classes of the training"
+        )
+
+
 def from_scores(answers: Answers, name: str, scores: NDArray, **changes) -> Answers:
     """The answers of log probabilities (N, C), which need not sum to 1."""
     scores = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
@@ -193,9 +204,13 @@ def reliability(answers: Answers) -> list[tuple[int, float, float]]:
 
 
 def confusion(answers: Answers) -> NDArray:
-    """(C, C) numbers of images, by label and predicted class."""
+    """(C, C) numbers of images, by label and predicted class.
+
+    Raises InputError for images whose class is not among the C.
+    """
     from sklearn.metrics import confusion_matrix
 
+    check_labels(answers, "--confusion")
     labels = range(len(answers.saved.classnames))
     return confusion_matrix(answers.saved.label, answers.predicted, labels=labels)
 
@@ -204,10 +219,14 @@ def confusion(answers: Answers) -> NDArray:
 
 
 def fit_temperature(answers: Answers) -> float:
-    """The temperature with the least negative log likelihood on these images."""
+    """The temperature with the least negative log likelihood on these images.
+
+    Raises InputError for images whose class has no score.
+    """
     from scipy.optimize import minimize_scalar
 
     scores = all_scores(answers, "--temperature")
+    check_labels(answers, "--temperature")
     least, most = np.log(TEMPERATURES)
 
     def loss(log_temperature: float) -> float:
@@ -219,13 +238,20 @@ def fit_temperature(answers: Answers) -> float:
 def scaled(answers: Answers, validation: Answers) -> Answers:
     """The answers with the temperature that fits a validation part of the same model.
 
-    Raises InputError if the validation part was tested with another model or other classes.
+    Raises InputError if the validation part was tested with another model or other classes, or has
+    images of the test.
     """
     ours, theirs = answers.saved, validation.saved
     if ours.classnames != theirs.classnames:
         raise InputError(
             f"'{validation.name}' has other classes than '{answers.name}': fit the temperature on "
             "a validation part of the same classes"
+        )
+    if shared := set(ours.paths) & set(theirs.paths):
+        raise InputError(
+            f"'{validation.name}' and '{answers.name}' share {len(shared)} images, the first "
+            f"'{min(shared)}': a temperature that is fitted on test images says nothing about "
+            "them, so give a validation part without them"
         )
     if answers.model is None or validation.model is None:
         gone = answers if answers.model is None else validation

@@ -131,7 +131,7 @@ def results(name: str, kind: str, *words: str) -> str:
         means = wanted["rows"] == "averages"
         rows = [row for row in rows if is_average(row["dataset"]) == means]
     if "average" in wanted:
-        rows += averages(rows, datasets)
+        rows += averages([row for row in rows if not is_average(row["dataset"])])
     if kind == "terms":
         text = terms(table["rows"], trainers)
     elif kind == "health":
@@ -139,11 +139,14 @@ def results(name: str, kind: str, *words: str) -> str:
     elif kind == "accuracy":
         text = aligned(accuracies(table["columns"], rows))
     elif kind == "gain":
-        decides = verdict_column(PROTOCOLS.get(table.get("protocol")), table["columns"])
+        protocol = PROTOCOLS.get(table.get("protocol"))
+        decides = verdict_column(protocol, table["columns"])
+        family = table["columns"] if protocol and protocol.every_column else [decides]
         count = sum(
-            (gain := row["cells"][decides].get("gain")) is not None and gain.p_holm is not None
+            (gain := row["cells"][column].get("gain")) is not None and gain.p_holm is not None
             for row in table["rows"]
-            if row["cells"].get(decides)
+            for column in family
+            if row["cells"].get(column)
         )
         text = aligned(gains(table["columns"], rows, decides, count))
     elif kind == "notes":
@@ -240,9 +243,10 @@ def terms(rows: Iterable[dict], trainers: Sequence[str]) -> str:
     return aligned(table)
 
 
-def averages(rows: Sequence[dict], datasets: Sequence[str]) -> list[dict]:
+def averages(rows: Sequence[dict]) -> list[dict]:
     """A row for each trainer: base and new averaged over the data sets, and H of these averages."""
     made: dict[str, dict] = {}
+    datasets = {row["dataset"] for row in rows}
     for row in rows:
         trainer = row["trainer"]
         if trainer in made:

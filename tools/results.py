@@ -185,14 +185,15 @@ class Tables:
     @functools.cached_property
     def _compared(self) -> tuple[list[dict[str, Gain | None]], list[str]]:
         pairs = [(row, self.baseline(row)) for row in self.gaining]
-        return gains.compared(pairs, self.columns)
+        return gains.compared(pairs, self.columns, self.protocol.every_column)
 
     @property
     def gain_notes(self) -> list[str]:
         """What to know about the gains, and outcomes that could not be read."""
         if not self.gaining:
             return []
-        return self._compared[1] + gains.notes(self.gaining, self.gains, self.verdict)
+        decide = self.columns if self.protocol.every_column else [self.verdict]
+        return self._compared[1] + gains.notes(self.gaining, self.gains, decide)
 
     def baseline(self, row: Row) -> Row | None:
         key = baseline_key(self.protocol, row)
@@ -209,7 +210,7 @@ class Tables:
 
     @functools.cached_property
     def _by_key(self) -> dict[tuple, Row]:
-        return {row.key: row for row in self.ours}
+        return {row.key: row for row in self.rows + self.averages}
 
     @property
     def head(self) -> list[str]:

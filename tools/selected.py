@@ -1,5 +1,6 @@
 """What tables tell of how the settings of rows were chosen, and what the rows learned from."""
 
+import json
 from collections.abc import Iterable
 
 from dassl import record
@@ -46,8 +47,23 @@ def _flat(row: Row) -> dict:
 
 
 def _rule(row: Row) -> str:
-    """How tools.select chose a row's settings, as a clause; "" if it did not."""
+    """How tools.select chose a row's settings, as a clause; "" if it did not.
+
+    Runs of one row that differ in this are told by all of their rules.
+    """
     config = _flat(row)
+    groups = [json.loads(text) for text in sorted(row.selections)] or [{}]
+    clauses = [
+        _clause(row, config | {f"SELECTION.{name}": one for name, one in group.items()})
+        for group in groups
+    ]
+    if len(groups) == 1:
+        return clauses[0]
+    return "several rules: " + "; or by ".join(clause or "no selection" for clause in clauses)
+
+
+def _clause(row: Row, config: dict) -> str:
+    """How one group SELECTION says that settings were chosen; "" if they were not."""
     rule = config.get("SELECTION.RULE")
     if not rule:
         return ""

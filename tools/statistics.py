@@ -127,12 +127,13 @@ class Part:
     """What two methods predicted on one part of a data set, for the same seeds and images.
 
     ours, theirs: (S, K) numbers of correct images of each seed and cluster. images: (K,) images of
-    each cluster.
+    each cluster. name: parts of one name have the same images; "": images of its own.
     """
 
     ours: NDArray
     theirs: NDArray
     images: NDArray
+    name: str = ""
 
     @property
     def accuracies(self) -> NDArray:
@@ -141,7 +142,9 @@ class Part:
         return 100.0 * correct / self.images.sum()
 
 
-def part(ours: Sequence[NDArray], theirs: Sequence[NDArray], cluster: NDArray) -> Part:
+def part(
+    ours: Sequence[NDArray], theirs: Sequence[NDArray], cluster: NDArray, name: str = ""
+) -> Part:
     """Sums over clusters of (N,) correct or not, for each seed; cluster: (N,) numbers or names.
 
     More than MOST_CLUSTERS are pooled at random, always in the same way.
@@ -155,7 +158,7 @@ def part(ours: Sequence[NDArray], theirs: Sequence[NDArray], cluster: NDArray) -
         np.stack([np.bincount(numbers, one, count) for one in correct])
         for correct in (ours, theirs)
     ]
-    return Part(sums[0], sums[1], np.bincount(numbers, minlength=count))
+    return Part(sums[0], sums[1], np.bincount(numbers, minlength=count), name)
 
 
 def hierarchical(
@@ -174,7 +177,8 @@ def hierarchical(
     Each replicate draws data sets with replacement, within each of them seeds, and clusters of
     images of each part. Seeds see the same images, so that seeds and clusters are crossed, not
     nested: a data set's clusters are drawn once for all seeds (Owen, 2007). Both methods share all
-    draws, and parts share seeds. The gain is computed anew in each replicate.
+    draws, parts share seeds, and parts of one name share clusters. The gain is computed anew in
+    each replicate.
 
     Data sets scatter by their seeds and images already, which are drawn below them again:
     `_shrunk` takes that out. `_expansion` makes up for few units. Simulations in the tests give
@@ -195,7 +199,8 @@ def hierarchical(
         chosen = random.integers(count, size=(REPLICATES, count))
         table = _shrunk(table, observed, None if same_runs else weights, combine)
     # A data set that is drawn twice gets other clusters the second time.
-    rows = (np.arange(REPLICATES)[:, None] + slots * (REPLICATES // count)) % REPLICATES
+    earlier = np.tril(chosen[:, :, None] == chosen[:, None], -1).sum(2)
+    rows = (np.arange(REPLICATES)[:, None] + earlier * (REPLICATES // count)) % REPLICATES
     gains = _gains(np.einsum("rdsmt,rds->rdmt", table[chosen, rows], weights).mean(1), combine)
     if over_data_sets:
         factor = _expansion(count, count - 1, 1.0)
@@ -268,8 +273,12 @@ def _expansion(units: int, freedom: int, share: float) -> float:
 
 def _drawn_clusters(data_sets: Sequence[Sequence[Part]]) -> NDArray:
     """(D, replicates, S, M, 2) accuracies in percent with clusters drawn anew."""
+    first: dict[str, tuple[int, int]] = {}
     table = [
-        [_drawn(part, (number, place)) for place, part in enumerate(parts)]
+        [
+            _drawn(part, first.setdefault(part.name or f"{number} {place}", (number, place)))
+            for place, part in enumerate(parts)
+        ]
         for number, parts in enumerate(data_sets)
     ]
     return np.array(table).transpose(0, 2, 3, 1, 4)

@@ -25,6 +25,7 @@ PROTOCOL = replace(
     columns=lambda columns: sorted(columns, key=_number),
     row=("{source}", "{trainer}", "{config}", ""),
     averaged=True,
+    every_column=True,
     tested_only=False,
     published="",
     rank=60,

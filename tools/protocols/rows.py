@@ -1,5 +1,6 @@
 """Finished runs -> rows of a protocol's table, and sentences on what is wrong with the runs."""
 
+import json
 import os
 import statistics
 from collections import defaultdict
@@ -7,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dassl import record
+from dassl import identity, record
 from dassl.record import Description
 from tools import configs
 from tools.inputs import InputError
@@ -15,8 +16,10 @@ from tools.protocols.base import PROTOCOLS, Protocol, by_folder
 
 # What a baseline and what is built on it need to have in common, if a gain is to be CRAFT's; and
 # what of it differs.
-_SHARED = ("OPTIM.", "MODEL.", "INPUT.", "DATALOADER.TRAIN_X.", "TEST.FINAL_MODEL", "TRAINER.")
+_SHARED = ("OPTIM.", "MODEL.", "INPUT.", "DATASET.", "DATALOADER.TRAIN_X.", "TEST.", "TRAINER.")
 _OF_CRAFT = ("TRAINER.NAME", "TRAINER.CRAFT.")
+# MMD reads the images of a target, which a baseline does not.
+_OF_TARGET = ("DATASET.TARGET", "DATASET.TARGET_CLASSES")
 
 
 def harmonic(base: float, new: float) -> float:
@@ -30,7 +33,8 @@ class Row:
 
     values: {column: {seed: percent}}.
     runs: of each record what proves the numbers. files: {column: {seed: results.json}}. first:
-    {column: record of its first run}. tested: {column: numbers of test images of its runs}.
+    {column: record of its first run}. tested: {column: numbers of test images of its runs}. picks:
+    {seed: checksum of its few shots}. selections: the groups SELECTION of its runs, as JSON.
     targets: columns that the column "average" is over. members: data sets that a row of averages is
     over; parts: their rows. published: whether it is from a paper,
     without seeds. run: the first run, as its record tells it.
@@ -45,6 +49,8 @@ class Row:
     files: dict[str, dict[int, Path]] = field(default_factory=lambda: defaultdict(dict))
     first: dict[str, dict] = field(default_factory=dict)
     tested: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    picks: dict[int, str] = field(default_factory=dict)
+    selections: set[str] = field(default_factory=set)
     targets: frozenset[str] = frozenset()
     members: frozenset[str] = frozenset()
     parts: tuple["Row", ...] = ()
@@ -110,8 +116,13 @@ class Row:
 
 
 def unlike(row: Row, baseline: Row) -> list[str]:
-    """Settings in which two rows wrongly differ: "KEY is 1, that of the baseline 2"."""
+    """Settings and data in which two rows wrongly differ: "KEY is 1, that of the baseline 2"."""
     sentences = {}
+    seeds = row.picks.keys() & baseline.picks.keys()
+    if other := sorted(seed for seed in seeds if row.picks[seed] != baseline.picks[seed]):
+        sentences["few shots"] = (
+            f"its few shots of seed {', '.join(map(str, other))} are not the baseline's"
+        )
     for column in row.first.keys() & baseline.first.keys():
         pair = row.first[column], baseline.first[column]
         ours, theirs = (record.flat(run["config"]) for run in pair)
@@ -120,13 +131,17 @@ def unlike(row: Row, baseline: Row) -> list[str]:
             for key in ours.keys() & theirs.keys()
             if key.startswith(_SHARED)
             and not key.startswith(_OF_CRAFT)
+            and key not in _OF_TARGET
             and ours[key] != theirs[key]
         }
         for key in keys and keys.intersection(unequal(*pair)):
             sentences[key] = f"{key} is {ours[key]}, that of the baseline {theirs[key]}"
         known = [record.data_of(run) for run in pair]
-        for what in known[0].keys() & known[1].keys():
-            if known[0][what] != known[1][what]:
+        clips = {record.clip_of(run) for run in pair} - {""}
+        if len(clips) > 1:
+            sentences["weights of the CLIP"] = "the weights of its CLIP are not the baseline's"
+        for what in identity.changes(known[1], known[0]):
+            if not what.endswith(record.OF_TARGET):
                 sentences[what] = f"the {what} is not the baseline's"
     return [sentences[key] for key in sorted(sentences)]
 
@@ -195,6 +210,8 @@ class _Collected:
         self.texts: dict[tuple, dict[str, tuple[Path, dict]]] = defaultdict(dict)
         # (row, seed): {whether a test of a model: epochs of that model}
         self.epochs: dict[tuple, dict[bool, set]] = defaultdict(lambda: defaultdict(set))
+        # (row, seed, data set tested): {data files as JSON: path}
+        self.data: dict[tuple, dict[str, Path]] = defaultdict(dict)
 
     def read(self, run: Description, path: Path) -> tuple[dict, dict[str, float]] | None:
         """(record, cells) of a run; None, with a problem, where there are none."""
@@ -245,6 +262,12 @@ class _Collected:
             cell = (*key, column)
             self.texts[cell].setdefault(record.text_of(results), (path, results))
             row.first.setdefault(column, results)
+            self.data[key, run.seed, run.tested].setdefault(
+                json.dumps(record.data_of(results), sort_keys=True), path
+            )
+        row.selections.add(json.dumps(results["config"].get("SELECTION") or {}, sort_keys=True))
+        if picks := results.get("picks"):
+            row.picks.setdefault(run.seed, picks)
         loaded = results.get("loaded")
         if loaded is None or loaded.get("model_dir"):
             self.epochs[key, run.seed][loaded is not None].add(record.tested_epoch(results))
@@ -260,6 +283,13 @@ class _Collected:
                     f"{trainer}/{config} on {dataset} ({column}) mixes {len(different)} "
                     f"configurations, e.g. '{path}' and "
                     f"'{other_path}' ({', '.join(unequal(one, other))}): do not trust its mean"
+                )
+        for ((dataset, trainer, config, _), seed, tested), files in self.data.items():
+            known = [path for data, path in files.items() if data != record.NO_DATA]
+            if len(known) > 1:
+                sentences.append(
+                    f"{trainer}/{config} on {dataset}, seed {seed}, mixes versions of the data of "
+                    f"{tested} ('{known[0]}' and '{known[1]}'): do not trust what is made of both"
                 )
         for ((dataset, trainer, config, _), seed), epochs in self.epochs.items():
             if epochs[True] and len(every := epochs[True] | epochs[False]) > 1:
@@ -321,6 +351,7 @@ class Only:
         """A sentence on what is left out of a table of several methods."""
         kinds = {"configs": self.configs, "trainers": self.trainers}
         said = [f"the {kind} {', '.join(names)}" for kind, names in kinds.items() if names]
+        said += [f"runs with {self.shots} shots"] if self.shots is not None else []
         return [f"only {' and '.join(said)} are shown, as asked for"] if said else []
 
 

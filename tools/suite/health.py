@@ -41,13 +41,20 @@ def changes(table: dict) -> dict[str, tuple[float, float]]:
     """{structure: (change on base, change on new)} over zero-shot CLIP, in points.
 
     Of the baselines in the average rows. Raises InputError if one that a rule names is missing, or
-    zero-shot CLIP.
+    zero-shot CLIP, and for an empty cell.
     """
-    average = [row for row in table["rows"] if is_average(row["dataset"])]
+    average = [
+        row for row in table["rows"] if is_average(row["dataset"]) and not row.get("published")
+    ]
+    plain = [row for row in average if not configs.has_craft(row["trainer"])]
+    if empty := sorted(row["trainer"] for row in plain if None in row["cells"].values()):
+        raise InputError(
+            f"the average of {', '.join(empty)} has an empty cell: finish the runs of base and new "
+            "classes"
+        )
     means = {
         (row["trainer"], row["config"]): [row["cells"][name]["mean"] for name in ("base", "new")]
-        for row in average
-        if not configs.has_craft(row["trainer"]) and None not in row["cells"].values()
+        for row in plain
     }
     frozen = [cell for (trainer, _), cell in means.items() if not configs.learns(trainer)]
     found = {

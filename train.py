@@ -49,7 +49,7 @@ from dassl.engine import (
     run_settings,
     settings_hash,
 )
-from dassl.identity import changes, of_settings
+from dassl.identity import changes, of_settings, other_versions
 from dassl.names import did_you_mean
 from dassl.printable import CONTROL, any_text_can_be_written
 from dassl.utils import (
@@ -203,13 +203,22 @@ def setup_cfg(args: argparse.Namespace):
 
 
 def check_selection(cfg) -> None:
-    """Raise UserError if `tools.select` chose the settings with another CLIP than this run's."""
+    """Raise UserError if `tools.select` chose the settings with another CLIP than this run's.
+
+    Warn if it chose them on another version of the run's data.
+    """
     known, here = cfg.SELECTION.CLIP, run_settings(cfg)["MODEL.BACKBONE.NAME"]
     if known and known != here:
         raise UserError(
             f"SELECTION.CLIP is {known[:12]}, with which the settings were selected, but "
             f"MODEL.BACKBONE.NAME '{cfg.MODEL.BACKBONE.NAME}' is {here[:12]}: select the settings "
             "with this CLIP"
+        )
+    for what in cfg.SELECTION.DATA and other_versions(cfg.SELECTION.DATA, data_hashes(cfg)):
+        warnings.warn(
+            f"the settings were selected on another version of the {what} (SELECTION.DATA), whose "
+            "training or validation images may be tested now: select the settings anew",
+            stacklevel=2,
         )
 
 

@@ -45,6 +45,28 @@ def changes(stored: object, data: Mapping[str, str]) -> list[str]:
     return sorted(what for what in {**stored, **data} if stored.get(what) != data.get(what))
 
 
+DIGITS = 12  # of a SHA-256 in a configuration
+
+
+def told(sets: Iterable[Mapping[str, str] | None]) -> list[str]:
+    """Files of data sets, each {what: SHA-256} or None, as SELECTION.DATA tells them."""
+    return sorted(
+        {f"{sha[:DIGITS]} {what}" for files in sets for what, sha in (files or {}).items()}
+    )
+
+
+def other_versions(known: Iterable[str], data: Mapping[str, str]) -> list[str]:
+    """Names of the files that are told as in `told`, and are others in `data`."""
+    versions: dict[str, set[str]] = {}
+    for digits, what in (text.split(" ", 1) for text in known if " " in text):
+        versions.setdefault(what, set()).add(digits)
+    return sorted(
+        what
+        for what, sha in data.items()
+        if what in versions and sha[:DIGITS] not in versions[what]
+    )
+
+
 def file_hash(path: str) -> str | None:
     """SHA-256 of a file's content; None if the file cannot be read."""
     if not os.path.isfile(path):

@@ -1177,6 +1177,18 @@ def test_a_row_of_two_selections_names_both(tmp_path, capsys):
     assert "or by likelihood on some, from 6 candidates" in said and "uses target labels" in said
 
 
+def test_a_selection_on_another_version_of_the_data_is_told(tmp_path, capsys):
+    group = {"RULE": "likelihood", "ON": "x", "BUDGET": 6, "DIGEST": "d", "CLASSES": "base"}
+    for digits, told in (("1" * 12, False), ("2" * 12, True)):
+        selection = group | {"DATA": [f"{digits} split file 'x.json'", "3 of others"]}
+        config = {"SELECTION": selection, "TRAINER": {"NAME": "CoOp"}}
+        path = write(tmp_path, "train_base", "emoji", "CoOp", 1, 80.0, config=config)
+        changed(path, data={"split file 'x.json'": "1" * 64})
+        said = report(capsys, "base2new", tmp_path)[0]
+        assert ("looked at another version of this table's data" in said) is told
+        assert ("nothing looked at test or new classes" in said) is not told
+
+
 def test_every_number_of_shots_is_a_comparison(tmp_path, capsys):
     """Holm's correction is for all columns of a few-shot table, which has a gain in each."""
     numbers = random.Random(3)

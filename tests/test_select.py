@@ -22,6 +22,7 @@ from tiny_clip import TINY, vit_weights
 from tiny_run import CLASSES, make_cfg
 
 import train
+from dassl import identity
 from dassl.engine import run_settings
 from dassl.record import Description
 from dassl.utils import logger
@@ -712,7 +713,9 @@ def test_a_template_of_the_plan_is_in_the_selected_config(top):
     keys = {"DATASET.TEMPLATE": "a drawing of a {}.", "DATASET.CUT": 2}
     plan = selection.read(write(top, overrides=overrides(top) | keys))
     method = plan.methods[0]
-    text = select.config_text(plan, method, next(iter(method.candidates)), {"content": "x"}, "d")
+    text = select.config_text(
+        plan, method, next(iter(method.candidates)), {"content": "x"}, {"y": "1"}, "d"
+    )
     assert yaml.safe_load(text)["DATASET"] == {"TEMPLATE": "a drawing of a {}."}
     assert yaml.safe_load(text)["SELECTION"]["CLASSES"] == "base (cut 2)"
 
@@ -776,6 +779,19 @@ def test_a_selection_with_another_clip_is_refused_by_the_run(top, made, tmp_path
     file = str(output / "selected/CoOp/selected.yaml")
     with pytest.raises(train.UserError, match="SELECTION.CLIP is .* with which the settings were"):
         settings_of(["TRAINER.NAME", "CoOp", "MODEL.BACKBONE.NAME", str(other)], file)
+
+
+def test_a_run_on_other_data_than_the_selection_s_says_so(top, made, recwarn):
+    data, output = made
+    file = str(output / "selected/CoOp/selected.yaml")
+    known = yaml.safe_load(Path(file).read_text())["SELECTION"]["DATA"]
+    assert known == identity.told(stored(output)["data"].values()) and len(known) == 1
+    folder = ["TRAINER.NAME", "CoOp", "DATASET.ROOT", str(data)]
+    settings_of(folder, file)
+    assert not [one for one in recwarn if "another version" in str(one.message)]
+    what = known[0].split(" ", 1)[1]
+    with pytest.warns(UserWarning, match="selected on another version of the "):
+        settings_of([*folder, "SELECTION.DATA", [f"{'0' * 12} {what}"]], file)
 
 
 def test_a_missing_selection_is_named(top, tmp_path, capsys):

@@ -17,6 +17,7 @@ from PIL import Image
 from tiny_run import make_cfg
 
 import datasets.suite
+from dassl import identity
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.record import flat
 from dassl.utils import UserError
@@ -595,5 +596,6 @@ def test_the_settings_of_the_study_are_those_that_were_selected():
             assert found == {**start, **chosen["settings"]}
             assert told["SELECTION.DIGEST"] == digest and told["SELECTION.BUDGET"] == 6
             assert told["SELECTION.CLIP"] == content["clip"]["content"]
+            assert list(told["SELECTION.DATA"]) == identity.told(content["data"].values())
             seen.add(trainer)
     assert len(seen) == 18

@@ -22,7 +22,7 @@ from pathlib import Path
 import yaml
 from yacs.config import CfgNode
 
-from dassl import record
+from dassl import identity, record
 from tools import configs, inputs, judge, selection
 from tools.configs import ROOT
 from tools.inputs import InputError
@@ -385,13 +385,16 @@ def _tried(plan: Selection, method: Method, runs: list[tuple[Run, dict]]) -> dic
 def write(plan: Selection, content: dict, output: str) -> None:
     """Write the configs and the table, then selection.json: without it there is no selection."""
     digest = digest_of(content)
+    data = identity.told(content["data"].values())
     for method, stored in zip(plan.methods, content["methods"], strict=True):
         for group, label in stored["chosen"][plan.rule].items():
             below = "" if group == TABLE else plan.cells[group][0]
             name = f"{method.selected(plan.name)}.yaml"
             path = Path(output, "selected", below, method.trainer, name)
             inputs.write(
-                path, config_text(plan, method, label, content["clip"], digest), "--output"
+                path,
+                config_text(plan, method, label, content["clip"], data, digest),
+                "--output",
             )
     inputs.write(Path(output, "selection.md"), as_markdown(plan, content, digest), "--output")
     text = json.dumps({**content, "digest": digest}, indent=1) + "\n"
@@ -399,7 +402,12 @@ def write(plan: Selection, content: dict, output: str) -> None:
 
 
 def config_text(
-    plan: Selection, method: Method, label: str, clip: dict[str, str], digest: str
+    plan: Selection,
+    method: Method,
+    label: str,
+    clip: dict[str, str],
+    data: list[str],
+    digest: str,
 ) -> str:
     """A config file of a chosen candidate: whole, so that it may be moved."""
     from dassl.config import counts
@@ -416,6 +424,7 @@ def config_text(
         "SELECTION.CLASSES": plan.classes,
         "SELECTION.BUDGET": len(method.candidates),
         "SELECTION.CLIP": clip["content"],
+        "SELECTION.DATA": data,
         "SELECTION.DIGEST": digest,
     }
     for key, value in {**kept, **method.candidates[label], **node}.items():

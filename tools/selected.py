@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 
-from dassl import record
+from dassl import identity, record
 from tools import configs
 from tools.inputs import InputError
 from tools.protocols.rows import Row
@@ -11,6 +11,7 @@ from tools.selection import classes_of
 
 NOTHING = "nothing looked at test or new classes"
 TARGET = "uses target labels; nothing looked at test images"
+OTHER_DATA = "looked at another version of this table's data, so perhaps at test images of it"
 PRESET = ", but for CRAFT's options, which are those of the preset {}"
 OTHERS = "looked at {} classes, so perhaps at new ones of this table; nothing looked at test images"
 
@@ -70,10 +71,20 @@ def _clause(row: Row, config: dict) -> str:
     seen = TARGET if rule == "target" else NOTHING
     if (others := config.get("SELECTION.CLASSES")) and _tests_new(row, others):
         seen = OTHERS.format(others)
+    if _on_other_data(row, config):
+        seen = OTHER_DATA
     preset = "" if row.craft in ("", configs.DEFAULT) else PRESET.format(row.craft)
     return (
         f"{rule} on {config['SELECTION.ON']}, from {config['SELECTION.BUDGET']} candidates "
         f"(selection {config['SELECTION.DIGEST']}){preset}{_changed(row, config)}; {seen}"
+    )
+
+
+def _on_other_data(row: Row, config: dict) -> bool:
+    """Whether a run has another version of a data set than the selection looked at."""
+    known = config.get("SELECTION.DATA") or []
+    return any(
+        identity.other_versions(known, record.data_of(results)) for results in row.first.values()
     )
 
 

@@ -337,6 +337,13 @@ _SELECTION = {
         "another one refuses; empty: any.",
         affects=NOTHING,
     ),
+    "DATA": key(
+        (),
+        _names(),
+        "Files of the data sets that the selection looked at: the first digits of their SHA-256, "
+        "and their names. A run on another version of one says so, and so do tables.",
+        affects=NOTHING,
+    ),
     "DIGEST": key("", help="Digest of the `selection.json` that tells all.", affects=NOTHING),
 }
 

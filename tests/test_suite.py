@@ -572,7 +572,7 @@ def test_a_source_whose_name_has_an_of_is_named_whole():
 def test_the_settings_of_the_study_are_those_that_were_selected():
     """configs/trainers/*/suite.yaml: the start settings, and what the stored selections chose."""
     seen = set()
-    for name in ("suite", "suite_craft", "suite_rivals"):
+    for name in ("suite", "suite_craft", "suite_rivals", "suite_few_shot"):
         path = ROOT / f"docs/results/selections/{name}.json"
         content = json.loads(path.read_text())
         digest = content.pop("digest")
@@ -598,4 +598,4 @@ def test_the_settings_of_the_study_are_those_that_were_selected():
             assert told["SELECTION.CLIP"] == content["clip"]["content"]
             assert list(told["SELECTION.DATA"]) == identity.told(content["data"].values())
             seen.add(trainer)
-    assert len(seen) == 18
+    assert len(seen) == 20

@@ -177,7 +177,7 @@ def test_what_is_unknown_lists_what_exists_and_the_nearest(trainer, config, mess
     ("dataset", "trainer", "backbone", "config"),
     [
         ("emoji", "CraftVPT", "", "suite"),
-        ("emoji", "TipAdapter", "", "drawings"),
+        ("emoji", "TipAdapter", "", "suite"),
         ("oxford_pets", "CraftMaPLe", "", "vit_b16_c2_ep5_batch4_2ctx"),
         ("oxford_pets", "VPT", "", "vit_b16_c2_ep5_batch4_4"),
         ("emoji", "CoOp", "rn50", "rn50_ctxv1"),

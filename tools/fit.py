@@ -48,7 +48,8 @@ from trainers.base import PromptTrainer
 from trainers.clips import REACH_S
 
 # CoOp learns nothing about images: their features are computed once, which is what makes a CPU
-# enough, and what was learned serves other classes, too. CRAFT costs it no accuracy that the study saw.
+# enough, and what was learned serves other classes, too. CRAFT costs it no accuracy that the
+# bundled study saw.
 TRAINER = "CraftCoOp"
 BASELINE = "ZeroshotCLIP"
 BEST, BUNDLED = "ViT-B/16", "bundled"

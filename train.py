@@ -57,6 +57,7 @@ from dassl.utils import (
     check_availability,
     collect_env_info,
     deterministic,
+    load_checkpoint,
     mkdir_if_missing,
     read_json,
     set_random_seed,
@@ -252,6 +253,52 @@ def check_description(args: argparse.Namespace) -> None:
         )
 
 
+def check_names(args: argparse.Namespace, cfg) -> None:
+    """Raise UserError if a record for a protocol would name other data sets than the run has."""
+    if not args.protocol:
+        return
+    tested, known = Path(args.dataset_config_file).stem, name_in(args.dataset_config_file)
+    if known and cfg.DATASET.NAME != known:
+        raise UserError(
+            f"DATASET.NAME is {cfg.DATASET.NAME}, and tables would call it '{tested}', which is "
+            f"{known}: give the data set's own file with --dataset-config-file"
+        )
+    trains = not (args.model_dir or cfg.EVAL_ONLY)
+    if trains and args.source not in ("", tested):
+        raise UserError(
+            f"--source is {args.source}, but this run trains on {tested}: leave --source out, or "
+            "test a model of it with --eval-only --model-dir"
+        )
+    if trains and args.target:
+        wanted = name_in(configs.dataset_file(args.target))
+        if cfg.DATASET.TARGET != wanted and not cfg.DATASET.get("TARGET_DOMAINS"):
+            raise UserError(
+                f"--target is {args.target}, but DATASET.TARGET is '{cfg.DATASET.TARGET}': give "
+                f"DATASET.TARGET {wanted}, or leave --target out"
+            )
+    if not args.eval_only:
+        return
+    try:
+        trained = record.description(record.peek(Path(args.model_dir, record.NAME)))
+    except ValueError:
+        return
+    for flag, here, there in (
+        ("--source", args.source, trained.source if trained else args.source),
+        ("--target", args.target, trained.target if trained else args.target),
+    ):
+        if here and here != there:
+            how = f"with '{there}': give {flag} {there}" if there else f"without: leave {flag} out"
+            raise UserError(
+                f"{flag} is {here}, but the model in '{args.model_dir}' was trained {how}"
+            )
+
+
+def name_in(file: str) -> str:
+    """The DATASET.NAME of a data set's config; "" if it has none."""
+    tree = configs.merged([file])
+    return str((tree.get("DATASET") or {}).get("NAME", ""))
+
+
 def preset_of(args: argparse.Namespace, trainer: str) -> str:
     """The preset of CRAFT's options: the last file of configs/craft, or what a config's name says.
 
@@ -336,16 +383,22 @@ def _is_path(name: str) -> bool:
     return osp.isabs(path) or not path.startswith(HUB) and bool(osp.splitext(path)[1])
 
 
-def check_model(cfg, model_dir: str) -> None:
+def stored_run_of(model_dir: str, epoch: int | None) -> dict:
+    """The record of the run in a folder; of one that was stopped, what its checkpoint tells."""
+    path = osp.join(model_dir, "results.json")
+    if osp.isfile(path):
+        return read_json(path)
+    found = sorted(Path(model_dir).glob(f"*/{files.checkpoint_name(epoch)}"))
+    return load_checkpoint(str(found[0])) if found else {}
+
+
+def check_model(cfg, model_dir: str, epoch: int | None = None) -> None:
     """Raise UserError if the model in `model_dir` was trained with other options than `cfg`.
 
-    Of trainer, CLIP or method: wrong prompts can load without a shape error. A folder without
-    results.json, as other codes leave it, is taken as it is.
+    Of trainer, CLIP or method: wrong prompts can load without a shape error. A folder of another
+    code, whose checkpoints do not tell their options, is taken as it is.
     """
-    path = osp.join(model_dir, "results.json")
-    if not osp.isfile(path):
-        return
-    stored_run = read_json(path)
+    stored_run = stored_run_of(model_dir, epoch)
     try:
         different, stored = differences(stored_run["config"], cfg), CfgNode(stored_run["config"])
         weights = stored.MODEL.BACKBONE.NAME
@@ -493,12 +546,13 @@ def output_folder(folder: str) -> Iterator[None]:
 def run(args: argparse.Namespace) -> None:
     check_description(args)
     cfg = setup_cfg(args)
+    check_names(args, cfg)
     check_processes(cfg, args)
     if args.skip_done and is_done(cfg, args):
         sys.stdout.write(f"Done already: {cfg.OUTPUT_DIR}\n")
         return
     if args.model_dir:
-        check_model(cfg, args.model_dir)
+        check_model(cfg, args.model_dir, args.load_epoch)
     files.shorten_tempdir()
     with output_folder(cfg.OUTPUT_DIR):
         check_output(cfg, args)

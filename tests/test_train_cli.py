@@ -592,8 +592,11 @@ def test_a_model_is_tested_with_what_it_was_trained_with(files, capsys):
         str(moved),
     ]
     assert train.main(train.parse_args(arguments(files, *flags, *free))) == 0
-    # Other codes leave no results.json.
+    # Other codes leave no results.json, and tell no settings in their checkpoints.
     (files / "old/results.json").unlink()
+    path = files / "old/prompt_learner/model.pth.tar-2"
+    checkpoint = torch.load(path, weights_only=False)
+    torch.save({key: checkpoint[key] for key in ("state_dict", "epoch")}, path)
     flags[-1] = str(files / "newer")
     free += ["TRAINER.COOP.CLASS_TOKEN_POSITION", "middle"]
     assert train.main(train.parse_args(arguments(files, *flags, *free))) == 0
@@ -635,3 +638,53 @@ def test_the_program_itself_prints_no_traceback(tmp_path):
         .startswith("error: config file 'none.yaml' cannot be read")
     )
     assert "Traceback" not in done.stderr
+
+
+def test_a_record_names_the_data_that_the_run_has(files, capsys):
+    told = ("--protocol", "xd")
+    for more, words in (
+        ((*told, "--source", "dtd"), "--source is dtd, but this run trains on data: leave"),
+        ((*told, "--target", "dtd"), "--target is dtd, but DATASET.TARGET is ''"),
+        ((*told, "DATASET.NAME", "EuroSAT"), "DATASET.NAME is EuroSAT, and tables would call it"),
+    ):
+        assert words in refused(files, capsys, *more)
+    assert train.main(train.parse_args(arguments(files, *told))) == 0
+    test = ("--eval-only", "--model-dir", str(files / "out"), "--load-epoch", "2")
+    new = ("--output-dir", str(files / "new"))
+    for more, words in (
+        (("--source", "dtd"), "--source is dtd, but the model in"),
+        (("--source", "data", "--target", "dtd"), "was trained without: leave --target out"),
+    ):
+        assert words in refused(files, capsys, *told, *test, *new, *more)
+
+
+def test_a_run_that_began_from_a_model_goes_on_from_it_only(files, capsys):
+    """A training may start from another run's model: going on without it is another run."""
+    first = train.parse_args(arguments(files))
+    assert train.main(first) == 0
+    start = ("--model-dir", str(files / "out"), "--load-epoch", "2")
+    warm, cold = (("--output-dir", str(files / name)) for name in ("warm", "cold"))
+    every = ("TRAIN.CHECKPOINT_FREQ", "1")
+    for more in ((*warm, *start), cold):
+        assert train.main(train.parse_args(arguments(files, *more, *every))) == 0
+    for name, more in (("warm", warm), ("cold", (*cold, *start))):
+        for path in (files / name).rglob("*"):
+            if path.name.endswith("-2") or path.name in ("results.json", "checkpoint"):
+                path.unlink()
+        _restore()
+        capsys.readouterr()
+        assert train.main(train.parse_args(arguments(files, *more, *every))) == 2
+        assert "began from another model, or from none: give" in capsys.readouterr().err
+    assert train.main(train.parse_args(arguments(files, *warm, *start, *every))) == 0
+    assert json.loads((files / "warm/results.json").read_text())["loaded"]["epoch"] == 2
+
+
+def test_a_test_of_a_stopped_run_has_its_settings(files, capsys):
+    """Without results.json the checkpoint tells the settings."""
+    assert train.main(train.parse_args(arguments(files))) == 0
+    (files / "out/results.json").unlink()
+    test = ("--eval-only", "--model-dir", str(files / "out"), "--load-epoch", "2")
+    new = ("--output-dir", str(files / "new"))
+    said = refused(files, capsys, *test, *new, "TRAINER.COOP.CLASS_TOKEN_POSITION", "front")
+    assert "was trained with other settings" in said and "CLASS_TOKEN_POSITION" in said
+    assert train.main(train.parse_args(arguments(files, *test, *new))) == 0

@@ -65,6 +65,7 @@ class Checkpoints(Models):
                 "data": self._data(),
                 "rng": get_rng_state(),
                 "config_hash": self._hash(),
+                "began_from": self._began_from(),
                 "config": cfg_to_dict(self.cfg) if "cfg" in self.__dict__ else None,
                 "best_result": float(self.__dict__.get("best_result", -math.inf)),
                 "seconds": self._seconds(),
@@ -129,6 +130,12 @@ class Checkpoints(Models):
                     f"checkpoint '{path}' is of a run with another configuration ({different}): "
                     "choose another --output-dir, or delete that folder to start anew"
                 )
+            if checkpoint.get("began_from", self._began_from()) != self._began_from():
+                raise UserError(
+                    f"checkpoint '{path}' is of a run that began from another model, or from none: "
+                    "give the --model-dir and --load-epoch that it began with, choose another "
+                    "--output-dir, or delete that folder to start anew"
+                )
             checkpoint = self.own_form(name, checkpoint, path)
             epoch = restore(
                 checkpoint, path, self._models[name], self._optims[name], self._scheds[name]
@@ -181,6 +188,10 @@ class Checkpoints(Models):
         """In label order; none where no data set told them."""
         lab2cname = self.__dict__.get("lab2cname") or {}
         return [lab2cname[label] for label in sorted(lab2cname)]
+
+    def _began_from(self) -> str | None:
+        """Checksum of the model that --model-dir gave to start from; None without one."""
+        return self.__dict__.get("model_sha256")
 
     def _hash(self) -> str:
         """Of the run; computed once, since it reads the weights file."""

@@ -293,6 +293,30 @@ def check_names(args: argparse.Namespace, cfg) -> None:
             )
 
 
+def other_files(args: argparse.Namespace, trainer: str) -> list[str]:
+    """Sentences on config files of other trainers, which most likely were not meant.
+
+    A learning rate of another structure trains badly, not at all wrongly, so it is no error; and
+    zero-shot CLIP is often given the file of a structure.
+    """
+    sentences = []
+    structure = configs.structure_of(trainer)
+    for file in map(Path, args.config_file):
+        folder = file.resolve().parent
+        if folder.name == "craft" and not configs.has_craft(trainer):
+            sentences.append(
+                f"'{file}' has options of CRAFT, which {trainer} does not read: did you mean "
+                f"--trainer Craft{trainer}?"
+            )
+        elif folder.parent == Path(configs.ROOT, "configs/trainers") and configs.learns(trainer):
+            if folder.name not in (trainer, structure):
+                sentences.append(
+                    f"'{file}' has the settings of {folder.name}, not of {structure}: give a file "
+                    f"of configs/trainers/{structure}"
+                )
+    return sentences
+
+
 def name_in(file: str) -> str:
     """The DATASET.NAME of a data set's config; "" if it has none."""
     tree = configs.merged([file])
@@ -615,6 +639,8 @@ def _work(cfg, args: argparse.Namespace) -> None:
     setup_logger(cfg.OUTPUT_DIR)
     sys.stdout.write(f"{' '.join(['train.py', *sys.argv[1:]])}\n\n")
     write_config(cfg)
+    for sentence in other_files(args, cfg.TRAINER.NAME):
+        sys.stdout.write(f"Note: {sentence}\n")
     sys.stdout.write(f"\n{collect_env_info(cfg.USE_CUDA)}\n\n")
     trainer = build_trainer(cfg)
     trainer.loaded, trainer.described = loaded_from(args, cfg), described(args, trainer)
@@ -634,6 +660,8 @@ def _work(cfg, args: argparse.Namespace) -> None:
         trainer.test()
     elif not args.no_train:
         trainer.train()
+    else:
+        sys.stdout.write("Note: with --no-train, and without --eval-only, nothing was trained\n")
 
 
 AGAIN = "run the same command again to go on from the last checkpoint"

@@ -688,3 +688,28 @@ def test_a_test_of_a_stopped_run_has_its_settings(files, capsys):
     said = refused(files, capsys, *test, *new, "TRAINER.COOP.CLASS_TOKEN_POSITION", "front")
     assert "was trained with other settings" in said and "CLASS_TOKEN_POSITION" in said
     assert train.main(train.parse_args(arguments(files, *test, *new))) == 0
+
+
+def test_config_files_of_other_trainers_are_noted(capsys):
+    def said(trainer: str, *files: str) -> list[str]:
+        words = [word for file in files for word in ("--config-file", str(ROOT / "configs" / file))]
+        return train.other_files(train.parse_args(words), trainer)
+
+    maple, coop = "trainers/MaPLe/drawings.yaml", "trainers/CoOp/drawings.yaml"
+    craft = "craft/default.yaml"
+    (one,) = said("CoOp", maple)
+    assert "has the settings of MaPLe, not of CoOp" in one
+    (one,) = said("CoOp", coop, craft)
+    assert "which CoOp does not read: did you mean --trainer CraftCoOp?" in one
+    for trainer, files in (
+        ("CoOp", [coop]),
+        ("CraftCoOp", [coop, craft]),
+        ("ZeroshotCLIP", [coop]),
+        ("CraftMaPLe", [maple, craft]),
+    ):
+        assert said(trainer, *files) == []
+
+
+def test_a_run_that_does_nothing_says_so(files, capsys):
+    assert train.main(train.parse_args(arguments(files, "--no-train"))) == 0
+    assert "nothing was trained" in capsys.readouterr().out

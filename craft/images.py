@@ -1,7 +1,7 @@
 """Pictures as programs hold them: paths, PIL images, tensors, and lists of these."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, MappingView, Set
 from typing import Any, NoReturn
 
 import torch
@@ -23,14 +23,27 @@ def is_single(images: object) -> bool:
     return isinstance(images, Image.Image) or isinstance(images, Tensor) and images.dim() == 3
 
 
+def check_order(given: object, what: str, instead: str) -> None:
+    """Raise UserError for a dict or a set: no place in it tells what an entry belongs to.
+
+    `what` begins the sentence, and `instead` is what to give. The views of a dict are taken: who
+    asks for its keys knows that only these count, in their order.
+    """
+    if isinstance(given, Mapping | Set) and not isinstance(given, MappingView):
+        raise UserError(
+            f"{what} a {type(given).__name__}, whose order says nothing: give {instead}"
+        )
+
+
 def items_of(images: Any, size: int, folders: bool = True, unread: bool = True) -> list[Datum]:
     """The pictures as items of a data set, in order; `impath` names each.
 
     images: KINDS, or a tensor (B, 3, R, R). Tensors are transformed already, R is `size`. A folder
     stands for the pictures in it and its subfolders, if `folders` may be given; unread: as of
-    `find_images`. Raises UserError for anything else, for paths where there is no picture, and if
-    there is no picture at all.
+    `find_images`. Raises UserError for anything else, for a dict or a set, for paths where there is
+    no picture, and if there is no picture at all.
     """
+    check_order(images, "the pictures are", "a list of pictures (labels go into another one)")
     given = [images] if is_single(images) or isinstance(images, (str, os.PathLike)) else images
     if not isinstance(given, Iterable):
         raise UserError(f"a picture is {type(given).__name__}: give {KINDS}")

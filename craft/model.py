@@ -4,7 +4,7 @@ import copy
 import os
 import os.path as osp
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from craft.images import Transform, is_single, items_of, refuse
+from craft.images import Transform, check_order, is_single, items_of, refuse
 from dassl import files
 from dassl.engine import TRAINER_REGISTRY
 from dassl.errors import UserError
@@ -285,9 +285,11 @@ def saved_files(folder: str, results: dict, run: Trained, load_epoch: int | None
 
 def checked_names(classes: Sequence[str], where: str = "classes") -> list[str]:
     """The names of classes. Raises UserError, which begins with `where`, for what can be none."""
-    if isinstance(classes, str) or not all(isinstance(name, str) for name in classes):
+    check_order(classes, f"{where} is", "a list of names, in the order of their numbers")
+    several = isinstance(classes, Iterable) and not isinstance(classes, str)
+    names = list(classes) if several else []  # once: a generator has no second time
+    if not several or not all(isinstance(name, str) for name in names):
         raise UserError(f"{where} is {classes!r}: give a list of names")
-    names = list(classes)
     trained.check_names(names, where)
     return names
 

@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 
 import datasets
 import trainers
-from craft.images import items_of
+from craft.images import check_order, items_of
 from craft.model import Model, as_user_errors, checked_device, checked_names, saved_files
 from dassl.config import get_cfg_default, merge_from_dict, merge_from_list
 from dassl.data.datasets import Datum, Picture
@@ -230,6 +230,7 @@ def _numbers(labels: Any, names: Sequence[str]) -> list[int]:
     """Labels as numbers. Raises UserError for one that is neither such a number nor a name."""
     if isinstance(labels, (Tensor, np.ndarray)):
         labels = labels.tolist()
+    check_order(labels, "labels is", "a list with a label for each picture")
     if not isinstance(labels, Iterable) or isinstance(labels, str):
         raise UserError(f"labels is {labels!r}: give a list with a label for each picture")
     known = {text_for_clip(name): number for number, name in enumerate(names)}

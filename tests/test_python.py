@@ -206,6 +206,10 @@ def test_other_classes(runs, paths):
     assert torch.allclose(rows(found, ["ship", "golden retriever"]), expected, atol=1e-6)
     other = load_run(runs["CoOp"].cfg.OUTPUT_DIR, classes=["ship", "golden_retriever"])
     assert torch.allclose(rows(other.classify(paths), other.classnames), expected, atol=1e-6)
+    third = model.classify(paths, classes=(name for name in ("ship", "golden retriever")))
+    assert third == found
+    with pytest.raises(UserError, match="classes is a frozenset, whose order says nothing: give a"):
+        model.text_features(frozenset({"ship", "red"}))
     # The text of a class does not depend on the others.
     own, texts = model.text_features(), model.text_features(["red", "ship", "tabby cat"])
     assert own.shape == (4, TINY["embed"]) and texts.shape == (3, TINY["embed"])
@@ -470,6 +474,18 @@ def mistakes(home) -> dict:
         "argument": (options("SEED", 1), "options has SEED: give it as the argument seed"),
         "own": (options("OUTPUT_DIR", "x"), "options has OUTPUT_DIR, which fit sets itself: take"),
         "idle": (options("DATASET.CUT", 3), "options has DATASET.CUT, which changes nothing with"),
+        "numbered": (
+            {"classnames": {"dog": 1, "cat": 0}},
+            "classnames is a dict, whose order says",
+        ),
+        "set": ({"classnames": {"cat", "dog"}}, "classnames is a set, whose order says nothing: "),
+        "table": ({"images": {"a.png": 0}}, "the pictures are a dict, whose order says nothing: "),
+        "heap": ({"images": {"a.png", "b.png"}}, "the pictures are a set, whose order says nothi"),
+        "labelled": (
+            {"labels": {0: 0, 1: 1}},
+            "labels is a dict, whose order says nothing: give a",
+        ),
+        "no names": ({"classnames": 3}, "classnames is 3: give a list of names"),
         "template": ({"template": "my"}, "DATASET.TEMPLATE is 'my': "),
         "device": ({"device": "cuda:99"}, "device is 'cuda:99', but torch finds no such CUDA"),
     }

@@ -2,6 +2,8 @@
 import.
 """
 
+import math
+from ast import literal_eval
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import IO, Any
@@ -39,6 +41,18 @@ class Scalar:
 
     value: Any
     text: str
+
+    @property
+    def misread(self) -> bool:
+        """Whether it is a number that YAML reads otherwise than people: 010 is 8 there, and 1:30 is
+        90.
+        """
+        if type(self.value) not in (int, float) or not math.isfinite(self.value):
+            return False
+        try:
+            return literal_eval(self.text) != self.value
+        except (ValueError, SyntaxError):
+            return True
 
 
 class _TextLoader(_Loader):

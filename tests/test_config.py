@@ -458,6 +458,29 @@ def test_whole_numbers_of_a_yaml_file_merge_into_floats_and_ambiguous_ones_are_r
 
 
 @pytest.mark.parametrize(
+    ("group", "key", "text", "shown", "taken"),
+    [
+        ("INPUT", "SIZE", "[0224, 0224]", "0224", "148"),
+        ("OPTIM", "STEPSIZE", "[10, 020]", "020", "16"),
+        ("OPTIM", "LR", "1:30.5", "1:30.5", "90.5"),
+    ],
+)
+def test_ambiguous_numbers_in_lists_and_with_fractions_are_refused(group, key, text, shown, taken):
+    tree = strict_yaml.load(f"{group}: {{{key}: {text}}}", scalars=True)
+    with pytest.raises(UserError) as error:
+        merge_from_dict(defaults(), tree, " (in 'x')")
+    assert str(error.value) == (
+        f"{group}.{key} (in 'x') is {shown}, which YAML takes for {taken}: write the number in "
+        "decimals"
+    )
+
+
+@pytest.mark.parametrize("text", ["8", "-8", "+8", "0", "1_000", "0x10", ".5", "1.50", "1.0e+3"])
+def test_numbers_that_yaml_and_people_read_alike(text):
+    assert not strict_yaml.load(text, scalars=True).misread
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a: " + "[" * 3000 + "]" * 3000, "brackets or blocks are nested too deeply"),
@@ -509,6 +532,13 @@ def test_a_whole_group_at_the_wrong_place_is_named_by_its_first_key():
         match="unknown config key 'COOP.CSC': the closest known key is 'TRAINER.COOP.CSC'",
     ):
         merge_from_dict(defaults(), {"COOP": {"CSC": True}})
+    for tree in ({"TRAINER.COOP.CSC": True}, {"TRAINER": {"COOP.CSC": True}}):
+        with pytest.raises(
+            UserError,
+            match=r"config key 'TRAINER.COOP.CSC' \(in 'x'\) is written with dots, but a file "
+            "nests its groups: write TRAINER: COOP: and, indented below it, CSC:",
+        ):
+            merge_from_dict(defaults(), tree, " (in 'x')")
     with pytest.raises(
         UserError,
         match="closest known keys are 'DATALOADER.TEST.BATCH_SIZE', "

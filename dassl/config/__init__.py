@@ -160,6 +160,13 @@ def _unknown(name: str, value, known: list[str], where: str) -> str:
     while isinstance(value, dict) and value:
         key, value = next(iter(value.items()))
         name = f"{name}.{key}"
+    if name in known:  # the key of a file holds dots
+        *groups, key = name.split(".")
+        nested = " ".join(f"{group}:" for group in groups)
+        return (
+            f"config key '{name}'{where} is written with dots, but a file nests its groups: write "
+            f"{nested} and, indented below it, {key}:"
+        )
     close = closest(name, known)
     verb = "key is" if len(close) == 1 else "keys are"
     nearest = ", ".join(f"'{key}'" for key in close)
@@ -193,14 +200,14 @@ def _literal(text: str):
 def _in_decimals(value, name: str, where: str):
     """A value of a YAML file.
 
-    Raises UserError for a number that YAML reads otherwise than people: 010 is 8 there, and 1:30 is
-    90.
+    Raises UserError for a number, alone or in a list, that YAML reads otherwise than people.
     """
-    number = value.value if isinstance(value, Scalar) else None
-    if type(number) is int and _literal(value.text) != number:
+    if isinstance(value, list):
+        return [_in_decimals(item, name, where) for item in value]
+    if isinstance(value, Scalar) and value.misread:
         raise UserError(
-            f"{name}{where} is {value.text}, which YAML takes for {number}: write the number in "
-            "decimals"
+            f"{name}{where} is {value.text}, which YAML takes for {value.value}: write the number "
+            "in decimals"
         )
     return _plain(value)
 

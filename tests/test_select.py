@@ -116,7 +116,8 @@ def test_candidates_are_the_grid_in_listed_order(top):
         "craft": {"TRAINER.CRAFT.LAMBDA_STATIC, TRAINER.CRAFT.LAMBDA_MMD": [0, 1]},
         "CraftCoOp/drawings": {"OPTIM.LR": [0.5, 0.6]},
     }
-    plain, craft = selection.read(write(top, search=search)).methods
+    others = {key: value for key, value in overrides(top).items() if key != "OPTIM.MAX_EPOCH"}
+    plain, craft = selection.read(write(top, search=search, overrides=others)).methods
     assert list(plain.candidates) == [
         "LR=0.1,MAX_EPOCH=5",
         "LR=0.1,MAX_EPOCH=2",
@@ -216,6 +217,18 @@ BAD = {
     ),
     "budget's word": ({"budget": "free"}, "budget is 'free': choose one of equal, unequal"),
     "override of a group": ({"overrides": {"OPTIM": {"LR": 1}}}, "overrides has the group OPTIM"),
+    "searched and overridden": (
+        {"overrides": {"OPTIM.LR": 0.3}},
+        "search has OPTIM.LR, which overrides sets to 0.3: take it out of one",
+    ),
+    "empty override": (
+        {"overrides": {"TRAINER.COOP.CTX_INIT": None}},
+        "TRAINER.COOP.CTX_INIT has an empty value: write one, or two quotes",
+    ),
+    "empty candidate": (
+        {"search": {"TRAINER.COOP.CTX_INIT": ["a", None]}},
+        "search: TRAINER.COOP.CTX_INIT has an empty value: write one, or two quotes",
+    ),
     "seed searched": ({"search": {"SEED": [1, 2]}}, "search has SEED, which is not searched"),
     "data searched": ({"search": {"DATASET.CUT": [0, 1]}}, "search has DATASET.CUT, which is no"),
     "CLIP searched": (
@@ -237,6 +250,21 @@ def test_a_bad_plan_is_refused_by_name_of_the_key(top, case):
         selection.read(path)
     text = str(error.value)
     assert message in text and text.startswith(f"plan '{path}'") and "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("OPTIM.MAX_EPOCH: [010, 020]", "OPTIM.MAX_EPOCH is 010, which YAML takes for 8: write"),
+        ("TRAINER.COOP.CTX_INIT: [no, a]", "CTX_INIT is no, which YAML takes for False: write"),
+    ],
+)
+def test_candidates_that_yaml_misreads_are_refused(top, text, message):
+    path = write(top, search=None)
+    with open(path, "a") as file:
+        file.write(f"search: {{{text}}}\n")
+    with pytest.raises(InputError, match=message):
+        selection.read(path)
 
 
 LATE = {

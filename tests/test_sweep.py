@@ -257,6 +257,89 @@ def test_an_empty_name_is_none(tiny):
     )
 
 
+WRITTEN = """
+protocol: base2new
+datasets: imagefolder
+trainers: CoOp
+config: drawings
+"""
+DECIMALS = "write the number in decimals"
+QUOTED = "or a text in quotes"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seeds: [10, 011]", f"seeds is 011, which YAML takes for 9: {DECIMALS}"),
+        ("shots: 010", f"shots is 010, which YAML takes for 8: {DECIMALS}"),
+        (
+            "overrides: {OPTIM.MAX_EPOCH: 010}",
+            f"OPTIM.MAX_EPOCH is 010, which YAML takes for 8: {DECIMALS}, {QUOTED}",
+        ),
+        (
+            "overrides: {DATALOADER.TEST.BATCH_SIZE: 0144}",
+            f"DATALOADER.TEST.BATCH_SIZE is 0144, which YAML takes for 100: {DECIMALS}, {QUOTED}",
+        ),
+        (
+            "train_overrides: {OPTIM.LR: 1:30.5}",
+            f"OPTIM.LR is 1:30.5, which YAML takes for 90.5: {DECIMALS}, {QUOTED}",
+        ),
+        (
+            "studies: [{overrides: {DATASET.SOURCE_DOMAINS: [a, no]}}]",
+            "DATASET.SOURCE_DOMAINS is no, which YAML takes for False: write true or false, "
+            f"{QUOTED}",
+        ),
+    ],
+)
+def test_what_yaml_reads_otherwise_than_people_is_refused(tmp_path, text, message):
+    path = tmp_path / "plan.yaml"
+    path.write_text(WRITTEN + text)
+    with pytest.raises(sweep.InputError) as error:
+        sweep.read_plan(str(path))
+    assert str(error.value) == f"plan '{path}': {message}"
+
+
+def test_names_and_quoted_texts_of_a_plan_stay_and_craft_takes_every_truth_value(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text(
+        f"{WRITTEN}name: 010\ncraft: [no, yes]\nseeds: 1\n"
+        "overrides: {TRAINER.COOP.CTX_INIT: 'no', USE_CUDA: false, OPTIM.LR: 1_0.5}"
+    )
+    jobs = sweep.read_plan(str(path)).jobs
+    assert {job.trainer for job in jobs} == {"CoOp", "CraftCoOp"}
+    for job in jobs:
+        options = dict(zip(job.options[::2], job.options[1::2], strict=True))
+        assert job.folder.startswith("010/")
+        assert options["TRAINER.COOP.CTX_INIT"] == "no" and options["USE_CUDA"] == "False"
+        assert options["OPTIM.LR"] == "10.5"
+
+
+def test_the_last_of_several_values_counts_for_trainings_too(tiny):
+    plan = write_plan(
+        tiny,
+        train_overrides={"OPTIM.MAX_EPOCH": 4, "OPTIM.LR": 4.0, "OPTIM.GAMMA": 0.4},
+        studies=[
+            {
+                "overrides": {"OPTIM.LR": 5.0, "OPTIM.WARMUP_EPOCH": 1},
+                "train_overrides": {"OPTIM.WARMUP_EPOCH": 2},
+            }
+        ],
+    )
+
+    def found(*pairs) -> list[dict]:
+        jobs = sweep.read_plan(str(plan), pairs).jobs
+        return [dict(zip(job.options[::2], job.options[1::2], strict=True)) for job in jobs]
+
+    training, test = found()
+    assert training["OPTIM.MAX_EPOCH"] == "4" and test["OPTIM.MAX_EPOCH"] == "3"
+    assert training["OPTIM.LR"] == test["OPTIM.LR"] == "5.0"
+    assert training["OPTIM.WARMUP_EPOCH"] == "2" and test["OPTIM.WARMUP_EPOCH"] == "1"
+    assert training["OPTIM.GAMMA"] == "0.4" and "OPTIM.GAMMA" not in test
+    for options in found("OPTIM.MAX_EPOCH", "7", "OPTIM.WARMUP_EPOCH", "6", "OPTIM.GAMMA", "0.1"):
+        assert options["OPTIM.MAX_EPOCH"] == "7" and options["OPTIM.WARMUP_EPOCH"] == "6"
+        assert options["OPTIM.GAMMA"] == "0.1" and options["OPTIM.LR"] == "5.0"
+
+
 def test_to_list_is_not_to_launch(tiny, tmp_path, capsys):
     assert (
         sweep.main(arguments(tiny, write_plan(tiny), tmp_path, "--launch", "local", "--list")) == 0
@@ -349,6 +432,25 @@ BAD_PLANS = {
         "craft has 'yes please': write false, true, or default, group, mmd",
     ),
     "nothing": ({"seeds": []}, "seeds is empty"),
+    "seed twice": ({"seeds": [1, 1, 2]}, "seeds has 1 twice: take one out"),
+    "data set twice": ({"datasets": ["emoji", "emoji"]}, "datasets has emoji twice: take one out"),
+    "trainer twice": ({"trainers": ["CoOp", "CoOp"]}, "trainers has CoOp twice: take one out"),
+    "config twice": (
+        {"trainers": {"CoOp": ["drawings", "drawings"]}},
+        "trainers: CoOp has drawings twice: take one out",
+    ),
+    "other images": (
+        {"overrides": {"TEST.SPLIT": "val"}},
+        "TEST.SPLIT cannot be overridden: tables have results on the test part only",
+    ),
+    "no test": (
+        {"overrides": {"TEST.NO_TEST": True}},
+        "TEST.NO_TEST cannot be overridden: tables need the test of each run",
+    ),
+    "empty override": (
+        {"overrides": {"TRAINER.COOP.CTX_INIT": None}},
+        "TRAINER.COOP.CTX_INIT has an empty value: write one, or two quotes for an empty text",
+    ),
     "no data sets": ({"datasets": []}, "has no datasets"),
     "name": ({"name": "a/b"}, "name 'a/b' becomes a folder"),
     "variant": ({"protocol": "ablation"}, "each variant of an ablation needs one"),
@@ -391,7 +493,7 @@ def test_bad_files_and_arguments(tiny, tmp_path, capsys, monkeypatch):
     (tmp_path / "list.yaml").write_text("- 1")
     assert "list.yaml' holds no 'key: value' pairs" in said(tmp_path / "list.yaml")
     (tmp_path / "number.yaml").write_text("1: 2")
-    assert "number.yaml' is {1: 2}: write 'key: value' pairs" in said(tmp_path / "number.yaml")
+    assert "number.yaml': unknown key '1': known ones are" in said(tmp_path / "number.yaml")
     (tmp_path / "twice.yaml").write_text("protocol: ood\nprotocol: xd\n")
     assert "twice.yaml' is not valid YAML: 'protocol' is given twice, in lines 1 and 2" in said(
         tmp_path / "twice.yaml"

@@ -4,6 +4,7 @@ A plan of configs/sweeps is a list of studies. A script asks for one study. docs
 plans.
 """
 
+import datetime
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -42,9 +43,20 @@ DEFAULTS = {
     "train_overrides": {},
 }
 KEYS = ("protocol", "datasets", "trainers", *DEFAULTS)
+TYPED = (
+    "shots",
+    "seeds",
+    "craft",
+    "folds",
+)  # keys whose values are no text, whatever they look like
+# Config keys that decide whether there is a result for the tables.
+TESTED = {
+    "TEST.SPLIT": "tables have results on the test part only; train.py tests other images",
+    "TEST.NO_TEST": "tables need the test of each run",
+}
 # Config keys that plans and scripts set by other means, and which. The last one is declared by
 # `datasets`, whose import takes torch; a test compares.
-TAKEN = {name: key.set_by for name, key in rules.KEYS.items() if key.set_by}
+TAKEN = {name: key.set_by for name, key in rules.KEYS.items() if key.set_by} | TESTED
 TAKEN["DATASET.SUBSAMPLE_CLASSES"] = "set it by protocol"
 
 
@@ -219,17 +231,42 @@ def read_tree(path: str) -> dict:
     """The keys of a plan's file. Raises InputError if it cannot be read or holds none."""
     where = f"plan '{path}'"
     try:
-        tree = strict_yaml.load(Path(path).read_text(encoding="utf-8"))
+        tree = strict_yaml.load(Path(path).read_text(encoding="utf-8"), scalars=True)
+        tree = _as_meant(tree, where)
     except OSError as error:
         raise InputError(
             f"{where} cannot be read ({error.strerror}): give a file such as "
             "configs/sweeps/suite.yaml"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise InputError(f"{where} holds no 'key: value' pairs: see docs/sweeps.md")
     return _mapping(tree, where)
+
+
+def _as_meant(value, where: str, key: str = ""):
+    """A tree without the texts that its scalars come with.
+
+    Which keys take text is not known here: trainers declare theirs, whose import takes torch.
+    Raises InputError for numbers and words that YAML takes for others than stand there.
+    """
+    if isinstance(value, dict):
+        return {name: _as_meant(item, where, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_as_meant(item, where, key) for item in value]
+    if not isinstance(value, strict_yaml.Scalar):
+        return value
+    if isinstance(value.value, datetime.date) or key == "name" and value.value is not None:
+        return value.text
+    word = type(value.value) is bool and value.text.lower() not in ("true", "false")
+    if value.misread or word and key != "craft":
+        remedy = "write true or false" if word else "write the number in decimals"
+        raise InputError(
+            f"{where}: {key} is {value.text}, which YAML takes for {value.value}: {remedy}"
+            + ("" if key in TYPED else ", or a text in quotes")
+        )
+    return value.value
 
 
 def _yaml_value(key: str, text: str):
@@ -242,16 +279,27 @@ def _yaml_value(key: str, text: str):
 
 
 def _merged(tree: dict, keys: dict, options: dict, where: str, here: str) -> dict:
-    """The keys of a study over those of the plan; overrides of both, then options."""
+    """The keys of a study over those of the plan; overrides of both, then options.
+
+    Those of trainings win over the others of the same place only, so that what a study or the
+    command line sets holds for trainings, too.
+    """
     keys = _mapping(keys, here)
-    merged = {**DEFAULTS, **tree, **keys}
-    for key in ("overrides", "train_overrides"):
-        merged[key] = {
-            **_mapping(tree.get(key, {}), f"{where}: {key}"),
-            **_mapping(keys.get(key, {}), f"{here}: {key}"),
-        }
+    merged: dict = {**DEFAULTS, **tree, **keys, "overrides": {}, "train_overrides": {}}
+    for level, place in ((tree, where), (keys, here)):
+        overrides, trained = (
+            _mapping(level.get(key, {}), f"{place}: {key}")
+            for key in ("overrides", "train_overrides")
+        )
+        merged["overrides"] |= overrides
+        merged["train_overrides"] = _without(merged["train_overrides"], overrides) | trained
     merged["overrides"] |= options
+    merged["train_overrides"] = _without(merged["train_overrides"], options)
     return merged
+
+
+def _without(overrides: dict, others: dict) -> dict:
+    return {key: value for key, value in overrides.items() if key not in others}
 
 
 def _mapping(value, where: str) -> dict:
@@ -301,13 +349,21 @@ def _study(keys: dict, where: str) -> Study:
 
 
 def _axis(key: str, values) -> list:
-    """The values of an axis, each once."""
+    """The values of an axis. Raises InputError for one that it may not have, or has twice."""
     values = values if isinstance(values, list) else [values]
     if wrong := [value for value in values if not _fits(key, value)]:
         raise InputError(f"{key} has {wrong[0]!r}: write {_allowed(key)}")
     if not values and key not in ("tests", "targets"):
         raise InputError(f"{key} is empty: write one value or more")
-    return list(dict.fromkeys(values))
+    _check_once(key, values)
+    return values
+
+
+def _check_once(key: str, values: list) -> None:
+    """Raise InputError for a value given twice: one too many, or another was meant."""
+    for place, value in enumerate(values):
+        if value in values[:place]:
+            raise InputError(f"{key} has {value} twice: take one out")
 
 
 def _fits(key: str, value) -> bool:
@@ -375,6 +431,8 @@ def _trainers(keys: dict, craft: list) -> list[tuple[str, str]]:
     A value is False (without CRAFT), True (with it), or a preset.
     """
     value, config = keys["trainers"], keys["config"]
+    if isinstance(value, list):
+        _check_once("trainers", value)
     if isinstance(value, (str, list)):
         if not config:
             raise InputError(
@@ -385,6 +443,7 @@ def _trainers(keys: dict, craft: list) -> list[tuple[str, str]]:
     pairs = []
     for structure, names in _mapping(value, "trainers").items():
         names = names if isinstance(names, list) else [names]
+        _check_once(f"trainers: {structure}", names)
         for name, preset in itertools.product(map(str, names), craft):
             trainer = configs.with_craft(structure) if preset else structure
             plain = preset in (False, True)
@@ -395,11 +454,18 @@ def _trainers(keys: dict, craft: list) -> list[tuple[str, str]]:
     return pairs
 
 
+def check_given(name: str, value) -> None:
+    """Raise InputError for a config key without a value: str(None) would be a text."""
+    if value is None or isinstance(value, list) and None in value:
+        raise InputError(f"{name} has an empty value: write one, or two quotes for an empty text")
+
+
 def _check_overrides(keys: dict) -> None:
     for group in ("overrides", "train_overrides"):
         for name, value in keys[group].items():
             if name in TAKEN:
                 raise InputError(f"{name} cannot be overridden: {TAKEN[name]}")
+            check_given(name, value)
             if group == "train_overrides" and name.startswith(("TRAINER.", "MODEL.")):
                 raise InputError(
                     f"{name} is of the model, so that its tests need it, too: move it to overrides"

@@ -19,7 +19,7 @@ from dassl.record import Description
 from tools import configs, plans
 from tools.inputs import InputError
 from tools.launchers import Job
-from tools.plans import TAKEN, Plan, Study, job_of
+from tools.plans import TAKEN, Plan, Study, check_given, job_of
 from tools.protocols.rows import harmonic
 
 Metrics = Mapping[str, Mapping[str, float]]  # {part of the runs: metrics of its test}
@@ -424,7 +424,7 @@ def _methods(search: object, study: Study) -> list[Method]:
         grid = dict(shared)
         for group in (_kind(trainer), trainer, f"{trainer}/{config}"):
             grid |= groups.get(group, {})
-        method = Method(trainer, config, _candidates(grid, f"{trainer}/{config}"))
+        method = Method(trainer, config, _candidates(grid, f"{trainer}/{config}", study))
         if (trainer, method.preset) in names:
             raise InputError(f"trainers has two configs of {trainer}: write a plan for each")
         names.add((trainer, method.preset))
@@ -437,15 +437,16 @@ def _kind(trainer: str) -> str:
     return "craft" if configs.has_craft(trainer) else "plain"
 
 
-def _candidates(grid: dict, method: str) -> dict[str, Settings]:
+def _candidates(grid: dict, method: str, study: Study) -> dict[str, Settings]:
     """{label: settings} of a grid {keys: values}; keys joined by a comma take the same value."""
     axes: list[list[Settings]] = []
     seen: set[str] = set()
     for text, values in grid.items():
         keys = [key.strip() for key in str(text).split(",")]
-        _check_searched(keys, seen)
+        _check_searched(keys, seen, study.overrides)
         seen.update(keys)
         values = values if isinstance(values, list) else [values]
+        check_given(f"search: {text}", values)
         if not values:
             raise InputError(f"search has no value for {text}: write one value or more")
         axes.append([dict.fromkeys(keys, value) for value in values])
@@ -460,8 +461,8 @@ def _candidates(grid: dict, method: str) -> dict[str, Settings]:
     return candidates
 
 
-def _check_searched(keys: list[str], seen: set[str]) -> None:
-    """Raise InputError for a key that cannot be searched, or that is searched already."""
+def _check_searched(keys: list[str], seen: set[str], overrides: dict) -> None:
+    """Raise InputError for a key that cannot be searched, or that has a value already."""
     _check_keys(dict.fromkeys(keys), "search")
     for key in keys:
         if key in seen:
@@ -472,6 +473,10 @@ def _check_searched(keys: list[str], seen: set[str]) -> None:
             raise InputError(
                 f"search has {key}, which is no setting of a method: put it into overrides, or "
                 "take it out"
+            )
+        if key in overrides:
+            raise InputError(
+                f"search has {key}, which overrides sets to {overrides[key]}: take it out of one"
             )
 
 

@@ -25,6 +25,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "loaded": dict,
     "loaded.model_dir": str,
     "loaded.epoch": int,
+    "model_sha256": str,
     "epochs": int,
     "seed": int,
     "wall_time_s": (int, float),

@@ -22,6 +22,7 @@ from PIL import Image
 
 import datasets
 import trainers
+from dassl import files
 from dassl.config import cfg_to_dict, get_cfg_default, merge_from_list
 from dassl.record import Description
 from tools import parse_test_res, plots, protocols, results
@@ -1165,6 +1166,44 @@ def test_base_and_new_of_other_data_are_told(tmp_path, capsys):
     said = report(capsys, "base2new", tmp_path)[0]
     assert "CoOp/drawings on emoji, seed 1, mixes versions of the data of emoji" in said
     assert str(base) in said and str(new) in said
+
+
+def test_a_model_that_was_trained_again_between_its_tests_is_told(tmp_path, capsys):
+    base = write(tmp_path, "train_base", "emoji", "CoOp", 1, 80.0)
+    new = write(tmp_path, "test_new", "emoji", "CoOp", 1, 60.0)
+    (base.parent / "prompt_learner").mkdir()
+    (base.parent / "prompt_learner" / "model.pth.tar-2").write_bytes(b"weights")
+    of_training = {"loaded": None, "epochs": 2, "deployed": "last_step"}
+    changed(base, **of_training, finished="2026-01-01T10:00:00+00:00")
+    model = {
+        "loaded": {"model_dir": "../x", "epoch": 2},
+        "model_sha256": files.model_checksum(str(base.parent), 2),
+    }
+    changed(new, **model, finished="2026-01-01T11:00:00+00:00")
+    assert "trained again" not in report(capsys, "base2new", tmp_path)[0]
+    # Another test of the folder wrote its record again: the model is still the tested one.
+    changed(base, finished="2026-01-01T12:00:00+00:00")
+    assert "trained again" not in report(capsys, "base2new", tmp_path)[0]
+    (base.parent / "prompt_learner" / "model.pth.tar-2").write_bytes(b"others")
+    said = report(capsys, "base2new", tmp_path)[0]
+    assert (
+        "CoOp/drawings on emoji, seed 1, was trained again after "
+        f"'{new}' had tested it: test it again" in said
+    )
+
+
+def test_tests_of_two_trainings_in_one_row_are_told(tmp_path, capsys):
+    paths = []
+    for name in ("dtd", "eurosat"):
+        folder = tmp_path / f"evaluation/CoOp/vit_b16_16shots/{name}/seed1"
+        put(folder, {"accuracy": 60.0})
+        paths.append(folder / "results.json")
+        changed(paths[-1], loaded={"model_dir": "../x", "epoch": 2}, model_sha256="a")
+    assert "two models" not in report(capsys, "xd", tmp_path)[0]
+    changed(paths[1], model_sha256="b")
+    said = report(capsys, "xd", tmp_path)[0]
+    assert "seed 1, mixes tests of two models: it was trained again between" in said
+    assert all(str(path) in said for path in paths)
 
 
 def test_a_row_of_two_selections_names_both(tmp_path, capsys):

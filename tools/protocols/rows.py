@@ -5,10 +5,11 @@ import os
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dassl import identity, record
+from dassl import files, identity, record
 from dassl.record import Description
 from tools import configs
 from tools.inputs import InputError
@@ -167,11 +168,11 @@ def run_files(folders: Iterable[Path], name: str = record.NAME) -> Iterator[tupl
         if not folder.is_dir():
             raise InputError(f"'{folder}' is not a folder: give the output folder of the runs")
         paths = []
-        for top, below, files in os.walk(folder, followlinks=True):
+        for top, below, names in os.walk(folder, followlinks=True):
             real = os.path.realpath(top)
             if real in seen:  # links may go in circles, and folders overlap
                 below.clear()
-            elif name in files:
+            elif name in names:
                 paths.append(Path(top, name))
             seen.add(real)
         for path in sorted(paths):
@@ -212,6 +213,10 @@ class _Collected:
         self.epochs: dict[tuple, dict[bool, set]] = defaultdict(lambda: defaultdict(set))
         # (row, seed, data set tested): {data files as JSON: path}
         self.data: dict[tuple, dict[str, Path]] = defaultdict(dict)
+        # (row, seed): (path, record) of the trainings that tested themselves
+        self.trained: dict[tuple, list[tuple[Path, dict]]] = defaultdict(list)
+        # (row, seed, model folder, epoch): {checksum of the model: (path, record)}
+        self.models: dict[tuple, dict[str, tuple[Path, dict]]] = defaultdict(dict)
 
     def read(self, run: Description, path: Path) -> tuple[dict, dict[str, float]] | None:
         """(record, cells) of a run; None, with a problem, where there are none."""
@@ -270,7 +275,13 @@ class _Collected:
             row.picks.setdefault(run.seed, picks)
         loaded = results.get("loaded")
         if loaded is None or loaded.get("model_dir"):
-            self.epochs[key, run.seed][loaded is not None].add(record.tested_epoch(results))
+            epoch = record.tested_epoch(results)
+            self.epochs[key, run.seed][loaded is not None].add(epoch)
+            if loaded is None:
+                self.trained[key, run.seed].append((path, results))
+            elif checksum := results.get("model_sha256"):
+                model = (key, run.seed, loaded["model_dir"], epoch)
+                self.models[model].setdefault(checksum, (path, results))
         row.runs.append(_proof(results, path.parent.relative_to(folder).as_posix()))
 
     def mixed(self) -> list[str]:
@@ -284,8 +295,8 @@ class _Collected:
                     f"configurations, e.g. '{path}' and "
                     f"'{other_path}' ({', '.join(unequal(one, other))}): do not trust its mean"
                 )
-        for ((dataset, trainer, config, _), seed, tested), files in self.data.items():
-            known = [path for data, path in files.items() if data != record.NO_DATA]
+        for ((dataset, trainer, config, _), seed, tested), paths in self.data.items():
+            known = [path for data, path in paths.items() if data != record.NO_DATA]
             if len(known) > 1:
                 sentences.append(
                     f"{trainer}/{config} on {dataset}, seed {seed}, mixes versions of the data of "
@@ -300,6 +311,32 @@ class _Collected:
                     f"{trainer}/{config} on {dataset}, seed {seed}, mixes tests of the model's "
                     f"epochs {names}: do not compare them"
                 )
+        return sentences + self._retrained()
+
+    def _retrained(self) -> list[str]:
+        """Sentences on models that were trained again between tests that make one row."""
+        sentences = []
+        for (key, seed, _, epoch), tests in self.models.items():
+            name = f"{key[1]}/{key[2]} on {key[0]}, seed {seed},"
+            if len(tests) > 1:
+                one, other, *_ = (path for path, _ in tests.values())
+                sentences.append(
+                    f"{name} mixes tests of two models: it was trained again between '{one}' and "
+                    f"'{other}'; test it again"
+                )
+                continue
+            ((checksum, (path, results)),) = tests.items()
+            for trained, of_training in self.trained[key, seed]:
+                # A training that a test followed is its model's: files are read in doubt only.
+                if (results.get("finished") or "") >= (of_training.get("finished") or ""):
+                    continue
+                now = None
+                with suppress(OSError):  # of a checkpoint that cannot be read nothing is known
+                    now = files.model_checksum(str(trained.parent), epoch)
+                if now not in (None, checksum):
+                    sentences.append(
+                        f"{name} was trained again after '{path}' had tested it: test it again"
+                    )
         return sentences
 
 

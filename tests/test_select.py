@@ -7,6 +7,7 @@ import functools
 import io
 import itertools
 import json
+import os
 import shutil
 import statistics
 from dataclasses import replace
@@ -844,6 +845,17 @@ def test_overrides_that_undo_a_choice_are_refused(top, made, tmp_path, pairs, ca
     refused = pairs[:1] == ("OPTIM.LR",)
     assert sweep.main([str(plan), *folders, "--list", *pairs]) == (2 if refused else 0)
     assert ("overrides has OPTIM.LR 0.7, but" in capsys.readouterr().err) == refused
+
+
+def test_a_config_that_a_selection_wrote_again_is_read_again(tmp_path):
+    """In one process, at one path."""
+    file = tmp_path / "own.yaml"
+    for rate in (0.5, 0.25, 0.125):  # of other sizes
+        file.write_text(yaml.safe_dump({"OPTIM": {"LR": rate}}))
+        assert configs.merged([str(file)]) == {"OPTIM": {"LR": rate}}
+    os.utime(file, ns=(0, 0))
+    file.write_text(yaml.safe_dump({"OPTIM": {"LR": 0.375}}))  # of the same size
+    assert configs.merged([str(file)]) == {"OPTIM": {"LR": 0.375}}
 
 
 @pytest.mark.parametrize("chosen", ["unlabelled", None])

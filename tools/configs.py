@@ -281,11 +281,11 @@ def _lay(whole: dict, tree: dict) -> None:
             whole[key] = value
 
 
-@functools.cache
 def _tree(path: str) -> dict:
     """What a config file holds. Raises InputError, naming it, for one that cannot be read."""
     try:
-        tree = strict_yaml.load((ROOT / path).read_text(encoding="utf-8")) or {}
+        found = (ROOT / path).stat()
+        return _parsed(path, found.st_mtime_ns, found.st_size)
     except OSError as error:
         raise InputError(
             f"config file '{path}' cannot be read ({error.strerror}): correct its path or rights"
@@ -294,6 +294,12 @@ def _tree(path: str) -> dict:
         raise InputError(
             f"config file '{path}' is not valid YAML: {' '.join(str(error).split())}"
         ) from None
+
+
+@functools.cache
+def _parsed(path: str, time: int, size: int) -> dict:
+    """Read once as long as it does not change: a plan of thousands of jobs asks for each file."""
+    tree = strict_yaml.load((ROOT / path).read_text(encoding="utf-8")) or {}
     if not isinstance(tree, dict):
         raise InputError(f"config file '{path}' holds no 'KEY: value' pairs: write such")
     return tree

@@ -3,7 +3,7 @@
 import logging
 import os.path as osp
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -77,10 +77,10 @@ def fit(
     `classnames`. trainer, backbone: as --trainer and --backbone of train.py. config: a name in
     configs/trainers/<trainer>, as for tools.run; without it the one that the scripts take for this
     backbone, or for configs/defaults.yaml's if the backbone is a file. epochs: instead of the
-    config's. options: {"OPTIM.LR": 0.002, ...}, which win over the config. template: text with {}
-    for the class name. unlabelled: pictures of a target domain, for CRAFT's third term. device:
-    without it the GPU, if there is one; PREC fp16 becomes fp32 elsewhere. verbose: False prints
-    warnings only.
+    config's. options: {"OPTIM.LR": 0.002, ...} or {"OPTIM": {"LR": 0.002}}, which win over the
+    config. template: text with {} for the class name. unlabelled: pictures of a target domain, for
+    CRAFT's third term. device: without it the GPU, if there is one; PREC fp16 becomes fp32
+    elsewhere. verbose: False prints warnings only.
 
     The same seed gives the same model; the random states of the calling program stay as they are.
     Raises UserError for arguments that do not fit, naming the argument, picture, class or key.
@@ -89,7 +89,7 @@ def fit(
     check_several(names, " in classnames")
     target = None if device is None else checked_device(device)
     with as_user_errors(), at_level(LOGGERS, logging.INFO if verbose else logging.WARNING):
-        cfg = _settings(trainer, backbone, config, epochs, options or {}, template, seed)
+        cfg = _settings(trainer, backbone, config, epochs, options, template, seed)
         cuda = torch.cuda.is_available() if target is None else target.type == "cuda"
         _set_precision(cfg, cuda)
         train = _labelled(items_of(images, cfg.INPUT.SIZE[0], folders=False), labels, names)
@@ -134,7 +134,7 @@ def _settings(
     backbone: str,
     config: str,
     epochs: int | None,
-    options: Mapping[str, Any],
+    options: Mapping[str, Any] | None,
     template: str,
     seed: int,
 ) -> CfgNode:
@@ -144,7 +144,8 @@ def _settings(
         raise UserError(f"the trainer {trainer} learns no prompts: choose a prompt learner")
     if type(seed) is not int or seed < 0:
         raise UserError(f"seed is {seed!r}: give a whole number from 0")
-    for key in options:
+    chosen = {} if options is None else _flat(options)
+    for key in chosen:
         if key in ARGUMENTS:
             raise UserError(f"options has {key}: give it as the argument {ARGUMENTS[key]}")
         if key in NO_OPTIONS:
@@ -163,12 +164,45 @@ def _settings(
     given = {"SEED": seed, "MODEL.BACKBONE.NAME": backbone, "TRAINER.NAME": trainer}
     given |= {"DATALOADER.NUM_WORKERS": 0, "DATASET.TEMPLATE": template} | FIXED
     given |= {} if epochs is None else {"OPTIM.MAX_EPOCH": epochs}
-    for key, value in (given | dict(options)).items():
+    for key, value in (given | chosen).items():
         merge_from_list(cfg, [key, cast(str, value)])  # values of any type are taken, too
     cfg.SELECTION = get_cfg_default().SELECTION  # it was made on other pictures
     if not (known and configs.backbone_of(paths[0]) == known):
         cfg.INPUT.SIZE = (_resolution(cfg),) * 2
     return cfg
+
+
+def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
+    """{"KEY.KEY": value} of options whose groups are nested or written with dots.
+
+    Raises UserError for what is no dict, a key that is no text, and a key that is there twice.
+    """
+    if not isinstance(options, Mapping):
+        raise UserError(
+            f"options is {options!r}: give a dict of keys and values, such as {{'OPTIM.LR': 0.002}}"
+        )
+    found: dict[str, Any] = {}
+    for key, value in _leaves(options, ""):
+        if key in found:
+            raise UserError(
+                f"options has {key} twice, with dots and in a nested dict: give it once"
+            )
+        found[key] = value
+    return found
+
+
+def _leaves(options: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in options.items():
+        if not isinstance(name, str):
+            below = f" under {prefix[:-1]}" if prefix else ""
+            raise UserError(
+                f"options has the key {name!r}{below}, which is no text: write keys as 'OPTIM.LR'"
+            )
+        # An empty dict sets nothing, but the key that it is given to is checked as any other.
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _of_base(backbone: str) -> str:

@@ -6,6 +6,7 @@ import random
 import re
 import shutil
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -361,6 +362,17 @@ def test_labels_in_every_form_are_one_training(home):
     assert all(torch.equal(one, found[0]) for one in found)
 
 
+def test_options_in_either_spelling_are_one_training(home):
+    dotted = SMALL["CoOp"] | {"OPTIM.LR": 0.05, "OPTIM.WARMUP_EPOCH": 0}
+    optim = MappingProxyType({"LR": 0.05, "WARMUP_EPOCH": 0})
+    nested = {"TRAINER": {"COOP": {"N_CTX": 2, "CTX_INIT": ""}}, "OPTIM": optim, "TEST": {}}
+    one, other = (small(home, options=options) for options in (dotted, nested))
+    assert one.cfg.OPTIM.LR == 0.05 and one.cfg.dump() == other.cfg.dump().replace(
+        other.cfg.OUTPUT_DIR, one.cfg.OUTPUT_DIR
+    )
+    assert torch.equal(one.module.prompts.ctx, other.module.prompts.ctx)
+
+
 @pytest.mark.parametrize("trainer", ["MaPLe", "CraftCoCoOp", "TipAdapter"])
 def test_what_is_saved_is_the_model(trainer, home, tmp_path, capsys):
     model = small(home, trainer, epochs=1)
@@ -474,6 +486,45 @@ def mistakes(home) -> dict:
         "argument": (options("SEED", 1), "options has SEED: give it as the argument seed"),
         "own": (options("OUTPUT_DIR", "x"), "options has OUTPUT_DIR, which fit sets itself: take"),
         "idle": (options("DATASET.CUT", 3), "options has DATASET.CUT, which changes nothing with"),
+        "nested size": (
+            options("INPUT", {"SIZE": [64, 64]}),
+            "options has INPUT.SIZE, which fit s",
+        ),
+        "nested set": (
+            options("DATASET", {"CUT": 3}),
+            "options has DATASET.CUT, which changes noth",
+        ),
+        "nested trainer": (
+            options("TRAINER", {"NAME": "CoCoOp"}),
+            "options has TRAINER.NAME: give",
+        ),
+        "nested fixed": (
+            options("TEST", {"NO_TEST": False}),
+            "options has TEST.NO_TEST, which fit",
+        ),
+        "half nested": (
+            options("MODEL", {"BACKBONE.NAME": "x"}),
+            "MODEL.BACKBONE.NAME: give it as",
+        ),
+        "nested empty": (
+            options("TRAINER", {"NAME": {}}),
+            "options has TRAINER.NAME: give it as th",
+        ),
+        "nested none": (
+            options("OPTIM", {"RATE": 1}),
+            "unknown config key 'OPTIM.RATE': the close",
+        ),
+        "empty": (options("OPTIM", {"LR": {}}), "config key 'OPTIM.LR' is one value, not {}"),
+        "both": (
+            {"options": {"OPTIM": {"LR": 0.1}, "OPTIM.LR": 0.2}},
+            "options has OPTIM.LR twice, with dots and in a nested dict: give it once",
+        ),
+        "no text": (options(3, 4), "options has the key 3, which is no text: write keys as 'OPTIM"),
+        "no text below": (
+            options("OPTIM", {3: 4}),
+            "options has the key 3 under OPTIM, which is n",
+        ),
+        "pairs": ({"options": [("OPTIM.LR", 1)]}, "options is [('OPTIM.LR', 1)]: give a dict of"),
         "numbered": (
             {"classnames": {"dog": 1, "cat": 0}},
             "classnames is a dict, whose order says",

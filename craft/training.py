@@ -112,6 +112,7 @@ def _trained(
     cfg.freeze()
     parts = {"train_x": train} | ({"train_u": unlabelled} if unlabelled else {})
     lines = {part: list(map(_line, items)) for part, items in parts.items()}
+    _check_one_class(lines["train_x"])
     write_json(lines, osp.join(folder, LIST))
     with rng_untouched(), deterministic("give the device cpu"), holding(**parts):
         set_random_seed(cfg.SEED)
@@ -291,6 +292,21 @@ def _line(item: Datum) -> list:
     if isinstance(item.picture, Image.Image):
         read_image(item.impath, picture=item.picture)
     return [item.impath, item.label, item.classname, item.fingerprint]
+
+
+def _check_one_class(lines: Sequence[list]) -> None:
+    """Raise UserError for a picture in two classes, from lines of `_line`.
+
+    By its content: however a path is written, and whether a program holds a picture once or twice.
+    """
+    first: dict[str, list] = {}
+    for line in lines:
+        one = first.setdefault(line[3], line)
+        if one[1] != line[1]:
+            same = "" if one[0] == line[0] else f" is the same picture as '{one[0]}', and"
+            raise UserError(
+                f"'{line[0]}'{same} has two classes, '{one[2]}' and '{line[2]}': give it one label"
+            )
 
 
 def _is_tensor(item: Datum) -> bool:

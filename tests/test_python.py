@@ -1,6 +1,7 @@
 """The package craft: runs as objects, training on pictures in memory, and docs/python.md."""
 
 import json
+import os
 import pickle
 import random
 import re
@@ -580,6 +581,32 @@ def test_mistakes_with_a_run_are_one_sentence(runs, paths, tmp_path):
         with pytest.raises(UserError) as caught:
             call()
         assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_picture_has_one_class(home, paths, tmp_path):
+    plain, link, hard = (str(tmp_path / name) for name in ("a.png", "link.png", "hard.png"))
+    shutil.copy(paths[0], plain)
+    os.symlink(plain, link)
+    os.link(plain, hard)
+    spelled = os.path.relpath(plain)
+    held, x = Image.open(plain), images(2, SIZE)
+    there = f" is the same picture as '{plain}', and has two classes, 'cat' and 'dog': give it one"
+    other = "'picture 2' is the same picture as 'picture 0', and has two classes, 'cat' and 'dog'"
+    for one, again, said in (
+        (plain, plain, f"'{plain}' has two classes, 'cat' and 'dog': give it one label"),
+        (plain, spelled, f"'{spelled}'{there}"),
+        (plain, link, f"'{link}'{there}"),
+        (plain, hard, f"'{hard}'{there}"),
+        (held, held, other),
+        (held, Image.open(plain), other),
+        (x[0], x[0], other),
+        (x[0].half(), x[0].half(), other),
+    ):
+        with pytest.raises(UserError, match=re.escape(said)):
+            small(home, images=[one, paths[1], again], labels=["cat", "cat", "dog"])
+    # It may be there twice; a view of its tensor is another picture.
+    given = [plain, link, held, held, x[0], x[0], x[0].transpose(1, 2)]
+    small(home, images=given, labels=[0] * 6 + [1], epochs=1)
 
 
 def test_a_command_cannot_train_on_pictures_in_memory(home):

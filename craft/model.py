@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -138,8 +139,7 @@ class Model:
         """
         if unreadable not in UNREADABLE:
             raise UserError(f"unreadable is '{unreadable}': choose {' or '.join(UNREADABLE)}")
-        if top < 1:
-            raise UserError(f"top is {top}: set it to 1 or more")
+        top = _from_one(top, "top")
         clip = self._for(classes)
         trained.check_several(clip.classnames, " in classes")
         items = items_of(images, self.size)
@@ -238,6 +238,7 @@ def load_run(
     """
     folder = osp.expanduser(os.fspath(model_dir))
     names = None if classes is None else checked_names(classes)
+    load_epoch = None if load_epoch is None else _from_one(load_epoch, "load_epoch")
     target = None if device is None else checked_device(device)
     cuda = None if target is None else target.type == "cuda"
     try:
@@ -292,6 +293,14 @@ def checked_names(classes: Sequence[str], where: str = "classes") -> list[str]:
         raise UserError(f"{where} is {classes!r}: give a list of names")
     trained.check_names(names, where)
     return names
+
+
+def _from_one(number: Any, name: str) -> int:
+    """The number. Raises UserError, which begins with `name`, unless it is a whole one from 1."""
+    whole = int(number) if isinstance(number, np.integer) else number
+    if type(whole) is not int or whole < 1:
+        raise UserError(f"{name} is {number!r}: give a whole number from 1")
+    return whole
 
 
 def checked_device(device: str | torch.device) -> torch.device:

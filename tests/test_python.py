@@ -273,6 +273,9 @@ def test_pictures_that_cannot_be_read(runs, paths, tmp_path):
     assert (found[0].top, found[0].best, found[0].error) == ([], None, sentence)
     assert found[1].top == model.classify(paths[0]).top
     assert found[2].error.startswith("image 'picture 2' cannot be read (") and not found[2].top
+    found = model.classify([paths[0], Image.new("RGB", (5, 0))], unreadable="skip", top=np.int64(1))
+    assert len(found[0].top) == 1 and found[1].top == []
+    assert found[1].error == "image 'picture 1' cannot be read (its size is 5 x 0 pixels)"
     with pytest.raises(UserError, match=re.escape(sentence) + ": restore it, or leave it out$"):
         model.image_features([paths[0], bad])
     (tmp_path / "folder").mkdir()
@@ -552,9 +555,31 @@ def test_mistakes_of_a_training_are_one_sentence(case, home):
 
 
 def test_mistakes_with_a_run_are_one_sentence(runs, paths, tmp_path):
+    saved, empty = runs["CoOp"].cfg.OUTPUT_DIR, "image 'picture 0' cannot be read (its size is "
     coop, csc, cocoop = (load_run(runs[name].cfg.OUTPUT_DIR) for name in ("CoOp", "CSC", "CoCoOp"))
     for call, message in (
-        (lambda: coop.classify(paths, top=0), "top is 0: set it to 1 or more"),
+        (lambda: coop.classify(paths, top=0), "top is 0: give a whole number from 1"),
+        (lambda: coop.classify(paths, top=2.5), "top is 2.5: give a whole number from 1"),
+        (lambda: coop.classify(paths, top=None), "top is None: give a whole number from 1"),
+        (lambda: coop.classify(paths, top="3"), "top is '3': give a whole number from 1"),
+        (lambda: coop.classify(paths, top=True), "top is True: give a whole number from 1"),
+        (lambda: load_run(saved, load_epoch="1"), "load_epoch is '1': give a whole number from 1"),
+        (lambda: load_run(saved, load_epoch=0), "load_epoch is 0: give a whole number from 1"),
+        (lambda: coop.classify([]), "there is no picture: give a path, a PIL image, a tensor"),
+        (lambda: coop.image_features(torch.zeros(0, 3, SIZE, SIZE)), "there is no picture: give a"),
+        (
+            lambda: coop.classify(Image.new("RGB", (0, 5))),
+            f"{empty}0 x 5 pixels): restore it, or l",
+        ),
+        (
+            lambda: coop.classify(Image.new("RGBA", (5, 0))),
+            f"{empty}5 x 0 pixels): restore it, or ",
+        ),
+        (
+            lambda: coop.transform(Image.new("L", (0, 5))),
+            f"{empty}0 x 5 pixels): restore it, or le",
+        ),
+        (lambda: coop.image_features(Image.new("P", (0, 0))), f"{empty}0 x 0 pixels): restore it,"),
         (lambda: coop.classify(paths, unreadable="no"), "unreadable is 'no': choose raise or skip"),
         (lambda: coop.classify(paths, classes="cat"), "classes is 'cat': give a list of names"),
         (lambda: coop.classify(paths, classes=["cat"]), "'cat' is the only class, and would have"),
@@ -619,6 +644,10 @@ def test_a_picture_that_cannot_be_decoded_ends_a_training(home, paths, tmp_path)
     opened = [Image.open(path) for path in (tmp_path / "cut.png", paths[1])]
     with pytest.raises(UserError, match="image 'picture 0' cannot be read .*: restore it or take"):
         small(home, images=opened, labels=[0, 1])
+    with pytest.raises(
+        UserError, match="picture 1' .*\\(its size is 0 x 5 pixels\\): restore it or"
+    ):
+        small(home, images=[opened[1], Image.new("RGB", (0, 5))], labels=[0, 1])
     files = [paths[0], str(tmp_path / "cut.png")]
     with pytest.raises(UserError, match="cut.png' cannot be read .*: restore it or take it out"):
         small(home, images=files, labels=[0, 1])

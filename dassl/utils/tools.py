@@ -200,6 +200,8 @@ def read_image(
             if draft is not None and picture is None:
                 image.draft(None, draft[::-1])
             image.load()
+            if 0 in image.size:  # Image.new takes such sizes, and transforms divide by them
+                raise ValueError(f"its size is {image.width} x {image.height} pixels")
             if _is_turned(image):
                 if upright:
                     image = ImageOps.exif_transpose(image)

@@ -278,6 +278,8 @@ def saved_files(folder: str, results: dict, run: Trained, load_epoch: int | None
         if results.get("loaded") or epoch != tested_epoch(results):
             # As the record of a test tells its model's folder; here it is the same one.
             found.results["loaded"] = {"model_dir": ".", "epoch": epoch}
+            content = files.checksum_of(kind.model_name, found.files[name])
+            found.results["model_sha256"] = content
     if osp.isfile(osp.join(folder, LIST)):
         with open(osp.join(folder, LIST), "rb") as file:
             found.files[LIST] = file.read()

@@ -203,13 +203,22 @@ def model_checksum(folder: str, epoch: int | None) -> str | None:
     Of a run without its checkpoints (tools.archive), the one that they had. Raises OSError for a
     checkpoint that cannot be read.
     """
-    contents = [
-        f"{name} {_content(path, os.stat(path).st_size, os.stat(path).st_mtime_ns)}"
+    contents = {
+        name: _content(path, os.stat(path).st_size, os.stat(path).st_mtime_ns)
         for name, path in _checkpoints(folder, epoch).items()
-    ]
-    if not contents:
-        return _remembered(folder, epoch)
-    return hashlib.sha256("\n".join(contents).encode(errors="surrogateescape")).hexdigest()
+    }
+    return _checksum(contents) if contents else _remembered(folder, epoch)
+
+
+def checksum_of(name: str, checkpoint: bytes) -> str:
+    """`model_checksum` of a folder in which the model `name` alone has a checkpoint."""
+    return _checksum({name: hashlib.sha256(checkpoint).hexdigest()})
+
+
+def _checksum(contents: dict[str, str]) -> str:
+    """Of {name of a model: SHA-256 of its checkpoint}."""
+    lines = "\n".join(f"{name} {content}" for name, content in contents.items())
+    return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
 
 
 def lacks_checkpoints(folder: str, epoch: int | None) -> bool:

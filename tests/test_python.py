@@ -18,6 +18,7 @@ from tiny_clip import TINY, images, vit_weights
 from tiny_run import CLASSES, make_trainer
 
 from craft import Model, UserError, fit, load_run
+from dassl import files
 from dassl.config import get_cfg_default
 from dassl.data.data_manager import _said
 from dassl.data.datasets import Picture
@@ -285,6 +286,72 @@ def test_pictures_that_cannot_be_read(runs, paths, tmp_path):
         model.classify(tmp_path / "folder")
     (only,) = model.classify(tmp_path / "folder", unreadable="skip")
     assert (only.image, only.best) == (str(film), None) and "videos are not" in only.error
+
+
+def from_model(home: Path, folder: str, name: str):
+    """A trainer for the folder `name` with epoch 1 of the run in `folder`, as train.py has it."""
+    made = make_trainer(home, "CoOp", "OUTPUT_DIR", str(home / name))
+    made.load_model(folder, 1)
+    made.loaded = {"model_dir": os.path.relpath(folder, home / name), "epoch": 1}
+    made.model_sha256 = files.model_checksum(folder, 1)
+    return made
+
+
+def replace(checkpoint: Path) -> None:
+    content = torch.load(checkpoint, weights_only=False)
+    content["state_dict"]["ctx"] += 1
+    torch.save(content, checkpoint)
+
+
+def test_a_test_s_model_is_the_one_that_it_tested(runs, paths, tmp_path, capsys):
+    training = shutil.copytree(runs["CoOp"].cfg.OUTPUT_DIR, tmp_path / "training")
+    from_model(tmp_path, str(training), "test").test()
+    test, model = tmp_path / "test", load_run(tmp_path / "test")
+    assert model.classify(paths) == load_run(training, load_epoch=1).classify(paths)
+    kept, other = model.save(tmp_path / "kept"), load_run(test, load_epoch=2)
+    later = other.save(tmp_path / "later")
+    for folder, same in ((kept, model), (later, other)):  # each is of the model that it holds
+        assert load_run(folder).classify(paths) == same.classify(paths)
+    replace(training / "prompt_learner/model.pth.tar-1")
+    said = f"the checkpoint in '{training}' is not the one that the run in '{test}' tested: restore"
+    with pytest.raises(UserError) as caught:
+        load_run(test)
+    assert str(caught.value) == (
+        f"{said} it, test it again with train.py --eval-only, or give model_dir '{training}' for "
+        "the model that is there now"
+    )
+    with pytest.raises(UserError, match=re.escape(said)):
+        load_run(test, load_epoch=1)
+    assert predict.main(["--model-dir", str(test), paths[0]]) == 2
+    assert f"{said} it, test it again" in capsys.readouterr().err
+    assert load_run(test, load_epoch=2).classify(paths) == other.classify(paths)  # without numbers
+    load_run(training, load_epoch=1)
+    (training / "results.json").unlink()
+    with pytest.raises(UserError, match="restore it or test it again with train.py --eval-only$"):
+        load_run(test)
+    for folder in (kept, later):
+        (checkpoint,) = Path(folder).rglob("model.pth*")
+        replace(checkpoint)
+        with pytest.raises(UserError, match="restore it or test it again with train.py --eval-o"):
+            load_run(folder)
+    record = read_json(f"{test}/results.json")  # as an older version leaves it
+    write_json(record | {"model_sha256": None}, f"{test}/results.json")
+    load_run(test)
+
+
+def test_a_training_that_began_from_a_model_is_its_own(runs, paths, tmp_path):
+    training = shutil.copytree(runs["CoOp"].cfg.OUTPUT_DIR, tmp_path / "training")
+    warm = from_model(tmp_path, str(training), "warm")
+    warm.train()
+    with torch.no_grad():
+        batch = torch.stack([warm.dm.tfm_test(Image.open(path)) for path in paths])
+        expected = warm.model_inference(batch).softmax(1)
+    assert read_json(f"{tmp_path}/warm/results.json")["loaded"]["model_dir"] == "../training"
+    shutil.rmtree(training)
+    model = load_run(tmp_path / "warm")
+    assert torch.allclose(rows(model.classify(paths, top=9), NAMES), expected, atol=1e-6)
+    again = load_run(model.save(tmp_path / "saved"))
+    assert again.classify(paths) == model.classify(paths)
 
 
 # Training
@@ -648,9 +715,9 @@ def test_a_picture_that_cannot_be_decoded_ends_a_training(home, paths, tmp_path)
         UserError, match="picture 1' .*\\(its size is 0 x 5 pixels\\): restore it or"
     ):
         small(home, images=[opened[1], Image.new("RGB", (0, 5))], labels=[0, 1])
-    files = [paths[0], str(tmp_path / "cut.png")]
+    stored = [paths[0], str(tmp_path / "cut.png")]
     with pytest.raises(UserError, match="cut.png' cannot be read .*: restore it or take it out"):
-        small(home, images=files, labels=[0, 1])
+        small(home, images=stored, labels=[0, 1])
 
 
 def test_the_fingerprint_of_a_picture_tells_pictures_apart():

@@ -12,6 +12,7 @@ import os.path as osp
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from yacs.config import CfgNode
 
@@ -153,7 +154,8 @@ def load(
     run tested; that of an evaluation (--eval-only) is in the folder it names. `weights` replaces
     MODEL.BACKBONE.NAME, and `cuda` USE_CUDA. Messages go to stderr. Raises UserError for a folder
     without complete results, for `classes` that what was learned per class does not fit (`instead`
-    is the remedy), or for CLIP weights or a checkpoint that do not fit.
+    is the remedy), for CLIP weights or a checkpoint that do not fit, or for another checkpoint than
+    an evaluation tested.
     """
     path, (results, cfg) = osp.join(model_dir, "results.json"), read(model_dir)
     if not results["complete"] and load_epoch is None:
@@ -184,6 +186,7 @@ def load(
             _check_classes(clip, classes, names, model_dir, instead)
         if clip.prompts is not None:
             folder, epoch = checkpoint_of(model_dir, results, load_epoch)
+            _check_tested(model_dir, results, folder, epoch)
             load_prompts(clip, folder, kind.model_name, epoch)
     return Trained(cfg, clip.eval(), build_transform(cfg, is_train=False))
 
@@ -256,6 +259,7 @@ def _check_classes(
 def read(model_dir: str) -> tuple[dict, CfgNode]:
     """The content of results.json, and the configuration in it.
 
+    A training that began from another's model has no "loaded" here: its model is its own.
     Raises UserError if the file cannot be read, or is not what a run writes.
     """
     path = osp.join(model_dir, "results.json")
@@ -285,6 +289,9 @@ def read(model_dir: str) -> tuple[dict, CfgNode]:
         raise UserError(
             f"'{path}' has 'classnames' that no run writes: give --model-dir another folder"
         )
+    # `craft` saves an earlier epoch of a training as one that was loaded from its own folder.
+    if loaded and results["epochs"] and loaded["model_dir"] not in ("", "."):
+        results |= {"loaded": None, "model_sha256": None}
     cfg = get_cfg_default()
     trainers.extend_cfg(cfg)
     datasets.extend_cfg(cfg)
@@ -362,6 +369,27 @@ def checkpoint_of(model_dir: str, results: dict, load_epoch: int | None) -> tupl
         )
     folder = osp.normpath(osp.join(model_dir, loaded["model_dir"])) if loaded else model_dir
     return folder, record.tested_epoch(results) if load_epoch is None else load_epoch
+
+
+def _check_tested(model_dir: str, results: dict, folder: str, epoch: int | None) -> None:
+    """Raise UserError if `folder` holds another model than the evaluation in `model_dir` tested.
+
+    results: its results.json, whose numbers are of the tested model. Another epoch has no numbers
+    there, and older versions stored no checksum.
+    """
+    tested, now = results.get("model_sha256"), None
+    if not results.get("loaded") or not tested or epoch != record.tested_epoch(results):
+        return
+    with contextlib.suppress(OSError):  # of which load_prompts says more
+        now = files.model_checksum(folder, epoch)
+    if now in (None, tested):
+        return
+    training = record.deployed(Path(folder)) is not None
+    other = f", or give --model-dir '{folder}' for the model that is there now" if training else ""
+    raise UserError(
+        f"the checkpoint in '{folder}' is not the one that the run in '{model_dir}' tested: "
+        f"restore it{',' if training else ' or'} test it again with train.py --eval-only{other}"
+    )
 
 
 def model_checksum(model_dir: str, results: dict) -> str | None:

@@ -1,7 +1,8 @@
 """Pictures as programs hold them: paths, PIL images, tensors, and lists of these."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, MappingView, Set
+import warnings
+from collections.abc import Callable, Iterable, Mapping, MappingView, Sequence, Set
 from typing import Any, NoReturn
 
 import torch
@@ -13,6 +14,10 @@ from dassl.data.datasets import Datum, Picture
 from dassl.errors import UserError
 from tools.predict import Pictures, find_images
 
+# How far from 0 the numbers of a tensor may be: in multiples of the furthest normalised pixel, and
+# at least. Nobody's interpolation gets there, nor torch.randn, with which programs are tried.
+FAR, NORMAL = 3, 8.0
+BLUR = 0.1  # by which interpolation leaves 0..1
 KINDS = "a path, a PIL image, a tensor (3, R, R), or several of these"
 
 
@@ -118,3 +123,36 @@ def _check_tensor(image: Tensor, name: str, size: int) -> None:
         )
     if not torch.isfinite(image).all():
         raise UserError(f"{name} holds NaN or infinite numbers: correct or leave out that tensor")
+
+
+def check_normalised(items: Sequence[Datum], cfg: CfgNode, stacklevel: int) -> None:
+    """Raise UserError for a tensor with numbers far from all that normalised pixels can be.
+
+    Warns if all tensors hold numbers of about 0..1, as pictures before they are normalised:
+    afterwards what is darker than the mean is below 0. Nothing is known where the run's INPUT, in
+    `cfg`, normalises otherwise. stacklevel: of the warning, seen from here.
+    """
+    spec, held = cfg.INPUT, ((one.impath, one.picture) for one in items if isinstance(one, Picture))
+    tensors = [(name, picture) for name, picture in held if isinstance(picture, Tensor)]
+    named = "normalize" in spec.TRANSFORMS and "instance_norm" not in spec.TRANSFORMS
+    if not tensors or not named:
+        return
+    mean, std = torch.tensor(spec.PIXEL_MEAN), torch.tensor(spec.PIXEL_STD)
+    low, high = (0 - mean) / std, (1 - mean) / std
+    far = max(NORMAL, FAR * float(torch.maximum(-low, high).max()))
+    could = f"normalised pixels are {low.min():.2f} to {high.max():.2f}"
+    least, most = torch.inf, -torch.inf
+    for name, tensor in tensors:
+        begin, end = tensor.min().item(), tensor.max().item()
+        if begin < -far or end > far:
+            raise UserError(
+                f"{name} holds numbers of {begin:.4g} to {end:.4g}, but {could}: transform it with "
+                "model.transform, or give a PIL image"
+            )
+        least, most = min(least, begin), max(most, end)
+    if -BLUR < least and most < 1 + BLUR and low.max() < -2 * BLUR:
+        warnings.warn(
+            f"the tensors hold numbers of {least:.2f} to {most:.2f}, as pictures do that were "
+            f"never normalised ({could}): transform them with model.transform, or give PIL images",
+            stacklevel=stacklevel,
+        )

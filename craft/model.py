@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from craft.images import Transform, check_order, is_single, items_of, refuse
+from craft.images import Transform, check_normalised, check_order, is_single, items_of, refuse
 from dassl import files
+from dassl.data.datasets import Datum
 from dassl.engine import TRAINER_REGISTRY
 from dassl.errors import UserError
 from dassl.evaluation import check_scores
@@ -142,7 +143,7 @@ class Model:
         top = _from_one(top, "top")
         clip = self._for(classes)
         trained.check_several(clip.classnames, " in classes")
-        items = items_of(images, self.size)
+        items = self._items(images)
         run = Trained(self.cfg, clip, self._run.transform)
         rows = predict.probabilities(run, items, self._texts_of(clip))
         found = []
@@ -177,7 +178,7 @@ class Model:
         Raises UserError, naming the picture, for one that cannot be read.
         """
         rows = []
-        for row in predict.of_images(self._run, items_of(images, self.size), self._encode):
+        for row in predict.of_images(self._run, self._items(images), self._encode):
             rows.append(refuse(row) if isinstance(row, str) else row)
         features = torch.stack(rows)
         check_scores(features)
@@ -197,6 +198,11 @@ class Model:
             config = self._saved.results["config"] | {"OUTPUT_DIR": path}
             write_json(self._saved.results | {"config": config}, osp.join(part, RESULTS))
         return path
+
+    def _items(self, images: Any) -> list[Datum]:
+        items = items_of(images, self.size)
+        check_normalised(items, self.cfg, stacklevel=4)  # the caller of the public method
+        return items
 
     @torch.no_grad()
     def _encode(self, images: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 
 import datasets
 import trainers
-from craft.images import check_order, items_of
+from craft.images import check_normalised, check_order, items_of
 from craft.model import Model, as_user_errors, checked_device, checked_names, saved_files
 from dassl.config import get_cfg_default, merge_from_dict, merge_from_list
 from dassl.data.datasets import Datum, Picture
@@ -51,6 +51,7 @@ FIXED = {
     "TRAIN.CHECKPOINT_FREQ": 0,  # the last epoch's is enough
 }
 NO_OPTIONS = (*FIXED, "OUTPUT_DIR", "RESUME", "EVAL_ONLY", "INPUT.SIZE")
+OF_TENSORS = ("normalize", "instance_norm")  # what tensors had, and later pictures get
 IDLE = ("DATASET.", "TEST.")  # groups that say nothing about pictures in memory, all to train on
 
 
@@ -95,7 +96,7 @@ def fit(
         train = _labelled(items_of(images, cfg.INPUT.SIZE[0], folders=False), labels, names)
         others = [] if unlabelled is None else items_of(unlabelled, cfg.INPUT.SIZE[0], unread=False)
         if all(_is_tensor(item) for item in (*train, *others)):
-            cfg.INPUT.TRANSFORMS = [n for n in cfg.INPUT.TRANSFORMS if n in ("normalize",)]
+            cfg.INPUT.TRANSFORMS = [n for n in cfg.INPUT.TRANSFORMS if n in OF_TENSORS]
         with tempfile.TemporaryDirectory(prefix="craft-") as folder:
             return _trained(cfg, folder, train, others, target)
 
@@ -120,8 +121,10 @@ def _trained(
         engine.keeps_output = False
         if not engine.get_model_names():
             raise UserError(f"{cfg.TRAINER.NAME} learns nothing: choose another trainer")
+        seen = engine.data_cfg  # its CLIP may ask for another mean, deviation or interpolation
+        for items in parts.values():
+            check_normalised(items, seen, stacklevel=4)  # the caller of `fit`
         engine.train()
-    seen = engine.data_cfg  # its CLIP may ask for another mean, deviation or interpolation
     run = Trained(seen, engine.clip.eval(), build_transform(seen, is_train=False))
     model = Model(run, saved_files(folder, read_json(osp.join(folder, "results.json")), run))
     return model if target is None else model.to(target)

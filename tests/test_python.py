@@ -6,6 +6,7 @@ import pickle
 import random
 import re
 import shutil
+import warnings
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,6 +17,7 @@ from odd_pictures import READING, write_odd
 from PIL import Image
 from tiny_clip import TINY, images, vit_weights
 from tiny_run import CLASSES, make_trainer
+from torchvision.transforms.functional import to_tensor
 
 from craft import Model, UserError, fit, load_run
 from dassl import files
@@ -36,6 +38,10 @@ SMALL = {  # prompts that fit the three layers of the tiny CLIP
     "CraftCoOp": {"TRAINER.COOP.N_CTX": 2, "TRAINER.COOP.CTX_INIT": ""},
     "CraftVPT": {"TRAINER.VPT.PROMPT_DEPTH_VISION": 2, "TRAINER.VPT.N_CTX_VISION": 2},
     "MaPLe": {"TRAINER.MAPLE.PROMPT_DEPTH": 2},
+}
+TARGET = SMALL["CraftVPT"] | {
+    "TRAINER.CRAFT.LAMBDA_MMD": 5.0,
+    "TRAINER.CRAFT.MMD.DOMAINS": "unlabelled",
 }
 
 
@@ -492,16 +498,70 @@ def test_data_counts_for_the_hash_of_a_run(home, tmp_path):
 
 
 def test_unlabelled_pictures_of_a_target_change_what_is_learned(home):
-    options = SMALL["CraftVPT"] | {
-        "TRAINER.CRAFT.LAMBDA_MMD": 5.0,
-        "TRAINER.CRAFT.MMD.DOMAINS": "unlabelled",
-    }
     far, near = images(6, SIZE), images(6, SIZE) * 0.1
-    found = [small(home, "CraftVPT", options=options, unlabelled=one) for one in (far, near)]
+    found = [small(home, "CraftVPT", options=TARGET, unlabelled=one) for one in (far, near)]
     first, second = (model.module.prompts.image_encoder.VPT for model in found)
     assert not torch.allclose(first, second)
     with pytest.raises(UserError, match="has no unlabelled images: name|needs unlabelled images"):
-        small(home, "CraftVPT", options=options)
+        small(home, "CraftVPT", options=TARGET)
+
+
+def test_tensors_that_were_never_normalised(home, paths):
+    raw = torch.stack([to_tensor(Image.open(path).crop((0, 0, SIZE, SIZE))) for path in paths])
+    model, could = small(home), "normalised pixels are -1.79 to 2.15"  # CLIP's
+    trains = lambda x, **more: small(home, images=x, epochs=1, **more)  # noqa: E731
+    for act in (
+        lambda x: model.classify(x),
+        lambda x: model.classify([*x, paths[0]]),
+        lambda x: model.image_features(x[0]),
+        trains,
+        lambda x: trains(images(8, SIZE), unlabelled=x, trainer="CraftVPT", options=TARGET),
+    ):
+        for plain in (raw, raw * 1.15 - 0.08):  # as interpolation leaves them
+            with pytest.warns(UserWarning) as caught:
+                act(plain)
+            (said,) = (str(one.message) for one in caught)
+            assert re.match(
+                r"the tensors hold numbers of -?0.\d\d to \d.\d\d, as pictures do", said
+            )
+            assert f"({could}): transform them with model.transform, or give PIL images" in said
+            assert caught[0].filename == __file__
+        for other in (raw * 255, raw.half() * 255, -raw * 255):
+            with pytest.raises(UserError) as refused:
+                act(other)
+            said = str(refused.value)
+            assert re.match(
+                r"picture 0 holds numbers of -?[\d.]+ to -?[\d.]+, but normalised", said
+            )
+            assert said.endswith(
+                f"but {could}: transform it with model.transform, or give a PIL image"
+            )
+
+
+def test_tensors_that_may_be_normalised(home, paths):
+    model, raw = small(home), torch.rand(8, 3, SIZE, SIZE)
+    good = torch.stack([model.transform(path) for path in paths])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for given in (good, good * 1.3, good * 0.1, images(8, SIZE), paths):
+            small(home, images=given, epochs=1)
+            model.classify(given)
+            model.image_features(given)
+        for options in (  # such runs normalise otherwise
+            {"INPUT.TRANSFORMS": ["normalize", "instance_norm"]},
+            {"INPUT.TRANSFORMS": ["random_flip"]},
+            {"INPUT.PIXEL_MEAN": [0.0] * 3, "INPUT.PIXEL_STD": [1.0] * 3},
+        ):
+            other = small(home, images=raw, epochs=1, options=SMALL["CoOp"] | options)
+            other.classify(raw)
+    with pytest.raises(UserError, match="normalised pixels are 0.00 to 1.00: transform it with"):
+        other.classify(raw * 255)
+
+
+def test_a_model_of_tensors_reads_pictures_as_its_options_say(home, paths):
+    options = SMALL["CoOp"] | {"INPUT.TRANSFORMS": ["random_flip", "normalize", "instance_norm"]}
+    image = small(home, options=options).transform(paths[0])
+    assert torch.allclose(image.mean((1, 2)), torch.zeros(3), atol=1e-5)
 
 
 def test_the_template_and_the_log(home, capsys):

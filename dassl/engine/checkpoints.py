@@ -25,7 +25,7 @@ class Checkpoints(Models):
     """Models that are saved, loaded and resumed, with all that an exact continuation needs."""
 
     cfg: CfgNode
-    time_start: float  # when training began; missing before
+    time_start: float  # when the trainer was made; missing before training
     best_result: float
 
     def __init__(self):

@@ -307,7 +307,7 @@ class SimpleTrainer(TrainerBase):
         self.init_writer(curves)
         if self.keeps_output:
             log.info(f"Curves: tensorboard --logdir {shlex.quote(curves)}")
-        self.time_start = time.time()
+        self.time_start = self._born  # data, CLIP and what is encoded beforehand are time, too
 
     def _take_best(self, directory: str) -> None:
         """Copy the best model so far from `directory`; without one, the next model is the best."""

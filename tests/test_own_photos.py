@@ -832,6 +832,18 @@ def test_a_clip_file_that_is_cut_off(tmp_path, capsys):
     assert "correct it; other CLIPs are" in line and "BACKBONE" not in line.upper()
 
 
+def test_a_clip_whose_activation_only_the_user_knows(tmp_path, capsys):
+    home = folder(tmp_path / "photos", "cat", "dog")
+    torch.save(vit_weights(**TINY | {"embed": backbone.NARROWEST}), tmp_path / "own.pt")
+    words = [home, "--clip", tmp_path / "own.pt", "--epochs", 1, "--output", tmp_path / "out"]
+    line = said(capsys, *words, code=2)
+    assert "give --set MODEL.BACKBONE.ACTIVATION gelu (" in line and "or quick_gelu (" in line
+    said(capsys, *words, "--set", "MODEL.BACKBONE.ACTIVATION", "gelu")
+    for run in ("zero_shot", "learned"):
+        config = record.read(tmp_path / "out" / run / record.NAME)["config"]
+        assert config["MODEL"]["BACKBONE"]["ACTIVATION"] == "gelu"
+
+
 def test_the_place_of_openais_files_is_where_clip_puts_them():
     path, url = backbone.place_of("ViT-B/16")
     assert path == os.path.expanduser("~/.cache/clip/ViT-B-16.pt") and url.endswith("/ViT-B-16.pt")

@@ -53,6 +53,7 @@ from trainers.clips import REACH_S
 TRAINER = "CraftCoOp"
 BASELINE = "ZeroshotCLIP"
 BEST, BUNDLED = "ViT-B/16", "bundled"
+ACTIVATION = "MODEL.BACKBONE.ACTIVATION"
 STEPS = 240  # optimisation steps: the study's 40 epochs on 8 photos of 23 classes
 LEAST, MOST = 5, 100  # epochs
 ABOUT = "fit.json"
@@ -78,10 +79,11 @@ class Clip:
     size: int
 
 
-def choose_clip(given: str) -> Clip:
+def choose_clip(given: str, activation: str = "auto") -> Clip:
     """The CLIP of --clip; without it OpenAI's ViT-B/16, which is fetched if it is not there.
 
-    Raises InputError if it can neither be found nor fetched, and for a file that is none.
+    activation: as --set has it. Raises InputError if the CLIP can neither be found nor fetched, and
+    for a file that is none.
     """
     base, bases = configs.bundled_backbone(), configs.backbones()
     bundled = bases.pop(base)
@@ -100,9 +102,12 @@ def choose_clip(given: str) -> Clip:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(REACH_S)  # a download that stalls ends, too
     try:
-        return Clip(name, known.get(name, known[BEST]), load_backbone(name).input_resolution)
-    except UserError as error:  # which names train.py's key and flag
+        size = load_backbone(name, activation=activation).input_resolution
+        return Clip(name, known.get(name, known[BEST]), size)
+    except UserError as error:  # which names train.py's keys and flag
         words = str(error).replace(": correct it, or --backbone", ": correct it")
+        words = words.replace(f"set {ACTIVATION} to", f"give --set {ACTIVATION}")
+        words = words.replace(" or to quick_gelu", " or quick_gelu")
         raise InputError(words.replace("MODEL.BACKBONE.NAME", "--clip")) from None
     finally:
         socket.setdefaulttimeout(before)
@@ -450,7 +455,8 @@ def run(args: argparse.Namespace) -> int:
     with heard() as warnings:
         photos = own_photos.read(place, args.nested)
         test = own_photos.read(Path(args.test), args.nested, 1) if args.test else None
-    clip = choose_clip(args.clip)  # before photos are read, which can take minutes
+    activation = str(_given(args).get(ACTIVATION, "auto"))
+    clip = choose_clip(args.clip, activation)  # before photos are read, which can take minutes
     dealt = own_photos.split(photos, test, args.exact_copies, args.skip_unreadable)
     if args.shots:
         dealt = own_photos.drawn(dealt, args.shots, photos.notes)

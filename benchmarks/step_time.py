@@ -19,6 +19,8 @@ from pathlib import Path
 
 import torch
 
+from tools.arguments import Parser
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tools.plain_way import METHODS, SIZES, Bench, Towers, errors, peak_memory, timed, too_far
 
@@ -113,9 +115,7 @@ def compare(arguments: argparse.Namespace, method: str, classes: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--model", choices=SIZES, default="ViT-B/16")
     parser.add_argument("--classes", type=int, nargs="+", default=[50, 200])

@@ -25,6 +25,7 @@ from datasets.base import PARTS, SAME_TEXT, CoOpDataset, UserError
 from datasets.prepare import find, prepared_classes
 from datasets.shifts import ShiftDataset
 from tools import inputs
+from tools.arguments import Parser
 
 # Written by tools/miniatures.py: the numbers and split checksum to expect instead of the published
 # ones.
@@ -199,7 +200,7 @@ def table(reports: list[Report]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         prog="python -m datasets.check",
         formatter_class=argparse.RawDescriptionHelpFormatter,

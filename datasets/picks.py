@@ -20,6 +20,7 @@ from pathlib import Path
 
 from dassl.utils import write_json
 from datasets.errors import UserError
+from tools.arguments import Parser
 
 FILE = Path(__file__).resolve().parent / "picks.json"
 SHOTS, SEEDS = (1, 2, 4, 8, 16), (1, 2, 3)
@@ -109,7 +110,7 @@ def work(args: argparse.Namespace) -> int:
 def main(arguments: list[str] | None = None) -> int:
     from tools import inputs
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         prog="python -m datasets.picks",
         formatter_class=argparse.RawDescriptionHelpFormatter,

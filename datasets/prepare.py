@@ -18,6 +18,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import CoOpDataset, UserError
 from datasets.sets.imagefolder import OwnDataset
 from tools import inputs
+from tools.arguments import Parser
 
 
 def prepared_classes() -> dict[str, type[CoOpDataset]]:
@@ -54,7 +55,7 @@ def find(name: str) -> type[CoOpDataset]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         prog="python -m datasets.prepare",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -28,6 +28,7 @@ from tqdm import tqdm
 from dassl import files, outcomes, record
 from dassl.errors import UserError
 from tools import inputs
+from tools.arguments import Parser
 from tools.configs import ROOT
 from tools.inputs import InputError
 from tools.protocols.rows import run_files
@@ -243,7 +244,7 @@ def work(args: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m tools.archive",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

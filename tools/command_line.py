@@ -3,6 +3,8 @@
 import argparse
 import os.path as osp
 
+from tools.arguments import Parser
+
 DESCRIPTION = "One run: a configuration in; checkpoints, log.txt and results.json out."
 
 # Flag -> config key.
@@ -23,7 +25,7 @@ FLAGS = {
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line of train.py. Exits: code 2 after a mistake in it, 0 after --help."""
-    parser = argparse.ArgumentParser(prog="train.py", description=DESCRIPTION)
+    parser = Parser(prog="train.py", description=DESCRIPTION)
     parser.add_argument(
         "--list",
         action="store_true",

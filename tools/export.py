@@ -18,6 +18,7 @@ from yacs.config import CfgNode
 from dassl.utils import UserError, mkdir_if_missing
 from dassl.utils.tools import atomic_write
 from tools import trained
+from tools.arguments import Parser
 from tools.inputs import check_new, new_folder
 from tools.layouts import LAYOUTS, SIDE, normalisation, rounded_by_clip
 from tools.trained import Trained
@@ -196,7 +197,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         prog="python -m tools.export",

@@ -44,6 +44,7 @@ from dassl.evaluation import check_scores
 from dassl.names import did_you_mean
 from dassl.utils import UserError
 from tools import colours, configs, inputs, plots, trained
+from tools.arguments import Parser
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS, Row, collect
 from tools.statistics import standard_error, t_test
@@ -484,7 +485,7 @@ KINDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         prog="python -m tools.figures",

@@ -38,6 +38,7 @@ from dassl.printable import escaped
 from dassl.utils import write_json
 from dassl.utils.logger import close_logger
 from tools import configs, fit_page, inputs, outcomes, own_photos
+from tools.arguments import Parser
 from tools.configs import ROOT
 from tools.inputs import InputError
 from tools.launchers import cores
@@ -604,7 +605,7 @@ def _predict(home: Path) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         prog="fit.sh",

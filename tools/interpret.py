@@ -18,6 +18,7 @@ from tqdm import tqdm
 from dassl.utils import UserError, write_json
 from dassl.utils.logger import progress_bar
 from tools import inputs, trained
+from tools.arguments import Parser
 from tools.trained import Trained
 from trainers.backbone import SimpleTokenizer
 from trainers.prompts import Context
@@ -105,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         prog="python -m tools.interpret",

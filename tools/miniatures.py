@@ -30,6 +30,7 @@ from datasets.sets.imagenetv2 import ImageNetV2
 from datasets.sets.metashift import FOLDERS, TABLE
 from datasets.shifts import ShiftDataset
 from tools import inputs
+from tools.arguments import Parser
 
 PER_CLASS = {
     "train": 5,
@@ -451,7 +452,7 @@ def make(cls: type[CoOpDataset], root: Path, split: bool = True) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         prog="python -m tools.miniatures",
         formatter_class=argparse.RawDescriptionHelpFormatter,

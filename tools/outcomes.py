@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from dassl import files, outcomes, record
 from dassl.errors import UserError
 from tools import inputs, plots
+from tools.arguments import Parser
 from tools.inputs import InputError
 from tools.results import markdown
 
@@ -477,9 +478,7 @@ def _csv(answers: Answers) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=inputs.path, metavar="RUN")
     parser.add_argument("--split", default="test", choices=("test", "val", "train"))
     parser.add_argument(

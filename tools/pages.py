@@ -29,6 +29,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tools import configs, inputs
+from tools.arguments import Parser
 from tools.gains import Gain, corrected, from_record, verdict_column, verdicts
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS
@@ -343,9 +344,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing, only compare")
     return inputs.main(run, parser.parse_args(arguments))
 

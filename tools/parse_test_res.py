@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dassl import files
 from tools import inputs
+from tools.arguments import Parser
 from tools.inputs import InputError
 
 
@@ -93,9 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=inputs.path)
     parser.add_argument(
         "--ci95", action="store_true", help="1.96 standard errors instead of the standard deviation"

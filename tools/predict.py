@@ -25,6 +25,7 @@ from dassl.utils import UserError, write_json
 from dassl.utils.logger import progress_bar
 from datasets.files import list_images, say_left_out, why_unread
 from tools import inputs, sorting, trained
+from tools.arguments import Parser
 from tools.inputs import InputError
 from tools.trained import Trained
 
@@ -216,7 +217,7 @@ def most_probable(row: Tensor, names: Sequence[str], number: int) -> list[dict]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         prog="python -m tools.predict",

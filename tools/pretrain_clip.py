@@ -31,6 +31,7 @@ from clip.model import CLIP
 from torch import Tensor, nn
 
 from tools import inputs
+from tools.arguments import Parser
 from tools.pretrain_captions import INKS, PAPERS, Look, caption
 from tools.pretrain_data import KEPT_OUT, is_class, tells_class
 
@@ -578,9 +579,7 @@ def load(model: CLIP, path: Path) -> None:
 
 def parser_of(description: str) -> argparse.ArgumentParser:
     """With the options that say what the model is."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bank", type=inputs.path, required=True)
     parser.add_argument("--image", type=int, default=64)
     parser.add_argument("--patch", type=int, default=8)

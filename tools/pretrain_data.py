@@ -33,6 +33,7 @@ from tqdm import tqdm
 from datasets.drawings import render_svg
 from datasets.suite import svg_of
 from tools import inputs
+from tools.arguments import Parser
 from tools.suite import items
 from tools.suite.sources import class_words
 
@@ -386,9 +387,7 @@ def write(rows: list[dict], emoji: Emoji, folder: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=inputs.path, required=True)
     parser.add_argument(
         "--packages", type=inputs.path, help="folder of the npm packages (default: OUT/packages)"

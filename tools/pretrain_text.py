@@ -24,6 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tools import inputs
+from tools.arguments import Parser
 from tools.pretrain_captions import caption, random_look
 from tools.pretrain_data import fetch
 
@@ -125,9 +126,7 @@ def reduced(features: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bank", type=inputs.path, required=True)
     parser.add_argument("--packages", type=inputs.path, help="(default: BANK/packages)")
     parser.add_argument("--embed", type=int, default=128)

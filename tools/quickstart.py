@@ -9,6 +9,7 @@ import os
 import sys
 
 from tools import configs, inputs, results, sweep
+from tools.arguments import Parser
 from tools.configs import ROOT
 from tools.plans import read_plan
 from tools.protocols import PROTOCOLS
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """0, or the exit code of what failed."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="quickstart.sh")
+    parser = Parser(description=__doc__, prog="quickstart.sh")
     parser.add_argument("structures", nargs="*", metavar="STRUCTURE", help="default CoOp")
     with sweep.stoppable():
         return inputs.main(

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from dassl import record
 from tools import curves, findings, inputs, launchers, plots, results
+from tools.arguments import Parser
 from tools.gains import Gain
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS, Protocol
@@ -373,7 +374,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         prog="python -m tools.report",

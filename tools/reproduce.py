@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from tools import configs, inputs
+from tools.arguments import Parser
 from tools.configs import ROOT
 from tools.inputs import InputError
 from tools.plans import read_plan
@@ -123,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="reproduce.sh", add_help=False, allow_abbrev=False)
+    parser = Parser(prog="reproduce.sh", add_help=False, allow_abbrev=False)
     parser.add_argument("table", nargs="?", default="")
     parser.add_argument(
         "--root", type=os.path.expanduser, nargs="?", default=folder_of("DATA", "data")

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tools import gains, inputs, plots, published, selected
+from tools.arguments import Parser
 from tools.gains import Gain, mean_of
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS, Protocol, Row, averages, collect
@@ -623,7 +624,7 @@ def plot_gains(content: Tables, path: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         prog="python -m tools.results",

@@ -24,6 +24,7 @@ from yacs.config import CfgNode
 
 from dassl import identity, record
 from tools import configs, inputs, judge, selection
+from tools.arguments import Parser
 from tools.configs import ROOT
 from tools.inputs import InputError
 from tools.results import markdown
@@ -503,7 +504,7 @@ def select(args: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         prog="python -m tools.select",

@@ -23,6 +23,7 @@ from yacs.config import CfgNode
 from dassl import files, record
 from dassl.identity import folders_below
 from tools import inputs, launchers
+from tools.arguments import Parser
 from tools.configs import ROOT
 from tools.inputs import InputError
 from tools.launchers import Job
@@ -459,7 +460,7 @@ def add_folders(parser: argparse.ArgumentParser) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         prog="python -m tools.sweep",

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from dassl import record
 from tools import configs, inputs, published
+from tools.arguments import Parser
 from tools.inputs import InputError
 from tools.plans import read_plan
 from tools.protocols import PROTOCOLS, Protocol, Row, averages, collect
@@ -476,9 +477,7 @@ def work(args: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("protocol", metavar="PROTOCOL")
     parser.add_argument("output", type=inputs.path, metavar="OUTPUT")
     parser.add_argument(

@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 
 from dassl.errors import UserError
 from tools import inputs
+from tools.arguments import Parser
 from tools.doctor import machine, trial
 from tools.doctor.lines import FAULT, Line, guarded, ok
 
@@ -115,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         prog="python -m tools.doctor",
         formatter_class=argparse.RawDescriptionHelpFormatter,

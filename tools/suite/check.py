@@ -32,6 +32,7 @@ import numpy as np
 
 from datasets.suite import PICTURE_SIZE, SuiteDataset, Table, archive_of, picture_of, read_table
 from tools import inputs
+from tools.arguments import Parser
 from tools.results import markdown
 from tools.suite.make import SETS
 from tools.suite.split import SHOTS, VALIDATION, near_copies, order, thumbnails
@@ -261,7 +262,7 @@ def check(args: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         prog="python -m tools.suite.check",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -17,6 +17,7 @@ import sys
 from dataclasses import dataclass
 
 from tools import configs, inputs
+from tools.arguments import Parser
 from tools.inputs import InputError
 from tools.protocols.rows import is_average
 from tools.results import markdown
@@ -110,7 +111,7 @@ def health(args: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m tools.suite.health",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

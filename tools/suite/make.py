@@ -17,6 +17,7 @@ from pathlib import Path
 
 from datasets.suite import FOLDER, PICTURE_SIZE, Table, picture_of
 from tools import inputs
+from tools.arguments import Parser
 from tools.pretrain_data import Emoji as EmojiWords
 from tools.pretrain_data import drawing, icon_set, named_icons
 from tools.suite import emoji, items
@@ -129,9 +130,7 @@ def make(args: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", nargs="*", choices=[*SETS, []], metavar="SET")
     parser.add_argument(
         "--packages", type=inputs.path, required=True, help="folder of the npm packages"

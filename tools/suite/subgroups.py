@@ -16,6 +16,7 @@ from pathlib import Path
 
 from datasets.sets.emoji_groups import TABLE
 from tools import inputs
+from tools.arguments import Parser
 from tools.suite.split import order
 
 COLUMNS = ("hexcode", "family", "class")
@@ -115,9 +116,7 @@ def rows(emojibase: Path) -> list[dict[str, str]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--emojibase",
         type=inputs.path,

@@ -1,0 +1,70 @@
+"""Flags that are given twice: of every command line of this repository."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tools import command_line, fit
+from tools.arguments import Parser
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_every_command_line_is_such_a_one():
+    """argparse's own drops the first of two values without a word."""
+    found = 0
+    for path in ROOT.glob("**/*.py"):
+        if {".venv", "tests"} & set(path.relative_to(ROOT).parts):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = node.func if isinstance(node, ast.Call) else None
+            name = name.attr if isinstance(name, ast.Attribute) else getattr(name, "id", "")
+            assert name != "ArgumentParser", path
+            found += name == "Parser"
+    assert found >= 30
+
+
+@pytest.fixture
+def parser():
+    made = Parser(prog="tool")
+    made.add_argument("runs", nargs="*")
+    made.add_argument("--one", type=int, default=3)
+    made.add_argument("--many", nargs="+", default=["a"])
+    made.add_argument("--any", nargs="*", type=int, default=())
+    made.add_argument("--each", action="append", default=[])
+    made.add_argument("--flag", action="store_true")
+    return made
+
+
+def test_values_add_up_where_a_flag_takes_several(parser):
+    words = "x --many b c --any 1 --many d --each 1 --each 2 --flag --flag --any 2 3".split()
+    args = parser.parse_args(words)
+    assert (args.runs, args.one, args.many) == (["x"], 3, ["b", "c", "d"])
+    assert (args.any, args.each, args.flag) == ([1, 2, 3], ["1", "2"], True)
+    again = parser.parse_args(["--many", "e"])  # one parser reads several command lines
+    assert again.many == ["e"] and again.any == () and not again.flag
+
+
+@pytest.mark.parametrize("words", ["--one 4 --one 4", "--one 4 --one=5", "--one 4 y --on 5"])
+def test_another_flag_with_a_value_is_refused(parser, capsys, words):
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args(words.split())
+    assert ended.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "tool: error: --one is given twice: give it once"
+
+
+def test_train_py_adds_domains_and_refuses_two_seeds(capsys):
+    args = command_line.parse_args("--source-domains a b --source-domains c --seed 1".split())
+    assert args.source_domains == ["a", "b", "c"] and args.seed == 1
+    with pytest.raises(SystemExit):
+        command_line.parse_args("--seed 1 --seed 2".split())
+    assert "--seed is given twice: give it once" in capsys.readouterr().err
+
+
+def test_fit_takes_every_set(monkeypatch):
+    kept = []
+    monkeypatch.setattr(fit, "run", lambda args: kept.append(args.set) or 0)
+    assert fit.main("photos --set OPTIM.LR 1 --seed 2 --set OPTIM.MOMENTUM 0".split()) == 0
+    assert kept == [["OPTIM.LR", "1", "OPTIM.MOMENTUM", "0"]]

@@ -268,7 +268,7 @@ def test_files_that_are_lost_after_a_fit(fitted, album, capsys, monkeypatch, tmp
         "command again"
     )
     line = said(capsys, *words, "--set", "TEST.SAVE_OUTCOMES", "False", code=2)
-    assert "--set TEST.SAVE_OUTCOMES is what the page is made from: leave it out" in line
+    assert "--set TEST.SAVE_OUTCOMES cannot be used here: the page is made from them" in line
     assert predict.main(["--model-dir", str(home), str(album)]) == 2
     line = capsys.readouterr().err.strip()
     assert line == (
@@ -363,6 +363,33 @@ def test_a_trainer_without_epochs_learns_and_a_refused_fit_leaves_nothing(
     (other / "learned/prompt_learner").mkdir(parents=True)
     (other / "learned/prompt_learner/model.pth.tar-3").touch()
     assert fit.earlier(place, photos) == [other]
+
+
+def test_what_was_learned_outlives_a_test_that_fails(tmp_path, capsys, monkeypatch):
+    photos = folder(tmp_path / "photos", "cat", "dog")
+    words = [photos, "--clip", "bundled", "--epochs", 2, "--output", tmp_path / "out"]
+
+    def fail(self, *_):
+        raise files.UserError("the disk is full: make room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit.TRAINER_REGISTRY.get("CraftCoOp"), "test", fail)
+        assert "the disk is full: make room" in said(capsys, *words, code=2)
+    (model,) = (tmp_path / "out/learned").glob("*/model.pth.tar-2")
+    before = model.stat().st_mtime_ns
+    said(capsys, *words)
+    assert model.stat().st_mtime_ns == before  # it was tested, not learned again
+    assert record.read(tmp_path / "out/learned" / record.NAME)["complete"]
+
+
+def test_what_a_run_warns_of_is_told_once(tmp_path, capsys):
+    """Whatever word it begins with: most of trainers begin with neither note nor warning."""
+    photos = folder(tmp_path / "photos", "cat", "dog")
+    words = [photos, "--clip", "bundled", "--epochs", 1, "--output", tmp_path / "out"]
+    words += ["--set", "TRAINER.COOP.CTX_INIT", "a nice photo of", "TRAINER.COOP.N_CTX", 3]
+    printed = said(capsys, *words)
+    note = "note: CTX_INIT 'a nice photo of' sets the number of context vectors to 4: N_CTX 3 is"
+    assert printed.count(note) == 1
 
 
 def test_names_in_every_script_and_their_files(tmp_path, capsys, monkeypatch):
@@ -876,6 +903,14 @@ def test_mistakes_in_options(tmp_path, capsys, monkeypatch):
         (["--shots", 0], "--shots is 0: set it to 1 or more"),
         (["--set", "OPTIM.LR"], "--set takes pairs KEY VALUE, but 'OPTIM.LR' lacks its partner"),
         (["--set", "OPTIM.LRR", 1], "OPTIM.LR"),
+        (
+            ["--set", "OPTIM.LR", 1, "--set", "OPTIM.LR", 2],
+            "error: --set has OPTIM.LR twice: give it once",
+        ),
+        *(
+            (["--set", key, 2], f"error: --set {key} cannot be used here: {remedy}")
+            for key, remedy in fit.DECIDED.items()
+        ),
         (["--trainer", "CraftCoop"], "unknown trainer 'CraftCoop': did you mean 'CraftCoOp'?"),
         (["--trainer", "ZeroshotCLIP"], "--trainer ZeroshotCLIP learns nothing: choose one of"),
         (

@@ -22,7 +22,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,6 +34,7 @@ import train
 from dassl import files, record
 from dassl.engine import TRAINER_REGISTRY
 from dassl.errors import UserError
+from dassl.messages import LOGGERS
 from dassl.printable import escaped
 from dassl.utils import write_json
 from dassl.utils.logger import close_logger
@@ -65,7 +66,29 @@ SILENCE_S = 30.0  # without a terminal, how often a line tells how far it is
 _EPOCH = re.compile(r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\].* eta ([\d:]+)")
 _SAID = re.compile(r"(?i)(warning|note): ")
 # Said of the table that is written here, or of choices that are made here.
-_KNOWN = ("has no column split", "writes ")
+_KNOWN = ("has no column split", "writes ", "No CUDA device found")
+# Keys of --set that would make the page tell of other photos, words or runs than there were.
+DECIDED = {
+    "TRAINER.NAME": "give --trainer",
+    "MODEL.BACKBONE.NAME": "give --clip",
+    "SEED": "give --seed",
+    "OPTIM.MAX_EPOCH": "give --epochs",
+    "DATASET.NUM_SHOTS": "give --shots",
+    "DATASET.TEMPLATE": "give --template",
+    "OUTPUT_DIR": "give --output",
+    "INPUT.SIZE": "it follows from --clip",
+    "DATASET.ROOT": "a fit reads PHOTOS alone",
+    "DATASET.NAME": "a fit reads PHOTOS alone",
+    "DATASET.CSV": "a fit reads PHOTOS alone",
+    "DATASET.FOLDER": "a fit reads PHOTOS alone",
+    "DATASET.SUBSAMPLE_CLASSES": "a fit learns all classes",
+    "DATASET.CUT": "a fit learns all classes",
+    "RESUME": "the same command goes on by itself",
+    "EVAL_ONLY": "a fit learns; tools.predict and train.py --eval-only do not",
+    "TEST.SPLIT": "the page is of the photos to test on",
+    "TEST.NO_TEST": "the page is made from the test",
+    "TEST.SAVE_OUTCOMES": "the page is made from them",
+}
 
 
 # The CLIP
@@ -293,8 +316,8 @@ def _about(home: Path) -> dict:
 def made(home: Path, known: dict) -> Iterator[None]:
     """Make the folder with the file that tells what it is of.
 
-    Inside, what is refused leaves nothing behind, unless an earlier call began this fit. Raises
-    InputError.
+    Inside, what is refused before anything was learned leaves nothing behind, unless an earlier
+    call began this fit. Raises InputError.
     """
     if (home / ABOUT).is_file():
         yield
@@ -306,6 +329,8 @@ def made(home: Path, known: dict) -> Iterator[None]:
         inputs.write(home / ABOUT, json.dumps(about) + "\n", "--output")
         yield
     except (InputError, UserError):
+        if _learned(home):  # which the same command goes on from, once the cause is mended
+            raise
         for path in home.glob("*"):  # `_about` refuses a folder that held anything else
             with contextlib.suppress(OSError):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -318,7 +343,11 @@ def made(home: Path, known: dict) -> Iterator[None]:
 def _began(home: Path) -> bool:
     """Whether a fit left numbers, the record of a run or a checkpoint."""
     traces = [home / NUMBERS, *(home / run / record.NAME for run in RUNS)]
-    return any(path.is_file() for path in traces) or any(home.glob(f"{LEARNED}/*/model*.pth.tar*"))
+    return any(path.is_file() for path in traces) or _learned(home)
+
+
+def _learned(home: Path) -> bool:
+    return any(home.glob(f"{LEARNED}/*/model*.pth.tar*"))
 
 
 def earlier(home: Path, place: Path) -> list[Path]:
@@ -337,12 +366,16 @@ def earlier(home: Path, place: Path) -> list[Path]:
 
 
 class Screen:
-    """A stream for train.py's output: a bar for epochs, warnings as lines; the log has all else."""
+    """A stream for train.py's output: a bar for epochs, warnings as lines; the log has all else.
+
+    told: sentences that the user has read already, which this screen adds to.
+    """
 
     encoding = "utf-8"
 
-    def __init__(self, title: str):
+    def __init__(self, title: str, told: set[str] | None = None):
         self.title, self.rest, self.last = title, "", time.monotonic()
+        self.told = set() if told is None else told
         self.bar: tqdm | None = None
         self.stream = sys.stdout
 
@@ -352,9 +385,16 @@ class Screen:
             if match := _EPOCH.search(line):
                 epoch, epochs, batch, batches, eta = match.groups()
                 self._step(int(epoch), int(epochs), int(batch), int(batches), eta)
-            elif _SAID.match(line) and not any(word in line for word in _KNOWN):
-                tqdm.write(escaped(line), file=self.stream)
+            elif _SAID.match(line):
+                self.say(line)
         return len(text)
+
+    def say(self, text: str) -> None:
+        """A warning of the run, once."""
+        if text not in self.told and not any(word in text for word in _KNOWN):
+            self.told.add(text)
+            words = text if _SAID.match(text) else f"note: {text}"
+            tqdm.write(escaped(words), file=self.stream)
 
     def _step(self, epoch: int, epochs: int, batch: int, batches: int, eta: str) -> None:
         if self.bar is None:
@@ -396,16 +436,23 @@ def checked(plan: Plan) -> CfgNode:
         return train.setup_cfg(train.parse_args(plan.arguments(Path("unused"), ROOT, False)))
 
 
-def run_one(plan: Plan, output: Path, root: Path, test_only: bool, title: str) -> bool:
+def run_one(
+    plan: Plan,
+    output: Path,
+    root: Path,
+    test_only: bool,
+    title: str,
+    told: set[str] | None = None,
+) -> bool:
     """Train and test, or test, unless that was done. Returns whether anything was to do.
 
-    Raises UserError as train.py does.
+    told: see `Screen`. Raises UserError as train.py does.
     """
     words = train.parse_args(plan.arguments(output, root, test_only))
     before = record.peek(output / record.NAME)
-    screen = Screen(title)
+    screen = Screen(title, told)
     try:
-        with in_repository(), contextlib.redirect_stdout(screen):
+        with in_repository(), contextlib.redirect_stdout(screen), heard(screen.say, *LOGGERS):
             try:
                 train.run(words)
             finally:
@@ -427,33 +474,36 @@ def threads_for(clip: Clip) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class Kept(logging.Handler):
-    """Adds what is logged to a list."""
+class _Told(logging.Handler):
+    """Hands what is logged to a function."""
 
-    def __init__(self, level: int):
-        super().__init__(level)
-        self.texts: list[str] = []
+    def __init__(self, say: Callable[[str], object]):
+        super().__init__(logging.WARNING)
+        self.say = say
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(record.getMessage())
+        self.say(record.getMessage())
 
 
 @contextlib.contextmanager
-def heard() -> Iterator[list[str]]:
-    """What readers of folders and tables warn of inside, such as files that they leave out."""
-    kept, logger = Kept(logging.WARNING), logging.getLogger("datasets")
-    logger.addHandler(kept)
+def heard(say: Callable[[str], object], *names: str) -> Iterator[None]:
+    """Inside, `say` gets what the loggers of these names warn of, whatever words it begins with."""
+    handler, loggers = _Told(say), [logging.getLogger(name) for name in names]
+    for logger in loggers:
+        logger.addHandler(handler)
     try:
-        yield kept.texts
+        yield
     finally:
-        logger.removeHandler(kept)
+        for logger in loggers:
+            logger.removeHandler(handler)
 
 
 def run(args: argparse.Namespace) -> int:
     start = time.monotonic()
     _check(args)
     place = Path(args.photos)
-    with heard() as warnings:
+    warnings: list[str] = []
+    with heard(warnings.append, "datasets"):
         photos = own_photos.read(place, args.nested)
         test = own_photos.read(Path(args.test), args.nested, 1) if args.test else None
     activation = str(_given(args).get(ACTIVATION, "auto"))
@@ -484,10 +534,11 @@ def run(args: argparse.Namespace) -> int:
             f"note: '{other}' holds an earlier fit of this folder, with other photos or settings\n"
         )
     sys.stdout.write(f"output: {home}\n")
+    told = {*warnings, *photos.notes}  # printed by now
     with made(home, known), threads_for(clip):
         _write_table(home, table)
-        done = not run_one(frozen, home / RUNS[0], home, True, "zero-shot")
-        done &= not run_one(learned, home / RUNS[1], home, False, "learning")
+        done = not run_one(frozen, home / RUNS[0], home, True, "zero-shot", told)
+        done &= not run_one(learned, home / RUNS[1], home, False, "learning", told)
     pair = [answers(home / name) for name in RUNS]
     if done:
         sys.stdout.write("everything was there already: nothing was computed again\n")
@@ -540,8 +591,11 @@ def _check(args: argparse.Namespace) -> None:
             f"--trainer {args.trainer} learns nothing: choose one of "
             f"{', '.join(name for name in configs.trainers() if configs.learns(name))}"
         )
-    if "TEST.SAVE_OUTCOMES" in args.set[::2]:
-        raise InputError("--set TEST.SAVE_OUTCOMES is what the page is made from: leave it out")
+    for key, times in Counter(args.set[::2]).items():
+        if key in DECIDED:
+            raise InputError(f"--set {key} cannot be used here: {DECIDED[key]}")
+        if times > 1:
+            raise InputError(f"--set has {key} twice: give it once")
     if getattr(TRAINER_REGISTRY.get(args.trainer), "needs_groups", False):
         raise InputError(
             f"--trainer {args.trainer} learns from groups of photos within a class, which a fit "

@@ -583,10 +583,6 @@ def run(args: argparse.Namespace) -> None:
         work(cfg, args)
 
 
-CONFIG = "config.yaml"
-CONFIG_HEAD = "# The whole configuration of a run, written by train.py; --config-file takes it.\n"
-
-
 def write_config(cfg) -> None:
     """Write the configuration to OUTPUT_DIR/config.yaml, whole or not at all, and say so.
 
@@ -595,22 +591,22 @@ def write_config(cfg) -> None:
     """
     if not distributed.is_main():
         return
-    path, tree = osp.join(cfg.OUTPUT_DIR, CONFIG), cfg_to_dict(cfg)
+    path, tree = osp.join(cfg.OUTPUT_DIR, record.CONFIG), cfg_to_dict(cfg)
     if cfg.USE_CUDA:
         del tree["USE_CUDA"]
-    text = CONFIG_HEAD + yaml.safe_dump(tree, sort_keys=True, allow_unicode=True, width=100)
+    text = record.CONFIG_HEAD + yaml.safe_dump(tree, sort_keys=True, allow_unicode=True, width=100)
     atomic_write(path, lambda file: file.write(text.encode()))
     sys.stdout.write(f"Configuration: {path} (all {len(record.flat(cfg_to_dict(cfg)))} keys)\n")
 
 
 def check_config_file(folder: str) -> None:
     """Raise UserError if the folder holds a config.yaml of the user's own: it would be lost."""
-    path = osp.join(folder, CONFIG)
+    path = osp.join(folder, record.CONFIG)
     if not osp.lexists(path):
         return
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            ours = file.readline() == CONFIG_HEAD
+            ours = file.readline() == record.CONFIG_HEAD
     except OSError as error:
         raise UserError(
             f"'{path}' cannot be read ({error.strerror}): move it away, or choose another "

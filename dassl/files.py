@@ -189,12 +189,25 @@ def json_text(content: object) -> bytes:
 # Checkpoints
 
 
+_CHECKPOINT = re.compile(r"model.*\.pth\.tar(-\d+)?", re.IGNORECASE)
+
+
 def checkpoint_name(epoch: int | None) -> str:
     """The file of an epoch, counted from 1; None: of the best one."""
     return "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
 
 
+LATEST = "checkpoint"  # names the last checkpoint beside it
 CHECKSUMS = "checksums.json"  # {checkpoint_name: `model_checksum`}, in place of the checkpoints
+
+
+def is_checkpoint(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a checkpoint, or the file that names the last one beside it."""
+    folder, name = osp.split(path)
+    if name.lower() == LATEST and is_file(path):
+        with suppress(OSError):
+            return any(map(_CHECKPOINT.fullmatch, os.listdir(folder or ".")))
+    return bool(_CHECKPOINT.fullmatch(name)) and is_file(path)
 
 
 def model_checksum(folder: str, epoch: int | None) -> str | None:

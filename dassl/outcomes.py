@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from dassl.errors import UserError
 from dassl.files import is_file
 from dassl.identity import same_run
+from dassl.record import OUTCOMES
 
 FORMAT = 1
 ALL_CLASSES = 128  # scores of all classes up to so many, Food101's and Flowers102's among them
@@ -100,7 +101,7 @@ class Hits:
 
 def place(folder: str | Path, split: str) -> Path:
     """The file of a run's folder."""
-    return Path(folder, f"outcomes_{split}.npz")
+    return Path(folder, OUTCOMES.format(split))
 
 
 def numbered(names: Sequence[str]) -> NDArray | None:

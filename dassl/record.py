@@ -5,16 +5,31 @@ and "deployed", and what it reached under "metrics". Records of older versions h
 Nothing here imports torch, except the comparison of two configurations.
 """
 
+import fnmatch
 import functools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from dassl import files
 from dassl.files import is_file, same_model
 from dassl.identity import changes, same_run
 
 NAME = "results.json"
+
+# What else is in a run's folder. Tools write over none of it (`is_kept`).
+CONFIG = "config.yaml"
+CONFIG_HEAD = "# The whole configuration of a run, written by train.py; --config-file takes it.\n"
+LOG = "log.txt"
+OUTCOMES = "outcomes_{}.npz"  # of a split
+CONFUSION = "cmat.pt"
+PICTURES = "pictures.json"  # what the pictures in memory of a training were
+WANDB_ID = "wandb_id.txt"
+MARK, ERRORS = "sweep.json", "stderr.txt"  # of a run of a sweep
+FEATURES = "features-{}.safetensors"  # of a data set, for figures
+_KEPT = {NAME, CONFIG, LOG, f"{LOG}-*", OUTCOMES.format("*"), CONFUSION, PICTURES, WANDB_ID}
+_KEPT |= {MARK, ERRORS, FEATURES.format("*"), files.CHECKSUMS, files.LOCK}
 
 # Key: the kind of its value. A record must have the required ones; the others may be absent or
 # null.
@@ -58,14 +73,15 @@ def _parsed(path: Path, time: int) -> dict:
     if not isinstance(record, dict):
         raise ValueError("it holds no object")
     for key, kind in KINDS.items():
-        value = _value(record, key)
-        if value is None and key not in REQUIRED or isinstance(value, kind):
+        found = value(record, key)
+        if found is None and key not in REQUIRED or isinstance(found, kind):
             continue
-        raise ValueError(f"it lacks {key}" if value is None else f"its {key} is {value!r}")
+        raise ValueError(f"it lacks {key}" if found is None else f"its {key} is {found!r}")
     return record
 
 
-def _value(record: dict, key: str):
+def value(record: dict, key: str):
+    """What is under the key, its parts joined by dots; None if nothing is."""
     node: object = record
     for part in key.split("."):
         node = node.get(part) if isinstance(node, dict) else None
@@ -79,6 +95,35 @@ def peek(path: Path) -> dict:
         return record if isinstance(record, dict) else {}
     except (OSError, ValueError, RecursionError):
         return {}
+
+
+# Which files are a run's
+
+
+def is_kept(path: Path) -> bool:
+    """Whether a run keeps a file of this name there, written yet or not.
+
+    By the content of the folder: files of the same names may be the user's own elsewhere.
+    """
+    if files.is_checkpoint(path):
+        return True
+    name = path.name.lower()  # not every system tells A from a
+    return any(fnmatch.fnmatchcase(name, kept) for kept in _KEPT) and _is_run(path.parent)
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a run wrote, or began to write, into the folder."""
+    if REQUIRED.keys() <= peek(folder / NAME).keys() or is_file(folder / MARK):
+        return True
+    if files.is_locked(str(folder)):
+        return True
+    config = folder / CONFIG
+    try:
+        if is_file(config) and config.read_bytes().startswith(CONFIG_HEAD.encode()):
+            return True
+        return any(map(files.is_checkpoint, folder.glob("*/model*")))
+    except OSError:
+        return False
 
 
 # Which run it is

@@ -32,6 +32,16 @@ def prepared_classes() -> dict[str, type[CoOpDataset]]:
     }
 
 
+def list_files(root: Path) -> list[Path]:
+    """The lists and split files that data sets below `root` read, there or not."""
+    return [
+        Path(root, cls.folder, name)
+        for cls in prepared_classes().values()
+        for name in (cls.split_file, *cls.lists)
+        if name
+    ]
+
+
 def find(name: str) -> type[CoOpDataset]:
     """The data set of a class's, config's or folder's name, in any spelling.
 

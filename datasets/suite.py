@@ -37,10 +37,15 @@ def read_table(name: str) -> Table:
     return json.loads(gzip.decompress((FOLDER / f"{name}.json.gz").read_bytes()))
 
 
+def files_of(name: str) -> list[Path]:
+    """The table, and the archive of its pictures that are no drawings, if it has such."""
+    return [FOLDER / f"{name}{ending}" for ending in (".json.gz", ".zip")]
+
+
 def digest(name: str) -> str:
-    """Of the table, and of its pictures that are no drawings."""
-    files = [FOLDER / f"{name}{ending}" for ending in (".json.gz", ".zip")]
-    return hashlib.sha256(b"".join(f.read_bytes() for f in files if f.is_file())).hexdigest()
+    """Of the files of a table."""
+    found = filter(Path.is_file, files_of(name))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in found)).hexdigest()
 
 
 def svg_of(row: dict) -> str:

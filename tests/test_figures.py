@@ -267,6 +267,18 @@ def test_bad_input_is_one_sentence(runs, tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize("kind", ["tsne", "channels", "predictions"])
+def test_a_picture_replaces_none_that_it_is_made_from(kind, runs, tmp_path, capsys, monkeypatch):
+    run = runs["CoOp"]
+    image = Path(figures.data_of(run, "").test[0].impath)
+    (tmp_path / "a.png").symlink_to(image)
+    monkeypatch.delattr(figures, "_origin")  # nothing is computed before
+    assert figures.main([kind, str(run), "--target", "TwoDomains", "--out", f"{tmp_path}/a"]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said == f"error: --out is '{tmp_path / 'a.png'}', which is to be read: give another name"
+    assert (tmp_path / "a.png").is_symlink() and not (tmp_path / "a.pdf").exists()
+
+
 def test_numbers_that_draw_nothing_are_refused(capsys):
     for kind, name in (("predictions", "images"), ("tsne", "classes")):
         assert figures.main([kind, "run", f"--{name}", "0"]) == 2

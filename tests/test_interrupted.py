@@ -755,7 +755,7 @@ def test_pipes_where_files_are_expected_do_not_hang(tmp_path):
         inputs.InputError,
         match="--json is '/dev/null', a pipe or a device: give the name of a file",
     ):
-        inputs.check_name(Path("/dev/null"), "--json")
+        inputs.check_outputs([inputs.Output("--json", Path("/dev/null"))])
     with pytest.raises(
         UserError, match="'/dev/null' is a pipe or a device, and cannot be replaced"
     ):

@@ -340,6 +340,15 @@ def test_what_is_refused(tmp_path, capsys):
     assert "are of one run: give one, or --ensemble" in refused(capsys, one, other, *picture)
     assert "give a name that ends in" in refused(capsys, one, "--reliability", tmp_path / "x.txt")
     assert "give the output folder of a run" in refused(capsys, tmp_path / "none")
+    kept = (one / record.NAME).read_bytes()
+    for name in (record.NAME, "outcomes_test.npz", "outcomes_val.npz"):
+        assert f"--json is '{one / name}', which belongs to a run: give another" in refused(
+            capsys, one, "--json", one / name
+        )
+    assert (one / record.NAME).read_bytes() == kept
+    assert f"--json and --confusion are both '{tmp_path / 'x'}': give two names" in refused(
+        capsys, one, "--json", tmp_path / "x", "--confusion", tmp_path / "x"
+    )
     (one / record.NAME).write_text("{}")
     assert "is not readable as results" in refused(capsys, one)
 

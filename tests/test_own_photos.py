@@ -940,7 +940,7 @@ def test_a_folder_without_the_right_to_write(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(Path, "mkdir", refuse)
     for run in (
         lambda: fit.made(tmp_path / "out", {}).__enter__(),
-        lambda: sorting.check_place(tmp_path / "out", []),
+        lambda: sorting.check_place(tmp_path / "out", [], str(tmp_path / "run")),
         lambda: sorting.copy(str(home / "cat/0.png"), tmp_path / "out"),
     ):
         assert "(Permission denied)" in sentence(run)
@@ -987,6 +987,26 @@ def test_predictions_as_a_table(fitted, tmp_path, capsys):
     assert rows[1] == [str(tmp_path / "a, b.png"), *cells, ""]
     assert rows[2][:5] == [str(tmp_path / "no.png"), "", "", "", ""]
     assert rows[2][5] == f"image '{tmp_path / 'no.png'}' cannot be read (not an image)"
+
+
+def test_predictions_replace_earlier_ones_and_nothing_of_a_fit(fitted, tmp_path, capsys):
+    home, _ = fitted
+    run, photo = home / "learned", noise(tmp_path / "a.png", 1)
+    (checkpoint, *_) = run.glob("*/model*.pth.tar*")
+    words, before = ["--model-dir", str(run), str(photo), "--json"], state(home)
+    for path, owner in (
+        *((run / name, "run") for name in (record.NAME, record.LOG, record.CONFIG)),
+        (run / record.OUTCOMES.format("test"), "run"),
+        (checkpoint, "run"),
+        *((home / name, "fit") for name in (fit.ABOUT, fit.TABLE, fit.NUMBERS, fit.PAGE)),
+    ):
+        assert predict.main([*words, str(path)]) == 2
+        assert capsys.readouterr().err == (
+            f"error: --json is '{path}', which belongs to a {owner}: give another name\n"
+        )
+    for _ in range(2):
+        assert predict.main([*words, str(tmp_path / record.NAME)]) == 0
+    assert read_json(str(tmp_path / record.NAME))["images"] and state(home) == before
 
 
 @pytest.mark.skipif(".heic" in files.EXTENSIONS, reason="pillow-heif is installed")
@@ -1058,6 +1078,10 @@ def test_mistakes_in_sorting(fitted, album, tmp_path, capsys):
         (["--sort-into", str(album)], f"'{album}' is in '{album}', whose photos are to be sorted"),
         (["--sort-into", str(tmp_path / "file/x")], "cannot create the folder"),
         (["--csv", "/"], "--csv is '/', a folder: give the name of a file"),
+        (
+            ["--sort-into", str(tmp_path), "--csv", str(tmp_path / "cat"), "--classes", "cat,dog"],
+            f"--csv is '{tmp_path / 'cat'}', a folder that --sort-into makes: give another name",
+        ),
         (
             ["--sort-into", str(tmp_path), "--at-least", ".5", "--classes", "Unsure,b"],
             "photos below --at-least would go into 'unsure', which is a class, too",

@@ -22,7 +22,7 @@ from PIL import Image
 
 import datasets
 import trainers
-from dassl import files
+from dassl import files, record
 from dassl.config import cfg_to_dict, get_cfg_default, merge_from_list
 from dassl.record import Description
 from tools import parse_test_res, plots, protocols, results
@@ -1049,6 +1049,16 @@ def test_places_that_cannot_be_written_to(runs, capsys, tmp_path):
         == "error: --plot is 'x.foo': give a name that ends in .png, .pdf, .svg, .jpg"
     )
     assert "choose another --plot" in said(results, "--plot", tmp_path / "file/p.png")
+    (run, *_) = sorted(runs.rglob(record.NAME))
+    kept = run.read_bytes()
+    assert f"--out is '{run}', which belongs to a run: give another name" in said(
+        results, "--out", run.with_suffix("")
+    )
+    assert run.read_bytes() == kept and not run.with_suffix(".md").exists()
+    (picture := tmp_path / "p.png").write_text("")
+    assert f"--plot and --plot-gains are both '{picture}': give two names" in said(
+        results, "--plot", picture, "--plot-gains", picture
+    )
     assert said(page, "--figures", tmp_path / "none.png", "--out", tmp_path / "p.html").endswith(
         "which is no PNG file: give those of tools.figures"
     )

@@ -120,7 +120,7 @@ def pack(top: Path, target: Path) -> tuple[int, list[str]]:
 
     The same runs give the same bytes. Raises InputError if there is none, or for a damaged one.
     """
-    inputs.check_name(target, "FILE")
+    inputs.check_outputs([inputs.Output("FILE", target)])
     if not target.name.endswith(SUFFIX):
         raise InputError(f"FILE is '{target}': give a name that ends in {SUFFIX}")
     study = dict(_study(top))

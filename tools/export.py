@@ -9,6 +9,7 @@ import argparse
 import json
 import os.path as osp
 import sys
+from pathlib import Path
 
 import torch
 from safetensors.torch import save
@@ -19,7 +20,7 @@ from dassl.utils import UserError, mkdir_if_missing
 from dassl.utils.tools import atomic_write
 from tools import trained
 from tools.arguments import Parser
-from tools.inputs import check_new, new_folder
+from tools.inputs import Output, check_new, check_outputs, new_folder
 from tools.layouts import LAYOUTS, SIDE, normalisation, rounded_by_clip
 from tools.trained import Trained
 from trainers.cache import reading_options
@@ -178,7 +179,9 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             f"'{args.out}' is not the name of a file that ends in {SUFFIX}: give one to write to"
         )
-    if not plain:
+    if plain:
+        check_outputs([Output("OUT", Path(args.out))], trained.files_of(args))
+    else:
         check_new(args.out)
     model = trained.load_from(args)
     tensors, metadata = contents(model)

@@ -25,7 +25,7 @@ import math
 import os
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,15 +99,18 @@ class RunFeatures(Features):
         return (self.scale * self.image * self.text_of_label()).abs().mean(0)
 
 
-def features(run: Path, root: str, name: str = "") -> RunFeatures:
+def features(run: Path, root: str, name: str = "", out: Path | None = None) -> RunFeatures:
     """The features of a run's model on its test images, or on those of the data set `name`.
 
     Read from the run's folder if they are there, of this model and of the same images and classes.
-    Raises UserError as `trained.load` and the data set do, and for features that are not finite.
+    Raises UserError as `trained.load` and the data set do, and for features that are not finite;
+    InputError if `out`, the picture to draw, would replace one of the images.
     """
     data = data_of(run, root, name)
+    if out is not None:
+        check_out(out, [item.impath for item in data.test])
     paths, names = [item.impath for item in data.test], list(data.classnames)
-    file = run / f"features-{type(data).__name__}.safetensors"
+    file = run / record.FEATURES.format(type(data).__name__)
     origin = _origin(run, data, names)
     try:
         tensors = load_file(file) if file.is_file() else {}
@@ -178,16 +181,26 @@ def _compute(run: Path, data: DatasetBase, names: list[str]) -> dict[str, Tensor
     return tensors
 
 
+def written(out: Path) -> list[Path]:
+    """OUT.png and OUT.pdf; OUT itself if it is no name, as "/"."""
+    return [out.with_suffix(suffix) for suffix in (".png", ".pdf")] if out.name else [out]
+
+
+def check_out(out: Path, read: Iterable[str] = ()) -> None:
+    """`inputs.check_outputs` of --out. read: images that the picture is made from."""
+    inputs.check_outputs([inputs.Output("--out", path) for path in written(out)], read)
+
+
 def save(figure: "Figure", out: Path) -> None:
     """OUT.png and OUT.pdf."""
-    for suffix in (".png", ".pdf"):
-        plots.save(figure, out.with_suffix(suffix), "--out")
+    for path in written(out):
+        plots.save(figure, path, "--out")
     sys.stdout.write(f"picture: {out.with_suffix('.png')}\n")
 
 
 def tsne(args: argparse.Namespace) -> None:
     """t-SNE of the test features of some classes, one picture for each run."""
-    runs = [features(run, args.root, args.target) for run in args.runs]
+    runs = [features(run, args.root, args.target, args.out) for run in args.runs]
     if len(runs) > 1 and all(torch.equal(run.image, runs[0].image) for run in runs[1:]):
         sys.stderr.write(
             "note: the image features of all runs are the same, since these methods learn nothing "
@@ -313,8 +326,8 @@ def settings(args: argparse.Namespace) -> None:
                 lines.append(plots.Line(name, look, tuple(sorted(points))))
         panels += plots.panels(column, column, "accuracy (%)", {column: lines}) if lines else []
     ticks = sorted({value for values in found.values() for value in values})
-    for suffix in (".png", ".pdf"):
-        plots.over_values(panels, args.keys, ticks, args.out.with_suffix(suffix))
+    for path in written(args.out):
+        plots.over_values(panels, args.keys, ticks, path)
     sys.stdout.write(f"picture: {args.out.with_suffix('.png')}\n")
 
 
@@ -374,8 +387,8 @@ def _with_interval(values: Mapping[int, float]) -> tuple[float, float]:
 
 def ablation(args: argparse.Namespace) -> None:
     rows = _of_ablation(args)
-    for suffix in (".png", ".pdf"):
-        plots.plot(rows, ["base", "new", "H"], args.out.with_suffix(suffix))
+    for path in written(args.out):
+        plots.plot(rows, ["base", "new", "H"], path)
     sys.stdout.write(f"picture: {args.out.with_suffix('.png')}\n")
 
 
@@ -386,7 +399,7 @@ def channels(args: argparse.Namespace) -> None:
             "channels compares a shifted data set with the source: give its registered name with "
             "--target"
         )
-    ratios = [channel_ratio(run, args.root, args.target) for run in args.runs]
+    ratios = [channel_ratio(run, args.root, args.target, args.out) for run in args.runs]
     plt = plots.pyplot()
     figure, axis = plt.subplots(figsize=(plots.WIDTH, 4.2))
     low, high = np.percentile(np.concatenate([ratio for _, ratio in ratios]), [0.5, 99.5])
@@ -412,12 +425,14 @@ def channels(args: argparse.Namespace) -> None:
     save(figure, args.out)
 
 
-def channel_ratio(run: Path, root: str, target_name: str) -> tuple[str, np.ndarray]:
+def channel_ratio(
+    run: Path, root: str, target_name: str, out: Path | None = None
+) -> tuple[str, np.ndarray]:
     """(the run in words, ratio (D,) of channel importance on the target over the source).
 
     Raises UserError if the two data sets have other classes.
     """
-    source, target = features(run, root), features(run, root, target_name)
+    source, target = (features(run, root, name, out) for name in ("", target_name))
     if source.classnames != target.classnames:
         raise UserError(
             f"{target_name} has other classes than what '{run}' tested, but importance is that of "
@@ -430,7 +445,7 @@ def channel_ratio(run: Path, root: str, target_name: str) -> tuple[str, np.ndarr
 
 def predictions(args: argparse.Namespace) -> None:
     """Class probabilities of the images on which the runs differ most."""
-    runs = [features(run, args.root, args.target) for run in args.runs]
+    runs = [features(run, args.root, args.target, args.out) for run in args.runs]
     probabilities = [run.logits().softmax(1) for run in runs]
     of_true = torch.stack([p[torch.arange(len(p)), runs[0].labels] for p in probabilities])
     # As many images to the last run's favour as to its disadvantage.
@@ -524,7 +539,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name in ("classes", "images"):
             if getattr(args, name) < 1:
                 raise InputError(f"--{name} is {getattr(args, name)}: set it to 1 or more")
-        inputs.check_name(args.out.with_suffix(".png") if args.out.name else args.out, "--out")
+        check_out(args.out)
         KINDS[args.kind](args)
         return 0
 

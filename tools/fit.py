@@ -58,9 +58,7 @@ BEST, BUNDLED = "ViT-B/16", "bundled"
 ACTIVATION = "MODEL.BACKBONE.ACTIVATION"
 STEPS = 240  # optimisation steps: the study's 40 epochs on 8 photos of 23 classes
 LEAST, MOST = 5, 100  # epochs
-ABOUT = "fit.json"
-TABLE = "photos.csv"
-NUMBERS = "numbers.json"
+ABOUT, TABLE, NUMBERS, PAGE = inputs.OF_A_FIT
 RUNS = ("zero_shot", LEARNED)
 SILENCE_S = 30.0  # without a terminal, how often a line tells how far it is
 _EPOCH = re.compile(r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\].* eta ([\d:]+)")
@@ -628,7 +626,7 @@ def report(
     found = fit_page.compare(
         pair[0], pair[1], Counter(p.name for p, part in dealt if part == "train")
     )
-    page = home / "report.html"
+    page = home / PAGE
     command = _predict(home)
     about = {
         "photos": str(photos.place),

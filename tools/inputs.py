@@ -11,9 +11,20 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
+from typing import NamedTuple
 
-from dassl import files, program
+from dassl import files, program, record
 from dassl.printable import Harmless, any_text_can_be_written, escaped, harmless
+
+# What tools keep in folders of their own; a key in the first file tells what the folder is of.
+OF_A_FIT = ("fit.json", "photos.csv", "numbers.json", "report.html")
+OF_A_SELECTION = ("selection.json", "selection.md")
+OF_A_JUDGEMENT = ("judgement.json", "judgement.md")
+_OWNERS = (
+    ("fit", OF_A_FIT, "known"),
+    ("selection", OF_A_SELECTION, "digest"),
+    ("selection", OF_A_JUDGEMENT, "selection"),
+)
 
 
 class InputError(Exception):
@@ -71,7 +82,7 @@ def write(path: Path, save: Callable[[Path], None] | str | bytes, option: str) -
     save: a text, bytes, or a function that writes the file whose path it gets, of the same suffix.
     Raises InputError naming `option`.
     """
-    check_name(path, option)
+    _check_place(path, option)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.temporary(str(path), path.suffix) as part:
@@ -137,11 +148,95 @@ def new_folder(path: str) -> Iterator[str]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def check_name(path: Path, option: str, suffixes: tuple[str, ...] = ()) -> None:
-    """Raise InputError if `path` cannot be a file to write, or its folder cannot be written to.
+class Output(NamedTuple):
+    """A file, or a folder, that an option of a tool names to write.
 
-    suffixes: the file's name has to end in one of them, if any are given.
+    path: None if the option was not given. suffixes: the name has to end in one of them, if any
+    are given. folder: it is one; the tool itself checks whether it can be written to.
     """
+
+    option: str
+    path: Path | None
+    suffixes: tuple[str, ...] = ()
+    folder: bool = False
+
+
+def check_outputs(outputs: Iterable[Output], read: Iterable[str | Path] = ()) -> None:
+    """Check what all output options of a tool name, before any work.
+
+    read: the files that the tool reads, besides those of runs. Raises InputError for a file that
+    cannot be written, that is read, or that a run or a tool keeps in its folder; and for two
+    options that name one file.
+    """
+    taken: list[tuple[Output, Path]] = []
+    read = list(read)
+    for output in outputs:
+        option, path = output.option, output.path
+        if path is None:
+            continue
+        if not output.folder:
+            _check_place(path, option, output.suffixes)
+            if _is_among(path, read):
+                raise InputError(f"{option} is '{path}', which is to be read: give another name")
+            if owner := owner_of(path):
+                raise InputError(
+                    f"{option} is '{path}', which belongs to a {owner}: give another name"
+                )
+        for earlier, other in taken:
+            _check_two(earlier, other, output, path)
+        taken.append((output, path))
+
+
+def owner_of(path: Path) -> str:
+    """What keeps a file of this name there: a run, a fit or a selection; "" for nothing."""
+    target = Path(os.path.realpath(path))
+    for place in (Path(os.path.realpath(path.parent), path.name), target):  # a link and its file
+        if record.is_kept(place):
+            return "run"
+        for owner, names, key in _OWNERS:
+            if place.name.lower() in names and key in record.peek(place.parent / names[0]):
+                return owner
+    return ""
+
+
+def _is_among(path: Path, read: Iterable[str | Path]) -> bool:
+    """Whether a path is one of some files, under whatever name."""
+    try:
+        written = os.stat(path)
+    except (OSError, ValueError):  # what is not there is not read
+        return False
+    for other in read:
+        with suppress(OSError, ValueError):
+            if os.path.samestat(written, os.stat(other)):
+                return True
+    return False
+
+
+def _check_two(earlier: Output, one: Path, later: Output, two: Path) -> None:
+    """Raise InputError if two outputs would be one file, or one a file in the other's place."""
+    first, second = (Path(os.path.realpath(path)) for path in (one, two))
+    if first == second or _is_among(one, [two]):
+        if earlier.option == later.option:
+            raise InputError(
+                f"{later.option} has two files to write, both '{two}': give another name"
+            )
+        raise InputError(f"{earlier.option} and {later.option} are both '{two}': give two names")
+    # Systems on which A is a cannot be told before the files are there.
+    if str(first).casefold() == str(second).casefold():
+        raise InputError(
+            f"{earlier.option} is '{one}' and {later.option} is '{two}', which are one file where "
+            "case does not count: give two names"
+        )
+    for above, place, below in ((earlier, first, second), (later, second, first)):
+        if not above.folder and place in below.parents:
+            raise InputError(
+                f"{above.option} is '{above.path}', which has to be a folder for "
+                f"{(later if above is earlier else earlier).option}: give another name"
+            )
+
+
+def _check_place(path: Path, option: str, suffixes: tuple[str, ...] = ()) -> None:
+    """Raise InputError if `path` cannot be a file to write, or its folder cannot be written to."""
     if not path.name or os.path.isdir(path):
         raise InputError(f"{option} is '{path}', a folder: give the name of a file")
     if files.is_special(str(path)):

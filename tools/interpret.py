@@ -6,10 +6,8 @@ are nearest by Euclidean distance, as in CoOp's interpret_prompt.py (Zhou et al.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -81,8 +79,7 @@ def _words(
 def run(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise UserError(f"--top is {args.top}: set it to 1 or more")
-    if args.json:
-        inputs.check_name(Path(args.json), "--json")
+    inputs.check_outputs([inputs.Output("--json", args.json)], trained.files_of(args))
     model = trained.load_from(args)
     results = []
     for name, vectors in contexts(model, args.top):
@@ -101,7 +98,9 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.json:
         name = model.cfg.TRAINER.NAME
-        write_json({"model_dir": args.model_dir, "trainer": name, "contexts": results}, args.json)
+        write_json(
+            {"model_dir": args.model_dir, "trainer": name, "contexts": results}, str(args.json)
+        )
     return 0
 
 
@@ -113,9 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     trained.add_arguments(parser, classes=False)
     parser.add_argument("--top", type=int, default=5, help="how many words to show")
-    parser.add_argument(
-        "--json", type=os.path.expanduser, metavar="FILE", help="write the same there"
-    )
+    parser.add_argument("--json", type=inputs.path, metavar="FILE", help="write the same there")
     return trained.main(run, parser.parse_args(arguments))
 
 

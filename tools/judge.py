@@ -98,8 +98,9 @@ def judge(plan: Selection, stored: dict, root: str, output: str, args: argparse.
     text = as_text(plan, lines, pairs, stored["digest"])
     content = {"selection": stored["digest"], "plan": stored["plan"], "lines": lines}
     content |= {"differences": [asdict(pair) for pair in pairs]}
-    inputs.write(folder / "judgement.json", json.dumps(content, indent=1) + "\n", "--output")
-    inputs.write(folder / "judgement.md", text, "--output")
+    bodies = (json.dumps(content, indent=1) + "\n", text)
+    for name, body in zip(inputs.OF_A_JUDGEMENT, bodies, strict=True):
+        inputs.write(folder / name, body, "--output")
     sys.stdout.write(text)
     for problem in problems:
         sys.stdout.write(f"note: {problem}\n")

@@ -38,7 +38,7 @@ from tools import configs
 from tools.configs import ROOT
 from tools.inputs import InputError
 
-MARK, ERRORS, RESULTS = "sweep.json", "stderr.txt", record.NAME
+MARK, ERRORS, RESULTS = record.MARK, record.ERRORS, record.NAME
 # Exit codes: Ctrl-C; another process runs this job; the worker itself is gone.
 INTERRUPTED, BUSY, LOST = 130, 75, -1000
 READY = "ready"  # a worker's first word
@@ -508,9 +508,9 @@ def accuracy_of(folder: Path) -> str:
 
 def progress_of(folder: Path) -> str:
     """How far a run is, from the last such line of its log."""
-    if not files.is_file(folder / "log.txt"):
+    if not files.is_file(folder / record.LOG):
         return ""
-    with suppress(OSError), open(folder / "log.txt", "rb") as file:
+    with suppress(OSError), open(folder / record.LOG, "rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 2000))
         steps = re.findall(
             r"^(\w+ \[\d+/\d+\]).*?eta (\S+)", file.read().decode(errors="replace"), re.MULTILINE

@@ -398,11 +398,13 @@ def _clopper_pearson(hits: int, number: int) -> tuple[float, float]:
 
 
 def work(args: argparse.Namespace) -> int:
-    for value, option in ((args.json, "--json"), (args.confusion, "--confusion")):
-        if value:
-            inputs.check_name(value, option)
-    if args.reliability:
-        inputs.check_name(args.reliability, "--reliability", plots.KINDS)
+    inputs.check_outputs(
+        [
+            inputs.Output("--json", args.json),
+            inputs.Output("--confusion", args.confusion),
+            inputs.Output("--reliability", args.reliability, plots.KINDS),
+        ]
+    )
     runs = [read(folder, args.split) for folder in args.runs]
     shown = list(runs)
     if args.temperature is not None:

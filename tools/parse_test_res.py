@@ -12,7 +12,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from dassl import files
+from dassl import files, record
 from tools import inputs
 from tools.arguments import Parser
 from tools.inputs import InputError
@@ -42,7 +42,7 @@ def summarise(folder: Path, args: argparse.Namespace) -> float | None:
     """Print the folder's runs and their mean; returns the mean."""
     values, without = [], []
     for log in sorted(
-        path / "log.txt"
+        path / record.LOG
         for path in folder.iterdir()
         if path.is_dir() and not path.name.startswith(".")
     ):

@@ -120,10 +120,11 @@ def predictions(run: Trained, paths: Sequence[str]) -> Iterator[tuple[str, Tenso
 def run(args: argparse.Namespace) -> int:
     _check(args)
     paths = find_images(args.images)
+    outputs = _check_outputs(args, paths)
     model = trained.load_from(args)
     names = model.clip.classnames
     trained.check_several(names, " with --classes")
-    sort = Sorted(args, names) if args.sort_into else None
+    sort = Sorted(args, names, outputs) if args.sort_into else None
     results, skipped = [], {}
     for path, row in predictions(model, paths):
         if isinstance(row, str):
@@ -144,9 +145,9 @@ def run(args: argparse.Namespace) -> int:
             "images": results,
             "skipped": skipped,
         }
-        write_json(content, args.json)
+        write_json(content, str(args.json))
     if args.csv:
-        inputs.write(Path(args.csv), as_csv(results, skipped, min(args.top, len(names))), "--csv")
+        inputs.write(args.csv, as_csv(results, skipped, min(args.top, len(names))), "--csv")
     if sort:
         sys.stderr.write(f"{sort.summary()}\n")
     if skipped:
@@ -158,24 +159,47 @@ def _check(args: argparse.Namespace) -> None:
     """Raise UserError or InputError for options that cannot be meant, before anything is read."""
     if args.top < 1:
         raise UserError(f"--top is {args.top}: set it to 1 or more")
-    for option in ("json", "csv"):
-        if value := getattr(args, option):
-            inputs.check_name(Path(value), f"--{option}")
+    if args.sort_into == "":
+        raise InputError("--sort-into is empty: give the name of a folder")
     if args.at_least is not None and not args.sort_into:
         raise InputError("--at-least says what is sorted as unsure: give --sort-into, too")
     if args.at_least is not None and not 0 < args.at_least <= 1:
         raise InputError(f"--at-least is {args.at_least}: set it to a probability, such as 0.5")
-    if args.sort_into:
-        sorting.check_place(Path(args.sort_into), args.images)
+
+
+def _check_outputs(args: argparse.Namespace, images: Sequence[str]) -> list[inputs.Output]:
+    """What the options name to write. Raises InputError as `inputs.check_outputs` does, and for
+    --sort-into as `sorting.check_place`, which makes the folder.
+    """
+    named = ((f"--{what}", getattr(args, what)) for what in ("json", "csv"))
+    found = [inputs.Output(option, path) for option, path in named]
+    folder = Path(args.sort_into) if args.sort_into else None
+    found.append(inputs.Output("--sort-into", folder, folder=True))
+    inputs.check_outputs(found, [*images, *trained.files_of(args)])
+    if folder:
+        sorting.check_place(folder, args.images, args.model_dir)
+    return found
 
 
 class Sorted:
     """Copies images into folders as their classes are found."""
 
-    def __init__(self, args: argparse.Namespace, classes: Sequence[str]):
-        """Raises InputError as `sorting.folder_names` does."""
+    def __init__(
+        self, args: argparse.Namespace, classes: Sequence[str], outputs: Sequence[inputs.Output]
+    ):
+        """Raises InputError as `sorting.folder_names` does, and if a class's folder has the name of
+        one of `outputs`.
+        """
         self.folder, self.least = Path(args.sort_into), args.at_least or 0.0
         self.names = sorting.folder_names(classes, args.at_least is not None)
+        unsure = [] if args.at_least is None else [sorting.UNSURE]
+        folders = {name.casefold() for name in (*self.names.values(), *unsure)}
+        for option, path, *_ in outputs:
+            if path and path.parent.resolve() == self.folder.resolve():
+                if path.name.casefold() in folders:
+                    raise InputError(
+                        f"{option} is '{path}', a folder that --sort-into makes: give another name"
+                    )
         self.copied = self.known = self.unsure = 0
 
     def take(self, path: str, best: dict) -> str:
@@ -225,9 +249,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("images", type=osp.expanduser, nargs="+", metavar="IMAGE_OR_FOLDER")
     trained.add_arguments(parser)
     parser.add_argument("--top", type=int, default=5, help="how many classes to show")
-    parser.add_argument("--json", type=osp.expanduser, metavar="FILE", help="write the same there")
+    parser.add_argument("--json", type=inputs.path, metavar="FILE", help="write the same there")
     parser.add_argument(
-        "--csv", type=osp.expanduser, metavar="FILE", help="write the same there as a table"
+        "--csv", type=inputs.path, metavar="FILE", help="write the same there as a table"
     )
     parser.add_argument(
         "--sort-into",

@@ -548,6 +548,11 @@ def train(
     log.info(f"finished: {clock.step} steps, {seen} images -> {args.out}")
 
 
+def state_of(path: Path) -> Path:
+    """The file beside OUT to continue from."""
+    return path.with_suffix(".state")
+
+
 def save(model: CLIP, path: Path) -> None:
     """State dict in half precision, with a row for every token; and PATH.state to continue from.
 
@@ -566,7 +571,7 @@ def save(model: CLIP, path: Path) -> None:
             weights[key] = ((bits + 4) & ~7).to(torch.int16).view(torch.half)
     state = {key: value for key, value in model.state_dict().items() if key != STATIC}
     path.parent.mkdir(parents=True, exist_ok=True)
-    for content, target in ((weights, path), (state, path.with_suffix(".state"))):
+    for content, target in ((weights, path), (state, state_of(path))):
         temporary = target.with_suffix(".tmp")
         torch.save(content, temporary)
         temporary.replace(target)
@@ -607,6 +612,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> int:
     args = parse_args()
+    out = [args.out, state_of(args.out)] if args.out.name else [args.out]
+    read = [args.bank / name for name in ("mono.npy", "colour.npy", "index.json", "items.json")]
+    read += [args.bank / "text.pt", args.bank / TEACHER, *([args.init] if args.init else ())]
+    inputs.check_outputs([inputs.Output("--out", path) for path in out], read)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.manual_seed(args.seed)
     bank = Bank(args.bank)

@@ -395,8 +395,8 @@ def main() -> int:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
     packages = args.packages or args.out / "packages"
-    packages.mkdir(parents=True, exist_ok=True)
-    args.out.mkdir(parents=True, exist_ok=True)
+    inputs.make_folder(packages, "give --packages a folder where you may write")
+    inputs.make_folder(args.out, "give --out a folder where you may write")
     emoji = Emoji.read(packages)
     rows = rendered(icon_jobs(packages, emoji) + emoji_jobs(packages, emoji))
     write(rows + font_rows(packages, emoji), emoji, args.out)

@@ -139,6 +139,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=8)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    inputs.check_outputs([inputs.Output("BANK", args.bank / TEACHER)], [args.text])
     bank = Bank(args.bank)
     model = build(torch.load(args.bank / "text.pt", weights_only=True)["static"], args)
     load(model, args.text)

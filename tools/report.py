@@ -362,7 +362,7 @@ def page(folders: list[Path], figures: list[Path]) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    inputs.check_name(args.out, "--out", (".html", ".htm"))
+    inputs.check_outputs([inputs.Output("--out", args.out, (".html", ".htm"))], args.figures)
     for path in args.figures:
         if not path.is_file() or path.suffix.lower() != ".png":
             raise InputError(

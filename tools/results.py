@@ -27,6 +27,7 @@ from tools.protocols import PROTOCOLS, Protocol, Row, averages, collect
 from tools.protocols.rows import EVERY, Only, baseline_key, is_average, ordered, unlike
 
 MISSING = "–"
+SUFFIXES = (".md", "_runs.csv", ".csv", ".tex", ".json")  # of what --out writes
 TEXT_COLUMNS = ("data set", "trainer", "config", "method")
 
 
@@ -547,13 +548,14 @@ def as_json(content: Tables) -> str:
 def report(args: argparse.Namespace) -> int:
     """Print the tables and write what was asked for. Raises InputError without runs."""
     protocol = PROTOCOLS[args.protocol]
-    if args.out:
-        inputs.check_name(
-            args.out.with_name(f"{args.out.name}.md") if args.out.name else args.out, "--out"
-        )
-    for option, path in (("--plot", args.plot), ("--plot-gains", args.plot_gains)):
-        if path:
-            inputs.check_name(path, option, plots.KINDS)
+    inputs.check_outputs(
+        [
+            *(inputs.Output("--out", path) for path in (written(args.out) if args.out else ())),
+            inputs.Output("--plot", args.plot, plots.KINDS),
+            inputs.Output("--plot-gains", args.plot_gains, plots.KINDS),
+        ],
+        [published.FILE],
+    )
     only = Only(args.shots, args.configs, args.trainers)
     content = tables(protocol, args.folders, only, not args.ours, args.averages)
     if not content.rows:
@@ -596,20 +598,27 @@ def _nothing(protocol: Protocol, args: argparse.Namespace) -> str:
     return f"no {protocol.name} run is of all that was asked for: leave an option out"
 
 
+def written(out: Path) -> list[Path]:
+    """The files that `write` makes of OUT; OUT itself if it is no name, as "/"."""
+    if not out.name:
+        return [out]
+    return [out.with_name(f"{out.name}{suffix}") for suffix in SUFFIXES]
+
+
 def write(content: Tables, out: Path, pivoted: bool = False) -> None:
     """Write OUT.md, .csv, .tex, .json and OUT_runs.csv. Raises InputError where that fails."""
     runs = [run for row in content.rows for run in row.runs]
     proof = inputs.comma_separated(list(runs[0]), [list(map(str, run.values())) for run in runs])
     remarks = "".join(f"\n- {note}" for note in content.notes)
-    files = {
-        ".md": f"{as_text(content, pivoted, bold=True)}\n{remarks}",
-        "_runs.csv": proof,
-        ".csv": as_csv(content),
-        ".tex": as_latex(content, pivoted),
-        ".json": as_json(content),
-    }
-    for suffix, body in files.items():
-        inputs.write(out.with_name(out.name + suffix), body.rstrip("\n") + "\n", "--out")
+    bodies = (
+        f"{as_text(content, pivoted, bold=True)}\n{remarks}",
+        proof,
+        as_csv(content),
+        as_latex(content, pivoted),
+        as_json(content),
+    )
+    for path, body in zip(written(out), bodies, strict=True):
+        inputs.write(path, body.rstrip("\n") + "\n", "--out")
 
 
 def plot_gains(content: Tables, path: Path) -> None:

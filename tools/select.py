@@ -38,6 +38,7 @@ from tools.selection import (
     Selection,
     digest_of,
     stored_in,
+    table_in,
 )
 from tools.sweep import Sweep, add_folders, add_numbers, check_numbers, stoppable
 
@@ -397,7 +398,7 @@ def write(plan: Selection, content: dict, output: str) -> None:
                 config_text(plan, method, label, content["clip"], data, digest),
                 "--output",
             )
-    inputs.write(Path(output, "selection.md"), as_markdown(plan, content, digest), "--output")
+    inputs.write(table_in(output), as_markdown(plan, content, digest), "--output")
     text = json.dumps({**content, "digest": digest}, indent=1) + "\n"
     inputs.write(stored_in(output), text, "--output")
 
@@ -499,7 +500,7 @@ def select(args: argparse.Namespace) -> int:
         return code
     content = report(plan, output, clip, lost)
     write(plan, content, output)
-    sys.stdout.write(Path(output, "selection.md").read_text(encoding="utf-8"))
+    sys.stdout.write(table_in(output).read_text(encoding="utf-8"))
     return 0
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dassl.names import did_you_mean
 from dassl.record import Description
-from tools import configs, plans
+from tools import configs, inputs, plans
 from tools.inputs import InputError
 from tools.launchers import Job
 from tools.plans import TAKEN, Plan, Study, check_given, job_of
@@ -501,4 +501,9 @@ def classes_of(subset: str, cut: object) -> str:
 
 def stored_in(output: str) -> Path:
     """The file that a selection writes last."""
-    return Path(output, "selection.json")
+    return Path(output, inputs.OF_A_SELECTION[0])
+
+
+def table_in(output: str) -> Path:
+    """The table of a selection, for people."""
+    return Path(output, inputs.OF_A_SELECTION[1])

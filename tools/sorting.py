@@ -41,12 +41,19 @@ def folder_names(classes: Sequence[str], with_unsure: bool) -> dict[str, str]:
     return names
 
 
-def check_place(folder: Path, given: Iterable[str]) -> None:
-    """Raise InputError if `folder` cannot take copies: it is in a folder of photos, or no folder.
+def check_place(folder: Path, given: Iterable[str], run: str) -> None:
+    """Raise InputError if `folder` cannot take copies: it is in a folder of photos or of the run,
+    or no folder.
 
-    given: files and folders to be sorted. Copies among them would be sorted once more.
+    given: files and folders to be sorted. Copies among them would be sorted once more. run: the
+    folder of the model, where a class may have the name of a folder of checkpoints.
     """
     place = folder.resolve()
+    if Path(run).resolve() in (place, *place.parents):
+        raise InputError(
+            f"--sort-into '{folder}' is in '{run}', which belongs to a run: choose a folder "
+            "elsewhere"
+        )
     for path in map(Path, given):
         if path.is_dir() and path.resolve() in (place, *place.parents):
             raise InputError(

@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import functools
 import io
+import os
 import os.path as osp
 import sys
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from yacs.config import CfgNode
 import datasets
 import trainers
 from dassl import distributed, files, record
-from dassl.config import get_cfg_default, merge_from_dict
+from dassl.config import file_part, get_cfg_default, merge_from_dict
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY, settings_hash
@@ -28,6 +29,7 @@ from dassl.printable import CONTROL
 from dassl.utils import UserError, read_json
 from datasets.files import is_utf8, read_lines, stripped, text_for_clip
 from tools import inputs
+from tools.configs import ROOT
 from trainers.backbone import Backbone, as_read, same_as_read
 from trainers.base import PromptTrainer, leave_half, make_backbone, warn_of_same_tokens
 from trainers.checkpoints import class_names_of, load_prompts
@@ -85,6 +87,16 @@ def add_arguments(parser: argparse.ArgumentParser, classes: bool = True) -> None
 def load_from(args: argparse.Namespace) -> Trained:
     """`load` with the arguments of a command line."""
     return load(args.model_dir, class_names(args), args.load_epoch, args.weights)
+
+
+def files_of(args: argparse.Namespace) -> list[str]:
+    """The files that `load_from` reads besides the run's: of the CLIP, and the class names."""
+    results = record.peek(Path(args.model_dir, record.NAME))
+    clip = file_part(str(args.weights or record.value(results, "config.MODEL.BACKBONE.NAME") or ""))
+    found = []
+    for path in (clip, osp.join(ROOT, clip)) if clip else ():
+        found += [osp.join(path, name) for name in os.listdir(path)] if osp.isdir(path) else [path]
+    return [*found, getattr(args, "classes_file", None) or ""]
 
 
 def class_names(args: argparse.Namespace) -> list[str] | None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from sklearn.metrics import confusion_matrix, f1_score
 
+from dassl import record
 from dassl.distributed import is_main
 from dassl.evaluation.metrics import METRICS, Metric
 from dassl.utils import UserError
@@ -97,7 +98,7 @@ class Classification(EvaluatorBase):
         if self.cfg.TEST.PER_CLASS_RESULT:
             results["perclass_accuracy"] = self._per_class(true, pred)
         if self.cfg.TEST.COMPUTE_CMAT and is_main():
-            path = osp.join(self.cfg.OUTPUT_DIR, "cmat.pt")
+            path = osp.join(self.cfg.OUTPUT_DIR, record.CONFUSION)
             matrix = confusion_matrix(true, pred, labels=self._labels(), normalize="true")
             torch.save(torch.from_numpy(matrix), path)
             log.info(f"Confusion matrix is saved to {path}")

@@ -14,7 +14,7 @@ from typing import IO
 
 from tqdm import tqdm
 
-from dassl import distributed
+from dassl import distributed, record
 from dassl.printable import Harmless, any_text_can_be_written, harmless
 from dassl.utils.tools import UserError, mkdir_if_missing
 
@@ -129,7 +129,7 @@ def setup_logger(output: str | None = None) -> None:
         return
     _restore()
     any_text_can_be_written()
-    path = output if output.endswith((".txt", ".log")) else osp.join(output, "log.txt")
+    path = output if output.endswith((".txt", ".log")) else osp.join(output, record.LOG)
     mkdir_if_missing(osp.dirname(path))
     try:
         if osp.exists(path) and distributed.is_main():

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from dassl.record import WANDB_ID
 from dassl.utils.tools import UserError
-
-WANDB_ID = "wandb_id.txt"
 
 
 def _run_id(folder: str) -> str:

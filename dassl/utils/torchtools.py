@@ -15,6 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from dassl import files
 from dassl.utils.tensorfile import Opaque, Unreadable, read_file, unread
 from dassl.utils.tools import UserError, atomic_write, mkdir_if_missing, unreadable
 
@@ -76,7 +77,7 @@ def save_checkpoint(
     if is_best and name != "model-best.pth.tar":
         atomic_write(osp.join(save_dir, "model-best.pth.tar"), lambda file: torch.save(state, file))
         log.info(f'Best checkpoint saved to "{osp.join(save_dir, "model-best.pth.tar")}"')
-    atomic_write(osp.join(save_dir, "checkpoint"), f"{name}\n".encode())
+    atomic_write(osp.join(save_dir, files.LATEST), f"{name}\n".encode())
 
 
 def copy_checkpoint(path: str, save_dir: str) -> None:
@@ -87,7 +88,7 @@ def copy_checkpoint(path: str, save_dir: str) -> None:
         atomic_write(
             osp.join(save_dir, osp.basename(path)), lambda file: shutil.copyfileobj(source, file)
         )
-    atomic_write(osp.join(save_dir, "checkpoint"), f"{osp.basename(path)}\n".encode())
+    atomic_write(osp.join(save_dir, files.LATEST), f"{osp.basename(path)}\n".encode())
 
 
 def load_state(model: nn.Module, state_dict: dict, fpath: str) -> None:
@@ -124,7 +125,7 @@ def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer=None, schedule
     """Restore model, optimizer and scheduler from the checkpoint that `fdir`/checkpoint names ->
     epochs done.
     """
-    path = osp.join(fdir, _named(osp.join(fdir, "checkpoint")))
+    path = osp.join(fdir, _named(osp.join(fdir, files.LATEST)))
     return restore(load_checkpoint(path), path, model, optimizer, scheduler)
 
 
@@ -259,7 +260,7 @@ def newest_first(directory: str) -> list[str]:
         names = [name for _, name in _numbered(directory)]
     except OSError as error:
         raise unreadable(f"folder '{directory}'", error) or error from None
-    if osp.isfile(named := osp.join(directory, "checkpoint")):
+    if osp.isfile(named := osp.join(directory, files.LATEST)):
         names.insert(0, _named(named))
     return [name for name in dict.fromkeys(names) if name and osp.isfile(osp.join(directory, name))]
 

@@ -4,10 +4,11 @@ import os.path as osp
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from dassl import record
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from datasets.errors import UserError
 
-LIST = "pictures.json"  # in the output folder: what the pictures of a training were
+LIST = record.PICTURES  # in the output folder
 
 
 @DATASET_REGISTRY.register()

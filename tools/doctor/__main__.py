@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import datetime, timezone
+from pathlib import Path
 
 from dassl.errors import UserError
 from tools import inputs
@@ -86,7 +87,10 @@ def report(lines: list[Line], seconds: float) -> dict:
 def run(args: argparse.Namespace) -> int:
     """0, or 1 if there is a fault."""
     if args.json:
-        inputs.check_name(args.json, "--json", (".json",))
+        from datasets.prepare import list_files
+
+        lists = list_files(Path(args.root)) if args.root else []
+        inputs.check_outputs([inputs.Output("--json", args.json, (".json",))], lists)
     if args.datasets:  # an unknown name is a mistake in the command
         from datasets.prepare import find
 

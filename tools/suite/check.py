@@ -30,7 +30,15 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.suite import PICTURE_SIZE, SuiteDataset, Table, archive_of, picture_of, read_table
+from datasets.suite import (
+    PICTURE_SIZE,
+    SuiteDataset,
+    Table,
+    archive_of,
+    files_of,
+    picture_of,
+    read_table,
+)
 from tools import inputs
 from tools.arguments import Parser
 from tools.results import markdown
@@ -218,7 +226,9 @@ def chosen(sheet: dict[str, dict]) -> list[str]:
 
 
 def check(args: argparse.Namespace) -> int:
-    model = None
+    model, names = None, args.sets or SETS
+    read = [file for name in names for file in files_of(name.lower())]
+    inputs.check_outputs([inputs.Output("--out", args.out)], [*read, args.model or ""])
     if args.model:
         from trainers.backbone import load_backbone
 
@@ -229,7 +239,7 @@ def check(args: argparse.Namespace) -> int:
         raise inputs.InputError("--test tells what a CLIP reaches: give --model, too")
     measured = ["chance", "zero-shot", "probe", *(ON_TEST if args.test else ())]
     lines, sheet, broken = [], {}, 0
-    for name in args.sets or SETS:
+    for name in names:
         table = counted(read_table(name.lower()))
         count = sizes(table)
         faults = too_small(count)

@@ -10,27 +10,31 @@ from typing import IO, Any
 
 import yaml
 
+MERGE = "tag:yaml.org,2002:merge"  # of the key <<
+
 
 class _Loader(yaml.SafeLoader):
     """PyYAML keeps the last of several values of a key; somebody who wrote two meant both, or has
     forgotten one.
     """
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: dict[str, int] = {}
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        # Here every mapping is as it was written; constructors lay merged keys (<<) into it.
+        node = super().compose_mapping_node(anchor)
+        seen: dict[tuple[bool, str], int] = {}
         for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+            if not isinstance(key, yaml.ScalarNode):
                 continue
-            line = key.start_mark.line + 1
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
+            merge, line = key.tag == MERGE, key.start_mark.line + 1
+            if first := seen.get((merge, key.value)):
+                remedy = "write one, <<: [*first, *second]" if merge else "take one out"
+                raise yaml.composer.ComposerError(
                     None,
                     None,
-                    f"'{key.value}' is given twice, in lines {seen[key.value]} and {line}: take "
-                    "one out",
+                    f"'{key.value}' is given twice, in lines {first} and {line}: {remedy}",
                 )
-            seen[key.value] = line
-        return super().construct_mapping(node, deep)
+            seen[merge, key.value] = line
+        return node
 
 
 @dataclass(frozen=True)

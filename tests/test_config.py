@@ -5,6 +5,7 @@ is walked with values that nobody means.
 import math
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -478,6 +479,26 @@ def test_ambiguous_numbers_in_lists_and_with_fractions_are_refused(group, key, t
 @pytest.mark.parametrize("text", ["8", "-8", "+8", "0", "1_000", "0x10", ".5", "1.50", "1.0e+3"])
 def test_numbers_that_yaml_and_people_read_alike(text):
     assert not strict_yaml.load(text, scalars=True).misread
+
+
+@pytest.mark.parametrize("scalars", [False, True])
+def test_a_key_is_given_once_in_a_mapping_of_yaml(scalars):
+    """Also where the keys of a merged mapping lie beside a mapping's own."""
+    for text, said in (
+        ("a: 1\nb: 2\na: 3", "'a' is given twice, in lines 1 and 3: take one out"),
+        (
+            "a: &a {x: 1}\nb:\n  <<: *a\n  <<: {x: 5}",
+            "'<<' is given twice, in lines 3 and 4: write one, <<: [*first, *second]",
+        ),
+    ):
+        with pytest.raises(strict_yaml.yaml.YAMLError, match=re.escape(said)):
+            strict_yaml.load(text, scalars)
+    known = strict_yaml.load(
+        "a: &a {key: b}\np: {q: &q {<<: *a, key: c}}\nr: {<<: *q}\ns: {<<: [*a, {other: e}]}",
+        scalars,
+    )
+    assert known["p"]["q"] == known["r"] == {"key": "c"}
+    assert known["s"] == {"key": "b", "other": "e"}
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def read_config(path: str) -> list[tuple[str, dict]]:
                 "this one"
             )
         files_and_trees.insert(0, (path, tree))
-        path = osp.normpath(osp.join(osp.dirname(path), osp.expanduser(base))) if base else ""
+        path = files.straight(osp.join(osp.dirname(path), osp.expanduser(base))) if base else ""
     return files_and_trees
 
 

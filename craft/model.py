@@ -190,7 +190,7 @@ class Model:
         It holds results.json and the checkpoint. The folder must be new or empty: it is written
         whole or not at all. Raises UserError if it cannot be written.
         """
-        path = osp.abspath(osp.expanduser(os.fspath(folder)))
+        path = files.absolute(os.fspath(folder))
         with as_user_errors(), inputs.new_folder(path) as part:
             for name, content in self._saved.files.items():
                 mkdir_if_missing(osp.dirname(osp.join(part, name)))

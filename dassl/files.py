@@ -25,6 +25,22 @@ LOCK = ".lock"  # in the output folder of a run, while it runs
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
+def straight(path: str) -> str:
+    """A path without `..`, as short as that leaves it the path of the same file.
+
+    Behind a link `..` is the folder above the link's target, which no text tells.
+    """
+    plain = osp.normpath(path)
+    if osp.pardir not in path.split(os.sep) or osp.realpath(plain) == (real := osp.realpath(path)):
+        return plain
+    return real
+
+
+def absolute(path: str) -> str:
+    """The absolute path of the same file; ~ is the home folder."""
+    return straight(osp.join(os.getcwd(), osp.expanduser(path)))
+
+
 class Busy(Exception):
     """Another process holds the lock; the message says which, as far as is known."""
 
@@ -117,7 +133,7 @@ def temporary(path: str, suffix: str = "", tidy: bool = True) -> Iterator[IO[byt
     Its name ends in `suffix`. It is locked as long as it is open: files that killed processes left
     are locked by nobody, so that with `tidy` those for this `path` are removed, and no others.
     """
-    folder, name = osp.split(osp.abspath(path))
+    folder, name = absolute(osp.dirname(path)), osp.basename(path)
     if tidy:
         remove_abandoned(folder, name)
     while True:

@@ -34,6 +34,7 @@ from datasets.files import (
     shown,
     text_for_clip,
 )
+from datasets.locks import absolute
 from datasets.repeats import place as errors_place
 from datasets.repeats import with_errors_repeated
 
@@ -52,7 +53,7 @@ Split = dict[str, Rows]
 
 def data_root(cfg, remedy: str) -> str:
     """Absolute DATASET.ROOT. Raises UserError, `remedy` last, if it is not set or not there."""
-    root = osp.abspath(osp.expanduser(cfg.DATASET.ROOT)) if cfg.DATASET.ROOT else ""
+    root = absolute(cfg.DATASET.ROOT) if cfg.DATASET.ROOT else ""
     if not root:
         raise UserError("DATASET.ROOT is not set: give the folder of the data sets with --root")
     if not osp.isdir(root):
@@ -555,7 +556,7 @@ class CoOpDataset(DatasetBase):
 
         A folder counts by the names of its images (`image_names`).
         """
-        home = osp.join(osp.abspath(osp.expanduser(cfg.DATASET.ROOT)), cls.home(cfg))
+        home = osp.join(absolute(cfg.DATASET.ROOT), cls.home(cfg))
         files = cls.sources_of_split(cfg, home)
         if (indices := cfg.DATASET.get("INDICES", "")) and cfg.DATASET.NUM_SHOTS >= 1:
             files["index file of DATASET.INDICES"] = cls.index_file(cfg, indices)

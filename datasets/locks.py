@@ -13,6 +13,8 @@ try:
 except ModuleNotFoundError:
     files = None
 
+absolute = getattr(files, "absolute", lambda path: os.path.abspath(os.path.expanduser(path)))
+
 
 def temporary(path: Path):
     """A context with an open neighbour of `path`, to be renamed to it."""

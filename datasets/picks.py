@@ -21,6 +21,7 @@ from pathlib import Path
 from dassl.utils import write_json
 from datasets.errors import UserError
 from tools.arguments import Parser
+from datasets.locks import absolute
 
 FILE = Path(__file__).resolve().parent / "picks.json"
 SHOTS, SEEDS = (1, 2, 4, 8, 16), (1, 2, 3)
@@ -89,7 +90,7 @@ def _of(kind: type, root: str) -> str:
 def work(args: argparse.Namespace) -> int:
     from datasets.prepare import find
 
-    root = osp.abspath(args.root)
+    root = absolute(args.root)
     content = json.loads(FILE.read_text(encoding="utf-8"))
     for name in args.names:
         kind = find(name)

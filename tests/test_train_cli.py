@@ -13,6 +13,7 @@ import train
 from dassl.engine import run_hash
 from dassl.utils import UserError
 from dassl.utils.logger import _restore
+from datasets.base import data_root
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -335,6 +336,34 @@ def test_a_config_that_is_not_there_is_looked_for_among_those_that_are(files, fl
     with pytest.raises(UserError) as caught:
         config(files, flag, str(ROOT / "configs/trainers" / path))
     assert message.format(configs=ROOT / "configs/trainers") in str(caught.value)
+
+
+def test_a_base_behind_a_link_is_that_of_the_link_s_target(files):
+    """Seen from `far`, ../rate.yaml lies beside what the link names, not beside the link."""
+    for folder in ("here", "there/far"):
+        (files / folder).mkdir(parents=True)
+    (files / "here/far").symlink_to(files / "there/far")
+    for folder, rate in (("here", 1.0), ("there", 2.0)):
+        (files / folder / "rate.yaml").write_text(f"OPTIM:\n  LR: {rate}\n")
+    (files / "there/far/mine.yaml").write_text("BASE: ../rate.yaml\n")
+    assert config(files, "--config-file", str(files / "here/far/mine.yaml")).OPTIM.LR == 2.0
+    (files / "there/rate.yaml").write_text("BASE: far/mine.yaml\n")
+    with pytest.raises(UserError, match="includes itself through BASE"):
+        config(files, "--config-file", str(files / "here/far/mine.yaml"))
+
+
+def test_folders_behind_a_link_are_those_of_the_link_s_target(files, monkeypatch):
+    for folder in ("here", "there/far"):
+        (files / folder).mkdir(parents=True)
+    (files / "here/far").symlink_to(files / "there/far")
+    monkeypatch.chdir(files / "here")
+    args = train.parse_args(arguments(files, "--output-dir", "far/../out"))
+    assert train.main(args) == 0
+    assert (files / "there/out/results.json").is_file()
+    assert [path.name for path in (files / "here").iterdir()] == ["far"]
+    (files / "there/data").mkdir()
+    args = train.parse_args(arguments(files, "--root", "far/../data"))
+    assert data_root(train.setup_cfg(args), "") == str(files / "there/data")
 
 
 def test_a_base_that_is_not_there_names_the_file_that_asks_for_it(files):

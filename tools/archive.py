@@ -81,7 +81,7 @@ def _portable(known: dict, folder: Path) -> dict:
     wrote, own = config.get("OUTPUT_DIR", ""), f"/{folder.as_posix()}"
     root = config["DATASET"].get("ROOT", "")
     study = wrote.removesuffix(own) if wrote.endswith(own) else ""
-    named = [(study, OUTPUT), (os.path.abspath(root) if root else "", DATA), (root, DATA)]
+    named = [(study, OUTPUT), (files.absolute(root) if root else "", DATA), (root, DATA)]
     return _replaced(known, [pair for pair in [*named, (str(ROOT), REPOSITORY)] if pair[0]])
 
 
@@ -199,7 +199,7 @@ def unpack(path: Path, top: Path, root: str) -> tuple[int, int]:
     damaged archive, and for a folder that holds another run.
     """
     study = read(path)
-    folders = [(OUTPUT, os.path.abspath(top)), (DATA, root), (REPOSITORY, str(ROOT))]
+    folders = [(OUTPUT, files.absolute(str(top))), (DATA, root), (REPOSITORY, str(ROOT))]
     for members in study.values():
         members[LAST] = files.json_text(_replaced(json.loads(members[LAST]), folders))
     new = {folder: members for folder, members in study.items() if not _is_there(top, folder)}
@@ -238,7 +238,7 @@ def work(args: argparse.Namespace) -> int:
                 f"{', '.join(paths[:3])}{', ...' if len(paths) > 3 else ''}\n"
             )
         return 0
-    written, there = unpack(args.file, args.output, os.path.abspath(args.root))
+    written, there = unpack(args.file, args.output, files.absolute(args.root))
     sys.stdout.write(f"{args.output}: {written:,} runs written, {there:,} were there\n")
     return 0
 

@@ -132,7 +132,7 @@ def new_folder(path: str) -> Iterator[str]:
     Raises InputError as `check_new`, and if the folder cannot be written; nothing is left then.
     """
     check_new(path)
-    parent, name = os.path.split(os.path.abspath(path))
+    parent, name = files.absolute(os.path.dirname(path) or "."), os.path.basename(path)
     part = os.path.join(parent, f".{name}.{uuid.uuid4().hex}.part")
     try:
         os.makedirs(part)

@@ -24,6 +24,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import datasets
+from dassl import files
 from dassl.config import get_cfg_default
 from dassl.errors import UserError
 from dassl.utils import read_image
@@ -274,7 +275,7 @@ def read(place: Path, nested: bool = False, least: int = 2) -> Photos:
 
     Raises InputError or UserError for what cannot be meant; the sentence names folder and remedy.
     """
-    place = Path(os.path.abspath(place))
+    place = Path(files.absolute(str(place)))
     if not place.exists():
         raise InputError(f"'{place}' does not exist: {PATH}")
     notes: list[str] = []
@@ -297,7 +298,7 @@ def read(place: Path, nested: bool = False, least: int = 2) -> Photos:
 
 def _photos(root: Path, parts: dict[str, Rows]) -> list[Photo]:
     return [
-        Photo(os.path.normpath(os.path.join(root, row[0])), row[2], part if part in PARTS else "")
+        Photo(files.straight(os.path.join(root, row[0])), row[2], part if part in PARTS else "")
         for part, rows in parts.items()
         for row in rows
     ]

@@ -22,7 +22,7 @@ from pathlib import Path
 import yaml
 from yacs.config import CfgNode
 
-from dassl import identity, record
+from dassl import files, identity, record
 from tools import configs, inputs, judge, selection
 from tools.arguments import Parser
 from tools.configs import ROOT
@@ -479,7 +479,7 @@ def as_markdown(plan: Selection, content: dict, digest: str) -> str:
 
 def select(args: argparse.Namespace) -> int:
     """0; 1 if runs failed. Raises InputError for bad input."""
-    path, root, output = (os.path.abspath(path) for path in (args.plan, args.root, args.output))
+    path, root, output = map(files.absolute, (args.plan, args.root, args.output))
     os.chdir(ROOT)  # configs name files from here
     check_numbers(args)
     plan = selection.read(path)

@@ -405,9 +405,7 @@ def check_numbers(args: argparse.Namespace) -> None:
 
 def sweep(args: argparse.Namespace) -> int:
     """0; 1 if jobs failed. Raises InputError for bad input."""
-    path, root, output = (
-        os.path.abspath(os.path.expanduser(path)) for path in (args.plan, args.root, args.output)
-    )
+    path, root, output = map(files.absolute, (args.plan, args.root, args.output))
     os.chdir(ROOT)  # configs name files from here
     plan = read_plan(path, args.pairs)
     check_numbers(args)

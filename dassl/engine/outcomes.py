@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from dassl import distributed, outcomes
+from dassl import distributed, files, outcomes
 from dassl.engine import record
 from dassl.utils import mkdir_if_missing
 from dassl.utils.tools import atomic_write
@@ -114,7 +114,7 @@ def _reduced(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
 
 def _below(root: str, paths: Sequence[str]) -> tuple[str, ...]:
     """Paths relative to `root`, with slashes."""
-    top = osp.join(osp.abspath(osp.expanduser(root or ".")), "")
+    top = osp.join(files.absolute(root or "."), "")
     return tuple(
         (path[len(top) :] if path.startswith(top) else osp.relpath(path, top)).replace(os.sep, "/")
         for path in paths

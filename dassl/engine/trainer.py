@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter  # noqa: F401 - forks import it from here
 from yacs.config import CfgNode
 
-from dassl import distributed, program
+from dassl import distributed, files, program
 from dassl.config import cfg_to_dict
 from dassl.data import DataManager
 from dassl.data.data_manager import build_data_loader
@@ -261,7 +261,7 @@ class SimpleTrainer(TrainerBase):
         Only DATASET.ROOT may differ between machines.
         """
         data = getattr(self.__dict__.get("dm"), "dataset", None)
-        digests, root = {}, osp.abspath(osp.expanduser(self.cfg.DATASET.ROOT or "."))
+        digests, root = {}, files.absolute(self.cfg.DATASET.ROOT or ".")
         for part in ("train_x", "train_u", "val", "test") if distributed.world_size() > 1 else ():
             items = [
                 (osp.relpath(item.impath, root), item.label, item.domain, item.classname)

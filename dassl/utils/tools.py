@@ -110,7 +110,7 @@ def atomic_write(path: str, write: Callable[[IO[bytes]], Any] | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
             os.replace(file.name, path)
-        directory = os.open(osp.dirname(osp.abspath(path)), os.O_RDONLY)
+        directory = os.open(files.absolute(osp.dirname(path)), os.O_RDONLY)
         try:
             os.fsync(directory)
         finally:

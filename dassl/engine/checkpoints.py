@@ -64,6 +64,7 @@ class Checkpoints(Models):
                 "classnames": self._classnames(),
                 "data": self._data(),
                 "rng": get_rng_state(),
+                "threads": torch.get_num_threads(),
                 "config_hash": self._hash(),
                 "began_from": self._began_from(),
                 "config": cfg_to_dict(self.cfg) if "cfg" in self.__dict__ else None,
@@ -142,6 +143,12 @@ class Checkpoints(Models):
             )
         if "rng" in checkpoint:
             self._restore_rest(checkpoint, path)
+        threads, here = checkpoint.get("threads"), torch.get_num_threads()
+        if threads not in (None, here):
+            log.info(
+                f"Note: the run had {threads} CPU thread(s) and goes on with {here}, so that on a "
+                f"CPU its last digits may differ: set OMP_NUM_THREADS to {threads} to get the same"
+            )
         log.info(f"Resume from epoch {epoch} of '{directory}'")
         return epoch
 

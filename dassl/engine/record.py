@@ -87,6 +87,7 @@ def _circumstances(trainer) -> dict:
         "versions": versions(),
         "device": str(trainer.device),
         "processes": distributed.world_size(),
+        "threads": torch.get_num_threads(),
         "started": trainer._started,
         "finished": now(),
         "config": cfg_to_dict(trainer.cfg),

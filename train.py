@@ -65,7 +65,7 @@ from dassl.utils import (
 )
 from dassl.utils.tools import atomic_write
 from datasets.files import is_utf8, shown
-from tools import configs
+from tools import configs, effects
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS
 from trainers.backbone import as_read
@@ -236,6 +236,20 @@ def loaded_from(args: argparse.Namespace, cfg) -> dict | None:
     }
 
 
+def check_flags(args: argparse.Namespace) -> None:
+    """Raise UserError for a flag with an empty text, and for one without effect."""
+    if args.empty:
+        raise UserError(
+            f"{args.empty[0]} is empty: give a value, or leave it out (a shell variable without a "
+            "value leaves an empty text)"
+        )
+    if args.load_epoch is not None and not args.model_dir:
+        raise UserError(
+            f"--load-epoch is {args.load_epoch}, but no model is loaded: name the folder of a "
+            "training run with --model-dir, or leave --load-epoch out"
+        )
+
+
 def check_description(args: argparse.Namespace) -> None:
     """Raise UserError for a run that no table could find: an unknown protocol or data set."""
     try:
@@ -315,6 +329,19 @@ def other_files(args: argparse.Namespace, trainer: str) -> list[str]:
                     f"of configs/trainers/{structure}"
                 )
     return sentences
+
+
+def without_effect(args: argparse.Namespace, cfg) -> list[str]:
+    """Sentences on keys of the command line that no part of the run reads.
+
+    Scripts of other codes pass such keys, and no result is wrong for them, so they are no errors.
+    """
+    flags = [key for flag, key in FLAGS.items() if getattr(args, flag) not in (None, "", [])]
+    return [
+        f"{key} has no effect: {reason}"
+        for key in dict.fromkeys([*flags, *args.opts[::2]])
+        if (reason := effects.unread(cfg, key))
+    ]
 
 
 def name_in(file: str) -> str:
@@ -568,6 +595,7 @@ def output_folder(folder: str) -> Iterator[None]:
 
 
 def run(args: argparse.Namespace) -> None:
+    check_flags(args)
     check_description(args)
     cfg = setup_cfg(args)
     check_names(args, cfg)
@@ -635,7 +663,7 @@ def _work(cfg, args: argparse.Namespace) -> None:
     setup_logger(cfg.OUTPUT_DIR)
     sys.stdout.write(f"{' '.join(['train.py', *sys.argv[1:]])}\n\n")
     write_config(cfg)
-    for sentence in other_files(args, cfg.TRAINER.NAME):
+    for sentence in (*other_files(args, cfg.TRAINER.NAME), *without_effect(args, cfg)):
         sys.stdout.write(f"Note: {sentence}\n")
     sys.stdout.write(f"\n{collect_env_info(cfg.USE_CUDA)}\n\n")
     trainer = build_trainer(cfg)

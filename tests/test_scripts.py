@@ -134,9 +134,30 @@ def test_the_config_may_be_left_out(monkeypatch, capsys):
     assert "/CoOp/rn50_ctxv1/" in folders("base2new", "train", "emoji", "CoOp", "1")[0]
 
 
+def test_variables_without_effect_are_noted(monkeypatch, capsys):
+    monkeypatch.setattr(run.subprocess, "Popen", lambda *_, **__: None)
+    monkeypatch.setattr(run, "wait", lambda _: 0)
+    monkeypatch.setenv("BACKBONE", "rn50")
+    monkeypatch.setenv("LOADEP", "5")
+    assert run.main(["xd", "train", "emoji", "CoOp", "drawings", "1"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == [
+        "note: BACKBONE is rn50, which has no effect: the config drawings has the CLIP",
+        "note: LOADEP is 5, which has no effect: no model is loaded",
+    ]
+    assert "note:" not in "".join(lines[2:])
+    monkeypatch.delenv("LOADEP")
+    assert run.main(["xd", "train", "emoji", "CoOp", "1"]) == 0
+    assert "note:" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (
+            ("emoji", "CoOp", "drawings", "1", "OPTIM.LR", "1", "OPTIM.LR", "2"),
+            "OPTIM.LR is given twice (1, 2): take one out",
+        ),
         (
             ("emojy", "CoOp", "drawings", "1"),
             "unknown data set 'emojy': did you mean 'emoji'",

@@ -125,6 +125,23 @@ BROKEN = {
         ["OPTIM.LR"],
         "the options OPTIM.LR are not KEY VALUE pairs: 'OPTIM.LR' lacks its partner",
     ),
+    "pair twice": (
+        ["OPTIM.LR", "0.1", "OPTIM.LR", "0.2"],
+        "OPTIM.LR is given twice (0.1, 0.2): take one out",
+    ),
+    "no text": (
+        ["--output-dir", ""],
+        "--output-dir is empty: give a value, or leave it out (a shell variable without a value "
+        "leaves an empty text)",
+    ),
+    "blank text": (["--model-dir", " "], "--model-dir is empty: give a value, or leave it out"),
+    "no text in a list": (["--config-file", ""], "--config-file is empty: give a value"),
+    "no name": (["--source", ""], "--source is empty: give a value"),
+    "nothing to load": (
+        ["--load-epoch", "3"],
+        "--load-epoch is 3, but no model is loaded: name the folder of a training run with "
+        "--model-dir, or leave --load-epoch out",
+    ),
     "unknown trainer": (
         ["TRAINER.NAME", "CraftCoop"],
         "unknown trainer 'CraftCoop': did you mean 'CraftCoOp'",
@@ -303,7 +320,7 @@ def test_bad_yaml_and_circular_includes_are_named(files):
         with pytest.raises(UserError, match=message):
             config(files, config="bad.yaml")
     with pytest.raises(UserError, match="TRAINER.NAME is not set: give --trainer"):
-        config(files, trainer="")
+        config(files, "TRAINER.NAME", "")
 
 
 @pytest.mark.parametrize(
@@ -737,6 +754,113 @@ def test_config_files_of_other_trainers_are_noted(capsys):
         ("CraftMaPLe", [maple, craft]),
     ):
         assert said(trainer, *files) == []
+
+
+@pytest.mark.parametrize(
+    ("trainer", "options", "reason"),
+    [
+        ("CoOp", "TRAINER.MAPLE.N_CTX 4", "CoOp does not read the options of MAPLE"),
+        (
+            "CoOp",
+            "TRAINER.CRAFT.LAMBDA_STATIC 1",
+            "CoOp does not read the options of CRAFT: did you mean the trainer CraftCoOp?",
+        ),
+        ("CraftCoOp", "TRAINER.CRAFT.MMD.SPACE feature", "TRAINER.CRAFT.LAMBDA_MMD is 0.0"),
+        (
+            "CraftCoOp",
+            "TRAINER.CRAFT.MMD.SIGMAS [2.0] TRAINER.CRAFT.LAMBDA_MMD 1",
+            "TRAINER.CRAFT.MMD.BANDWIDTH is median",
+        ),
+        ("CraftCoOp", "TRAINER.CRAFT.KMEANS_SEED 1", "TRAINER.CRAFT.ANCHORS_PER_CLASS is 1"),
+        (
+            "CoOp",
+            "OPTIM.GAMMA 0.5 OPTIM.LR_SCHEDULER cosine OPTIM.WARMUP_EPOCH 1",
+            "the optimiser sgd and the schedule cosine, with linear warm-up, do not read it",
+        ),
+        (
+            "CoOp",
+            "OPTIM.ADAM_BETA1 0.5",
+            "the optimiser sgd and the schedule single_step, without warm-up, do not read it",
+        ),
+        ("ZeroshotCLIP", "OPTIM.LR 0.5", "ZeroshotCLIP learns nothing"),
+        ("TipAdapter", "OPTIM.LR 0.5", "TipAdapter does not learn in epochs"),
+        ("CoOp", "MODEL.HEAD.BN False", "CoOp does not read it"),
+        ("CoOp", "DATASET.CSV a.csv DATASET.NAME Emoji", "Emoji does not read it"),
+        ("CoOp", "DATASET.VAL_PERCENT 0.2 DATASET.NAME Emoji", "Emoji does not read it"),
+        (
+            "CoOp",
+            "DATALOADER.TRAIN_U.BATCH_SIZE 2 DATASET.NAME Emoji",
+            "DATASET.TARGET is empty",
+        ),
+        (
+            "CoOp",
+            "DATALOADER.TRAIN_U.BATCH_SIZE 2 DATASET.NAME Emoji DATASET.TARGET EmojiLine",
+            "DATALOADER.TRAIN_U.SAME_AS_X is True",
+        ),
+        ("CoOp", "INPUT.CUTOUT_N 2", "INPUT.TRANSFORMS is ('normalize',)"),
+        ("CoOp", "LOG.WANDB_PROJECT mine", "LOG.WANDB is False"),
+        ("CoOp", "DATASET.REPEAT 3", "DATASET.REPEAT_FROM is empty"),
+    ],
+)
+def test_a_key_that_no_part_of_a_run_reads_is_noted(files, trainer, options, reason):
+    """Keys behind the first are read."""
+    args = train.parse_args(arguments(files, *options.split(), trainer=trainer))
+    assert train.without_effect(args, train.setup_cfg(args)) == [
+        f"{options.split()[0]} has no effect: {reason}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "options"),
+    [
+        ("CraftCoOp", "TRAINER.CRAFT.MMD.SPACE feature TRAINER.CRAFT.LAMBDA_MMD 1"),
+        ("CraftCoOp", "TRAINER.CRAFT.KMEANS_SEED 1 TRAINER.CRAFT.ANCHORS_PER_CLASS 2"),
+        ("CoOp", "TRAINER.GROUP_DRO.STEP 1 TRAINER.TERMS ('GroupDRO',)"),
+        ("CoOp", "OPTIM.GAMMA 0.5 OPTIM.STEPSIZE (1,)"),
+        ("CoOp", "OPTIM.ADAM_EPS 1e-6 OPTIM.ADAM_BETA1 0.5 OPTIM.NAME adam"),
+        ("CoOp", "OPTIM.SGD_NESTEROV True OPTIM.MOMENTUM 0"),  # refused later
+        ("TipAdapter", "OPTIM.LR 0.5 TRAINER.TIP_ADAPTER.FINE_TUNE True"),
+        ("ZeroshotCLIP", "DATASET.CUT 1 VERBOSE False TRAIN.PRINT_FREQ 5"),
+        ("CoOp", "DATASET.VAL_PERCENT 0.2 DATASET.CSV a.csv"),  # TinyNoise may read any key
+        ("CoOp", "DATASET.CSV a.csv DATASET.FOLDER b DATASET.NAME CSV"),
+        ("CoOp", "DATALOADER.TRAIN_U.SAME_AS_X False DATASET.NAME Emoji DATASET.TARGET EmojiLine"),
+        ("CoOp", "INPUT.CUTOUT_N 2 INPUT.TRANSFORMS ('cutout',)"),
+    ],
+)
+def test_no_key_is_noted_that_a_run_may_read(files, trainer, options):
+    args = train.parse_args(arguments(files, *options.split(), trainer=trainer))
+    assert train.without_effect(args, train.setup_cfg(args)) == []
+
+
+def test_a_note_on_a_key_without_effect_is_in_the_log_of_the_run(files):
+    spare = ("--head", "mlp", "TRAINER.MAPLE.N_CTX", "4")
+    assert train.main(train.parse_args(arguments(files, *spare, "OPTIM.MAX_EPOCH", "1"))) == 0
+    lines = (files / "out/log.txt").read_text().splitlines()
+    assert [line for line in lines if "has no effect" in line] == [
+        "Note: MODEL.HEAD.NAME has no effect: CoOp does not read it",
+        "Note: TRAINER.MAPLE.N_CTX has no effect: CoOp does not read the options of MAPLE",
+    ]
+
+
+def test_a_run_that_goes_on_with_other_threads_says_so(files, capsys):
+    """The record has the number with which the run ended."""
+    args = train.parse_args(arguments(files, "TRAIN.CHECKPOINT_FREQ", "1"))
+    before = torch.get_num_threads()
+    try:
+        for threads, noted in ((1, False), (1, False), (2, True)):
+            torch.set_num_threads(threads)
+            for path in (files / "out").rglob("*"):
+                if path.name.endswith("-2") or path.name in ("results.json", "checkpoint"):
+                    path.unlink()
+            _restore()
+            capsys.readouterr()
+            assert train.main(args) == 0
+            said = "Note: the run had 1 CPU thread(s) and goes on with 2, so that on a CPU its"
+            assert (said in capsys.readouterr().out) == noted
+            results = json.loads((files / "out/results.json").read_text())
+            assert results["threads"] == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_run_that_does_nothing_says_so(files, capsys):

@@ -22,9 +22,15 @@ FLAGS = {
     "head": "MODEL.HEAD.NAME",
 }
 
+# Flags that are "" where they are not given.
+TEXTS = ("dataset_config_file", "model_dir", "protocol", "study", "source", "target")
+
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line of train.py. Exits: code 2 after a mistake in it, 0 after --help."""
+    """The command line of train.py. Exits: code 2 after a mistake in it, 0 after --help.
+
+    `empty` of the result names the flags that were given an empty text.
+    """
     parser = Parser(prog="train.py", description=DESCRIPTION)
     parser.add_argument(
         "--list",
@@ -40,7 +46,20 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     # "--" is needed before KEY VALUE pairs that follow a flag of several values.
     args.opts = [word for word in args.opts if word != "--"]
+    args.empty = [
+        f"--{name.replace('_', '-')}"
+        for name, value in vars(args).items()
+        if name != "opts" and _empty(value)
+    ]
+    for name in TEXTS:
+        vars(args)[name] = vars(args)[name] or ""
     return args
+
+
+def _empty(value: object) -> bool:
+    """Whether a flag was given without a text: of a shell variable that is not set, most likely."""
+    words = value if isinstance(value, list) else [value]
+    return any(isinstance(word, str) and not word.strip() for word in words)
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
@@ -62,9 +81,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="trainer config; may be repeated, e.g. a baseline's, then one of configs/craft",
     )
-    parser.add_argument(
-        "--dataset-config-file", type=osp.expanduser, default="", help="data set config"
-    )
+    parser.add_argument("--dataset-config-file", type=osp.expanduser, help="data set config")
     parser.add_argument("--trainer", help="TRAINER.NAME")
     parser.add_argument(
         "--backbone",
@@ -80,7 +97,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 def _add_model(parser: argparse.ArgumentParser) -> None:
     """Flags for the model to load, and for what the run does."""
     parser.add_argument(
-        "--model-dir", type=osp.expanduser, default="", help="load the model of this run's folder"
+        "--model-dir", type=osp.expanduser, help="load the model of this run's folder"
     )
     parser.add_argument("--load-epoch", type=int, help="epoch to load; without it the best one")
     parser.add_argument("--no-train", action="store_true", help="do not train")
@@ -97,13 +114,9 @@ def _add_description(parser: argparse.ArgumentParser) -> None:
         "what the run is for",
         "results.json repeats it, and tables read it; no result depends on it",
     )
-    group.add_argument("--protocol", default="", help="e.g. base2new")
+    group.add_argument("--protocol", help="e.g. base2new")
+    group.add_argument("--study", help="folder above the protocol's, e.g. an ablation's variant")
     group.add_argument(
-        "--study", default="", help="folder above the protocol's, e.g. an ablation's variant"
+        "--source", help="of a further test: data set trained on, in configs/datasets"
     )
-    group.add_argument(
-        "--source", default="", help="of a further test: data set trained on, in configs/datasets"
-    )
-    group.add_argument(
-        "--target", default="", help="data set of unlabelled images, in configs/datasets"
-    )
+    group.add_argument("--target", help="data set of unlabelled images, in configs/datasets")

@@ -15,6 +15,7 @@ import yaml
 
 from dassl import record, strict_yaml
 from dassl.config import rules
+from dassl.errors import UserError
 from dassl.record import Description
 from tools import configs
 from tools.inputs import InputError
@@ -62,12 +63,16 @@ TAKEN["DATASET.SUBSAMPLE_CLASSES"] = "set it by protocol"
 
 @dataclass
 class Plan:
-    """Jobs in the order to run them, the protocols that they are of, and options for Slurm."""
+    """Jobs in the order to run them, the protocols that they are of, and options for Slurm.
+
+    given: the config keys that a user wrote: no protocol's, which fit some of its trainers only.
+    """
 
     path: str
     jobs: list[Job]
     slurm: dict
     protocols: list[str] = field(default_factory=list)
+    given: frozenset[str] = frozenset()
 
     @property
     def stem(self) -> str:
@@ -197,14 +202,9 @@ def read_plan(path: str, pairs: Sequence[str] = (), **changes) -> Plan:
     """
     tree = {**read_tree(path), **changes}
     where = f"plan '{path}'"
-    if len(pairs) % 2:
-        raise InputError(
-            f"the options {' '.join(pairs)} are not KEY VALUE pairs: '{pairs[-1]}' lacks its "
-            "partner"
-        )
     slurm = _mapping(tree.pop("slurm", {}), f"{where}: slurm")
     options = {}
-    for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+    for key, value in key_values(pairs):
         if key.lower().startswith("slurm."):
             slurm[key[6:].lower()] = _yaml_value(key, value)
         else:
@@ -214,17 +214,27 @@ def read_plan(path: str, pairs: Sequence[str] = (), **changes) -> Plan:
         raise InputError(f"{where}: studies is {studies!r}: write a list, each beginning with '- '")
     jobs: dict[str, Job] = {}
     protocols: dict[str, None] = {}
+    given: set[str] = set()
     for number, keys in enumerate(studies, 1):
         here = where if studies == [{}] else f"{where}, study {number}"
         study = _study(_merged(tree, {} if keys is None else keys, options, where, here), here)
         protocols[study.protocol.name] = None
+        given |= {*study.overrides, *study.train_overrides}
         for job in study.jobs():
             if jobs.setdefault(job.folder, job) != job:
                 raise InputError(
                     f"{here}: two jobs with different options would write to the same folder "
                     f"'{job.folder}': give one of their studies a name"
                 )
-    return Plan(path, list(jobs.values()), slurm, list(protocols))
+    return Plan(path, list(jobs.values()), slurm, list(protocols), frozenset(given))
+
+
+def key_values(words: Sequence[str]) -> list[tuple[str, str]]:
+    """`rules.key_values`, which raises InputError here."""
+    try:
+        return rules.key_values(words)
+    except UserError as error:
+        raise InputError(str(error)) from None
 
 
 def read_tree(path: str) -> dict:

@@ -20,7 +20,7 @@ from tools import configs, inputs
 from tools.configs import ROOT
 from tools.inputs import InputError
 from tools.launchers import Job
-from tools.plans import TAKEN, Study
+from tools.plans import TAKEN, Study, key_values
 from tools.protocols import PROTOCOLS, Protocol
 from tools.protocols.base import Variable
 
@@ -108,14 +108,14 @@ def request(protocol: Protocol, part: str, words: list[str]) -> Request | None:
     if not config:
         config = configs.default(dataset, trainer, os.environ.get("BACKBONE", ""), protocol.name)
         sys.stderr.write(f"config of {trainer} for {dataset}: {config}\n")
+    elif os.environ.get("BACKBONE"):
+        sys.stderr.write(
+            f"note: BACKBONE is {os.environ['BACKBONE']}, which has no effect: the config {config} "
+            "has the CLIP\n"
+        )
     if not protocol.variants:  # an ablation's message says more of trainers
         configs.files(trainer, config)
-    if len(options) % 2:
-        raise InputError(
-            f"the options {' '.join(options)} are not KEY VALUE pairs: '{options[-1]}' lacks its "
-            "partner"
-        )
-    for key in options[::2]:
+    for key, _ in key_values(options):
         if key in TAKEN:
             raise InputError(
                 f"{key} cannot be given as an option: it follows from the script, its arguments "
@@ -235,6 +235,8 @@ def run(asked: Request) -> int:
         raise InputError(
             f"{asked.protocol.name} has no tests but those of its trainings: give {asked.command}"
         )
+    if epoch and not any(job.trained for job in jobs):
+        sys.stderr.write(f"note: LOADEP is {epoch}, which has no effect: no model is loaded\n")
     for job in jobs:
         try:
             arguments = job.arguments(asked.root, asked.output, epoch)

@@ -26,6 +26,7 @@ from dassl import files, identity, record
 from tools import configs, inputs, judge, selection
 from tools.arguments import Parser
 from tools.configs import ROOT
+from tools.effects import reads
 from tools.inputs import InputError
 from tools.results import markdown
 from tools.selection import (
@@ -44,7 +45,6 @@ from tools.sweep import Sweep, add_folders, add_numbers, check_numbers, stoppabl
 
 # Ends of the sentences about a loss or scores that the steps of a run made infinite.
 TOO_FAR = ("lower OPTIM.LR", "lower the weights of the loss terms")
-STAGED = ("STAGED_LR", "NEW_LAYERS", "BASE_LR_MULT")  # read where a trainer hands on its model
 CLOSE = 9  # digits behind the point: scores that agree in them are equal
 Scores = dict[str, dict[str, dict[str, dict[int, float]]]]  # {rule: {label: {cell: {seed: ...}}}}
 Lost = Container[tuple[str, str, str]]  # (method, label, group) that diverged
@@ -106,42 +106,6 @@ def _check_reads(plan: Selection, cfgs: dict[str, dict[str, CfgNode]]) -> None:
                     f"plan '{plan.path}': search has {key} for {method.name}, which does not read "
                     f"it: write it below those that do, {', '.join(readers)}"
                 )
-
-
-def reads(cfg: CfgNode, key: str) -> bool:
-    """Whether the result of a configuration's run can depend on a key."""
-    from dassl.config import counts
-    from dassl.engine import TRAINER_REGISTRY
-
-    group, *below = key.split(".")
-    kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
-    if key.startswith("TRAINER.CRAFT.MMD.") and not cfg.TRAINER.CRAFT.LAMBDA_MMD:
-        return False
-    if key.startswith("DATALOADER.TRAIN_U.") and not cfg.DATASET.TARGET:
-        return False
-    if group == "TRAINER" and len(below) > 1 and hasattr(kind, "config_nodes"):
-        return below[0] in kind.config_nodes(cfg) and counts(key)
-    if group == "OPTIM" and below[0] not in STAGED:
-        return below[0] in _read_by_optimizer(cfg)
-    return counts(key)
-
-
-def _read_by_optimizer(cfg: CfgNode) -> set[str]:
-    """Keys of OPTIM that the optimizer and the schedule of a configuration read."""
-    import torch
-
-    from dassl.optim import build_lr_scheduler, build_optimizer
-
-    seen = set()
-
-    class Watched:
-        def __getattr__(self, name: str) -> object:
-            seen.add(name)
-            return cfg.OPTIM[name]
-
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    build_lr_scheduler(build_optimizer([], Watched(), [{"params": [parameter]}]), Watched())
-    return seen
 
 
 def _check_data(plan: Selection, cfg: CfgNode, known: dict[str, int]) -> None:
@@ -479,6 +443,7 @@ def as_markdown(plan: Selection, content: dict, digest: str) -> str:
 
 def select(args: argparse.Namespace) -> int:
     """0; 1 if runs failed. Raises InputError for bad input."""
+    inputs.check_given(root=args.root, output=args.output)
     path, root, output = map(files.absolute, (args.plan, args.root, args.output))
     os.chdir(ROOT)  # configs name files from here
     check_numbers(args)

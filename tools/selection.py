@@ -238,7 +238,8 @@ class Selection:
 
     def sweep(self) -> Plan:
         """The runs as a plan of a sweep."""
-        return Plan(self.path, [run.job for run in self.runs()], dict(self.slurm))
+        jobs, given = [run.job for run in self.runs()], frozenset(self.study.overrides)
+        return Plan(self.path, jobs, dict(self.slurm), given=given)
 
     def runs(self) -> Iterator[Run]:
         """Each training, followed by the tests of its model."""

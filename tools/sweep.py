@@ -22,7 +22,7 @@ from yacs.config import CfgNode
 
 from dassl import files, record
 from dassl.identity import folders_below
-from tools import inputs, launchers
+from tools import configs, inputs, launchers
 from tools.arguments import Parser
 from tools.configs import ROOT
 from tools.inputs import InputError
@@ -81,6 +81,32 @@ def _configuration(job: Job, root: str, output: str):
     for name in _datasets(cfg):
         check_availability(name, DATASET_REGISTRY.registered_names(), "data set")
     return cfg
+
+
+def without_effect(plan: Plan, cfgs: dict[tuple, CfgNode]) -> list[str]:
+    """Sentences on keys that a user wrote and all runs of a trainer leave unread.
+
+    Raises InputError, naming the plan, for a key that all runs of all trainers leave unread.
+    """
+    from tools.effects import unread
+
+    reasons: dict[str, dict[str, str]] = defaultdict(dict)
+    for job in {_key(job): job for job in plan.jobs}.values():
+        for key in plan.given.intersection(job.options[::2]):
+            reason = unread(cfgs[_key(job)], key)
+            reasons[key][job.trainer] = reasons[key].get(job.trainer, reason) and reason
+    for key, of in sorted(reasons.items()):
+        if all(of.values()):
+            raise InputError(
+                f"plan '{plan.path}': {key} has no effect on any run "
+                f"({next(iter(of.values()))}): take it out"
+            )
+    return [
+        f"{key} has no effect on {trainer}: {reason}"
+        for key, of in sorted(reasons.items())
+        for trainer, reason in of.items()
+        if reason and configs.learns(trainer)  # settings of a plan are not for zero-shot CLIP
+    ]
 
 
 def _datasets(cfg) -> list[str]:
@@ -257,6 +283,7 @@ class Sweep:
 
     def __init__(self, plan: Plan, root: str, output: str):
         self.plan, self.root, self.output = plan, root, output
+        self.notes: list[str] = []  # known with the configurations
         self.hashes = known_hashes(plan, output) or self._configured[1]
         self.states = survey(plan, output, self.hashes)
 
@@ -264,6 +291,7 @@ class Sweep:
     def _configured(self) -> tuple[dict[tuple, CfgNode], dict[str, str]]:
         """`configurations`; computing them takes torch."""
         cfgs, hashes = configurations(self.plan, self.root, self.output)
+        self.notes = without_effect(self.plan, cfgs)
         keep_hashes(self.plan, self.output, cfgs, hashes)
         return cfgs, hashes
 
@@ -352,6 +380,8 @@ class Sweep:
         if todo:
             self._check_models(todo)
             check_data(todo, self._configured[0], self.root)
+            for note in self.notes:
+                sys.stdout.write(f"note: {note}\n")
             try:
                 os.makedirs(self.output, exist_ok=True)
             except OSError as error:
@@ -405,6 +435,7 @@ def check_numbers(args: argparse.Namespace) -> None:
 
 def sweep(args: argparse.Namespace) -> int:
     """0; 1 if jobs failed. Raises InputError for bad input."""
+    inputs.check_given(root=args.root, output=args.output)
     path, root, output = map(files.absolute, (args.plan, args.root, args.output))
     os.chdir(ROOT)  # configs name files from here
     plan = read_plan(path, args.pairs)

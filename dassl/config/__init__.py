@@ -109,14 +109,10 @@ def clean_cfg(cfg: CfgNode, trainer: str) -> None:
 def merge_from_list(cfg: CfgNode, pairs: list[str]) -> None:
     """Merge ["A.B", "value", ...] into `cfg`.
 
-    Raises UserError naming the unknown or mistyped key, or the value that does not fit it.
+    Raises UserError naming the key that is unknown, mistyped or given twice, or the value that does
+    not fit it.
     """
-    if len(pairs) % 2:
-        raise UserError(
-            f"the options {' '.join(map(str, pairs))} are not KEY VALUE pairs: '{pairs[-1]}' lacks "
-            "its partner"
-        )
-    for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+    for key, value in rules.key_values(pairs):
         *parents, leaf = key.split(".")
         tree: dict = {leaf: value}
         for parent in reversed(parents):

@@ -344,6 +344,26 @@ def _of_type(default: Any) -> Rule | None:
     return by_type[type(default)]() if type(default) in by_type else None
 
 
+def key_values(words: Sequence[str]) -> list[tuple[str, str]]:
+    """The pairs of a command line's KEY VALUE ...
+
+    Raises UserError for a key without a value, and for a key given twice: one of the two values
+    would be lost.
+    """
+    if len(words) % 2:
+        raise UserError(
+            f"the options {' '.join(map(str, words))} are not KEY VALUE pairs: '{words[-1]}' lacks "
+            "its partner"
+        )
+    pairs = list(zip(words[::2], words[1::2], strict=True))
+    known: dict[str, str] = {}
+    for key, value in pairs:
+        if key in known:
+            raise UserError(f"{key} is given twice ({known[key]}, {value}): take one out")
+        known[key] = value
+    return pairs
+
+
 def check_value(name: str, value: Any, where: str = "") -> None:
     """Raise UserError, naming the key, if it has a rule that the value does not fit.
 

@@ -44,9 +44,9 @@ def build_optimizer(
             alpha=optim_cfg.RMSPROP_ALPHA,
         )
     betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
-    eps = optim_cfg.get("ADAM_EPS", 1e-8)
     if name == "radam":
         return RAdam(param_groups, lr=lr, weight_decay=decay, betas=betas)
+    eps = optim_cfg.get("ADAM_EPS", 1e-8)
     if name == "adamw":
         return optim.AdamW(param_groups, lr=lr, weight_decay=decay, betas=betas, eps=eps)
     return optim.Adam(

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from dassl.utils import write_json
 from datasets.errors import UserError
-from tools.arguments import Parser
 from datasets.locks import absolute
+from tools.arguments import Parser
 
 FILE = Path(__file__).resolve().parent / "picks.json"
 SHOTS, SEEDS = (1, 2, 4, 8, 16), (1, 2, 3)

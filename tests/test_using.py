@@ -771,7 +771,7 @@ def test_export_mistakes(runs, tmp_path, capsys):
     for out, message in (
         ("out.pt", "is not the name of a file that ends in .safetensors: give one to write to"),
         ("folder.safetensors", "is not the name of a file"),
-        ("file/out.safetensors", "cannot create the folder"),
+        ("file/out.safetensors", "cannot be written (Not a directory): choose another OUT"),
     ):
         assert export.main(["--model-dir", runs["CoOp"].folder, str(tmp_path / out)]) == 2
         line = capsys.readouterr().err.strip().splitlines()[-1]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from test_datasets import Miniature, MiniatureTarget, paint, split_of, write
-from tiny_run import make_cfg, make_trainer, write_table
+from tiny_run import make_cfg, make_trainer, replaced, write_table
 
 import train
 from dassl.data.datasets import DATASET_REGISTRY
@@ -251,22 +251,14 @@ def arguments(home, *more):
         f"['normalize']\nMODEL:\n  BACKBONE:\n    NAME: '{weights}'\n"
         "DATALOADER:\n  NUM_WORKERS: 0\nTRAINER:\n  COOP:\n    N_CTX: 2\n    PREC: fp32\n"
     )
-    return [
-        "--root",
-        str(home / "data"),
-        "--seed",
-        "1",
-        "--trainer",
-        "CoOp",
-        "--output-dir",
-        str(home / "out"),
-        "--skip-done",
-        "--dataset-config-file",
-        str(home / "data.yaml"),
-        "--config-file",
-        str(home / "trainer.yaml"),
-        *more,
-    ]
+    flags = {
+        "--root": str(home / "data"),
+        "--seed": "1",
+        "--trainer": "CoOp",
+        "--output-dir": str(home / "out"),
+        "--dataset-config-file": str(home / "data.yaml"),
+    }
+    return replaced(flags, ("--skip-done", "--config-file", str(home / "trainer.yaml"), *more))
 
 
 def test_done_and_refused_by_the_content_of_the_split(mini, capsys):

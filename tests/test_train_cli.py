@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_run import make_cfg
+from tiny_run import make_cfg, replaced
 
 import train
 from dassl.engine import run_hash
@@ -45,21 +45,14 @@ def arguments(
     trainer: str = "CoOp",
     out: str = "out",
 ) -> list[str]:
-    return [
-        "--root",
-        str(folder / "data"),
-        "--seed",
-        "1",
-        "--trainer",
-        trainer,
-        "--output-dir",
-        str(folder / out),
-        "--dataset-config-file",
-        str(folder / "data.yaml"),
-        "--config-file",
-        str(folder / config),
-        *more,
-    ]
+    flags = {
+        "--root": str(folder / "data"),
+        "--seed": "1",
+        "--trainer": trainer,
+        "--output-dir": str(folder / out),
+        "--dataset-config-file": str(folder / "data.yaml"),
+    }
+    return replaced(flags, ("--config-file", str(folder / config), *more))
 
 
 def config(*args, **kwargs):

@@ -160,6 +160,11 @@ def make_cfg(folder: Path, trainer: str, *options):
     return cfg
 
 
+def replaced(flags: dict[str, str], more: tuple[str, ...]) -> list[str]:
+    """A command line of these flags, except those that `more`, which follows, gives itself."""
+    return [word for pair in flags.items() if pair[0] not in more for word in pair] + list(more)
+
+
 def make_trainer(folder: Path, trainer: str, *options):
     """A built trainer, with the random states set as train.py sets them."""
     cfg = make_cfg(folder, trainer, *options)

@@ -10,6 +10,7 @@ for folder in (ROOT, ROOT / "tests"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.pop("HERE", None)  # scripts/test.sh tells tools where its caller is
 
 
 # Files that take minutes start first: with `--dist loadfile` one that starts last keeps one worker

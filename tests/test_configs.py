@@ -82,7 +82,7 @@ def test_hashes_are_those_of_the_files_that_each_craft_trainer_had(trainer, conf
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     """A copy of configs/, to which a test adds files of its own."""
-    caches = (configs.presets, configs.stems, configs.trainers, configs._tree)
+    caches = (configs.presets, configs.stems, configs.trainers, configs._parsed)
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     monkeypatch.setattr(configs, "ROOT", tmp_path)
     monkeypatch.setattr(configs, "CONFIGS", tmp_path / "configs")

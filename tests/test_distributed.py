@@ -288,41 +288,29 @@ def own(tmp_path_factory) -> Path:
 
 
 def arguments(folder: Path, output: str, trainer: str, *more) -> list[str]:
-    return [
-        "--root",
-        folder / "data",
-        "--seed",
-        1,
-        "--trainer",
-        trainer,
-        "--output-dir",
-        folder / output,
-        "--backbone",
-        folder / "clip.pt",
-        "DATASET.NAME",
-        "ImageFolder",
-        "INPUT.SIZE",
-        "(32, 32)",
-        "DATALOADER.NUM_WORKERS",
-        0,
-        "DATALOADER.TRAIN_X.BATCH_SIZE",
-        3,
-        "OPTIM.NAME",
-        "sgd",
-        "OPTIM.LR",
-        0.1,
-        "OPTIM.MAX_EPOCH",
-        2,
-        "TRAIN.PRINT_FREQ",
-        1,
-        "TRAIN.CHECKPOINT_FREQ",
-        1,
-        "TRAINER.COOP.PREC",
-        "fp32",
-        "USE_CUDA",
-        False,
-        *more,
-    ]
+    """more: KEY VALUE ..., instead of the keys here."""
+    flags = {
+        "--root": folder / "data",
+        "--seed": 1,
+        "--trainer": trainer,
+        "--output-dir": folder / output,
+        "--backbone": folder / "clip.pt",
+    }
+    keys = {
+        "DATASET.NAME": "ImageFolder",
+        "INPUT.SIZE": "(32, 32)",
+        "DATALOADER.NUM_WORKERS": 0,
+        "DATALOADER.TRAIN_X.BATCH_SIZE": 3,
+        "OPTIM.NAME": "sgd",
+        "OPTIM.LR": 0.1,
+        "OPTIM.MAX_EPOCH": 2,
+        "TRAIN.PRINT_FREQ": 1,
+        "TRAIN.CHECKPOINT_FREQ": 1,
+        "TRAINER.COOP.PREC": "fp32",
+        "USE_CUDA": False,
+    }
+    keys |= dict(zip(more[::2], more[1::2], strict=True))
+    return [word for pair in (*flags.items(), *keys.items()) for word in pair]
 
 
 def said(errors: str) -> list[str]:

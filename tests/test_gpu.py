@@ -242,10 +242,9 @@ def test_what_processes_exchange_goes_through_nccl(tmp_path, name):
 
 def test_more_processes_than_gpus_end_in_one_sentence(own):
     number = torch.cuda.device_count() + 1
-    command = [*TORCHRUN[:-1], str(number), "train.py", *map(str, arguments(own, "many", "CoOp"))]
-    done = subprocess.run(
-        [*command, "USE_CUDA", "True"], capture_output=True, text=True, cwd=ROOT, timeout=300
-    )
+    given = map(str, arguments(own, "many", "CoOp", *GPU))
+    command = [*TORCHRUN[:-1], str(number), "train.py", *given]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert f"error: there are {number - 1} GPU(s) for more processes" in done.stderr
     assert done.returncode == 1
 
@@ -253,9 +252,8 @@ def test_more_processes_than_gpus_end_in_one_sentence(own):
 @pytest.mark.parametrize("precision", ["fp16", "amp", "bf16", "fp32"])
 def test_the_program_trains_tests_and_predicts(own, precision):
     """As a user calls them, with the default of USE_CUDA."""
-    given = list(map(str, arguments(own, f"run-{precision}", "CraftCoOp")))
-    given[given.index("TRAINER.COOP.PREC") + 1] = precision
-    given[given.index("USE_CUDA") + 1] = "True"
+    options = ("TRAINER.COOP.PREC", precision, *GPU)
+    given = list(map(str, arguments(own, f"run-{precision}", "CraftCoOp", *options)))
     output = str(own / f"run-{precision}")
     for command in (
         ["train.py", *given],

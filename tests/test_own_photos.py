@@ -902,7 +902,12 @@ def test_mistakes_in_options(tmp_path, capsys, monkeypatch):
         (["--epochs", 0], "--epochs is 0: set it to 1 or more"),
         (["--shots", 0], "--shots is 0: set it to 1 or more"),
         (["--set", "OPTIM.LR"], "--set takes pairs KEY VALUE, but 'OPTIM.LR' lacks its partner"),
+        (["--seed", -1], "--seed is -1: set it to 0 or more"),
         (["--set", "OPTIM.LRR", 1], "OPTIM.LR"),
+        (
+            ["--set", "DATASET.SUBSAMPLE_CLASSES", "base"],
+            "--set DATASET.SUBSAMPLE_CLASSES cannot be used here: a fit reads PHOTOS alone, all",
+        ),
         (
             ["--set", "OPTIM.LR", 1, "--set", "OPTIM.LR", 2],
             "error: --set has OPTIM.LR twice: give it once",

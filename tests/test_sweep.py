@@ -534,7 +534,9 @@ def test_shipped_plans_have_no_key_without_effect(tmp_path, path):
 @pytest.mark.parametrize("flag", ["--root", "--output"])
 def test_an_empty_folder_is_not_the_working_folder(tiny, tmp_path, capsys, monkeypatch, flag):
     monkeypatch.chdir(tmp_path)
-    assert sweep.main(arguments(tiny, write_plan(tiny), tmp_path / "out", flag, "")) == 2
+    words = arguments(tiny, write_plan(tiny), tmp_path / "out")
+    words[words.index(flag) + 1] = ""
+    assert sweep.main(words) == 2
     assert capsys.readouterr().err.startswith(f"error: {flag} is empty: give a folder, or leave")
     assert not list(tmp_path.iterdir())
 

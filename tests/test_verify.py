@@ -40,8 +40,10 @@ def run(output, trainer, seed, accuracy, *options, subset="base", data=None, tot
     ]
     for file in configs.files(trainer, config):
         words += ["--config-file", str(ROOT / file)]
-    given = ("DATASET.NUM_SHOTS", 16, "DATASET.SUBSAMPLE_CLASSES", subset, *options)
-    cfg = train.setup_cfg(train.parse_args([*words, *map(str, given)]))
+    given = {"DATASET.NUM_SHOTS": 16, "DATASET.SUBSAMPLE_CLASSES": subset}
+    given |= dict(zip(options[::2], options[1::2], strict=True))
+    pairs = [str(word) for pair in given.items() for word in pair]
+    cfg = train.setup_cfg(train.parse_args([*words, *pairs]))
     part = "train_base" if subset == "base" else "test_new"
     folder = output / "base2new" / part / "dtd/shots_16" / trainer / config / f"seed{seed}"
     folder.mkdir(parents=True, exist_ok=True)

@@ -75,12 +75,6 @@ DECIDED = {
     "DATASET.TEMPLATE": "give --template",
     "OUTPUT_DIR": "give --output",
     "INPUT.SIZE": "it follows from --clip",
-    "DATASET.ROOT": "a fit reads PHOTOS alone",
-    "DATASET.NAME": "a fit reads PHOTOS alone",
-    "DATASET.CSV": "a fit reads PHOTOS alone",
-    "DATASET.FOLDER": "a fit reads PHOTOS alone",
-    "DATASET.SUBSAMPLE_CLASSES": "a fit learns all classes",
-    "DATASET.CUT": "a fit learns all classes",
     "RESUME": "the same command goes on by itself",
     "EVAL_ONLY": "a fit learns; tools.predict and train.py --eval-only do not",
     "TEST.SPLIT": "the page is of the photos to test on",
@@ -577,10 +571,10 @@ def _write_table(home: Path, table: str) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     """Raise InputError for options that cannot be meant."""
-    for name in ("epochs", "shots"):
+    for name, least in (("epochs", 1), ("shots", 1), ("seed", 0)):
         value = getattr(args, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name} is {value}: set it to 1 or more")
+        if value is not None and value < least:
+            raise InputError(f"--{name} is {value}: set it to {least} or more")
     if len(args.set) % 2:
         raise InputError(f"--set takes pairs KEY VALUE, but '{args.set[-1]}' lacks its partner")
     configs.check(args.trainer, configs.trainers(), "trainer")
@@ -590,8 +584,9 @@ def _check(args: argparse.Namespace) -> None:
             f"{', '.join(name for name in configs.trainers() if configs.learns(name))}"
         )
     for key, times in Counter(args.set[::2]).items():
-        if key in DECIDED:
-            raise InputError(f"--set {key} cannot be used here: {DECIDED[key]}")
+        photos = "a fit reads PHOTOS alone, all classes" if key.startswith("DATASET.") else ""
+        if reason := DECIDED.get(key, photos):
+            raise InputError(f"--set {key} cannot be used here: {reason}")
         if times > 1:
             raise InputError(f"--set has {key} twice: give it once")
     if getattr(TRAINER_REGISTRY.get(args.trainer), "needs_groups", False):

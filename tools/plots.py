@@ -451,7 +451,9 @@ def over_values(
 
 
 def _draw(shown: Sequence[Panel], bottom: Callable[["Axes"], None]) -> "Figure":
-    """Panels beside and below each other, each with its own legend."""
+    """Panels beside and below each other. One legend under panels of the same lines, where it
+    hides none; else one in each.
+    """
     plt = pyplot()
     across = min(2 if len(shown) in (2, 4) else ACROSS, len(shown))
     down = math.ceil(len(shown) / across)
@@ -462,6 +464,8 @@ def _draw(shown: Sequence[Panel], bottom: Callable[["Axes"], None]) -> "Figure":
     for axis in axes[len(shown) :]:
         axis.set_visible(False)
     alike: dict[str, list[Axes]] = {}
+    shared = len({tuple((line.name, line.look) for line in panel.lines) for panel in shown}) == 1
+    shared = shared and len(shown) > 1 and most <= MOST
     for axis, panel in zip(axes, shown, strict=False):
         for line in panel.lines:
             _line(axis, line)
@@ -469,13 +473,17 @@ def _draw(shown: Sequence[Panel], bottom: Callable[["Axes"], None]) -> "Figure":
         axis.set_ylabel(panel.high)
         axis.grid(axis="both")
         bottom(axis)
-        axis.legend(fontsize=8, handlelength=2.6)
+        if not shared:
+            axis.legend(fontsize=8, handlelength=2.6)
         alike.setdefault(panel.kind, []).append(axis)
     for members in alike.values():
         limits = [axis.get_ylim() for axis in members]
         low, high = min(low for low, _ in limits), max(high for _, high in limits)
         for axis in members:
             axis.set_ylim(low, high)
+    if shared:
+        handles, names = axes[0].get_legend_handles_labels()
+        _legend(figure, dict(zip(names, handles, strict=True)))
     return figure
 
 

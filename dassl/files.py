@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO
 
 from dassl import program
@@ -226,6 +227,11 @@ def is_checkpoint(path: str | os.PathLike[str]) -> bool:
     return bool(_CHECKPOINT.fullmatch(name)) and is_file(path)
 
 
+def holds_checkpoints(folder: Path) -> bool:
+    """Whether a run saved a checkpoint of any of its models in the folder."""
+    return any(map(is_checkpoint, folder.glob("*/model*")))
+
+
 def model_checksum(folder: str, epoch: int | None) -> str | None:
     """Checksum of an epoch's checkpoints in a run's folder; None if there are none.
 
@@ -237,6 +243,16 @@ def model_checksum(folder: str, epoch: int | None) -> str | None:
         for name, path in _checkpoints(folder, epoch).items()
     }
     return _checksum(contents) if contents else _remembered(folder, epoch)
+
+
+def is_replaced(folder: str, epoch: int | None, checksum: str) -> bool:
+    """Whether the folder now holds another model of the epoch than the one with this checksum.
+
+    Of a folder without its checkpoints, and of one that cannot be read, nothing is known: False.
+    """
+    with suppress(OSError):
+        return model_checksum(folder, epoch) not in (None, checksum)
+    return False
 
 
 def checksum_of(name: str, checkpoint: bytes) -> str:

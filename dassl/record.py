@@ -121,7 +121,7 @@ def _is_run(folder: Path) -> bool:
     try:
         if is_file(config) and config.read_bytes().startswith(CONFIG_HEAD.encode()):
             return True
-        return any(map(files.is_checkpoint, folder.glob("*/model*")))
+        return files.holds_checkpoints(folder)
     except OSError:
         return False
 

@@ -321,8 +321,8 @@ def made(home: Path, known: dict) -> Iterator[None]:
         inputs.write(home / ABOUT, json.dumps(about) + "\n", "--output")
         yield
     except (InputError, UserError):
-        if _learned(home):  # which the same command goes on from, once the cause is mended
-            raise
+        if files.holds_checkpoints(home / LEARNED):
+            raise  # the same command goes on from there, once the cause is mended
         for path in home.glob("*"):  # `_about` refuses a folder that held anything else
             with contextlib.suppress(OSError):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -335,11 +335,7 @@ def made(home: Path, known: dict) -> Iterator[None]:
 def _began(home: Path) -> bool:
     """Whether a fit left numbers, the record of a run or a checkpoint."""
     traces = [home / NUMBERS, *(home / run / record.NAME for run in RUNS)]
-    return any(path.is_file() for path in traces) or _learned(home)
-
-
-def _learned(home: Path) -> bool:
-    return any(home.glob(f"{LEARNED}/*/model*.pth.tar*"))
+    return any(path.is_file() for path in traces) or files.holds_checkpoints(home / LEARNED)
 
 
 def earlier(home: Path, place: Path) -> list[Path]:
@@ -526,7 +522,7 @@ def run(args: argparse.Namespace) -> int:
             f"note: '{other}' holds an earlier fit of this folder, with other photos or settings\n"
         )
     sys.stdout.write(f"output: {home}\n")
-    told = {*warnings, *photos.notes}  # printed by now
+    told = set(photos.notes)  # printed by now
     with made(home, known), threads_for(clip):
         _write_table(home, table)
         done = not run_one(frozen, home / RUNS[0], home, True, "zero-shot", told)

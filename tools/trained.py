@@ -389,12 +389,10 @@ def _check_tested(model_dir: str, results: dict, folder: str, epoch: int | None)
     results: its results.json, whose numbers are of the tested model. Another epoch has no numbers
     there, and older versions stored no checksum.
     """
-    tested, now = results.get("model_sha256"), None
+    tested = results.get("model_sha256")
     if not results.get("loaded") or not tested or epoch != record.tested_epoch(results):
         return
-    with contextlib.suppress(OSError):  # of which load_prompts says more
-        now = files.model_checksum(folder, epoch)
-    if now in (None, tested):
+    if not files.is_replaced(folder, epoch, tested):  # load_prompts says what cannot be read
         return
     training = record.deployed(Path(folder)) is not None
     other = f", or give --model-dir '{folder}' for the model that is there now" if training else ""

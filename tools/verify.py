@@ -426,12 +426,12 @@ def work(args: argparse.Namespace) -> int:
         raise InputError(f"no numbers are published for {args.protocol}: choose of {with_rows}")
     if args.root and not args.root.is_dir():
         raise InputError(f"--root is '{args.root}', which is no folder: give the data sets' folder")
-    from datasets.prepare import list_files
+    read = [published.FILE]
+    if args.json and args.root:  # else nothing here takes torch
+        from datasets.prepare import list_files
 
-    inputs.check_outputs(
-        [inputs.Output("--json", args.json)],
-        [published.FILE, *(list_files(args.root) if args.root else ())],
-    )
+        read += list_files(args.root)
+    inputs.check_outputs([inputs.Output("--json", args.json)], read)
     rows, problems = collect(protocol, [args.output])
     if protocol.averaged:
         columns = protocol.columns(list({column for row in rows for column in row.values}))

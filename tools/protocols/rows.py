@@ -5,7 +5,6 @@ import os
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -328,12 +327,8 @@ class _Collected:
             ((checksum, (path, results)),) = tests.items()
             for trained, of_training in self.trained[key, seed]:
                 # A training that a test followed is its model's: files are read in doubt only.
-                if (results.get("finished") or "") >= (of_training.get("finished") or ""):
-                    continue
-                now = None
-                with suppress(OSError):  # of a checkpoint that cannot be read nothing is known
-                    now = files.model_checksum(str(trained.parent), epoch)
-                if now not in (None, checksum):
+                doubt = (results.get("finished") or "") < (of_training.get("finished") or "")
+                if doubt and files.is_replaced(str(trained.parent), epoch, checksum):
                     sentences.append(
                         f"{name} was trained again after '{path}' had tested it: test it again"
                     )

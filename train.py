@@ -223,17 +223,15 @@ def check_selection(cfg) -> None:
         )
 
 
-def loaded_from(args: argparse.Namespace, cfg) -> dict | None:
-    """The model that a run tests, for its record: folder, seen from OUTPUT_DIR, and epoch.
-
-    None if the run trains.
-    """
-    if not (args.model_dir or cfg.EVAL_ONLY):
-        return None
-    return {
+def models_of(args: argparse.Namespace, cfg) -> record.Models:
+    """The models of other runs that a run takes, for its record."""
+    model = {
         "model_dir": osp.relpath(args.model_dir, cfg.OUTPUT_DIR) if args.model_dir else "",
         "epoch": args.load_epoch,
     }
+    if cfg.EVAL_ONLY:
+        return record.Models(loaded=model)
+    return record.Models(began_from=model if args.model_dir else None)
 
 
 def check_flags(args: argparse.Namespace) -> None:
@@ -277,7 +275,7 @@ def check_names(args: argparse.Namespace, cfg) -> None:
             f"DATASET.NAME is {cfg.DATASET.NAME}, and tables would call it '{tested}', which is "
             f"{known}: give the data set's own file with --dataset-config-file"
         )
-    trains = not (args.model_dir or cfg.EVAL_ONLY)
+    trains = not cfg.EVAL_ONLY
     if trains and args.source not in ("", tested):
         raise UserError(
             f"--source is {args.source}, but this run trains on {tested}: leave --source out, or "
@@ -389,9 +387,9 @@ def described(args: argparse.Namespace, trainer) -> dict:
 
 def is_done(cfg, args: argparse.Namespace) -> bool:
     """Whether OUTPUT_DIR holds complete results of this run and of the model to be loaded."""
-    path, loaded = Path(cfg.OUTPUT_DIR, record.NAME), loaded_from(args, cfg)
+    path, taken = Path(cfg.OUTPUT_DIR, record.NAME), models_of(args, cfg)
     try:
-        return record.is_done(record.read(path), path, run_hash(cfg), loaded, args.model_dir)
+        return record.is_done(record.read(path), path, run_hash(cfg), taken, args.model_dir)
     except (OSError, ValueError, RecursionError):
         return False
 
@@ -415,8 +413,8 @@ def check_output(cfg, args: argparse.Namespace) -> None:
     if not osp.isfile(path):
         return
     stored = read_json(path)
-    stored = stored if isinstance(stored, dict) else {}
-    if different := record.difference(stored, cfg, run_hash(cfg), loaded_from(args, cfg)):
+    stored = record.as_now(stored) if isinstance(stored, dict) else {}
+    if different := record.difference(stored, cfg, run_hash(cfg), models_of(args, cfg)):
         raise UserError(
             f"'{path}' holds results of another run ({different}): move that folder away, or "
             "choose another --output-dir"
@@ -667,7 +665,8 @@ def _work(cfg, args: argparse.Namespace) -> None:
         sys.stdout.write(f"Note: {sentence}\n")
     sys.stdout.write(f"\n{collect_env_info(cfg.USE_CUDA)}\n\n")
     trainer = build_trainer(cfg)
-    trainer.loaded, trainer.described = loaded_from(args, cfg), described(args, trainer)
+    taken, trainer.described = models_of(args, cfg), described(args, trainer)
+    trainer.loaded, trainer.began_from = taken.loaded, taken.began_from
     if cfg.EVAL_ONLY and not args.model_dir and trainer.get_model_names():
         raise UserError(
             f"--eval-only would test {cfg.TRAINER.NAME} without what it learns: name the folder of "

@@ -286,6 +286,8 @@ def saved_files(folder: str, results: dict, run: Trained, load_epoch: int | None
             found.results["loaded"] = {"model_dir": ".", "epoch": epoch}
             content = files.checksum_of(kind.model_name, found.files[name])
             found.results["model_sha256"] = content
+        elif found.results.get("began_from"):  # of another folder; the saved model needs it no more
+            found.results |= {"began_from": None, "model_sha256": None}
     if osp.isfile(osp.join(folder, LIST)):
         with open(osp.join(folder, LIST), "rb") as file:
             found.files[LIST] = file.read()

@@ -1,7 +1,8 @@
 """The record of a run, results.json: read, validated, compared. The engine writes it.
 
 A record tells which run it is under "run" (see `Description`), which model it tested under "loaded"
-and "deployed", and what it reached under "metrics". Records of older versions have no "run".
+(another run's) or "deployed" (its own), which one its training began from under "began_from", and
+what it reached under "metrics". Records of older versions have no "run".
 Nothing here imports torch, except the comparison of two configurations.
 """
 
@@ -40,6 +41,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "loaded": dict,
     "loaded.model_dir": str,
     "loaded.epoch": int,
+    "began_from": dict,
     "model_sha256": str,
     "epochs": int,
     "seed": int,
@@ -77,6 +79,18 @@ def _parsed(path: Path, time: int) -> dict:
         if found is None and key not in REQUIRED or isinstance(found, kind):
             continue
         raise ValueError(f"it lacks {key}" if found is None else f"its {key} is {found!r}")
+    return as_now(record)
+
+
+def as_now(record: dict) -> dict:
+    """A record as this version writes it.
+
+    Older ones called the model that a training began from "loaded", as if the run had tested it.
+    """
+    loaded, epochs = record.get("loaded"), record.get("epochs")
+    # A model without training has the folder "", an earlier epoch of the run's own the folder ".".
+    if epochs and isinstance(loaded, dict) and loaded.get("model_dir") not in ("", "."):
+        return {**record, "loaded": None, "began_from": loaded}
     return record
 
 
@@ -92,7 +106,7 @@ def peek(path: Path) -> dict:
     """A JSON object as it is; {} if none can be read."""
     try:
         record = json.loads(path.read_bytes()) if is_file(path) else {}
-        return record if isinstance(record, dict) else {}
+        return as_now(record) if isinstance(record, dict) else {}
     except (OSError, ValueError, RecursionError):
         return {}
 
@@ -203,48 +217,69 @@ def deployed(folder: Path) -> dict | None:
 # Is it this run, and is it done
 
 
-def is_of(record: dict, wanted: str, loaded: dict | None) -> bool:
-    """Whether a record is of the run with the hash `wanted` that tests `loaded` (None: trains)."""
-    return same_run(record.get("config_hash"), wanted) and record.get("loaded") == loaded
+@dataclass(frozen=True)
+class Models:
+    """The models of other runs that a run takes: {"model_dir": seen from its folder, "epoch": n}.
+
+    loaded: that it tests; None if it trains. began_from: that its training begins with.
+    """
+
+    loaded: dict | None = None
+    began_from: dict | None = None
 
 
-def is_done(record: dict, path: Path, wanted: str, loaded: dict | None, model_dir: str) -> bool:
+def models(record: dict) -> Models:
+    """As a record tells them."""
+    return Models(record.get("loaded"), record.get("began_from"))
+
+
+def is_of(record: dict, wanted: str, taken: Models) -> bool:
+    """Whether a record is of the run with the hash `wanted` that takes these models."""
+    return same_run(record.get("config_hash"), wanted) and models(record) == taken
+
+
+def is_done(record: dict, path: Path, wanted: str, taken: Models, model_dir: str) -> bool:
     """Whether the record at `path` is complete, of this run, and of the model now in `model_dir`.
 
     model_dir: "" for a run without another's model. Raises OSError for a checkpoint that cannot be
     read.
     """
-    if not record.get("complete") or not is_of(record, wanted, loaded):
+    if not record.get("complete") or not is_of(record, wanted, taken):
         return False
-    epoch = loaded["epoch"] if loaded else None
+    model = taken.loaded or taken.began_from
+    epoch = model["epoch"] if model else None
     return not model_dir or same_model(record, str(path), model_dir, epoch)
 
 
 def model_in_words(loaded: object) -> str:
-    """The model that a run tested, from "loaded" of its record."""
+    """A model that a run took, from "loaded" or "began_from" of its record."""
     if not isinstance(loaded, dict) or not loaded.get("model_dir"):
         return "a model without training"
     epoch = loaded.get("epoch")
     return f"{'the best epoch' if epoch is None else f'epoch {epoch}'} of '{loaded['model_dir']}'"
 
 
-def difference(record: dict, cfg, wanted: str, loaded: dict | None) -> str:
+def _in_words(taken: Models) -> str:
+    if taken.loaded is not None:
+        return f"a test of {model_in_words(taken.loaded)}"
+    if taken.began_from is not None:
+        return f"a training that began from {model_in_words(taken.began_from)}"
+    return "a training"
+
+
+def difference(record: dict, cfg, wanted: str, taken: Models) -> str:
     """How the run of `record` differs from the run of `cfg`.
 
-    wanted: the hash of the latter. loaded: the model that it tests, None if it trains.
+    wanted, taken: the hash of the latter, and the models that it takes.
     Returns a clause, "" if they do not differ.
     """
     if not same_run(record.get("config_hash"), wanted):
         from dassl.engine import difference as of_configurations  # takes torch
 
         return of_configurations(record, cfg)
-    if record.get("loaded") == loaded:
+    if models(record) == taken:
         return ""
-    stored, here = (
-        "a training" if model is None else f"a test of {model_in_words(model)}"
-        for model in (record.get("loaded"), loaded)
-    )
-    return f"{stored} there, {here} here"
+    return f"{_in_words(models(record))} there, {_in_words(taken)} here"
 
 
 # What differs between two records

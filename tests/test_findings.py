@@ -153,7 +153,8 @@ def test_files_that_are_missing_cut_off_or_no_events(tmp_path):
     ("results", "epochs"),
     [
         ({"epochs": 5}, 5),
-        ({"epochs": 5, "loaded": {"model_dir": "x"}}, 0),
+        ({"epochs": 5, "began_from": {"model_dir": "x"}}, 5),
+        ({"epochs": 0, "loaded": {"model_dir": "x"}}, 0),
         ({"epochs": "5"}, 0),
         ({"epochs": True}, 0),
         ({}, 0),

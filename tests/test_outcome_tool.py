@@ -43,8 +43,8 @@ def write(folder, scores, labels, split="test", **changes):
     total, correct = len(labels), int(saved.correct.sum())
     content = {"complete": True, "config": {}, "metrics": {split: {"total": total}}, **ties}
     content["metrics"][split] |= {"correct": correct, "accuracy": 100.0 * correct / total}
-    content |= {"trainer": "CoOp", "dataset": "x", "seed": 1, "epochs": 1, "wall_time_s": 1.0}
-    content |= {"deployed": deployed}
+    content |= {"trainer": "CoOp", "dataset": "x", "seed": 1, "wall_time_s": 1.0}
+    content |= {"epochs": 0 if ties["loaded"] else 1, "deployed": deployed}
     (folder / record.NAME).write_text(json.dumps(content))
     return folder
 

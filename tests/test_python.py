@@ -294,11 +294,12 @@ def test_pictures_that_cannot_be_read(runs, paths, tmp_path):
     assert (only.image, only.best) == (str(film), None) and "videos are not" in only.error
 
 
-def from_model(home: Path, folder: str, name: str):
+def from_model(home: Path, folder: str, name: str, trains: bool = False):
     """A trainer for the folder `name` with epoch 1 of the run in `folder`, as train.py has it."""
     made = make_trainer(home, "CoOp", "OUTPUT_DIR", str(home / name))
     made.load_model(folder, 1)
-    made.loaded = {"model_dir": os.path.relpath(folder, home / name), "epoch": 1}
+    model = {"model_dir": os.path.relpath(folder, home / name), "epoch": 1}
+    made.loaded, made.began_from = (None, model) if trains else (model, None)
     made.model_sha256 = files.model_checksum(folder, 1)
     return made
 
@@ -347,17 +348,24 @@ def test_a_test_s_model_is_the_one_that_it_tested(runs, paths, tmp_path, capsys)
 
 def test_a_training_that_began_from_a_model_is_its_own(runs, paths, tmp_path):
     training = shutil.copytree(runs["CoOp"].cfg.OUTPUT_DIR, tmp_path / "training")
-    warm = from_model(tmp_path, str(training), "warm")
+    warm = from_model(tmp_path, str(training), "warm", trains=True)
     warm.train()
     with torch.no_grad():
         batch = torch.stack([warm.dm.tfm_test(Image.open(path)) for path in paths])
         expected = warm.model_inference(batch).softmax(1)
-    assert read_json(f"{tmp_path}/warm/results.json")["loaded"]["model_dir"] == "../training"
+    written = read_json(f"{tmp_path}/warm/results.json")
+    assert (written["loaded"], written["began_from"]["model_dir"]) == (None, "../training")
     shutil.rmtree(training)
-    model = load_run(tmp_path / "warm")
-    assert torch.allclose(rows(model.classify(paths, top=9), NAMES), expected, atol=1e-6)
-    again = load_run(model.save(tmp_path / "saved"))
-    assert again.classify(paths) == model.classify(paths)
+    older = {**written, "loaded": written["began_from"]}  # as an older version wrote it
+    del older["began_from"]
+    for stored in (written, older):
+        write_json(stored, f"{tmp_path}/warm/results.json")
+        model = load_run(tmp_path / "warm")
+        assert torch.allclose(rows(model.classify(paths, top=9), NAMES), expected, atol=1e-6)
+        folder = model.save(tmp_path / f"saved-{len(stored)}")
+        assert load_run(folder).classify(paths) == model.classify(paths)
+        saved = read_json(f"{folder}/results.json")
+        assert saved.get("began_from") is None and saved["model_sha256"] is None
 
 
 # Training

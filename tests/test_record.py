@@ -147,10 +147,16 @@ def test_which_epoch_a_run_tested(tmp_path):
     training = {"complete": True, "deployed": "last_step", "epochs": 5, "loaded": None}
     assert record.is_training(training) and record.tested_epoch(training) == 5
     assert record.tested_epoch({**training, "deployed": "best_val"}) is None
-    test = {**training, "loaded": {"model_dir": "../x", "epoch": 2}}
+    model = {"model_dir": "../x", "epoch": 2}
+    test = {**training, "loaded": model, "epochs": 0}
     assert not record.is_training(test) and record.tested_epoch(test) == 2
+    older = record.as_now({**training, "loaded": model})  # as older versions wrote a training
+    assert older == {**training, "began_from": model}
+    assert record.is_training(older) and record.tested_epoch(older) == 5
     for content, deployed in (
         (training, {"epoch": 5}),
+        (older, {"epoch": 5}),
+        ({**training, "loaded": model}, {"epoch": 5}),
         ({**training, "deployed": "best_val"}, {"epoch": None}),
         ({**training, "complete": False}, None),
         (test, None),
@@ -163,13 +169,20 @@ def test_which_epoch_a_run_tested(tmp_path):
 def test_done_is_complete_of_this_run_and_of_this_model(tmp_path):
     path = write(tmp_path / "run", RUN, config_hash="abc", loaded=None)
     stored = record.read(path)
-    assert record.is_done(stored, path, "abc", None, "")
-    assert not record.is_done(stored, path, "abd", None, "")
-    assert not record.is_done({**stored, "complete": False}, path, "abc", None, "")
+    nothing = record.Models()
+    assert record.is_done(stored, path, "abc", nothing, "")
+    assert not record.is_done(stored, path, "abd", nothing, "")
+    assert not record.is_done({**stored, "complete": False}, path, "abc", nothing, "")
     loaded = {"model_dir": "../m", "epoch": 1}
-    assert not record.is_done(stored, path, "abc", loaded, str(tmp_path))
-    assert record.difference(stored, None, "abc", loaded) == (
+    assert not record.is_done(stored, path, "abc", record.Models(loaded), str(tmp_path))
+    assert record.difference(stored, None, "abc", record.Models(loaded)) == (
         "a training there, a test of epoch 1 of '../m' here"
+    )
+    # Only the kind of run differs, which no hash tells.
+    warm = {**stored, "began_from": loaded}
+    assert not record.is_of(warm, "abc", record.Models(loaded))
+    assert record.difference(warm, None, "abc", record.Models(loaded)) == (
+        "a training that began from epoch 1 of '../m' there, a test of epoch 1 of '../m' here"
     )
 
 

@@ -715,7 +715,13 @@ def test_a_run_that_began_from_a_model_goes_on_from_it_only(files, capsys):
         assert train.main(train.parse_args(arguments(files, *more, *every))) == 2
         assert "began from another model, or from none: give" in capsys.readouterr().err
     assert train.main(train.parse_args(arguments(files, *warm, *start, *every))) == 0
-    assert json.loads((files / "warm/results.json").read_text())["loaded"]["epoch"] == 2
+    written = json.loads((files / "warm/results.json").read_text())
+    assert (written["loaded"], written["began_from"]["epoch"]) == (None, 2)
+    assert train.main(train.parse_args(arguments(files, *warm, *start, "--eval-only"))) == 2
+    assert (
+        "a training that began from epoch 2 of '../out' there, a test of epoch 2 of '../out' here"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_test_of_a_stopped_run_has_its_settings(files, capsys):

@@ -205,8 +205,8 @@ def unpack(path: Path, top: Path, root: str) -> tuple[int, int]:
     new = {folder: members for folder, members in study.items() if not _is_there(top, folder)}
     for folder in study.keys() - new.keys():
         there = record.peek(top / folder / LAST)
-        ours = json.loads(study[folder][LAST])
-        keys = ("config_hash", "loaded", "complete", "metrics")
+        ours = record.as_now(json.loads(study[folder][LAST]))
+        keys = ("config_hash", "loaded", "began_from", "complete", "metrics")
         if different := [key for key in keys if there.get(key) != ours.get(key)]:
             raise InputError(
                 f"'{top / folder / LAST}' is of another run than the archive's ({different[0]} "

@@ -119,6 +119,10 @@ class Job:
         }
         return [word for flag, value in known.items() if value for word in (flag, value)]
 
+    def takes(self, output: str) -> record.Models:
+        """The models of other runs that it takes, for the record."""
+        return record.Models(loaded=self.loads(output))
+
     def loads(self, output: str) -> dict | None:
         """What the record has under "loaded"; None for a training, or a model not yet trained."""
         if not self.trained:
@@ -165,12 +169,12 @@ def state_of(
     if job.trained and loads is None:  # a test of a training that is not done has no model yet
         if results and not same_run(results.get("config_hash"), wanted):
             return "other", ""
-    elif results and not record.is_of(results, wanted, loads):
+    elif results and not record.is_of(results, wanted, job.takes(output)):
         return "other", ""
     else:
         model_dir = str(Path(output, job.trained)) if job.trained else ""
         try:
-            if record.is_done(results, path, wanted, loads, model_dir):
+            if record.is_done(results, path, wanted, job.takes(output), model_dir):
                 return "done", ""
         except OSError as error:
             return "failed", _refused(error.filename, error)

@@ -314,7 +314,7 @@ class Sweep:
         cfg = self._configured[0][_key(job)]
         cfg.SEED = job.seed
         results = launchers.read(Path(self.output, job.folder, record.NAME))
-        return record.difference(results, cfg, self.hashes[job.folder], job.loads(self.output))
+        return record.difference(results, cfg, self.hashes[job.folder], job.takes(self.output))
 
     def listing(self) -> str:
         """The states of all jobs, and why jobs failed."""

@@ -271,7 +271,6 @@ def _check_classes(
 def read(model_dir: str) -> tuple[dict, CfgNode]:
     """The content of results.json, and the configuration in it.
 
-    A training that began from another's model has no "loaded" here: its model is its own.
     Raises UserError if the file cannot be read, or is not what a run writes.
     """
     path = osp.join(model_dir, "results.json")
@@ -292,6 +291,7 @@ def read(model_dir: str) -> tuple[dict, CfgNode]:
             raise UserError(
                 f"'{path}' lacks '{key}': give --model-dir the folder of a run of train.py"
             )
+    results = record.as_now(results)
     loaded, names = results.get("loaded"), class_names_of(results)
     if loaded and not (isinstance(loaded, dict) and isinstance(loaded.get("model_dir"), str)):
         raise UserError(
@@ -301,9 +301,6 @@ def read(model_dir: str) -> tuple[dict, CfgNode]:
         raise UserError(
             f"'{path}' has 'classnames' that no run writes: give --model-dir another folder"
         )
-    # `craft` saves an earlier epoch of a training as one that was loaded from its own folder.
-    if loaded and results["epochs"] and loaded["model_dir"] not in ("", "."):
-        results |= {"loaded": None, "model_sha256": None}
     cfg = get_cfg_default()
     trainers.extend_cfg(cfg)
     datasets.extend_cfg(cfg)

@@ -60,6 +60,7 @@ def run_of(trainer) -> dict:
         "data": trainer._data(),
         "picks": getattr(getattr(trainer.__dict__.get("dm"), "dataset", None), "picks", "") or None,
         "loaded": trainer.__dict__.get("loaded"),
+        "began_from": trainer.__dict__.get("began_from"),
         "model_sha256": trainer.__dict__.get("model_sha256"),
         "pretrained": trainer.__dict__.get("pretrained"),
         "deployed": trainer._deployed,
@@ -70,7 +71,9 @@ def _earlier_metrics(path: str, record: dict) -> dict:
     """{split: metrics} that the file holds already of the same run and model."""
     before = read_json(path) if osp.isfile(path) else {}
     before = before if isinstance(before, dict) else {}
-    same_model = all(before.get(key) == record[key] for key in ("loaded", "model_sha256"))
+    same_model = all(
+        before.get(key) == record[key] for key in ("loaded", "began_from", "model_sha256")
+    )
     if same_model and same_run(before.get("config_hash"), record["config_hash"]):
         return before.get("metrics", {})
     return {}

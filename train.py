@@ -235,12 +235,7 @@ def models_of(args: argparse.Namespace, cfg) -> record.Models:
 
 
 def check_flags(args: argparse.Namespace) -> None:
-    """Raise UserError for a flag with an empty text, and for one without effect."""
-    if args.empty:
-        raise UserError(
-            f"{args.empty[0]} is empty: give a value, or leave it out (a shell variable without a "
-            "value leaves an empty text)"
-        )
+    """Raise UserError for a flag without effect."""
     if args.load_epoch is not None and not args.model_dir:
         raise UserError(
             f"--load-epoch is {args.load_epoch}, but no model is loaded: name the folder of a "

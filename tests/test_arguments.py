@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tools import command_line, fit
-from tools.arguments import Parser
+from tools.arguments import PAIRS, Parser
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,6 +53,40 @@ def test_another_flag_with_a_value_is_refused(parser, capsys, words):
     assert ended.value.code == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert said == "tool: error: --one is given twice: give it once"
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["--one", ""], "--one"),
+        (["--one="], "--one"),
+        (["--many", "b", " "], "--many"),
+        (["x", ""], "runs"),
+        (["--each", ""], "--each"),
+    ],
+)
+def test_an_empty_text_is_refused(parser, capsys, words, name):
+    """Of a shell variable without a value: as a path it would be the working folder."""
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args(words)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        f"error: {name} is empty: give a value, or leave it out (a shell variable without a value "
+        "leaves an empty text)\n"
+    )
+
+
+@pytest.mark.parametrize("flag", ["--output-dir", "--model-dir", "--config-file", "--source"])
+def test_train_py_refuses_an_empty_text(capsys, flag):
+    with pytest.raises(SystemExit):
+        command_line.parse_args([flag, " "])
+    assert capsys.readouterr().err.startswith(f"error: {flag} is empty: give a value")
+
+
+def test_a_key_may_be_set_to_no_text(parser):
+    parser.add_argument("--set", nargs="+", metavar=PAIRS, default=[])
+    assert parser.parse_args(["--set", "DATASET.TARGET", ""]).set == ["DATASET.TARGET", ""]
+    assert command_line.parse_args(["DATASET.TARGET", ""]).opts == ["DATASET.TARGET", ""]
 
 
 def test_train_py_adds_domains_and_refuses_two_seeds(capsys):

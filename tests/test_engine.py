@@ -546,9 +546,7 @@ def test_truncated_and_missing_checkpoints_are_named(tmp_path):
         trainer.load_model(str(tmp_path / "output"), epoch=7)
 
 
-def test_best_val_is_kept_and_deployed_and_a_missing_validation_set_is_no_obstacle(
-    tmp_path, capsys, monkeypatch
-):
+def test_best_val_is_kept_and_deployed(tmp_path, capsys, monkeypatch):
     make_trainer(tmp_path / "none", "CoOp", "TEST.FINAL_MODEL", "last_step").train()
     assert state_of(tmp_path / "none" / CKPT)["val_result"] is None
     trainer = make_trainer(tmp_path, "CoOp", "TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", 3)
@@ -764,14 +762,13 @@ def test_results_of_another_kind_are_written_over(tmp_path):
     assert results_of(tmp_path)["complete"]
 
 
-def test_best_val_without_a_validation_set_deploys_the_last(tmp_path, capsys):
+def test_best_val_without_a_validation_set_is_refused(tmp_path):
+    """The last epoch would be tested under the name of the best one."""
     trainer = make_trainer(tmp_path, "CoOp", "TEST.FINAL_MODEL", "best_val")
     assert trainer.val_loader is None
-    trainer.train()
-    assert (
-        "Deploy the last-epoch model" in capsys.readouterr().out
-        and results_of(tmp_path)["deployed"] == "last_step"
-    )
+    with pytest.raises(UserError, match="has no validation images to choose the best epoch by: "):
+        trainer.train()
+    make_trainer(tmp_path, "CoOp", "TEST.FINAL_MODEL", "best_val", "TEST.NO_TEST", True).train()
 
 
 def test_evaluating_on_the_way_changes_no_draw(tmp_path):

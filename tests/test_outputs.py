@@ -195,7 +195,6 @@ def test_a_folder_of_a_run_or_of_photos_takes_no_copies(home, capsys):
         ("run/sorted", "is in 'run', which belongs to a run"),
         ("photos/sorted", "is in 'photos', whose photos are to be sorted"),
         ("names.txt", "cannot create the folder 'names.txt'"),
-        ("", "--sort-into is empty: give the name of a folder"),
     ):
         before = state(home)
         assert message in refusal(capsys, "predict", "--sort-into", place)

@@ -901,7 +901,7 @@ def test_mistakes_in_options(tmp_path, capsys, monkeypatch):
     for words, message in (
         (["--epochs", 0], "--epochs is 0: set it to 1 or more"),
         (["--shots", 0], "--shots is 0: set it to 1 or more"),
-        (["--set", "OPTIM.LR"], "--set takes pairs KEY VALUE, but 'OPTIM.LR' lacks its partner"),
+        (["--set", "OPTIM.LR"], "OPTIM.LR are not KEY VALUE pairs: 'OPTIM.LR' lacks its partner"),
         (["--seed", -1], "--seed is -1: set it to 0 or more"),
         (["--set", "OPTIM.LRR", 1], "OPTIM.LR"),
         (
@@ -910,7 +910,15 @@ def test_mistakes_in_options(tmp_path, capsys, monkeypatch):
         ),
         (
             ["--set", "OPTIM.LR", 1, "--set", "OPTIM.LR", 2],
-            "error: --set has OPTIM.LR twice: give it once",
+            "error: OPTIM.LR is given twice (1, 2): take one out",
+        ),
+        (
+            ["--set", "SELECTION.RULE", "likelihood"],
+            "--set SELECTION.RULE cannot be used here: tools.select writes it of settings that it",
+        ),
+        (
+            ["--set", "TEST.FINAL_MODEL", "best_val"],
+            "--set TEST.FINAL_MODEL best_val cannot be used here: no photos are set apart to",
         ),
         *(
             (["--set", key, 2], f"error: --set {key} cannot be used here: {remedy}")

@@ -537,8 +537,9 @@ def test_an_empty_folder_is_not_the_working_folder(tiny, tmp_path, capsys, monke
     monkeypatch.chdir(tmp_path)
     words = arguments(tiny, write_plan(tiny), tmp_path / "out")
     words[words.index(flag) + 1] = ""
-    assert sweep.main(words) == 2
-    assert capsys.readouterr().err.startswith(f"error: {flag} is empty: give a folder, or leave")
+    with pytest.raises(SystemExit):
+        sweep.main(words)
+    assert capsys.readouterr().err.startswith(f"error: {flag} is empty: give a value, or leave")
     assert not list(tmp_path.iterdir())
 
 

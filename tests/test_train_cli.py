@@ -122,14 +122,6 @@ BROKEN = {
         ["OPTIM.LR", "0.1", "OPTIM.LR", "0.2"],
         "OPTIM.LR is given twice (0.1, 0.2): take one out",
     ),
-    "no text": (
-        ["--output-dir", ""],
-        "--output-dir is empty: give a value, or leave it out (a shell variable without a value "
-        "leaves an empty text)",
-    ),
-    "blank text": (["--model-dir", " "], "--model-dir is empty: give a value, or leave it out"),
-    "no text in a list": (["--config-file", ""], "--config-file is empty: give a value"),
-    "no name": (["--source", ""], "--source is empty: give a value"),
     "nothing to load": (
         ["--load-epoch", "3"],
         "--load-epoch is 3, but no model is loaded: name the folder of a training run with "

@@ -238,7 +238,6 @@ def work(args: argparse.Namespace) -> int:
                 f"{', '.join(paths[:3])}{', ...' if len(paths) > 3 else ''}\n"
             )
         return 0
-    inputs.check_given(root=args.root)
     written, there = unpack(args.file, args.output, files.absolute(args.root))
     sys.stdout.write(f"{args.output}: {written:,} runs written, {there:,} were there\n")
     return 0

@@ -1,15 +1,19 @@
-"""Command lines on which nothing that was written is dropped. No torch here."""
+"""Command lines on which nothing that was written is dropped or misread. No torch here."""
 
 import argparse
 from collections.abc import Sequence
 from typing import Any
 
+PAIRS = "KEY VALUE"  # metavar of what takes empty values: to set a key to no text
+
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, but for a flag that is given again.
+    """argparse's, but for a flag that is given again, and for empty texts.
 
-    There the last one wins, and the first is dropped without a word. Here values add up where a
-    flag takes several (--set A 1 --set B 2); another flag with a value is refused.
+    There the last flag wins, and the first is dropped without a word. Here values add up where a
+    flag takes several (--set A 1 --set B 2); another flag with a value is refused. An empty text,
+    most likely of a shell variable that is not set, would often mean the working folder, or as
+    much as no flag: it is refused, but for the values of `PAIRS`.
     """
 
     def __init__(self, *args: Any, **options: Any):
@@ -21,6 +25,17 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
         self.given.clear()
         return super().parse_known_args(args, namespace)
+
+    def _get_values(self, action, arg_strings):
+        # Of argparse: the one place where flags and others are seen before they are converted.
+        if action.metavar != PAIRS and any(not text.strip() for text in arg_strings):
+            name = "/".join(action.option_strings) or action.metavar or action.dest
+            self.exit(
+                2,
+                f"error: {name} is empty: give a value, or leave it out (a shell variable without "
+                "a value leaves an empty text)\n",
+            )
+        return super()._get_values(action, arg_strings)
 
 
 class _Store(argparse._StoreAction):

@@ -3,7 +3,7 @@
 import argparse
 import os.path as osp
 
-from tools.arguments import Parser
+from tools.arguments import PAIRS, Parser
 
 DESCRIPTION = "One run: a configuration in; checkpoints, log.txt and results.json out."
 
@@ -27,10 +27,7 @@ TEXTS = ("dataset_config_file", "model_dir", "protocol", "study", "source", "tar
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line of train.py. Exits: code 2 after a mistake in it, 0 after --help.
-
-    `empty` of the result names the flags that were given an empty text.
-    """
+    """The command line of train.py. Exits: code 2 after a mistake in it, 0 after --help."""
     parser = Parser(prog="train.py", description=DESCRIPTION)
     parser.add_argument(
         "--list",
@@ -41,25 +38,17 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     _add_model(parser)
     _add_description(parser)
     parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs, which win over everything else"
+        "opts",
+        nargs=argparse.REMAINDER,
+        metavar=PAIRS,
+        help="KEY VALUE pairs, which win over everything else",
     )
     args = parser.parse_args(arguments)
     # "--" is needed before KEY VALUE pairs that follow a flag of several values.
     args.opts = [word for word in args.opts if word != "--"]
-    args.empty = [
-        f"--{name.replace('_', '-')}"
-        for name, value in vars(args).items()
-        if name != "opts" and _empty(value)
-    ]
     for name in TEXTS:
         vars(args)[name] = vars(args)[name] or ""
     return args
-
-
-def _empty(value: object) -> bool:
-    """Whether a flag was given without a text: of a shell variable that is not set, most likely."""
-    words = value if isinstance(value, list) else [value]
-    return any(isinstance(word, str) and not word.strip() for word in words)
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:

@@ -39,10 +39,11 @@ from dassl.printable import escaped
 from dassl.utils import write_json
 from dassl.utils.logger import close_logger
 from tools import configs, fit_page, inputs, outcomes, own_photos
-from tools.arguments import Parser
+from tools.arguments import PAIRS, Parser
 from tools.configs import ROOT
 from tools.inputs import InputError
 from tools.launchers import cores
+from tools.plans import key_values
 from tools.run import absolute, folder_of
 from tools.trained import LEARNED
 from trainers.backbone import is_openais_file, load_backbone, place_of
@@ -80,6 +81,11 @@ DECIDED = {
     "TEST.SPLIT": "the page is of the photos to test on",
     "TEST.NO_TEST": "the page is made from the test",
     "TEST.SAVE_OUTCOMES": "the page is made from them",
+}
+# The same of all keys of a group.
+DECIDED_GROUPS = {
+    "DATASET.": "a fit reads PHOTOS alone, all classes",
+    "SELECTION.": "tools.select writes it of settings that it chose, which these are not",
 }
 
 
@@ -218,12 +224,18 @@ def plan_for(
         settings["TRAIN.CHECKPOINT_FREQ"] = -(-epochs // 5)
         settings["TEST.FINAL_MODEL"] = "best_val" if counts["val"] else "last_step"
     settings |= _given(args)
+    if settings.get("TEST.FINAL_MODEL") == "best_val" and not counts["val"]:
+        raise InputError(
+            "--set TEST.FINAL_MODEL best_val cannot be used here: no photos are set apart to "
+            f"choose the epoch by, as a fit does with {own_photos.ENOUGH_TO_CHOOSE} photos or "
+            "more: leave it out, or put photos into a folder val beside train"
+        )
     return Plan(trainer, tuple(names), settings, seed), notes
 
 
 def _given(args: argparse.Namespace) -> dict[str, object]:
     """--set."""
-    return dict(zip(args.set[::2], args.set[1::2], strict=True))
+    return dict(key_values(args.set))
 
 
 def _epochs(args: argparse.Namespace, kind: type[PromptTrainer], plan: Plan, photos: int) -> int:
@@ -571,20 +583,17 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < least:
             raise InputError(f"--{name} is {value}: set it to {least} or more")
-    if len(args.set) % 2:
-        raise InputError(f"--set takes pairs KEY VALUE, but '{args.set[-1]}' lacks its partner")
+    given = key_values(args.set)
     configs.check(args.trainer, configs.trainers(), "trainer")
     if not configs.learns(args.trainer):
         raise InputError(
             f"--trainer {args.trainer} learns nothing: choose one of "
             f"{', '.join(name for name in configs.trainers() if configs.learns(name))}"
         )
-    for key, times in Counter(args.set[::2]).items():
-        photos = "a fit reads PHOTOS alone, all classes" if key.startswith("DATASET.") else ""
-        if reason := DECIDED.get(key, photos):
+    for key, _ in given:
+        of_group = (why for group, why in DECIDED_GROUPS.items() if key.startswith(group))
+        if reason := DECIDED.get(key) or next(of_group, ""):
             raise InputError(f"--set {key} cannot be used here: {reason}")
-        if times > 1:
-            raise InputError(f"--set has {key} twice: give it once")
     if getattr(TRAINER_REGISTRY.get(args.trainer), "needs_groups", False):
         raise InputError(
             f"--trainer {args.trainer} learns from groups of photos within a class, which a fit "
@@ -682,7 +691,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--skip-unreadable", action="store_true", help="leave out files that cannot be read"
     )
     parser.add_argument(
-        "--set", nargs="+", default=[], metavar="KEY VALUE", help="keys of docs/options.md"
+        "--set", nargs="+", default=[], metavar=PAIRS, help="keys of docs/options.md"
     )
     return inputs.main(
         run,

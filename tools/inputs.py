@@ -37,16 +37,6 @@ class InputError(Exception):
         super().__init__(escaped(message))
 
 
-def check_given(**folders: str) -> None:
-    """Raise InputError for an empty path of a flag, which would be the working folder."""
-    for name, text in folders.items():
-        if not text.strip():
-            raise InputError(
-                f"--{name} is empty: give a folder, or leave it out (a shell variable without a "
-                "value leaves an empty text)"
-            )
-
-
 def path(text: str) -> Path:
     """A path of the command line; `~` is the home folder."""
     return Path(os.path.expanduser(text))

@@ -159,8 +159,6 @@ def _check(args: argparse.Namespace) -> None:
     """Raise UserError or InputError for options that cannot be meant, before anything is read."""
     if args.top < 1:
         raise UserError(f"--top is {args.top}: set it to 1 or more")
-    if args.sort_into == "":
-        raise InputError("--sort-into is empty: give the name of a folder")
     if args.at_least is not None and not args.sort_into:
         raise InputError("--at-least says what is sorted as unsure: give --sort-into, too")
     if args.at_least is not None and not 0 < args.at_least <= 1:

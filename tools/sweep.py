@@ -23,7 +23,7 @@ from yacs.config import CfgNode
 from dassl import files, record
 from dassl.identity import folders_below
 from tools import configs, inputs, launchers
-from tools.arguments import Parser
+from tools.arguments import PAIRS, Parser
 from tools.configs import ROOT
 from tools.inputs import InputError
 from tools.launchers import Job
@@ -435,7 +435,6 @@ def check_numbers(args: argparse.Namespace) -> None:
 
 def sweep(args: argparse.Namespace) -> int:
     """0; 1 if jobs failed. Raises InputError for bad input."""
-    inputs.check_given(root=args.root, output=args.output)
     path, root, output = map(files.absolute, (args.plan, args.root, args.output))
     os.chdir(ROOT)  # configs name files from here
     plan = read_plan(path, args.pairs)
@@ -517,7 +516,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "pairs",
         nargs="*",
-        metavar="KEY VALUE",
+        metavar=PAIRS,
         help="config keys for every run; slurm.OPTION VALUE for Slurm",
     )
     return parser

@@ -294,6 +294,12 @@ class SimpleTrainer(TrainerBase):
         super().train(self.start_epoch, self.max_epoch)
 
     def before_train(self) -> None:
+        test = self.cfg.TEST
+        if test.FINAL_MODEL == "best_val" and not test.NO_TEST and self.val_loader is None:
+            raise UserError(
+                f"TEST.FINAL_MODEL is best_val, but {self.cfg.DATASET.NAME} has no validation "
+                "images to choose the best epoch by: set it to last_step"
+            )
         self.start_epoch = self.resume_model_if_exist(self.output_dir)
         if self.cfg.RESUME and not self.start_epoch:
             self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME)
@@ -331,7 +337,7 @@ class SimpleTrainer(TrainerBase):
         self._training = False
         if not self.cfg.TEST.NO_TEST:
             self._deployed = "last_step"
-            if self.cfg.TEST.FINAL_MODEL == "best_val" and self.val_loader is not None:
+            if self.cfg.TEST.FINAL_MODEL == "best_val":
                 log.info("Deploy the model with the best val performance")
                 self.load_model(self.output_dir)
                 self._deployed = "best_val"
@@ -346,11 +352,7 @@ class SimpleTrainer(TrainerBase):
         last = self.epoch + 1 == self.max_epoch
         frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
         result = None
-        if (
-            not self.cfg.TEST.NO_TEST
-            and self.cfg.TEST.FINAL_MODEL == "best_val"
-            and self.val_loader is not None
-        ):
+        if not self.cfg.TEST.NO_TEST and self.cfg.TEST.FINAL_MODEL == "best_val":
             with self._in_short():
                 result = self.test(split="val")
             better = result > self.best_result

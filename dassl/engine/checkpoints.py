@@ -25,11 +25,12 @@ class Checkpoints(Models):
     """Models that are saved, loaded and resumed, with all that an exact continuation needs."""
 
     cfg: CfgNode
-    time_start: float  # when the trainer was made; missing before training
+    time_start: float  # when the trainer was made: data, CLIP and what is encoded are time, too
     best_result: float
 
     def __init__(self):
         super().__init__()
+        self.time_start = time.time()
         self._seconds_before = 0.0  # of the runs that this one continues
 
     def save_model(
@@ -213,7 +214,5 @@ class Checkpoints(Models):
         return self._data_hashes
 
     def _seconds(self) -> float:
-        """Seconds since training began, over all its parts."""
-        return self._seconds_before + (
-            time.time() - self.time_start if "time_start" in self.__dict__ else 0.0
-        )
+        """Seconds that the run has taken, over all its parts."""
+        return self._seconds_before + time.time() - self.time_start

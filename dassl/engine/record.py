@@ -4,7 +4,6 @@ import datetime
 import os.path as osp
 import resource
 import sys
-import time
 
 import torch
 
@@ -81,11 +80,9 @@ def _earlier_metrics(path: str, record: dict) -> dict:
 
 def _circumstances(trainer) -> dict:
     """How long the run took and where it ran; the whole configuration last."""
-    trained = "time_start" in trainer.__dict__
-    seconds = trainer._seconds() if trained else time.time() - trainer._born
     return {
-        "epochs": trainer.epoch + 1 if trained else 0,
-        "wall_time_s": round(seconds, 2),
+        "epochs": 0 if trainer._training is None else trainer.epoch + 1,
+        "wall_time_s": round(trainer._seconds(), 2),
         "peak_memory_mb": round(_peak_memory(trainer.device), 1),
         "versions": versions(),
         "device": str(trainer.device),

@@ -228,8 +228,8 @@ class SimpleTrainer(TrainerBase):
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
         self.output_dir, self.cfg = cfg.OUTPUT_DIR, cfg
         self._started = record.now()
-        self._born = time.time()
-        self._training, self._deployed = False, None
+        self._training: bool | None = None  # True in training, False after it
+        self._deployed = None
         self._data()
         with distributed.main_first():
             self.build_data_loader()
@@ -313,7 +313,6 @@ class SimpleTrainer(TrainerBase):
         self.init_writer(curves)
         if self.keeps_output:
             log.info(f"Curves: tensorboard --logdir {shlex.quote(curves)}")
-        self.time_start = self._born  # data, CLIP and what is encoded beforehand are time, too
 
     def _take_best(self, directory: str) -> None:
         """Copy the best model so far from `directory`; without one, the next model is the best."""

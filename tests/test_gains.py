@@ -164,12 +164,18 @@ def test_fewer_data_sets_are_no_units(tmp_path):
     average = next(row for row in content.gaining if row.members)
     ours, theirs = average.of("H"), content.baseline(average).of("H")
     p = stats.ttest_rel(list(ours.values()), list(theirs.values())).pvalue
-    # H of averages is not the mean of the seeds' H: the estimate is the table's.
-    assert found.p == pytest.approx(p, rel=0.05)
+    # Seeds alone have less error than seeds and images: p is that of the interval, of both.
+    error = (found.high - found.low) / 2 / stats.t.ppf(0.975, len(found.seeds) - 1)
+    assert (
+        p
+        < found.p
+        == pytest.approx(2 * stats.t.sf(abs(found.mean) / error, len(found.seeds) - 1), rel=1e-9)
+    )
+    assert found.spread == pytest.approx(error * len(found.seeds) ** 0.5)
     note = next(note for note in content.notes if note.startswith("gains are means"))
     assert note == (
-        "gains are means over seeds with 95% intervals of Student's t over the seeds; those of "
-        "averages are 3 by a bootstrap over seeds and images"
+        "gains are means over seeds with 95% intervals of Student's t over the seeds, on "
+        "these test images; those of averages are 3 by a bootstrap over seeds and images"
     )
 
 
@@ -309,6 +315,8 @@ def test_tests_of_the_same_images_are_drawn_together(tmp_path):
         found = gain_of(table_of(tmp_path / top, "ood"), "a_to_line")["average"]
         assert found.method == "bootstrap"
         width[top] = found.high - found.low
+        (power,) = [note for note in table_of(tmp_path / top, "ood").notes if "power" in note]
+        assert f"({found.spread:.2f} points, images counted in), a t test of 3" in power
     alone = statistics.hierarchical(
         [
             [

@@ -1042,7 +1042,7 @@ def test_places_that_cannot_be_written_to(runs, capsys, tmp_path):
         assert said(tool, "--out", tmp_path / "file" / name).startswith(
             f"error: '{tmp_path / 'file/t'}"
         ) and "choose another --out" in said(tool, "--out", tmp_path / "file" / name)
-        assert said(tool, "--out", "") == "error: --out is '.', a folder: give the name of a file"
+        assert said(tool, "--out", ".") == "error: --out is '.', a folder: give the name of a file"
     assert "a folder: give the name of a file" in said(page, "--out", tmp_path / "folder")
     assert (
         said(results, "--plot", "x.foo")

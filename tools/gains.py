@@ -25,6 +25,7 @@ from tools.statistics import (
     LEVEL,
     POWER,
     Part,
+    error_of,
     hierarchical,
     holm,
     jackknife_error,
@@ -47,7 +48,8 @@ class Gain:
     deviation: sample standard deviation of the seeds' gains; None for one seed. low, high: 95%
     interval by `method` over `units` (seeds or data sets). p: two-sided, of a t test over the same
     units. p_holm: p corrected for all gains of the column. None of these without two units.
-    spread: standard deviation of the gain over `count` units, in points.
+    spread: standard deviation of the gain over `count` units, in points; of a bootstrap over seeds
+    and images the one that its interval comes from, had seeds alone made it.
     """
 
     mean: float
@@ -257,7 +259,8 @@ def gain(row: Row, baseline: Row | None, column: str, saved: Saved) -> Gain | No
     the jackknife's, which for a mean is the usual one and for H needs no linearity. The interval is
     Student's t, or `hierarchical` for an average whose runs all saved outcomes. Tests of one
     training, and cuts of one data set, are one unit; where only some share one, there is no
-    `hierarchical`, which would draw what they share twice.
+    `hierarchical`, which would draw what they share twice. Where it draws seeds and images, so
+    that its interval is not that of a t test over seeds, p and spread are those of its interval.
     """
     if baseline is None or baseline.members != row.members:
         return None
@@ -300,7 +303,11 @@ def gain(row: Row, baseline: Row | None, column: str, saved: Saved) -> Gain | No
         return found
     sources = {one.run.source if one.run else one.dataset for one, _, _ in pairs}
     low, high = hierarchical(parts, _combined, over, same_runs=len(sources) == 1)
-    return replace(found, low=low, high=high, method=BOOTSTRAP)
+    found = replace(found, low=low, high=high, method=BOOTSTRAP)
+    if over:
+        return found
+    error = error_of(low, high, count)
+    return replace(found, p=t_test(found.mean, error, count).p, spread=error * count**0.5)
 
 
 def compared(
@@ -379,7 +386,10 @@ def notes(
 
 
 def _on_intervals(rows: Sequence[Row], table: Sequence[dict[str, Gain | None]]) -> str:
-    words = "gains are means over seeds with 95% intervals of Student's t over the seeds"
+    words = (
+        "gains are means over seeds with 95% intervals of Student's t over the seeds, on these "
+        "test images"
+    )
     averages = Counter(
         (one.method, one.units, _share(row.parts))
         for row, line in zip(rows, table, strict=True)
@@ -405,15 +415,16 @@ def _on_intervals(rows: Sequence[Row], table: Sequence[dict[str, Gain | None]]) 
 
 
 def _on_power(single: Sequence[Gain], column: str, comparisons: int) -> str:
-    deviation = statistics.median(one.deviation for one in single if one.deviation is not None)
+    deviation = statistics.median(one.spread for one in single if one.spread is not None)
+    more = ", images counted in" if any(one.method == BOOTSTRAP for one in single) else ""
     seeds = statistics.median_low(len(one.seeds) for one in single)
     needed = units_needed(deviation)
     enough = f"{needed} seeds are" if needed else "more seeds than anybody runs are"
     return (
         f"power: at the median standard deviation of the seeds' gains in {column} "
-        f"({deviation:.2f} points), a t test of {seeds} seeds sees a true gain of {EFFECT:+} in "
-        f"{_seen(deviation, seeds, EFFECT, comparisons)}; {enough} needed for {100 * POWER:.0f} "
-        "of one alone"
+        f"({deviation:.2f} points{more}), a t test of {seeds} seeds sees a true gain of "
+        f"{EFFECT:+} in {_seen(deviation, seeds, EFFECT, comparisons)}; {enough} needed for "
+        f"{100 * POWER:.0f} of one alone"
     )
 
 

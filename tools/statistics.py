@@ -49,6 +49,13 @@ def t_test(estimate: float, error: float, units: int) -> Result:
     return Result(estimate - margin, estimate + margin, p)
 
 
+def error_of(low: float, high: float, units: int) -> float:
+    """The standard error whose t interval over so many units is as wide as low to high."""
+    from scipy import special
+
+    return (high - low) / 2 / float(special.stdtrit(units - 1, 1 - LEVEL / 2))
+
+
 def standard_error(values: Sequence[float]) -> float:
     """Of the mean of two or more independent values."""
     return float(np.std(values, ddof=1)) / len(values) ** 0.5

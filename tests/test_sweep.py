@@ -410,6 +410,10 @@ BAD_PLANS = {
         "unknown data set 'EmojiLin': did you mean 'EmojiLine'",
     ),
     "taken key": ({"overrides": {"SEED": 1}}, "SEED cannot be overridden: set it by seeds"),
+    "selected by nobody": (
+        {"overrides": {"SELECTION.RULE": "likelihood"}},
+        "SELECTION.RULE cannot be overridden: tools.select writes it into the config of the",
+    ),
     "tests only": (
         {"overrides": {"EVAL_ONLY": True}},
         "EVAL_ONLY cannot be overridden: tests follow from the protocol",

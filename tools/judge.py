@@ -214,23 +214,27 @@ def differences(
     return [replace(one, p_holm=corrected.get(id(one))) for one in found]
 
 
-def as_text(plan: Selection, lines: list[dict], pairs: list[Difference], digest: str) -> str:
-    """Tables of what each rule reached for each method and on average over the methods, and of the
-    rules' differences.
-    """
+def reached(lines: list[dict], with_choice: bool = True) -> tuple[list[str], list[list[str]]]:
+    """(head, rows) of what each rule reached for each method, and on average over the methods."""
     columns = list(lines[0]["mean"])
     rows = []
     for line in lines:
         chosen = " / ".join(dict.fromkeys(line["chosen"].values()))
         means = [f"{line['mean'][column]:.2f}" for column in columns]
         rows.append([line["method"], line["rule"], chosen, *means])
-    for rule in (DEFAULT, *plan.rules):
+    for rule in dict.fromkeys(line["rule"] for line in lines):
         of_rule = [line["mean"] for line in lines if line["rule"] == rule]
         means = [f"{statistics.fmean(mean[column] for mean in of_rule):.2f}" for column in columns]
         rows.append([f"average of {len(of_rule)}", rule, "", *means])
-    table = markdown(["method", "rule", "chosen", *columns], rows)
-    column = verdict_column(plan.study.protocol, columns)
-    compared = [
+    head = ["method", "rule", "chosen", *columns]
+    if with_choice:
+        return head, rows
+    return [*head[:2], *head[3:]], [[*row[:2], *row[3:]] for row in rows]
+
+
+def beside(pairs: Sequence[Difference], column: str) -> tuple[list[str], list[list[str]]]:
+    """(head, rows) of the rules' differences."""
+    rows = [
         [
             f"{one.rule} over {one.other}",
             f"{one.mean:+.2f}" + ("" if one.low is None else f" [{one.low:+.2f}, {one.high:+.2f}]"),
@@ -240,12 +244,17 @@ def as_text(plan: Selection, lines: list[dict], pairs: list[Difference], digest:
         ]
         for one in pairs
     ]
-    beside = markdown(["rules", column, "p", f"Holm of {len(pairs)}", "verdict"], compared)
+    return ["rules", column, "p", f"Holm of {len(pairs)}", "verdict"], rows
+
+
+def as_text(plan: Selection, lines: list[dict], pairs: list[Difference], digest: str) -> str:
+    """Both tables."""
+    column = verdict_column(plan.study.protocol, list(lines[0]["mean"]))
     return (
         f"# What the rules of selection {digest} reached\n\n"
         "Test accuracy, %, the mean over data sets and seeds; H is of the mean accuracies. "
         "The selection was written before; no selection reads these numbers.\n\n"
-        f"{table}\n\n"
+        f"{markdown(*reached(lines))}\n\n"
         f"Differences of the rules in {column}, averaged over the methods, with 95% intervals over "
-        f"the data sets:\n\n{beside}\n"
+        f"the data sets:\n\n{markdown(*beside(pairs, column))}\n"
     )

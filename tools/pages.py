@@ -14,6 +14,8 @@ A copy stands between the lines `<!-- generated: WHAT -->` and `<!-- end -->`. W
     results NAME terms         gains of each term of CRAFT in the harmonic mean, of the average row
     results NAME health        whether baselines keep the rules of tools.suite.health
     suite                      the data sheet of docs/results/suite.json
+    judgement NAME             what rules reached, of docs/results/selections/NAME.json
+    judgement NAME pairs       the rules beside each other
 
 Behind `results NAME KIND` may follow `datasets=A,B` and `trainers=A,B` (only these),
 `rows=averages` or `rows=sets` (only averages over data sets, or none), `average` (add the average
@@ -28,12 +30,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tools import configs, inputs
+from tools import configs, inputs, judge
 from tools.arguments import Parser
 from tools.gains import Gain, corrected, from_record, verdict_column, verdicts
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS
 from tools.protocols.rows import is_average
+from tools.results import markdown
 from tools.statistics import standard_error, t_test
 from tools.suite import check, health
 
@@ -60,6 +63,8 @@ def block(what: str) -> str:
         return options(*words)
     if kind == "suite" and not words:
         return suite()
+    if kind == "judgement" and len(words) in (1, 2):
+        return judgement(*words)
     if kind == "results" and len(words) >= 2:
         return results(*words)
     raise InputError(f"'generated: {what}' is unknown: see python -m tools.pages --help")
@@ -70,12 +75,8 @@ def block(what: str) -> str:
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Rows of cells, the first of which are titles, as a Markdown table with aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    ]
-    return "\n".join([lines[0], "|" + "|".join("-" * (n + 2) for n in widths) + "|", *lines[1:]])
+    head, *others = map(list, rows)
+    return markdown(head, others)
 
 
 def with_error(mean: float, error: float | None, sign: str = "") -> str:
@@ -105,6 +106,20 @@ def suite() -> str:
             ]
         )
     return aligned(rows)
+
+
+# Rules of selection
+
+
+def judgement(name: str, kind: str = "") -> str:
+    """A table of a judgement.json that `tools.select --judge` wrote."""
+    content = json.loads((ROOT / f"docs/results/selections/{name}.json").read_text())
+    if kind == "pairs":
+        pairs = [judge.Difference(**one) for one in content["differences"]]
+        columns = list(content["lines"][0]["mean"])
+        protocol = PROTOCOLS[content["plan"]["protocol"]]
+        return markdown(*judge.beside(pairs, verdict_column(protocol, columns)))
+    return markdown(*judge.reached(content["lines"], with_choice=False))
 
 
 # Results

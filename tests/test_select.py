@@ -952,6 +952,7 @@ def row(trainer: str, config: str, settings: dict, target: str = "") -> Row:
             place = place.setdefault(group, {})
         place[last] = value
     run = Description(
+        source="x",
         target=target,
         trainer=trainer,
         structure=configs.structure_of(trainer),
@@ -962,7 +963,7 @@ def row(trainer: str, config: str, settings: dict, target: str = "") -> Row:
 
 
 def chosen_by(rule: str) -> dict:
-    values = {"RULE": rule, "ON": "images", "BUDGET": 3, "DIGEST": "abc"}
+    values = {"RULE": rule, "ON": "images, x", "BUDGET": 3, "DIGEST": "abc"}
     return {f"SELECTION.{key}": value for key, value in values.items()}
 
 
@@ -981,14 +982,25 @@ def test_rows_of_other_rules_are_marked():
     rows.append(row("CraftCoOp", "drawings", {}))
     rows[-1].trainer, rows[-1].config = "CoOp", "both"
     assert selected.notes(rows) == [
-        "settings of CoOp/mine, CraftCoOp/mine: selected by likelihood on images, from 3 "
+        "settings of CoOp/mine, CraftCoOp/mine: selected by likelihood on images, x, from 3 "
         "candidates (selection abc); nothing looked at test or new classes",
-        "settings of VPT/mine: selected by target on images, from 3 candidates (selection abc); "
+        "settings of VPT/mine: selected by target on images, x, from 3 candidates (selection abc); "
         "uses target labels; nothing looked at test images",
         "published settings: CoOp/vit_b16_ctxv1",
         "settings that come with the bundled suite: MaPLe/drawings, CoOp/both",
         "settings of a file of one's own: IVLP/own_file",
     ]
+
+
+def test_a_selection_on_other_data_sets_says_no_more_than_it_knows():
+    """Their images may be among those of the row's set, as emoji are among the groups of emoji."""
+    one = row("CoOp", "mine", chosen_by("likelihood"))
+    assert one.run is not None
+    one.run = replace(one.run, source="y")
+    (note,) = selected.notes([one])
+    assert note.endswith(
+        "; nothing looked at test or new classes of these sets, and the rows are of another one"
+    )
 
 
 @pytest.mark.parametrize(

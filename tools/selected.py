@@ -10,6 +10,7 @@ from tools.protocols.rows import Row
 from tools.selection import classes_of
 
 NOTHING = "nothing looked at test or new classes"
+ELSEWHERE = NOTHING + " of these sets, and the rows are of another one"
 TARGET = "uses target labels; nothing looked at test images"
 OTHER_DATA = "looked at another version of this table's data, so perhaps at test images of it"
 PRESET = ", but for CRAFT's options, which are those of the preset {}"
@@ -68,7 +69,7 @@ def _clause(row: Row, config: dict) -> str:
     rule = config.get("SELECTION.RULE")
     if not rule:
         return ""
-    seen = TARGET if rule == "target" else NOTHING
+    seen = TARGET if rule == "target" else NOTHING if _is_of(row, config) else ELSEWHERE
     if (others := config.get("SELECTION.CLASSES")) and _tests_new(row, others):
         seen = OTHERS.format(others)
     if _on_other_data(row, config):
@@ -78,6 +79,15 @@ def _clause(row: Row, config: dict) -> str:
         f"{rule} on {config['SELECTION.ON']}, from {config['SELECTION.BUDGET']} candidates "
         f"(selection {config['SELECTION.DIGEST']}){preset}{_changed(row, config)}; {seen}"
     )
+
+
+def _is_of(row: Row, config: dict) -> bool:
+    """Whether the selection looked at the data set that a row was trained on, as far as known.
+
+    Another one may hold some of its images.
+    """
+    named = str(config["SELECTION.ON"]).split(", ")
+    return not row.run or row.run.source in named
 
 
 def _on_other_data(row: Row, config: dict) -> bool:

@@ -16,6 +16,7 @@ import dataclasses
 import functools
 import os
 import os.path as osp
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator
@@ -654,7 +655,7 @@ def work(cfg, args: argparse.Namespace) -> None:
 
 def _work(cfg, args: argparse.Namespace) -> None:
     setup_logger(cfg.OUTPUT_DIR)
-    sys.stdout.write(f"{' '.join(['train.py', *sys.argv[1:]])}\n\n")
+    sys.stdout.write(f"{shlex.join(['train.py', *args.words])}\n\n")
     write_config(cfg)
     for sentence in (*other_files(args, cfg.TRAINER.NAME), *without_effect(args, cfg)):
         sys.stdout.write(f"Note: {sentence}\n")

@@ -320,9 +320,9 @@ def test_a_fit_that_was_interrupted_goes_on(tmp_path, capsys, monkeypatch):
     words += ["--trainer", "CoOp", "--set", "TRAIN.CHECKPOINT_FREQ", 1]
     step = fit.Screen._step
 
-    def stop(self, epoch, *numbers):
-        step(self, epoch, *numbers)
-        if epoch == 3:
+    def stop(self, done, *numbers):
+        step(self, done, *numbers)
+        if done == 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -332,9 +332,15 @@ def test_a_fit_that_was_interrupted_goes_on(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "out/learned" / record.NAME).is_file()
     epochs = []
     with monkeypatch.context() as patch:
-        patch.setattr(fit.Screen, "_step", lambda self, epoch, *_: epochs.append(epoch))
+        patch.setattr(fit.Screen, "_step", lambda self, done, *_: epochs.append(done))
         said(capsys, *words)
-    assert epochs and min(epochs) == 3  # the checkpoint of the second epoch
+    assert epochs == [3, 4]  # from the checkpoint of the second epoch on
+    log = (tmp_path / "out/learned/log.txt").read_text().splitlines()
+    assert log[0].startswith("train.py --root ")  # a command that can be given
+    assert fit.train.parse_args(shlex.split(log[0])[1:]).trainer == "CoOp"
+    lines = [line for line in log if line.startswith("epoch [")]
+    assert [line[:11] for line in lines] == [f"epoch [{n}/4]" for n in (3, 4)]
+    assert max(map(len, lines)) <= 120
     config = record.read(tmp_path / "out/learned" / record.NAME)["config"]
     assert config["INPUT"]["SIZE"] == [TINY["image"]] * 2
     assert config["INPUT"]["UPRIGHT"] and config["INPUT"]["TRANSPARENCY"] == "white"
@@ -878,14 +884,14 @@ def test_the_place_of_openais_files_is_where_clip_puts_them():
 
 def test_without_a_terminal_a_line_tells_how_far_it_is(monkeypatch, capsys):
     screen = fit.Screen("learning")
-    line = "epoch [2/40] batch [1/3] time 0.1 (0.1) data 0.1 (0.1) loss 1.0 lr 1e-3 eta 0:00:12\n"
+    line = "epoch [3/40] batch [1/3] time 0.1 (0.1) data 0.1 (0.1) loss 1.0 lr 1e-3 eta 0:00:12\n"
     screen.write(line)
     monkeypatch.setattr(fit, "SILENCE_S", 0.0)
     screen.write(line[:30])
     screen.write(line[30:] + "Warning: \x1b]0;title\x07\nother words\n")
     screen.close()
     assert capsys.readouterr().out == (
-        "learning: epoch 2 of 40, eta 0:00:12\nWarning: \\x1b]0;title\\x07\n"
+        "learning: 2 of 40 epochs, eta 0:00:12\nWarning: \\x1b]0;title\\x07\n"
     )
 
 
@@ -973,6 +979,10 @@ def test_half_precision_needs_a_gpu(monkeypatch):
     monkeypatch.setattr(fit.torch.cuda, "is_available", lambda: False)
     plan, notes = fit.plan_for(args, "CraftCoOp", clip, counts, 1)
     assert plan.settings["TRAINER.COOP.PREC"] == "fp32" and "there is no GPU" in notes[0]
+    own = fit.argparse.Namespace(template="", epochs=None, set=["TRAINER.COOP.PREC", "bf16"])
+    chosen, (note,) = fit.plan_for(own, "CraftCoOp", clip, counts, 1)
+    assert chosen.settings["TRAINER.COOP.PREC"] == "bf16" and "fp32" not in note
+    assert note.startswith("there is no GPU: without random crops")
     assert plan.settings["INPUT.TRANSFORMS"] == ("normalize",)
     assert plan.settings["DATASET.TEMPLATE"] == "a photo of a {}."
     monkeypatch.setattr(fit.torch.cuda, "is_available", lambda: True)

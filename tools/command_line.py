@@ -2,6 +2,7 @@
 
 import argparse
 import os.path as osp
+import sys
 
 from tools.arguments import PAIRS, Parser
 
@@ -44,6 +45,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help="KEY VALUE pairs, which win over everything else",
     )
     args = parser.parse_args(arguments)
+    args.words = list(sys.argv[1:] if arguments is None else arguments)  # as the log begins
     # "--" is needed before KEY VALUE pairs that follow a flag of several values.
     args.opts = [word for word in args.opts if word != "--"]
     for name in TEXTS:

@@ -62,7 +62,7 @@ LEAST, MOST = 5, 100  # epochs
 ABOUT, TABLE, NUMBERS, PAGE = inputs.OF_A_FIT
 RUNS = ("zero_shot", LEARNED)
 SILENCE_S = 30.0  # without a terminal, how often a line tells how far it is
-_EPOCH = re.compile(r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\].* eta ([\d:]+)")
+_EPOCH = re.compile(r"epoch \[(\d+)/(\d+)\]( batch)?.* eta ([\d:]+)")
 _SAID = re.compile(r"(?i)(warning|note): ")
 # Said of the table that is written here, or of choices that are made here.
 _KNOWN = ("has no column split", "writes ", "No CUDA device found")
@@ -211,16 +211,21 @@ def plan_for(
     if not gpu:
         settings["DATALOADER.NUM_WORKERS"] = 0
         settings["INPUT.TRANSFORMS"] = ("normalize",)
-        if kind.options and known.get(f"TRAINER.{kind.options}.PREC", "fp16") == "fp16":
-            settings[f"TRAINER.{kind.options}.PREC"] = "fp32"
-            notes.append(
-                "there is no GPU: computing in fp32 instead of the published fp16, and without "
-                "random crops, so that each photo is encoded once"
+        precision, given, changed = f"TRAINER.{kind.options}.PREC", _given(args), []
+        if kind.options and precision not in given and known.get(precision, "fp16") == "fp16":
+            settings[precision] = "fp32"
+            changed.append("computing in fp32 instead of the published fp16")
+        crops = tuple(known.get("INPUT.TRANSFORMS") or ()) != settings["INPUT.TRANSFORMS"]
+        if crops and "INPUT.TRANSFORMS" not in given:
+            changed.append(
+                "without random crops, so that photos are encoded once where no image prompts are "
+                "learned"
             )
+        if changed:
+            notes.append(f"there is no GPU: {', and '.join(changed)}")
     if configs.learns(trainer):
         epochs = _epochs(args, kind, Plan(trainer, tuple(names), settings, seed), counts["train"])
         settings["OPTIM.MAX_EPOCH"] = epochs
-        settings["TRAIN.PRINT_FREQ"] = 1  # the lines that `Screen` makes a bar of
         settings["TRAIN.CHECKPOINT_FREQ"] = -(-epochs // 5)
         settings["TEST.FINAL_MODEL"] = "best_val" if counts["val"] else "last_step"
     settings |= _given(args)
@@ -383,8 +388,8 @@ class Screen:
         *lines, self.rest = (self.rest + text).split("\n")
         for line in lines:
             if match := _EPOCH.search(line):
-                epoch, epochs, batch, batches, eta = match.groups()
-                self._step(int(epoch), int(epochs), int(batch), int(batches), eta)
+                epoch, epochs, within, eta = match.groups()
+                self._step(int(epoch) - bool(within), int(epochs), eta)
             elif _SAID.match(line):
                 self.say(line)
         return len(text)
@@ -396,17 +401,15 @@ class Screen:
             words = text if _SAID.match(text) else f"note: {text}"
             tqdm.write(escaped(words), file=self.stream)
 
-    def _step(self, epoch: int, epochs: int, batch: int, batches: int, eta: str) -> None:
+    def _step(self, done: int, epochs: int, eta: str) -> None:
+        """done: epochs that are over."""
         if self.bar is None:
-            self.bar = tqdm(
-                total=epochs * batches, desc=self.title, unit="step", leave=False, disable=None
-            )
-        done = (epoch - 1) * batches + batch
+            self.bar = tqdm(total=epochs, desc=self.title, unit="epoch", leave=False, disable=None)
         self.bar.update(done - self.bar.n)
         self.bar.n = done  # a bar that is not shown does not count
         if self.bar.disable and time.monotonic() - self.last > SILENCE_S:
             self.last = time.monotonic()
-            self.stream.write(f"{self.title}: epoch {epoch} of {epochs}, eta {eta}\n")
+            self.stream.write(f"{self.title}: {done} of {epochs} epochs, eta {eta}\n")
 
     def flush(self) -> None:
         self.stream.flush()

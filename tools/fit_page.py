@@ -181,7 +181,7 @@ def page(found: Comparison, learned: Answers, root: Path, about: Mapping) -> str
     root: from where the paths of `learned` count. about: "photos", "clip", "trainer", "epochs",
     "command", "notes", and whether the CLIP is the "bundled" one.
     """
-    title = f"Photos of {Path(about['photos']).name}"
+    title = f"Photos: {Path(about['photos']).name}"
     parts = [_head(found, about), _classes(found), _confusion(found), _mistakes(learned, root)]
     how = [f"<li>{_safe(note)}</li>" for note in about["notes"]]
     for what in ("photos", "clip", "trainer", "epochs"):

@@ -326,7 +326,6 @@ def _train(arguments: list[str]) -> int:
             return process.wait()
     import train
 
-    sys.argv = ["train.py", *arguments]  # train.py writes it to its log
     return train.main(train.parse_args(arguments))
 
 

@@ -211,7 +211,7 @@ def _in_order(value: object) -> tuple[bool, int, str]:
 NOTE_ON_GAINS = (
     "<h3>Gain of CRAFT over its baseline</h3><p class=note>Paired over seeds, mean [95% interval]; "
     "coloured where the verdict is gain or loss. A method has one colour and one marker in all "
-    "pictures.</p>"
+    "pictures; its variants are shades of it.</p>"
 )
 NOTE_ON_ACCURACIES = (
     "<h3>Accuracies</h3><p class=note>Percent, mean ± standard deviation over seeds; the best mean "

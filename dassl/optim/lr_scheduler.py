@@ -113,9 +113,9 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg) -> LRScheduler | _Warmup
     check_availability(optim_cfg.WARMUP_TYPE, AVAI_WARMUPS, "warm-up type")
     if max_epoch <= warmup:
         log.warning(
-            f"Note: all {max_epoch} epochs are warm-up at a tiny learning rate (OPTIM.WARMUP_EPOCH "
-            f"{warmup}), so almost nothing will be learned; set OPTIM.WARMUP_EPOCH 0 for so short "
-            "a run"
+            f"Note: OPTIM.MAX_EPOCH is {max_epoch}, all of it warm-up at a tiny learning rate "
+            f"(OPTIM.WARMUP_EPOCH {warmup}), so almost nothing will be learned; set "
+            "OPTIM.WARMUP_EPOCH 0 for so short a run"
         )
     if not optim_cfg.WARMUP_RECOUNT:
         scheduler.last_epoch = warmup

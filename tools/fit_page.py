@@ -36,6 +36,10 @@ STYLE = (
 .photos img { width: 100%; min-width: 0; height: 10rem; object-fit: contain; background: #8882; }
 .note, code { overflow-wrap: anywhere; } .matrix td, .matrix th { padding: .2rem .45rem; }
 .matrix td, .matrix th.text { border: 0; } pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+@media (max-width: 600px) {
+  table:not(.matrix) th { white-space: normal; }
+  table:not(.matrix) th, table:not(.matrix) td { padding: .2rem .35rem; }
+}
 """
 )
 
@@ -127,17 +131,17 @@ def _lines(found: Comparison) -> list[list[str]]:
     return [
         [
             found.classes[i],
-            str(found.trained[i]),
-            str(found.tested[i]),
             _percent(zero_shot[i]),
             _percent(learned[i]),
+            str(found.trained[i]),
+            str(found.tested[i]),
             _taken_for(found, i),
         ]
         for i in places
     ]
 
 
-HEAD = ["class", "learned from", "tested on", "zero-shot %", "learned %", "most often taken for"]
+HEAD = ["class", "zero-shot %", "learned %", "learned from", "tested on", "most often taken for"]
 
 
 def verdict(found: Comparison) -> str:

@@ -37,7 +37,7 @@ STYLE = (
 .note, code { overflow-wrap: anywhere; } .matrix td, .matrix th { padding: .2rem .45rem; }
 .matrix td, .matrix th.text { border: 0; } pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 @media (max-width: 600px) {
-  table:not(.matrix) th { white-space: normal; }
+  table:not(.matrix) th { white-space: normal; overflow-wrap: normal; }
   table:not(.matrix) th, table:not(.matrix) td { padding: .2rem .35rem; }
 }
 """

@@ -269,6 +269,13 @@ def test_ood_columns_and_the_gain_of_mmd_over_the_structure(tmp_path, capsys):
     ] == {"1": 70.0, "2": 70.0}
 
 
+def test_the_help_names_every_protocol():
+    listed = results.__doc__.partition("PROTOCOL is ")[2].partition(". ")[0]
+    assert set(re.findall(r"\w+", re.sub(r"\(.*?\)", "", listed))) - {"or"} == set(
+        protocols.PROTOCOLS
+    )
+
+
 SEEN = {
     "none": ({"TRAINER": {"NAME": "CoOp"}}, "learned from noise"),
     "training": (

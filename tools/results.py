@@ -1,12 +1,12 @@
 """Tables from finished runs: `python -m tools.results PROTOCOL FOLDER ... [options]`.
 
-PROTOCOL is base2new, xd (cross-dataset), dg (domain generalisation), ood, group, few_shot or
-ablation. Reads every results.json of the protocol's runs below the folders and prints mean ±
-standard deviation over seeds in percent, the gain of CRAFT over its baseline, paired over seeds,
-with its 95% interval and verdict, and what to know about both; docs/sweeps.md tells how to read
-them. --pivot puts methods down and data sets across, as papers do. --out NAME writes the same as
-NAME.md and NAME.tex (for the package booktabs), the best in bold, numbers as NAME.csv (a line per
-cell) and NAME.json, and NAME_runs.csv with a line for every results.json behind them.
+PROTOCOL is base2new, openworld, xd (cross-dataset), dg (domain generalisation), ood, domains,
+group, few_shot or ablation. Reads every results.json of the protocol's runs below the folders and
+prints mean ± standard deviation over seeds in percent, the gain of CRAFT over its baseline, paired
+over seeds, with its 95% interval and verdict, and what to know about both; docs/sweeps.md tells how
+to read them. --pivot puts methods down and data sets across, as papers do. --out NAME writes the
+same as NAME.md and NAME.tex (for the package booktabs), the best in bold, numbers as NAME.csv (a
+line per cell) and NAME.json, and NAME_runs.csv with a line for every results.json behind them.
 """
 
 import argparse

@@ -653,6 +653,7 @@ def test_published_numbers_stand_beside_ours_with_their_status(tmp_path, capsys)
     assert published["CLIP (published)"][4:6] == ["72.08", "77.80"] and published[
         "CoOp (published)"
     ][6] not in ("", results.MISSING)
+    assert [published[f"{name} (published)"][3] for name in ("CLIP", "CoOp")] == ["0", "16"]
     number = published["CLIP (published)"][2]
     assert f"note: {number} CoCoOp paper" in text and "not verified against its source" in text
     text, lines = report(capsys, "base2new", tmp_path, "--ours")
@@ -797,6 +798,13 @@ def test_published_adaptation_stands_beside_whole_targets(tmp_path, capsys):
     assert averages["CoOp"] == "80.00" and averages["MaPLe (published)"] == "89.60"
     assert averages["PDA (published, transductive)"] == "91.20"
     assert "PDA (published) was trained on unlabelled images of the target, those that" in text
+    shots = {line[1]: line[3] for line in lines[2:] if len(line) > 10}
+    assert shots.pop("CLIP (published)") == "0" and set(shots.values()) == {"all"}
+    assert results.main(["domains", str(tmp_path), "--pivot", "--out", str(tmp_path / "t")]) == 0
+    assert "| CLIP (published)" in capsys.readouterr().out
+    for kind in (".csv", ".json"):
+        assert "CLIP (published)" in (text := (tmp_path / f"t{kind}").read_text())
+        assert '"16"' not in text and ",16," not in text
     shutil.rmtree(folder)
     put(folder, {"accuracy": 80.0, "total": 93})
     text, lines = report(capsys, "domains", tmp_path)

@@ -237,7 +237,7 @@ class Tables:
                     row.trainer,
                     row.config,
                     *row.told(self.protocol.tells).values(),
-                    *([row.shots] if self._shots else []),
+                    *([row.shots_shown] if self._shots else []),
                     *texts,
                     seeds,
                 ]
@@ -392,7 +392,8 @@ def pivot(content: Tables) -> tuple[list[str], list[Block]]:
     """
     rows = [*content.shown, *content.others]
     sets = list(dict.fromkeys(row.dataset for row in rows))
-    names = {id(row): plots.label(row, rows) for row in rows}
+    # Rows of several shots are told apart by them, which a zero-shot row has none of.
+    names = {id(row): row.trainer if row.zero_shot else plots.label(row, rows) for row in rows}
     # One order for all data sets: that of a table of one.
     order = {id(one := replace(row, dataset="")): (one, names[id(row)]) for row in content.shown}
     inside = ordered(content.protocol, [one for one, _ in order.values()])
@@ -496,7 +497,7 @@ def as_csv(content: Tables) -> str:
             numbers = (gain.mean, gain.low, gain.high, gain.p, gain.p_holm)
             words = [gain.interval, gain.verdict(column), seeds_text(gain.seeds)]
             gained = [*map(shown, numbers), *words]
-        lines.append([*row.key, *cell, *gained, source])
+        lines.append([*row.key[:3], row.shots_shown, *cell, *gained, source])
     return inputs.comma_separated(CSV_HEAD, lines)
 
 
@@ -515,7 +516,7 @@ def as_json(content: Tables) -> str:
                 "dataset": row.dataset,
                 "trainer": row.trainer,
                 "config": row.config,
-                "shots": row.shots,
+                "shots": row.shots_shown,
                 "published": row.published,
                 **({"average_of": sorted(row.members)} if row.members else {}),
                 **({"told": told} if (told := row.told(content.protocol.tells)) else {}),

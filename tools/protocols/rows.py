@@ -36,8 +36,9 @@ class Row:
     {column: record of its first run}. tested: {column: numbers of test images of its runs}. picks:
     {seed: checksum of its few shots}. selections: the groups SELECTION of its runs, as JSON.
     targets: columns that the column "average" is over. members: data sets that a row of averages is
-    over; parts: their rows. published: whether it is from a paper,
-    without seeds. run: the first run, as its record tells it.
+    over; parts: their rows. published: whether it is from a paper, without seeds. shots: also of a
+    zero_shot row, those of the numbers that it stands beside. run: the first run, as its record
+    tells it.
     """
 
     dataset: str
@@ -55,6 +56,7 @@ class Row:
     members: frozenset[str] = frozenset()
     parts: tuple["Row", ...] = ()
     published: bool = False
+    zero_shot: bool = False
     run: Description | None = None
 
     def of(self, column: str) -> dict[int, float]:
@@ -77,6 +79,11 @@ class Row:
     @property
     def key(self) -> tuple[str, str, str, str]:
         return self.dataset, self.trainer, self.config, self.shots
+
+    @property
+    def shots_shown(self) -> str:
+        """What a table says of its shots."""
+        return "0" if self.zero_shot else self.shots
 
     @property
     def name(self) -> str:

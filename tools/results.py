@@ -210,6 +210,34 @@ class Tables:
         found = [(row, unlike(row, baseline)) for row, baseline in pairs if baseline]
         return [(row, sentences) for row, sentences in found if sentences]
 
+    def without_number(self, row: Row) -> set[str]:
+        """Columns of one of our rows that its finished runs have no number for.
+
+        Each of its tests gives other columns that stand in one record with these.
+        """
+        if row.parts:
+            return set().union(*map(self.without_number, row.parts))
+        return {
+            column
+            for column in self.columns
+            if number(row, column) is None
+            and any(row.values.get(other) for other in self._of_one_record.get(column, ()))
+        }
+
+    @functools.cached_property
+    def _of_one_record(self) -> dict[str, set[str]]:
+        """{column: those for which some record has a number, too}."""
+        found: dict[str, set[str]] = {}
+        for row in self.rows:
+            records: dict[Path, set[str]] = {}
+            for column, paths in row.files.items():
+                for path in paths.values():
+                    records.setdefault(path, set()).add(column)
+            for columns in records.values():
+                for column in columns:
+                    found.setdefault(column, set()).update(columns - {column})
+        return found
+
     @functools.cached_property
     def _by_key(self) -> dict[tuple, Row]:
         return {row.key: row for row in self.rows + self.averages}
@@ -330,15 +358,28 @@ def tables(
     notes += _more_than_craft(content)
     notes += more + content.gain_notes + selected.notes(rows)
     content.notes += only.note() + _without_column(rows, columns) + notes + footnotes
-    if _has_gaps(content):
-        content.notes.insert(0, f"cells with {MISSING} have no finished run")
-    if any(MISSING in line for line in content.gain_lines):
-        content.notes.insert(
-            1,
-            f"gains with {MISSING} have no pair of runs"
-            + (" on the same data sets" if average else ""),
-        )
+    content.notes[:0] = _of_empty_cells(content)
     return content
+
+
+def _of_empty_cells(content: Tables) -> list[str]:
+    """Sentences on what empty cells and gains lack."""
+    notes = [f"cells with {MISSING} have no finished run"] if _has_gaps(content) else []
+    for column in content.columns:
+        sets = [row.dataset for row in content.rows if column in content.without_number(row)]
+        if sets := list(dict.fromkeys(sets)):
+            shown = [] if content.summary else [f"on {', '.join(sets)}"]
+            if any(column in content.without_number(row) for row in content.averages):
+                shown.append(f"in averages over {'them' if shown else ', '.join(sets)}")
+            notes.append(f"{column} is {MISSING} {' and '.join(shown)}: tests there do not give it")
+    within = " on the same data sets" if content.averages else ""
+    if any(
+        cell is None and column not in content.without_number(row)
+        for row, cells in zip(content.gaining, content.gains, strict=True)
+        for column, cell in cells.items()
+    ):
+        notes.append(f"gains with {MISSING} have no pair of runs{within}")
+    return notes
 
 
 def _more_than_craft(content: Tables) -> list[str]:
@@ -356,7 +397,8 @@ def _has_gaps(content: Tables) -> bool:
     """Whether cells are empty for want of a run, not of a column for the runs that there are."""
     hidden = {row.key[1:] for row in content.rows if set(row.values) - set(content.columns)}
     for row in content.ours:
-        filled = [number(row, column) is not None for column in content.columns]
+        expected = [c for c in content.columns if c not in content.without_number(row)]
+        filled = [number(row, column) is not None for column in expected]
         if not all(filled) and (any(filled) or row.key[1:] not in hidden):
             return True
     return False

@@ -90,10 +90,15 @@ class Row:
         return f"{self.trainer}/{self.config}"
 
     def told(self, tells: Mapping[str, Callable[[dict], str]]) -> dict[str, str]:
-        """{column of text: what the first record tells}; empty texts of a published row."""
-        records = (self.parts[0] if self.parts else self).first.values()
-        first = next(iter(records), None)
-        return {name: tell(first) if first else "" for name, tell in tells.items()}
+        """{column of text: what the first record tells}; of averages, what those of its parts do.
+
+        Empty texts of a published row.
+        """
+        firsts = [next(iter(row.first.values()), None) for row in self.parts or (self,)]
+        return {
+            name: "; ".join(dict.fromkeys(tell(first) for first in firsts if first))
+            for name, tell in tells.items()
+        }
 
     @property
     def seeds(self) -> set[int]:

@@ -62,6 +62,45 @@ def test_group_dro_stands_in_the_place_of_the_cross_entropy(tmp_path):
     assert trainer.model.ctx.grad.abs().max() > 0
 
 
+def in_a_batch(trainer, *wanted) -> Step:
+    """A step of images whose (label, domain) are those wanted."""
+    step = step_on(trainer)
+    groups = list(zip(step.labels.tolist(), step.domains.tolist(), strict=True))
+    places = [groups.index(group) for group in wanted]
+    logits = step.features.logits()[places].detach()
+    step.features.logits = lambda: logits
+    step.labels, step.domains = step.labels[places], step.domains[places]
+    return step
+
+
+def test_the_adjustment_also_counts_for_groups_that_a_batch_lacks(tmp_path):
+    """As published (group_DRO, loss.py), where each of eight groups has five training images."""
+    options = ("DATALOADER.TRAIN_X.BATCH_SIZE", 40, "TRAINER.GROUP_DRO.STEP", 0.5)
+    trainer = on_groups(tmp_path, "CoOp", *DRO, *options, "TRAINER.GROUP_DRO.ADJUSTMENT", 2.0)
+    step = in_a_batch(trainer, (0, 0), (0, 0), (2, 1))
+    logits = step.features.logits()
+    logits[:] = 0.0  # each of four classes has 1/4
+    present, absent = np.log(4) + 2 / np.sqrt(5), 2 / np.sqrt(5)
+    total = 2 * np.exp(0.5 * present) + 6 * np.exp(0.5 * absent)
+    dro = dro_of(trainer)
+    value = dro(step)
+    heavy, light = np.exp(0.5 * present) / total, np.exp(0.5 * absent) / total
+    expected = [heavy, light, light, light, light, heavy, light, light]  # (0, 0) and (2, 1)
+    assert dro.weights.tolist() == pytest.approx(expected)
+    assert value.item() == pytest.approx(2 * heavy * present + 6 * light * absent)
+
+
+def test_groups_of_few_images_gain_weight_by_the_adjustment_alone(tmp_path):
+    options = ("DATALOADER.TRAIN_X.BATCH_SIZE", 40, "TRAINER.GROUP_DRO.STEP", 0.5)
+    trainer = on_groups(tmp_path, "CoOp", *DRO, *options)
+    dro = dro_of(trainer)
+    dro.adjustment = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 3.0])
+    dro(in_a_batch(trainer, (0, 0)))
+    weights = dro.weights
+    assert (weights[7] / weights[6]).item() == pytest.approx(np.exp(0.5 * (3 - 1)))
+    assert (weights[6] / weights[1]).item() == pytest.approx(np.exp(0.5))
+
+
 def test_the_worst_group_gains_weight(tmp_path):
     options = ("TRAINER.GROUP_DRO.STEP", 1.0, "DATALOADER.TRAIN_X.BATCH_SIZE", 40)
     trainer = on_groups(tmp_path, "CoOp", *DRO, *options)

@@ -189,10 +189,10 @@ def test_files_and_picture(runs, capsys, tmp_path):
     assert Image.open(tmp_path / "table.png").size[0] > 400
 
 
-def put(folder, metrics):
+def put(folder, metrics, config=None):
     folder.mkdir(parents=True)
     (folder / "results.json").write_text(
-        json.dumps({"complete": True, "metrics": {"test": metrics}, "config": {}})
+        json.dumps({"complete": True, "metrics": {"test": metrics}, "config": config or {}})
     )
 
 
@@ -269,6 +269,13 @@ def test_ood_columns_and_the_gain_of_mmd_over_the_structure(tmp_path, capsys):
     ] == {"1": 70.0, "2": 70.0}
 
 
+def test_the_help_names_every_protocol():
+    listed = results.__doc__.partition("PROTOCOL is ")[2].partition(". ")[0]
+    assert set(re.findall(r"\w+", re.sub(r"\(.*?\)", "", listed))) - {"or"} == set(
+        protocols.PROTOCOLS
+    )
+
+
 SEEN = {
     "none": ({"TRAINER": {"NAME": "CoOp"}}, "learned from noise"),
     "training": (
@@ -304,6 +311,8 @@ def test_group_tables_tell_which_group_labels_a_run_saw_and_its_words(seen):
     config = {"TRAINER": {"NAME": "CoOp"}, "DATASET": {"TEMPLATE": "an icon of {}."}} | changed
     config["TRAINER"] = {"COOP": node, **config["TRAINER"]}
     assert group.groups_seen({"config": config}) == seen.strip()
+    if not words.startswith("'"):
+        words += ", template 'an icon of {}.'"
     assert group.words({"config": config}) == words
 
 
@@ -316,13 +325,13 @@ def test_group_columns(tmp_path, capsys):
         tmp_path / "group/faces/shots_all/CoOp/cfg/seed1",
         {"accuracy": 80.0, "worst_group_accuracy": 50.0, "gap": 30.0},
     )
-    _, lines = report(capsys, "group", tmp_path)
+    text, lines = report(capsys, "group", tmp_path)
     columns = ["shots", "mean", "adjusted", "worst group", "gap", "seeds"]
-    assert lines[0][3:] == ["group labels seen in", "words", *columns]
-    told = ["none", "the data set's"]
+    assert lines[0][3:] == ["group labels seen in", "model tested", "words", *columns]
+    told = ["none", "last epoch", "the data set's"]
     numbers = ["all", "90.00", "93.00", "60.00", "30.00"]
-    assert lines[3][:10] == ["birds", "CoOp", "cfg", *told, *numbers]
-    assert lines[4][7] == results.MISSING and lines[2][:9] == [
+    assert lines[3][:11] == ["birds", "CoOp", "cfg", *told, *numbers]
+    assert lines[4][8] == results.MISSING and lines[2][:10] == [
         "average of 2",
         "CoOp",
         "cfg",
@@ -331,6 +340,62 @@ def test_group_columns(tmp_path, capsys):
         "85.00",
         results.MISSING,
         "55.00",
+    ]
+    none = results.MISSING
+    lacking = f"adjusted is {none} on faces and in averages over them: tests there do not give it"
+    assert f"note: {lacking}\n" in text and "no finished run" not in text
+    text, _ = report(capsys, "group", tmp_path, "--averages")
+    assert f"note: adjusted is {none} in averages over faces: tests there do not give it\n" in text
+
+
+def test_gains_of_numbers_that_tests_do_not_give_are_not_called_missing_pairs(tmp_path, capsys):
+    for name, more in (("birds", {"adjusted_accuracy": 93.0}), ("faces", {})):
+        for trainer in ("CoOp", "CraftCoOp"):
+            metrics = {"accuracy": 90.0, "worst_group_accuracy": 60.0, "gap": 30.0, **more}
+            put(tmp_path / f"group/{name}/shots_all/{trainer}/cfg/seed1", metrics)
+    text, _ = report(capsys, "group", tmp_path)
+    assert "adjusted is" in text and "have no pair of runs" not in text
+    put(tmp_path / "group/cats/shots_all/CraftCoOp/cfg/seed1", metrics)  # without its baseline
+    text, _ = report(capsys, "group", tmp_path)
+    assert "have no pair of runs" in text and "no finished run" not in text
+
+
+def test_group_tables_tell_the_template_and_how_the_model_was_chosen():
+    def told(data, trainer, template="", **test):
+        nodes = {"COOP": {"CTX_INIT": "a photo of a"}, "ZSCLIP2": {"TEMPLATES": "seven"}}
+        config = {
+            "TRAINER": {"NAME": trainer, **nodes},
+            "DATASET": {"NAME": data, "TEMPLATE": template},
+            "TEST": test,
+        }
+        return [tell({"config": config}) for tell in (group.words, group.model_tested)]
+
+    own, blurry = "'A photo of a celebrity with {}.'", "a blurry photo of a {}."
+    assert told("CelebA", "OrthCal") == [own, "not trained"]
+    assert told("CelebA", "ZeroshotCLIP", blurry) == [f"'{blurry}'", "not trained"]
+    assert told("CelebA", "ZeroshotCLIP2")[0] == f"{own} and seven others of CLIP"
+    assert told("MetaShift", "LinearProbe") == ["'a photo of a {}.'", "last epoch"]
+    assert told("Own", "LinearProbe") == ["the data set's", "last epoch"]
+    words, model = told("CelebA", "CraftCoOp", blurry, FINAL_MODEL="best_val", SELECT_BY="gap")
+    assert words == f"from 'a photo of a', template '{blurry}'"
+    assert model == "epoch chosen by gap on validation images"
+    assert told("CelebA", "CoOp", FINAL_MODEL="best_val", SELECT_BY="") == [
+        "from 'a photo of a'",
+        "epoch chosen by accuracy on validation images",
+    ]
+    chosen = "penalty chosen by worst_group_accuracy on validation images"
+    assert told("Waterbirds", "DFR") == ["'This is a picture of a {}.'", chosen]
+
+
+def test_an_average_tells_what_each_of_its_data_sets_tells(tmp_path, capsys):
+    for name, kind in (("waterbirds", "Waterbirds"), ("celeba", "CelebA")):
+        folder = tmp_path / f"group/{name}/shots_all/ZeroshotCLIP/cfg/seed1"
+        config = {"TRAINER": {"NAME": "ZeroshotCLIP"}, "DATASET": {"NAME": kind}}
+        put(folder, {"accuracy": 90.0, "worst_group_accuracy": 60.0}, config)
+    _, lines = report(capsys, "group", tmp_path)
+    assert lines[2][0] == "average of 2" and lines[2][4:6] == [
+        "not trained",
+        "'A photo of a celebrity with {}.'; 'This is a picture of a {}.'",
     ]
 
 
@@ -646,6 +711,7 @@ def test_published_numbers_stand_beside_ours_with_their_status(tmp_path, capsys)
     assert published["CLIP (published)"][4:6] == ["72.08", "77.80"] and published[
         "CoOp (published)"
     ][6] not in ("", results.MISSING)
+    assert [published[f"{name} (published)"][3] for name in ("CLIP", "CoOp")] == ["0", "16"]
     number = published["CLIP (published)"][2]
     assert f"note: {number} CoCoOp paper" in text and "not verified against its source" in text
     text, lines = report(capsys, "base2new", tmp_path, "--ours")
@@ -790,6 +856,13 @@ def test_published_adaptation_stands_beside_whole_targets(tmp_path, capsys):
     assert averages["CoOp"] == "80.00" and averages["MaPLe (published)"] == "89.60"
     assert averages["PDA (published, transductive)"] == "91.20"
     assert "PDA (published) was trained on unlabelled images of the target, those that" in text
+    shots = {line[1]: line[3] for line in lines[2:] if len(line) > 10}
+    assert shots.pop("CLIP (published)") == "0" and set(shots.values()) == {"all"}
+    assert results.main(["domains", str(tmp_path), "--pivot", "--out", str(tmp_path / "t")]) == 0
+    assert "| CLIP (published)" in capsys.readouterr().out
+    for kind in (".csv", ".json"):
+        assert "CLIP (published)" in (text := (tmp_path / f"t{kind}").read_text())
+        assert '"16"' not in text and ",16," not in text
     shutil.rmtree(folder)
     put(folder, {"accuracy": 80.0, "total": 93})
     text, lines = report(capsys, "domains", tmp_path)

@@ -52,6 +52,8 @@ MARKS = {
 # Prompt-based-Distribution-Alignment) tests the target after every epoch, keeps the best, and its
 # scripts load that one. Whether its README's numbers were made so is not told.
 CHOSEN = {"domain_adaptation": "chosen by the best epoch on test images, if its code was followed"}
+ZERO_SHOT = ("CLIP",)  # of METHODS, those that train on nothing
+SHOTS = "16"  # of the others, but where a protocol trains on all images
 NOTES = {"read": "as read in its source", "unverified": "not verified against its source"}
 
 
@@ -200,8 +202,8 @@ def other_tests(protocol: Protocol, ours: list[Row]) -> dict[tuple[str, str], Ot
 
 def marks(task: str, method: str) -> str:
     """What a reader has to know of a published method's numbers; "" for nothing."""
-    known = [MARKS.get(method, ""), CHOSEN.get(task, "") if method != "CLIP" else ""]
-    return ", and ".join(filter(None, known))
+    chosen = "" if method in ZERO_SHOT else CHOSEN.get(task, "")
+    return ", and ".join(filter(None, [MARKS.get(method, ""), chosen]))
 
 
 def _title(method: str) -> str:
@@ -223,6 +225,7 @@ def rows(protocol: Protocol, ours: list[Row], columns: list[str]) -> tuple[list[
     other = other_tests(protocol, [row for row in ours if not row.members])
     left_out: set[OtherTest] = set()
     averages = {row.dataset: row.members for row in ours if row.members}
+    shots = "all" if protocol.shots == "all" else SHOTS
     for entry in entries():
         if entry["task"] != protocol.published or entry["method"] not in METHODS:
             continue
@@ -240,7 +243,14 @@ def rows(protocol: Protocol, ours: list[Row], columns: list[str]) -> tuple[list[
         number = notes.setdefault((entry["source"], entry["status"]), len(notes) + 1)
         row = methods.setdefault(
             (dataset, entry["method"]),
-            Row(dataset, _title(entry["method"]), "", "16", published=True),
+            Row(
+                dataset,
+                _title(entry["method"]),
+                "",
+                shots,
+                published=True,
+                zero_shot=entry["method"] in ZERO_SHOT,
+            ),
         )
         row.values[column][0] = float(entry["value"])
         if f"[{number}]" not in row.config:

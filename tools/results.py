@@ -1,12 +1,12 @@
 """Tables from finished runs: `python -m tools.results PROTOCOL FOLDER ... [options]`.
 
-PROTOCOL is base2new, xd (cross-dataset), dg (domain generalisation), ood, group, few_shot or
-ablation. Reads every results.json of the protocol's runs below the folders and prints mean ±
-standard deviation over seeds in percent, the gain of CRAFT over its baseline, paired over seeds,
-with its 95% interval and verdict, and what to know about both; docs/sweeps.md tells how to read
-them. --pivot puts methods down and data sets across, as papers do. --out NAME writes the same as
-NAME.md and NAME.tex (for the package booktabs), the best in bold, numbers as NAME.csv (a line per
-cell) and NAME.json, and NAME_runs.csv with a line for every results.json behind them.
+PROTOCOL is base2new, openworld, xd (cross-dataset), dg (domain generalisation), ood, domains,
+group, few_shot or ablation. Reads every results.json of the protocol's runs below the folders and
+prints mean ± standard deviation over seeds in percent, the gain of CRAFT over its baseline, paired
+over seeds, with its 95% interval and verdict, and what to know about both; docs/sweeps.md tells how
+to read them. --pivot puts methods down and data sets across, as papers do. --out NAME writes the
+same as NAME.md and NAME.tex (for the package booktabs), the best in bold, numbers as NAME.csv (a
+line per cell) and NAME.json, and NAME_runs.csv with a line for every results.json behind them.
 """
 
 import argparse
@@ -210,6 +210,34 @@ class Tables:
         found = [(row, unlike(row, baseline)) for row, baseline in pairs if baseline]
         return [(row, sentences) for row, sentences in found if sentences]
 
+    def without_number(self, row: Row) -> set[str]:
+        """Columns of one of our rows that its finished runs have no number for.
+
+        Each of its tests gives other columns that stand in one record with these.
+        """
+        if row.parts:
+            return set().union(*map(self.without_number, row.parts))
+        return {
+            column
+            for column in self.columns
+            if number(row, column) is None
+            and any(row.values.get(other) for other in self._of_one_record.get(column, ()))
+        }
+
+    @functools.cached_property
+    def _of_one_record(self) -> dict[str, set[str]]:
+        """{column: those for which some record has a number, too}."""
+        found: dict[str, set[str]] = {}
+        for row in self.rows:
+            records: dict[Path, set[str]] = {}
+            for column, paths in row.files.items():
+                for path in paths.values():
+                    records.setdefault(path, set()).add(column)
+            for columns in records.values():
+                for column in columns:
+                    found.setdefault(column, set()).update(columns - {column})
+        return found
+
     @functools.cached_property
     def _by_key(self) -> dict[tuple, Row]:
         return {row.key: row for row in self.rows + self.averages}
@@ -237,7 +265,7 @@ class Tables:
                     row.trainer,
                     row.config,
                     *row.told(self.protocol.tells).values(),
-                    *([row.shots] if self._shots else []),
+                    *([row.shots_shown] if self._shots else []),
                     *texts,
                     seeds,
                 ]
@@ -330,15 +358,28 @@ def tables(
     notes += _more_than_craft(content)
     notes += more + content.gain_notes + selected.notes(rows)
     content.notes += only.note() + _without_column(rows, columns) + notes + footnotes
-    if _has_gaps(content):
-        content.notes.insert(0, f"cells with {MISSING} have no finished run")
-    if any(MISSING in line for line in content.gain_lines):
-        content.notes.insert(
-            1,
-            f"gains with {MISSING} have no pair of runs"
-            + (" on the same data sets" if average else ""),
-        )
+    content.notes[:0] = _of_empty_cells(content)
     return content
+
+
+def _of_empty_cells(content: Tables) -> list[str]:
+    """Sentences on what empty cells and gains lack."""
+    notes = [f"cells with {MISSING} have no finished run"] if _has_gaps(content) else []
+    for column in content.columns:
+        sets = [row.dataset for row in content.rows if column in content.without_number(row)]
+        if sets := list(dict.fromkeys(sets)):
+            shown = [] if content.summary else [f"on {', '.join(sets)}"]
+            if any(column in content.without_number(row) for row in content.averages):
+                shown.append(f"in averages over {'them' if shown else ', '.join(sets)}")
+            notes.append(f"{column} is {MISSING} {' and '.join(shown)}: tests there do not give it")
+    within = " on the same data sets" if content.averages else ""
+    if any(
+        cell is None and column not in content.without_number(row)
+        for row, cells in zip(content.gaining, content.gains, strict=True)
+        for column, cell in cells.items()
+    ):
+        notes.append(f"gains with {MISSING} have no pair of runs{within}")
+    return notes
 
 
 def _more_than_craft(content: Tables) -> list[str]:
@@ -356,7 +397,8 @@ def _has_gaps(content: Tables) -> bool:
     """Whether cells are empty for want of a run, not of a column for the runs that there are."""
     hidden = {row.key[1:] for row in content.rows if set(row.values) - set(content.columns)}
     for row in content.ours:
-        filled = [number(row, column) is not None for column in content.columns]
+        expected = [c for c in content.columns if c not in content.without_number(row)]
+        filled = [number(row, column) is not None for column in expected]
         if not all(filled) and (any(filled) or row.key[1:] not in hidden):
             return True
     return False
@@ -392,7 +434,8 @@ def pivot(content: Tables) -> tuple[list[str], list[Block]]:
     """
     rows = [*content.shown, *content.others]
     sets = list(dict.fromkeys(row.dataset for row in rows))
-    names = {id(row): plots.label(row, rows) for row in rows}
+    # Rows of several shots are told apart by them, which a zero-shot row has none of.
+    names = {id(row): row.trainer if row.zero_shot else plots.label(row, rows) for row in rows}
     # One order for all data sets: that of a table of one.
     order = {id(one := replace(row, dataset="")): (one, names[id(row)]) for row in content.shown}
     inside = ordered(content.protocol, [one for one, _ in order.values()])
@@ -496,7 +539,7 @@ def as_csv(content: Tables) -> str:
             numbers = (gain.mean, gain.low, gain.high, gain.p, gain.p_holm)
             words = [gain.interval, gain.verdict(column), seeds_text(gain.seeds)]
             gained = [*map(shown, numbers), *words]
-        lines.append([*row.key, *cell, *gained, source])
+        lines.append([*row.key[:3], row.shots_shown, *cell, *gained, source])
     return inputs.comma_separated(CSV_HEAD, lines)
 
 
@@ -515,7 +558,7 @@ def as_json(content: Tables) -> str:
                 "dataset": row.dataset,
                 "trainer": row.trainer,
                 "config": row.config,
-                "shots": row.shots,
+                "shots": row.shots_shown,
                 "published": row.published,
                 **({"average_of": sorted(row.members)} if row.members else {}),
                 **({"told": told} if (told := row.told(content.protocol.tells)) else {}),

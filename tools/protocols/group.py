@@ -1,5 +1,7 @@
 """Group robustness: train on all images of a data set with groups; the worst group counts."""
 
+import functools
+
 from dassl.record import Description, flat
 from tools import configs
 from tools.protocols.base import CELL, Protocol, percent
@@ -43,15 +45,45 @@ def groups_seen(results: dict) -> str:
 
 
 def words(results: dict) -> str:
-    """What the class texts say, or where a learned context starts."""
+    """What the class texts say, or where a learned context starts; and a template of the run's."""
     config = flat(results["config"])
-    node = f"TRAINER.{configs.structure_of(config.get('TRAINER.NAME', '')).upper()}."
+    trainer = config.get("TRAINER.NAME", "")
+    node = f"TRAINER.{configs.structure_of(trainer).upper()}."
+    given = config.get("DATASET.TEMPLATE")
     if context := config.get(f"{node}CTX_INIT"):
-        return f"from '{context}'"
-    if config.get(f"{node}N_CTX"):
-        return "learned from noise"
-    template = config.get("DATASET.TEMPLATE")
-    return f"'{template}'" if template else "the data set's"
+        start = f"from '{context}'"
+    elif config.get(f"{node}N_CTX"):
+        start = "learned from noise"
+    else:
+        template = f"'{given}'" if given else _template(config.get("DATASET.NAME", ""))
+        ensemble = config.get("TRAINER.ZSCLIP2.TEMPLATES") if trainer == "ZeroshotCLIP2" else ""
+        return f"{template} and {ensemble} others of CLIP" if ensemble else template
+    return f"{start}, template '{given}'" if given else start
+
+
+@functools.cache
+def _template(name: str) -> str:
+    """The first template of a data set, by its registered name."""
+    import datasets  # noqa: F401 - registers them; not above, since it takes torch
+    from dassl.data.datasets import DATASET_REGISTRY
+
+    known = name in DATASET_REGISTRY.registered_names()
+    templates = getattr(DATASET_REGISTRY.get(name), "templates", None) if known else None
+    return f"'{templates[0]}'" if templates else "the data set's"
+
+
+def model_tested(results: dict) -> str:
+    """By which rule the model came to be tested, by its configuration."""
+    config = flat(results["config"])
+    trainer = config.get("TRAINER.NAME", "")
+    by = "chosen by {} on validation images"
+    if not configs.learns(trainer):
+        return "not trained"
+    if trainer == "DFR":
+        return f"penalty {by.format('worst_group_accuracy')}"
+    if config.get("TEST.FINAL_MODEL") == "best_val":
+        return f"epoch {by.format(config.get('TEST.SELECT_BY') or METRICS['mean'])}"
+    return "last epoch"
 
 
 PROTOCOL = Protocol(
@@ -63,7 +95,7 @@ PROTOCOL = Protocol(
     shots="all",
     cells=cells,
     columns=lambda columns: [name for name in METRICS if name in columns],
-    tells={"group labels seen in": groups_seen, "words": words},
+    tells={"group labels seen in": groups_seen, "model tested": model_tested, "words": words},
     verdict="worst group",
     averaged=True,
     rank=50,

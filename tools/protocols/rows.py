@@ -36,8 +36,9 @@ class Row:
     {column: record of its first run}. tested: {column: numbers of test images of its runs}. picks:
     {seed: checksum of its few shots}. selections: the groups SELECTION of its runs, as JSON.
     targets: columns that the column "average" is over. members: data sets that a row of averages is
-    over; parts: their rows. published: whether it is from a paper,
-    without seeds. run: the first run, as its record tells it.
+    over; parts: their rows. published: whether it is from a paper, without seeds. shots: also of a
+    zero_shot row, those of the numbers that it stands beside. run: the first run, as its record
+    tells it.
     """
 
     dataset: str
@@ -55,6 +56,7 @@ class Row:
     members: frozenset[str] = frozenset()
     parts: tuple["Row", ...] = ()
     published: bool = False
+    zero_shot: bool = False
     run: Description | None = None
 
     def of(self, column: str) -> dict[int, float]:
@@ -79,14 +81,24 @@ class Row:
         return self.dataset, self.trainer, self.config, self.shots
 
     @property
+    def shots_shown(self) -> str:
+        """What a table says of its shots."""
+        return "0" if self.zero_shot else self.shots
+
+    @property
     def name(self) -> str:
         return f"{self.trainer}/{self.config}"
 
     def told(self, tells: Mapping[str, Callable[[dict], str]]) -> dict[str, str]:
-        """{column of text: what the first record tells}; empty texts of a published row."""
-        records = (self.parts[0] if self.parts else self).first.values()
-        first = next(iter(records), None)
-        return {name: tell(first) if first else "" for name, tell in tells.items()}
+        """{column of text: what the first record tells}; of averages, what those of its parts do.
+
+        Empty texts of a published row.
+        """
+        firsts = [next(iter(row.first.values()), None) for row in self.parts or (self,)]
+        return {
+            name: "; ".join(dict.fromkeys(tell(first) for first in firsts if first))
+            for name, tell in tells.items()
+        }
 
     @property
     def seeds(self) -> set[int]:

@@ -34,7 +34,7 @@ def extend_cfg(cfg: CfgNode) -> None:
                 0.0,
                 rules.number(0),
                 "C of the generalisation adjustment: C / root(n) is added to the loss of a group "
-                "of n training images.",
+                "of n training images, also where a batch has none of it.",
             ),
         },
     )
@@ -45,7 +45,8 @@ class GroupDRO(Term):
     """Takes the place of the cross entropy: sum over the groups of weight * mean loss.
 
     A group is a pair of class and domain. After each batch a group's weight grows with its loss,
-    exp(STEP * loss); the weights sum to 1. A group without an image in the batch keeps its share.
+    exp(STEP * loss); the weights sum to 1. The loss of a group without an image in the batch is 0,
+    and as in the published code ADJUSTMENT is added to it, too.
     """
 
     name = "group_dro"
@@ -85,7 +86,7 @@ class GroupDRO(Term):
         zeros = losses.new_zeros(len(self.weights))
         count = zeros.index_add(0, group, torch.ones_like(losses))
         mean = zeros.index_add(0, group, losses) / count.clamp(min=1)
-        mean = torch.where(count > 0, mean + self.adjustment, mean)
+        mean = mean + self.adjustment  # as published, also of a group that is absent
         with torch.no_grad():
             grown = self.weights.log() + self.options.STEP * mean
             self.weights.copy_(grown.softmax(0))

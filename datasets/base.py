@@ -431,9 +431,10 @@ class CoOpDataset(DatasetBase):
     folder: below DATASET.ROOT. image_folder: below `folder`. split_file: its name; split_md5:
     checksum of the published one. templates: format strings with `{}` for the class name, the first
     one being the data set's own. corrections: {class name in the files: as published}. classes,
-    images: published numbers (train, val, test), 0 where not known or no part of its own. sources,
-    mirror: what it is made of, and an archive of all of it (`datasets.prepare`). manual: what only
-    a person can fetch, in three lines.
+    images: published numbers (train, val, test), 0 where not known or no part of its own.
+    test_halves: those of the test part of the base and the new classes, as published codes log
+    them. sources, mirror: what it is made of, and an archive of all of it (`datasets.prepare`).
+    manual: what only a person can fetch, in three lines.
 
     lists: files that `partition` reads, below `folder`; none: it goes by the names of the images.
 
@@ -452,6 +453,7 @@ class CoOpDataset(DatasetBase):
     corrections: Mapping[str, str] = {}
     classes = 0
     images: tuple[int, int, int] = (0, 0, 0)
+    test_halves: tuple[int, int] = (0, 0)
     sources: Sequence[Source] = ()
     mirror: Source | None = None
     manual: Sequence[str] = ()

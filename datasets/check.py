@@ -213,7 +213,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="folder of all data sets (default: data)",
     )
     parser.add_argument("--images", action="store_true", help="read every image")
-    return inputs.main(run, parser.parse_args(arguments), UserError)
+    return inputs.main(run, parser.parse_args(arguments))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,8 +2,9 @@
 
 Prints a checksum of the training images that each number of shots and each seed draws from a data
 set. picks.json beside this file holds known checksums, {data set: {"of": whose draw it is, "picks":
-{shots: {seed: checksum}}}}; a run's log says whether its picks are the known ones. --write puts
-there what was drawn. For a published set that is the published draw, and needs the published split.
+{shots: {seed: checksum}}}}; a run's log says whether its picks are the known ones. --write adds
+what was drawn, and refuses what contradicts a known checksum. For a published set that is the
+published draw, and needs the published split.
 """
 
 import argparse
@@ -78,8 +79,13 @@ def _of(kind: type, root: str) -> str:
 
     if issubclass(kind, SuiteDataset):
         return STUDY
+    if not kind.split_md5:
+        raise UserError(
+            f"no checksum of a published split of {kind.__name__} is known, so nothing tells whose "
+            "its picks are: leave --write out"
+        )
     path = Path(root, kind.folder, kind.split_file)
-    if not kind.split_md5 or kind_of_split(path, kind.split_md5) != "published":
+    if kind_of_split(path, kind.split_md5) != "published":
         raise UserError(
             f"'{path}' is not the published split of {kind.__name__}, so its picks are nobody "
             "else's: leave --write out, or get the published file with datasets.prepare"
@@ -87,22 +93,42 @@ def _of(kind: type, root: str) -> str:
     return PUBLISHED
 
 
+def _add(entry: dict, name: str, shots: int, seed: int, found: str) -> None:
+    """Put a checksum into a data set's entry. Raises UserError if the entry has another one."""
+    of_shots = entry.setdefault("picks", {}).setdefault(str(shots), {})
+    stored = of_shots.setdefault(str(seed), found)
+    if stored != found:
+        raise UserError(
+            f"'{FILE}' has {stored} for {name}, {shots} shots, seed {seed}, and {found} was drawn: "
+            "look for what changed since, and take the stored one out if the new one is right"
+        )
+
+
+def _in_order(entry: dict) -> dict:
+    """An entry with its shots and seeds rising."""
+    picks = {
+        shots: dict(sorted(of_shots.items(), key=lambda pair: int(pair[0])))
+        for shots, of_shots in sorted(entry["picks"].items(), key=lambda pair: int(pair[0]))
+    }
+    return {"of": entry["of"], "picks": picks}
+
+
 def work(args: argparse.Namespace) -> int:
     from datasets.prepare import find
 
     root = absolute(args.root)
     content = json.loads(FILE.read_text(encoding="utf-8"))
-    for name in args.names:
-        kind = find(name)
-        entry = {"of": _of(kind, root), "picks": {}} if args.write else {}
+    for kind in map(find, args.names):
+        name = kind.config_name()
+        entry = content.get(name, {}) | {"of": _of(kind, root)} if args.write else {}
         for shots in args.shots:
             for seed in args.seeds:
                 found = drawn(kind, root, shots, seed)
-                sys.stdout.write(f"{kind.config_name()} {shots} shots, seed {seed}: {found}\n")
+                sys.stdout.write(f"{name} {shots} shots, seed {seed}: {found}\n")
                 if args.write:
-                    entry["picks"].setdefault(str(shots), {})[str(seed)] = found
+                    _add(entry, name, shots, seed, found)
         if args.write:
-            content[kind.config_name()] = entry
+            content[name] = _in_order(entry)
     if args.write:
         write_json(content, str(FILE))
     return 0

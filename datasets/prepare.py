@@ -86,7 +86,6 @@ def main(arguments: list[str] | None = None) -> int:
     return inputs.main(
         run,
         parser.parse_args(arguments),
-        UserError,
         interrupted="interrupted: run the same command again to go on",
     )
 

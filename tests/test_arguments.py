@@ -1,11 +1,14 @@
 """Flags that are given twice: of every command line of this repository."""
 
+import argparse
 import ast
 from pathlib import Path
 
 import pytest
 
-from tools import command_line, fit
+from dassl.errors import UserError
+from datasets import picks
+from tools import command_line, fit, inputs
 from tools.arguments import PAIRS, Parser
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,6 +26,30 @@ def test_every_command_line_is_such_a_one():
             assert name != "ArgumentParser", path
             found += name == "Parser"
     assert found >= 30
+
+
+def test_bad_input_of_either_kind_ends_a_command_with_one_sentence(capsys):
+    """Every command that works by `inputs.main`, whichever of the two its parts raise."""
+    for kind in (inputs.InputError, UserError):
+
+        def run(args, kind=kind):
+            raise kind("'x' is wrong: correct it")
+
+        assert inputs.main(run, argparse.Namespace()) == 2
+        assert capsys.readouterr() == ("", "error: 'x' is wrong: correct it\n")
+
+
+def test_unknown_data_sets_and_those_that_are_not_there_are_one_sentence(tmp_path, capsys):
+    (tmp_path / "dtd").mkdir()
+    root = ["--root", str(tmp_path)]
+    for words, said in (
+        (["nosuch"], "error: unknown data set 'nosuch'"),
+        (["pacs"], "of data set PACS does not exist"),
+        (["dtd", "--write"], "is not the published split of DescribableTextures"),
+    ):
+        assert picks.main([*words, *root]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
 
 
 @pytest.fixture

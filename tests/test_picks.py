@@ -69,3 +69,29 @@ def test_the_command_prints_and_refuses_another_split(tmp_path):
     (tmp_path / kind.folder / kind.split_file).write_text("{}")
     with pytest.raises(datasets.UserError, match="is not the published split of EuroSAT"):
         picks._of(kind, str(tmp_path))
+
+
+def test_writing_adds_to_what_is_known_and_never_replaces_it(tmp_path, monkeypatch, capsys):
+    find("office").prepare(str(tmp_path), progress=False)
+    monkeypatch.setattr(picks, "FILE", tmp_path / "picks.json")
+    mine = {"of": picks.STUDY, "picks": {"16": {"1": "f" * 16}, "8": {"10": "e" * 16}}}
+    picks.FILE.write_text(json.dumps({"things": mine, "office": mine}))
+    words = ["office", "--root", str(tmp_path), "--shots", "8", "--write", "--seeds"]
+    assert picks.main([*words, "2", "1"]) == 0
+    stored = json.loads(picks.FILE.read_text())
+    eight = {str(seed): picks.known("office", 8, seed)[0] for seed in (1, 2)} | {"10": "e" * 16}
+    assert stored["things"] == mine and stored["office"]["of"] == picks.STUDY
+    assert stored["office"]["picks"] == {"8": eight, "16": {"1": "f" * 16}}
+    assert list(stored["office"]["picks"]["8"]) == ["1", "2", "10"]
+    before = picks.FILE.read_bytes()
+    capsys.readouterr()
+    assert picks.main([*words, "3", "10"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    drawn = picks.known("office", 8, 10)[0]
+    said = f"' has {'e' * 16} for office, 8 shots, seed 10, and {drawn} was drawn: look for"
+    assert said in line and picks.FILE.read_bytes() == before
+
+
+def test_picks_of_a_set_without_a_known_split_are_nobodys(tmp_path):
+    with pytest.raises(datasets.UserError, match="published split of Food101 is known, so nothing"):
+        picks._of(find("food101"), str(tmp_path))

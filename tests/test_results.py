@@ -797,6 +797,7 @@ def test_published_numbers_do_not_stand_beside_another_test_set(tmp_path, capsys
         (864, 828, True),
         (864, 827, False),
         (864, 829, False),
+        (863, None, False),
         (864, None, True),
         (48, None, False),
         (2000, None, False),

@@ -26,7 +26,6 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from dassl import files, outcomes, record
-from dassl.errors import UserError
 from tools import inputs
 from tools.arguments import Parser
 from tools.configs import ROOT
@@ -257,7 +256,7 @@ def main(arguments: list[str] | None = None) -> int:
     unpacking.add_argument("file", type=inputs.path, metavar=f"FILE{SUFFIX}")
     unpacking.add_argument("output", type=inputs.path, metavar="OUTPUT")
     add_root(unpacking, "where the data sets are, or will be")
-    return inputs.main(work, parser.parse_args(arguments), UserError)
+    return inputs.main(work, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

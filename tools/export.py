@@ -18,7 +18,7 @@ from yacs.config import CfgNode
 
 from dassl.utils import UserError, mkdir_if_missing
 from dassl.utils.tools import atomic_write
-from tools import trained
+from tools import inputs, trained
 from tools.arguments import Parser
 from tools.inputs import Output, check_new, check_outputs, new_folder
 from tools.layouts import LAYOUTS, SIDE, normalisation, rounded_by_clip
@@ -219,7 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
         "as that library reads it",
     )
     trained.add_arguments(parser)
-    return trained.main(run, parser.parse_args(arguments))
+    return inputs.main(run, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -543,7 +543,7 @@ def main(arguments: list[str] | None = None) -> int:
         KINDS[args.kind](args)
         return 0
 
-    return trained.main(run, args)
+    return inputs.main(run, args)
 
 
 if __name__ == "__main__":

@@ -699,7 +699,6 @@ def main(arguments: list[str] | None = None) -> int:
     return inputs.main(
         run,
         parser.parse_args(arguments),
-        UserError,
         interrupted="interrupted: run the same command again to go on",
     )
 

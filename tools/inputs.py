@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dassl import files, program, record
+from dassl.errors import UserError
 from dassl.printable import Harmless, any_text_can_be_written, escaped, harmless
 
 # What tools keep in folders of their own; a key in the first file tells what the folder is of.
@@ -45,16 +46,15 @@ def path(text: str) -> Path:
 def main(
     run: Callable[[argparse.Namespace], int],
     args: argparse.Namespace,
-    *kinds: type[Exception],
+    *,
     interrupted: str = "interrupted",
 ) -> int:
     """run(args), or the exit code of what went wrong.
 
-    2 after the sentence of an InputError or one of `kinds`; 130 after Ctrl-C; 141 if nobody reads
-    the output (`| head`).
+    2 after the sentence of an InputError or a UserError; 130 after Ctrl-C; 141 if nobody reads the
+    output (`| head`).
     """
     any_text_can_be_written()
-    bad_input: tuple[type[Exception], ...] = (InputError, *kinds)
     try:
         with (
             program.interruptible(),
@@ -64,7 +64,7 @@ def main(
             code = run(args)
             sys.stdout.flush()
         return code
-    except bad_input as error:
+    except (InputError, UserError) as error:
         program.say(f"error: {harmless(str(error))}")
         return 2
     except KeyboardInterrupt:

@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
     trained.add_arguments(parser, classes=False)
     parser.add_argument("--top", type=int, default=5, help="how many words to show")
     parser.add_argument("--json", type=inputs.path, metavar="FILE", help="write the same there")
-    return trained.main(run, parser.parse_args(arguments))
+    return inputs.main(run, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

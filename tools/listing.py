@@ -6,7 +6,6 @@ import textwrap
 from argparse import Namespace
 from pathlib import Path
 
-from dassl.errors import UserError
 from tools import configs, inputs
 
 WIDTH = 118
@@ -90,7 +89,7 @@ def run(args: Namespace) -> int:
 
 def main(root: str | None) -> int:
     """0, or 2 after one sentence about bad input."""
-    return inputs.main(run, Namespace(root=root and os.path.expanduser(root)), UserError)
+    return inputs.main(run, Namespace(root=root and os.path.expanduser(root)))
 
 
 if __name__ == "__main__":

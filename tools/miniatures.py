@@ -460,7 +460,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", help="data set, or all")
     parser.add_argument("--root", required=True, type=inputs.path)
     parser.add_argument("--no-split", dest="split", action="store_false")
-    return inputs.main(run, parser.parse_args(arguments), UserError)
+    return inputs.main(run, parser.parse_args(arguments))
 
 
 def run(args: argparse.Namespace) -> int:

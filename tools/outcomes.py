@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dassl import files, outcomes, record
-from dassl.errors import UserError
 from tools import inputs, plots
 from tools.arguments import Parser
 from tools.inputs import InputError
@@ -496,7 +495,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--reliability", type=inputs.path, metavar="PICTURE")
     parser.add_argument("--confusion", type=inputs.path, metavar="CSV")
     parser.add_argument("--json", type=inputs.path, metavar="FILE")
-    return inputs.main(work, parser.parse_args(arguments), UserError)
+    return inputs.main(work, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

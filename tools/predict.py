@@ -265,7 +265,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     if here := os.environ.get("HERE"):  # where the caller of scripts/predict.sh is
         os.chdir(here)
-    return trained.main(run, parser.parse_args(arguments))
+    return inputs.main(run, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FILE = Path(__file__).resolve().parent.parent / "docs" / "results" / "published.csv"
 PAIRS = {"office31": 6, "officehome": 12, "visda17": 1}  # that averages are over
+HALVES = ("base", "new")
 COLUMNS = {"base": "base", "novel": "new", "HM": "H"}
 ALIASES = {"flowers102": "oxfordflowers", "imagenet(source)": "source", "visda2017": "visda17"}
 # Of the structures, at several lengths of training where those are published.
@@ -144,14 +145,22 @@ def test_images() -> dict[str, int]:
     return {name: kind.images[2] for name, kind in _data_sets().items() if kind.images[2]}
 
 
+def half_images(dataset: str, column: str) -> int | None:
+    """Test images of the published base or new classes; None for another column, or not known."""
+    halves = getattr(_data_sets().get(plain(dataset)), "test_halves", (0, 0))
+    return dict(zip(HALVES, halves, strict=True)).get(column) or None
+
+
 def domain_images(dataset: str, study: str) -> int | None:
     """Images of a target domain, `sketch` or that of `art_to_clipart`; None if not known."""
     images = getattr(_data_sets().get(plain(dataset)), "domain_images", {})
     return images.get(study.rpartition("_to_")[2])
 
 
-def whole_test(protocol: Protocol, dataset: str, column: str) -> int | None:
-    """Images of the published test part, of all classes, that a cell is over; None if not known."""
+def tested(protocol: Protocol, dataset: str, column: str) -> int | None:
+    """Images of the published test that a cell is over; None if not known."""
+    if protocol.averaged and column in HALVES:
+        return half_images(dataset, column)
     name = dataset if protocol.averaged or column == "source" else column
     domain = None if protocol.averaged else domain_images(dataset, column)
     return domain or test_images().get(plain(name))
@@ -170,9 +179,6 @@ def other_tests(protocol: Protocol, ours: list[Row]) -> dict[tuple[str, str], Ot
     """{(data set, column): test} of tests that cannot stand beside published numbers.
 
     These are of a miniature, of a part of the pictures, or of another split.
-
-    Base and new classes count together. Where only one half was tested, a quarter of all images is
-    enough, since the published halves have 37% to 63%.
     """
     names = published_names(protocol.published)
     least: dict[str, dict[str, int]] = {}
@@ -183,18 +189,21 @@ def other_tests(protocol: Protocol, ours: list[Row]) -> dict[tuple[str, str], Ot
             seen[column] = min(numbers | {seen[column]} if column in seen else numbers)
     unfit: dict[tuple[str, str], OtherTest] = {}
     for dataset, counts in least.items():
-        if protocol.averaged and counts:
-            whole, total = test_images()[plain(dataset)], sum(counts.values())
-            if total != whole if len(counts) > 1 else not whole / 4 <= total <= whole:
-                unfit |= {
-                    (dataset, column): OtherTest(dataset, total, whole)
-                    for column in COLUMNS.values()
-                }
+        if protocol.averaged:
+            differ = [
+                (number, every)
+                for column, number in sorted(counts.items())  # base before new
+                if (every := tested(protocol, dataset, column)) and number != every
+            ]
+            if differ:
+                whole, total = test_images()[plain(dataset)], sum(counts.values())
+                test = OtherTest(dataset, *(differ[0] if total == whole else (total, whole)))
+                unfit |= {(dataset, column): test for column in COLUMNS.values()}
             continue
         for column, number in counts.items():
             name = dataset if column == "source" else column  # ImageNet, or a shifted one
             known = plain(name) in names or plain(dataset) in names
-            every = whole_test(protocol, dataset, column) if known else None
+            every = tested(protocol, dataset, column) if known else None
             if every is not None and number != every:
                 unfit[dataset, column] = OtherTest(name, number, every)
     return unfit

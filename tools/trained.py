@@ -28,7 +28,6 @@ from dassl.identity import of_settings
 from dassl.printable import CONTROL
 from dassl.utils import UserError, read_json
 from datasets.files import is_utf8, read_lines, stripped, text_for_clip
-from tools import inputs
 from tools.configs import ROOT
 from trainers.backbone import Backbone, as_read, same_as_read
 from trainers.base import PromptTrainer, leave_half, make_backbone, warn_of_same_tokens
@@ -145,11 +144,6 @@ def check_several(names: Sequence[str], remedy: str) -> None:
             f"'{names[0]}' is the only class, and would have probability 1 for every image: give "
             f"two or more{remedy}"
         )
-
-
-def main(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """`inputs.main`, with the errors of the engine."""
-    return inputs.main(run, args, UserError)
 
 
 def load(

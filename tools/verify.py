@@ -9,8 +9,9 @@ largest of the standard deviation of the cell's own seeds and of that which is p
 data set. A cell with fewer than three seeds takes the median of the column's other cells for its
 own, and DEFAULT_DEVIATION where nothing was measured. A cell of another number of test images is
 no comparison, and does not agree. Of every cell the usual reasons are checked: on the
-configuration and data of its tests, and of the trainings of their models. The exit code is 0 if
-all cells agree, 1 if one does not, 2 if nothing can be compared.
+configuration and data of its tests, and of the trainings of their models. What of them cannot be
+checked, and why, is told at the end. The exit code is 0 if all cells agree, 1 if one does not, 2
+if nothing can be compared.
 """
 
 import argparse
@@ -53,6 +54,7 @@ METHODS = {
 }
 # Keys that change a result, and are set by the published configs.
 _COMPARED = ("OPTIM.", "INPUT.", "DATALOADER.TRAIN_X.BATCH_SIZE", "TRAINER.", "TEST.FINAL_MODEL")
+_OF_TRAINING = ("OPTIM.", "DATALOADER.TRAIN_X.")  # what no test reads
 _OWN = ("TRAINER.NAME", "TRAINER.CRAFT", "TRAINER.CACHED_TESTS")
 
 
@@ -61,7 +63,7 @@ class Cell:
     """Our mean beside a published number.
 
     status: within, below or above the tolerance, or "other test" for another number of test images.
-    reasons: what is known to differ from the published.
+    reasons: what is known to differ from the published. unchecked: what could not be compared.
     """
 
     dataset: str
@@ -76,11 +78,33 @@ class Cell:
     status: str
     source: str
     reasons: list[str] = field(default_factory=list)
+    unchecked: list["Unchecked"] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         shots = "" if self.shots in ("16", "all", "") else f", {self.shots} shots"
         return f"{self.dataset}, {self.method} ({self.config}{shots}), {self.column}"
+
+    @property
+    def why(self) -> str:
+        """The reasons in words, and what may be one; "" for a cell that agrees without."""
+        agrees = self.status == "within"
+        found = "; ".join(self.reasons) or ("" if agrees else NO_REASON)
+        names = ", ".join(dict.fromkeys(one.what for one in self.unchecked))
+        return f"{found} (not checked: {names})" if names and not agrees else found
+
+
+@dataclass(frozen=True)
+class Unchecked:
+    """A usual reason that could not be looked for.
+
+    what: the thing, without a verb. why: the rest of a sentence on it, with the remedy. dataset:
+    that the thing is of, if it is of one.
+    """
+
+    what: str
+    why: str
+    dataset: str = ""
 
 
 @dataclass(frozen=True)
@@ -183,7 +207,7 @@ def cells(protocol: Protocol, rows: list[Row], root: Path | None = None) -> list
             ours, theirs = statistics.mean(values.values()), float(entry["value"])
             status = "above" if ours > theirs else "below"
             status = "within" if abs(ours - theirs) <= limit else status
-            why = reasons(protocol, row, column, root)
+            why, unchecked = reasons(protocol, row, column, root)
             if any(reason.endswith(OTHER_TEST) for reason in why):
                 status = "other test"
             found.append(
@@ -200,6 +224,7 @@ def cells(protocol: Protocol, rows: list[Row], root: Path | None = None) -> list
                     status,
                     f"{entry['source']} ({published.NOTES.get(entry['status'], entry['status'])})",
                     why,
+                    unchecked,
                 )
             )
     return found
@@ -208,11 +233,18 @@ def cells(protocol: Protocol, rows: list[Row], root: Path | None = None) -> list
 # Reasons
 
 OTHER_TEST = "in the published test"
+NO_REASON = "no usual reason was found"
 
 
-def reasons(protocol: Protocol, row: Row, column: str, root: Path | None) -> list[str]:
-    """What of a cell's runs is known not to be as published, in words that fit any data set."""
-    said: dict[str, None] = {}
+def reasons(
+    protocol: Protocol, row: Row, column: str, root: Path | None
+) -> tuple[list[str], list[Unchecked]]:
+    """What of a cell's runs is known not to be as published, in words that fit any data set, and
+    what cannot be checked.
+
+    Raises InputError for a run whose record lacks what is compared.
+    """
+    said: dict[str | Unchecked, None] = {}
     for part in row.parts or (row,):
         names = ("base", "new") if column == "H" else tuple(part.targets or (column,))
         names = names if column in ("H", "average") else (column,)
@@ -221,7 +253,10 @@ def reasons(protocol: Protocol, row: Row, column: str, root: Path | None) -> lis
                 for run in _records(protocol, part, name, path, root):
                     for check in CHECKS:
                         said |= dict.fromkeys(check(run))
-    return list(said)
+    return (
+        [one for one in said if isinstance(one, str)],
+        [one for one in said if isinstance(one, Unchecked)],
+    )
 
 
 def _records(
@@ -229,18 +264,32 @@ def _records(
 ) -> Iterator[Checked]:
     """A test's record, and that of the training of the model that it loaded.
 
-    Where the training was moved away, the test's configuration stands for it.
+    Where the training was moved away, the test's configuration stands for it. Raises InputError for
+    a record without what the checks read.
     """
     results, training = record.read(path), None
+    _check_whole(results, path)
     if model := (results.get("loaded") or {}).get("model_dir"):
+        place = path.parent / model / record.NAME
         with contextlib.suppress(OSError, ValueError, RecursionError):
-            training = record.read(path.parent / model / record.NAME)
+            training = record.read(place)
+        if training is not None:
+            _check_whole(training, place)
     yield Checked(protocol, row, column, results, True, training is None, root)
     if training is not None:
         yield Checked(protocol, row, column, training, False, True, root)
 
 
-def _split(run: Checked) -> Iterator[str]:
+def _check_whole(results: dict, path: Path) -> None:
+    for key in ("DATASET.NAME", "MODEL.BACKBONE.NAME", "TEST"):
+        if record.value(results, f"config.{key}") is None:
+            raise InputError(
+                f"'{path}' lacks {key} in its config, as no run writes it: run it again, or take "
+                "it away"
+            )
+
+
+def _split(run: Checked) -> Iterator[str | Unchecked]:
     """Of another split than the published one, as the record and the file tell."""
     import datasets  # noqa: F401 - registers them
     from dassl.data.datasets import DATASET_REGISTRY
@@ -250,14 +299,17 @@ def _split(run: Checked) -> Iterator[str]:
     kind = DATASET_REGISTRY.get(name) if name in DATASET_REGISTRY else None
     if kind is None or not getattr(kind, "split_file", ""):
         return
-    files = run.results.get("data") or {}
+    files, dataset = run.results.get("data") or {}, kind.config_name()
     stored = files.get(f"split file '{kind.split_file}'")
     if files and not stored:
         yield "a generated split"
-    elif run.root is not None:
+    elif run.root is None:
+        yield Unchecked(SPLIT, "is not compared with the published one: give --root", dataset)
+    else:
         path = run.root / kind.folder / kind.split_file
         if not path.is_file():
-            yield f"the split cannot be checked, since --root has no {kind.split_file}"
+            where = f"{kind.folder}/{kind.split_file}"
+            yield Unchecked(SPLIT, f"cannot be checked, since --root has no {where}", dataset)
         elif kind_of_split(path, kind.split_md5) == "other":
             yield "a split file that is not the published one"
         elif len(stored or "") == 64 and hashlib.sha256(path.read_bytes()).hexdigest() != stored:
@@ -266,20 +318,18 @@ def _split(run: Checked) -> Iterator[str]:
 
 def _images(run: Checked) -> Iterator[str]:
     """Of another number of test images."""
-    total = run.results["metrics"]["test"].get("total")
-    whole = published.whole_test(run.protocol, run.row.dataset, run.column)
-    if not run.tested or not isinstance(total, int) or not whole:
+    if not run.tested:
         return
-    half = run.dataset.get("SUBSAMPLE_CLASSES", "all") != "all"
-    least, most = (whole / 4, 3 * whole / 4) if half else (whole, whole)
-    if not least <= total <= most:
-        kind = "all classes" if half else "images"
-        yield f"{total:,} test images, with {whole:,} of {kind} {OTHER_TEST}"
+    total = run.results["metrics"]["test"].get("total")
+    every = published.tested(run.protocol, run.row.dataset, run.column)
+    if isinstance(total, int) and every and total != every:
+        yield f"{total:,} test images, with {every:,} {OTHER_TEST}"
 
 
-def _draw(run: Checked) -> Iterator[str]:
+def _draw(run: Checked) -> Iterator[str | Unchecked]:
     """Of other few-shot picks."""
     from datasets import picks
+    from datasets.prepare import prepared_classes
 
     if not run.trained or not run.row.learns:
         return
@@ -291,11 +341,24 @@ def _draw(run: Checked) -> Iterator[str]:
     if run.dataset.get("INDICES"):
         yield "few-shot picks of DATASET.INDICES"
     found = run.results.get("picks")
-    known, of = picks.known(run.row.dataset, shots, seed) if found else ("", "")
-    if known and known != found:
+    known, of = picks.known(run.row.dataset, shots, seed)
+    if known and found and known != found:
         yield f"other few-shot picks than the draw of {of}"
-    if seed not in (1, 2, 3):
+    if seed not in picks.SEEDS:
         yield "seeds other than 1 to 3"
+    elif shots == wanted != -1 and not run.dataset.get("INDICES") and not (known and found):
+        kind = prepared_classes().get(run.dataset["NAME"])
+        why = NOT_STORED if getattr(kind, "split_md5", "") else NO_SPLIT
+        yield Unchecked(PICKS, NOT_RECORDED if known else why, run.row.dataset)
+
+
+SPLIT, PICKS = "the split file", "the few-shot picks"
+NOT_STORED = (
+    "cannot be checked, since their published checksums are not stored: `python -m datasets.picks "
+    "NAME --root DATA --write` stores them, where DATA has the published split"
+)
+NO_SPLIT = "cannot be checked, since no checksum of a published split is known"
+NOT_RECORDED = "cannot be checked, since the records of the runs lack them: train again"
 
 
 @functools.cache
@@ -319,6 +382,7 @@ def _planned() -> dict[tuple[str, str, str], dict[str, dict[str, str]]]:
 def _settings(run: Checked) -> Iterator[str]:
     """Of settings other than those of the published config of this name."""
     row, ours = run.row, record.flat(run.results["config"])
+    learned = run.trained and row.learns
     if rule := ours.get("SELECTION.RULE"):
         yield f"settings selected by {rule}, not the published ones"
     described = row.run
@@ -339,10 +403,11 @@ def _settings(run: Checked) -> Iterator[str]:
     elif plans and row.config not in plans:
         yield f"the config {row.config}, where the published table has {' or '.join(plans)}"
     for key, value in theirs.items():
-        if not key.startswith(_OWN) and not key.endswith(".PREC"):  # `_precision` says it
+        unread = _OWN if learned else (*_OWN, *_OF_TRAINING)
+        if not key.startswith(unread) and not key.endswith(".PREC"):  # `_precision` says it
             yield f"{key} {ours[key]} instead of {value}"
     for key in ("TRAINER.CACHED_VIEWS", "TRAINER.TERMS"):
-        if ours.get(key):
+        if learned and ours.get(key):
             yield f"{key} {ours[key]}"
 
 
@@ -360,7 +425,7 @@ def _template(run: Checked) -> Iterator[str]:
         yield f"the template '{template}'"
 
 
-def _backbone(run: Checked) -> Iterator[str]:
+def _backbone(run: Checked) -> Iterator[str | Unchecked]:
     """Of CLIP weights that are not those of the published rows."""
     from trainers.backbone import openais_name, openais_name_of_file, tells_input
 
@@ -378,15 +443,16 @@ def _backbone(run: Checked) -> Iterator[str]:
         elif re.sub(r"\W", "", found.lower()) != BACKBONE.replace("_", ""):
             yield f"the backbone {found} instead of {BACKBONE}"
     elif other:
-        yield f"the backbone cannot be checked, since '{name}' is gone"
+        yield Unchecked("the backbone", f"cannot be checked, since '{name}' is gone")
 
 
 def _whole(run: Checked) -> Iterator[str]:
-    if run.results["config"]["TEST"].get("FINAL_MODEL") == "best_val":
+    final = run.results["config"]["TEST"].get("FINAL_MODEL")
+    if run.row.learns and final == "best_val":
         yield "the best model on validation images instead of the last (TEST.FINAL_MODEL)"
 
 
-Check = Callable[[Checked], Iterator[str]]
+Check = Callable[[Checked], Iterator[str | Unchecked]]
 CHECKS: tuple[Check, ...] = (
     *(_split, _images, _draw, _settings, _precision, _template, _backbone, _whole),
 )
@@ -411,11 +477,23 @@ def summary(found: list[Cell]) -> str:
         text += f"; {len(off)} {words}"
         shared = Counter(reason for cell in off for reason in cell.reasons)
         if not shared:
-            text += ": no usual reason was found"
+            unchecked = any(cell.unchecked for cell in off)
+            text += f": {NO_REASON}{', but not all could be checked' if unchecked else ''}"
             continue
         reason, number = shared.most_common(1)[0]
         text += f": {'all' if number == len(off) else number} have {reason}"
     return text
+
+
+def unchecked(found: Iterable[Cell]) -> list[str]:
+    """A sentence for each thing that could not be checked, with the data sets that it is of."""
+    names: dict[tuple[str, str], dict[str, None]] = {}
+    for one in (one for cell in found for one in cell.unchecked):
+        of = names.setdefault((one.what, one.why), {})
+        of |= {one.dataset: None} if one.dataset else {}
+    return [
+        f"{what}{' of ' if of else ''}{', '.join(of)} {why}" for (what, why), of in names.items()
+    ]
 
 
 def work(args: argparse.Namespace) -> int:
@@ -464,13 +542,11 @@ def work(args: argparse.Namespace) -> int:
     ]
     sys.stdout.write(f"{markdown(head, lines)}\n")
     for cell in found:
-        why = "; ".join(cell.reasons)
-        if cell.status != "within":
-            sys.stdout.write(f"{cell.name}: {why or 'no usual reason was found'}\n")
-        elif why:
-            sys.stdout.write(f"{cell.name}: agrees, although {why}\n")
-    if args.root is None:
-        sys.stdout.write("split files were not compared with the published ones: give --root\n")
+        if cell.why:
+            agrees = "agrees, although " if cell.status == "within" else ""
+            sys.stdout.write(f"{cell.name}: {agrees}{cell.why}\n")
+    for sentence in unchecked(found):
+        sys.stdout.write(f"{sentence}\n")
     for problem in problems:
         sys.stderr.write(f"{problem}\n")
     sys.stdout.write(f"{summary(found)}\n")

@@ -19,6 +19,7 @@ class Caltech101(CoOpDataset):
         "Motorbikes": "motorbike",
     }
     classes, images = 100, (4128, 1649, 2465)
+    test_halves = (1549, 916)
     sources = (
         Source(
             "caltech-101.zip",

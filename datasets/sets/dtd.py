@@ -13,6 +13,7 @@ class DescribableTextures(CoOpDataset):
     split_md5 = "02ff57f1bbd002a43320737a3ecbc113"
     templates = ("{} texture.",)
     classes, images = 47, (2820, 1128, 1692)
+    test_halves = (864, 828)
     sources = (
         Source(
             "dtd-r1.0.1.tar.gz",

@@ -24,6 +24,7 @@ class EuroSAT(CoOpDataset):
         "SeaLake": "Sea or Lake",
     }
     classes, images = 10, (13500, 5400, 8100)
+    test_halves = (4200, 3900)
     sources = (
         Source(
             "EuroSAT.zip",

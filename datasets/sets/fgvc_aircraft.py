@@ -15,6 +15,7 @@ class FGVCAircraft(CoOpDataset):
     templates = ("a photo of a {}, a type of aircraft.",)
     lists = ("variants.txt", *(f"images_variant_{part}.txt" for part in PARTS))
     classes, images = 100, (3334, 3333, 3333)
+    test_halves = (1666, 1667)
     sources = (
         Source(
             "fgvc-aircraft-2013b.tar.gz",

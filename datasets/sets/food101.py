@@ -12,6 +12,7 @@ class Food101(CoOpDataset):
     split_file = "split_zhou_Food101.json"
     templates = ("a photo of {}, a type of food.",)
     classes, images = 101, (50500, 20200, 30300)
+    test_halves = (15300, 15000)
     sources = (
         Source(
             "food-101.tar.gz",

@@ -88,6 +88,7 @@ class ImageNet(ImageNetFolders):
 
     folder = "imagenet"
     classes, images = 1000, (1281167, 0, 50000)
+    test_halves = (25000, 25000)
     val_is_test = True
     own_template_in_ensemble = False  # as published for the ensemble of seven
     sources = (class_names(),)

@@ -18,6 +18,7 @@ class OxfordFlowers(CoOpDataset):
     lists = ("imagelabels.mat", "cat_to_name.json")
     templates = ("a photo of a {}, a type of flower.",)
     classes, images = 102, (4093, 1633, 2463)
+    test_halves = (1053, 1410)
     sources = (
         Source(
             "102flowers.tgz",

@@ -17,6 +17,7 @@ class OxfordPets(CoOpDataset):
     lists = ("annotations/trainval.txt", "annotations/test.txt")
     templates = ("a photo of a {}, a type of pet.",)
     classes, images = 37, (2944, 736, 3669)
+    test_halves = (1881, 1788)
     sources = (
         Source(
             "images.tar.gz",

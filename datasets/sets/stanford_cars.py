@@ -22,6 +22,7 @@ class StanfordCars(CoOpDataset):
         "cars_test_annos_withlabels.mat",
     )
     classes, images = 196, (6509, 1635, 8041)
+    test_halves = (4002, 4039)
     sources = (
         Source(
             "cars_train.tgz",

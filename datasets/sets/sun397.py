@@ -18,6 +18,7 @@ class SUN397(CoOpDataset):
     split_file = "split_zhou_SUN397.json"
     lists = ("ClassName.txt", "Training_01.txt", "Testing_01.txt")
     classes, images = 397, (15880, 3970, 19850)
+    test_halves = (9950, 9900)
     sources = (
         Source(
             "SUN397.tar.gz",

@@ -21,6 +21,7 @@ class UCF101(CoOpDataset):
         f"ucfTrainTestlist/{name}.txt" for name in ("classInd", "trainlist01", "testlist01")
     )
     classes, images = 101, (7639, 1898, 3783)
+    test_halves = (1934, 1849)
     sources = (
         Source(
             "UCF-101-midframes.zip",

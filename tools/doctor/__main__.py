@@ -18,7 +18,6 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 
-from dassl.errors import UserError
 from tools import inputs
 from tools.arguments import Parser
 from tools.doctor import machine, trial
@@ -144,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="time for the real thing (default: %(default)s; 0 leaves it out)",
     )
     parser.add_argument("--json", type=inputs.path, metavar="FILE", help="write all of it there")
-    return inputs.main(run, parser.parse_args(arguments), UserError)
+    return inputs.main(run, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def examine(
                 f"{cls.split_file} is not the published file (md5 {md5}): if you want that one, "
                 f"move yours away and {cls.how_to_get(root)}"
             )
-        data, notes = _load(cls, root)
+        data, notes = load(cls, root)
     except UserError as error:
         report.problems.append(str(error))
         return report
@@ -114,7 +114,7 @@ def kind_of_split(path: Path, md5: str) -> str:
     return "published" if hashlib.md5(content).hexdigest() == md5 else "other"
 
 
-def _load(cls: type[CoOpDataset], root: str) -> tuple[CoOpDataset, str]:
+def load(cls: type[CoOpDataset], root: str) -> tuple[CoOpDataset, str]:
     """Return the data set, loaded as a run loads it, and the notes that it prints."""
     cfg = get_cfg_default()
     datasets.extend_cfg(cfg)

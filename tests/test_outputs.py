@@ -26,7 +26,7 @@ from tools import (
 )
 from tools import outcomes as outcome_tool
 from tools.doctor import __main__ as doctor
-from tools.suite import check
+from tools.suite import check, shifted
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -97,6 +97,7 @@ TOOLS: dict[str, tuple] = {
     "archive": (archive.main, ["pack", "run"], {"FILE": archive.SUFFIX}),
     "doctor": (doctor.main, ["--root", "data"], {"--json": ".json"}),
     "suite.check": (check.main, [], {"--out": ""}),
+    "suite.shifted": (shifted.main, ["--model", "clip.pt"], {"--out": ""}),
     "pretrain_clip": (without_arguments(pretrain_clip.main), ["--bank", "bank"], {"--out": ""}),
 }
 OPTIONS = [(tool, option) for tool, (_, _, options) in TOOLS.items() for option in options]
@@ -150,6 +151,7 @@ READ = [
     ("doctor", "--json", "data/oxford_flowers/cat_to_name.json", ()),
     ("suite.check", "--out", ROOT / "assets/suite/emoji.json.gz", ()),
     ("suite.check", "--out", "clip.pt", ("--model", "clip.pt")),
+    ("suite.shifted", "--out", "clip.pt", ()),
     ("pretrain_clip", "--out", "bank/text.pt", ()),
     ("pretrain_clip", "--out", "text.state", ("--init", "text.state")),
 ]

@@ -566,6 +566,76 @@ def test_a_source_whose_name_has_an_of_is_named_whole():
         choose_domains(split, cfg, ["a", "b"], "'photos of cats/images.csv'", "column domain of ")
 
 
+# The shifted sets
+
+
+def test_the_sheet_of_shifted_sets_agrees_with_the_tables_of_the_study():
+    sheet = json.loads((ROOT / "docs/results/shifted.json").read_text())
+    ood, groups = (
+        next(
+            row["cells"]
+            for row in json.loads((ROOT / f"docs/results/{name}.json").read_text())["rows"]
+            if row["trainer"] == "ZeroshotCLIP"
+        )
+        for name in ("ood", "groups")
+    )
+    for name, cells, column in (
+        ("Emoji", ood, "source"),
+        ("EmojiLine", ood, "emoji_line"),
+        ("EmojiOneColour", ood, "emoji_one_colour"),
+        ("EmojiRendered", ood, "emoji_rendered"),
+        ("EmojiGroups", groups, "mean"),
+    ):
+        # Another program reads and encodes the pictures: it may see one of them otherwise.
+        assert sheet[name]["zero-shot"] == pytest.approx(cells[column]["mean"], abs=0.2), name
+    styles = {"EmojiLine": "line", "EmojiOneColour": "one colour", "EmojiRendered": "rendered"}
+    rows = read_table("emoji").values()
+    for name, style in {**styles, "Emoji": "colour"}.items():
+        half = "a" if name == "Emoji" else "b"  # unlabelled emoji are other emoji
+        for part in ("train", "val", "test"):
+            drawn = [
+                row
+                for row in rows
+                if (row["style"], row["split"]) == (style, part) and row.get("half", half) == half
+            ]
+            assert sheet[name][part] == len(drawn), (name, part)
+
+
+def test_what_is_measured_on_a_shifted_set(monkeypatch, tmp_path):
+    """Pictures of two colours: the probe learns from the source, and is tested on the other set."""
+    from types import SimpleNamespace
+
+    from PIL import Image
+
+    from tools.suite import shifted
+
+    def items(part, *colours):
+        found = []
+        for label, colour in enumerate(colours):
+            for number in range(8):
+                path = tmp_path / f"{part}{label}{number}.png"
+                Image.new("RGB", (4, 4), colour).save(path)
+                found.append(SimpleNamespace(impath=str(path), label=label))
+        return found
+
+    monkeypatch.setattr(
+        shifted,
+        "encoded",
+        lambda _, pictures: np.array([np.asarray(one)[0, 0, :2] / 255.0 for one in pictures]),
+    )
+    texts = SimpleNamespace(numpy=lambda: np.array([[0.0, 1.0], [1.0, 0.0]]))  # the wrong way round
+    model = SimpleNamespace(encode_texts=lambda names: texts)
+    source = SimpleNamespace(train_x=items("train", "red", "lime"))
+    data = SimpleNamespace(
+        templates=("a {}.",), classnames=["red", "lime"], test=items("test", "#c00000", "#00c000")
+    )
+    assert shifted.measured(model, source, data) == {
+        "chance": 50.0,
+        "zero-shot": 0.0,
+        "probe": 100.0,
+    }
+
+
 # What was selected
 
 

@@ -14,6 +14,7 @@ A copy stands between the lines `<!-- generated: WHAT -->` and `<!-- end -->`. W
     results NAME terms         gains of each term of CRAFT in the harmonic mean, of the average row
     results NAME health        whether baselines keep the rules of tools.suite.health
     suite                      the data sheet of docs/results/suite.json
+    shifted                    that of docs/results/shifted.json
     judgement NAME             what rules reached, of docs/results/selections/NAME.json
     judgement NAME pairs       the rules beside each other
 
@@ -38,7 +39,7 @@ from tools.protocols import PROTOCOLS
 from tools.protocols.rows import is_average
 from tools.results import markdown
 from tools.statistics import standard_error, t_test
-from tools.suite import check, health
+from tools.suite import check, health, shifted
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- generated: (.*?) -->\n\n).*?<!-- end -->", re.S)
@@ -63,6 +64,9 @@ def block(what: str) -> str:
         return options(*words)
     if kind == "suite" and not words:
         return suite()
+    if kind == "shifted" and not words:
+        sheet = json.loads((ROOT / "docs/results/shifted.json").read_text())
+        return markdown(*shifted.table(sheet))
     if kind == "judgement" and len(words) in (1, 2):
         return judgement(*words)
     if kind == "results" and len(words) >= 2:

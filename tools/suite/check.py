@@ -26,6 +26,7 @@ import math
 import sys
 import warnings
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,19 @@ def copies(table: Table, name: str) -> list[tuple[str, str]]:
     return pairs + [(keys[a], keys[b]) for a, b in near if rows[a]["split"] != rows[b]["split"]]
 
 
+def encoded(model, pictures: list) -> np.ndarray:
+    """(N, D) frozen features of N PIL images."""
+    import torch
+    from torchvision.transforms.functional import pil_to_tensor, resize
+
+    from tools.pretrain_clip import MEAN, STD
+
+    size = [model.input_resolution] * 2
+    images = [pil_to_tensor(resize(picture, size, interpolation=3)) for picture in pictures]
+    parts = (torch.stack(images).float() / 255).split(256)
+    return torch.cat([model.encode_images((part - MEAN) / STD) for part in parts]).numpy()
+
+
 class Features:
     """Frozen features of a set's base classes: `of[part]` is (features (N, D), labels (N,)).
 
@@ -139,22 +153,9 @@ class Features:
     """
 
     def __init__(self, model, table: Table, name: str):
-        import torch
-        from torchvision.transforms.functional import pil_to_tensor, resize
-
-        from tools.pretrain_clip import MEAN, STD
-
         labels, _ = base_and_new(table)
         chosen = {key: row for key, row in table.items() if row["class"] in labels}
-        size = model.input_resolution
-        images = torch.stack(
-            [
-                pil_to_tensor(resize(picture, [size, size], interpolation=3))
-                for picture in pictures(chosen, name, PICTURE_SIZE)
-            ]
-        )
-        parts = (images.float() / 255).split(256)
-        features = torch.cat([model.encode_images((part - MEAN) / STD) for part in parts]).numpy()
+        features = encoded(model, pictures(chosen, name, PICTURE_SIZE))
 
         def texts(template: str) -> np.ndarray:
             return model.encode_texts([template.format(label) for label in labels]).numpy()
@@ -170,7 +171,16 @@ class Features:
         }
 
 
-def accuracies(data: Features, test: bool = False) -> dict:
+@dataclass
+class Seen:
+    """Frozen features of any data set, as those of `Features`."""
+
+    text: np.ndarray
+    of: dict[str, tuple[np.ndarray, np.ndarray]]
+    styles: float = 0.0
+
+
+def accuracies(data: Features | Seen, test: bool = False) -> dict:
     """Zero-shot and probe in percent, on the validation pictures of base classes; `test`: on the
     test pictures, too.
     """

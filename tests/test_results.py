@@ -1717,3 +1717,18 @@ def test_a_table_of_some_configs_and_trainers(tmp_path, capsys):
 def test_shots_that_no_run_has(runs, capsys):
     assert results.main(["base2new", str(runs), "--shots", "5"]) == 2
     assert capsys.readouterr().err == "error: no base2new run has --shots 5: there are 8\n"
+
+
+def test_columns_are_as_wide_as_a_terminal_shows_them():
+    """Names of classes are in every script."""
+    lines = results.markdown(
+        ["class", "n"], [["猫", "1"], ["café", "2"], ["cafe\u0301", "3"], ["dog", "4"]]
+    )
+    assert lines.splitlines() == [
+        "| class | n |",
+        "|-------|---|",
+        "| 猫    | 1 |",
+        "| café  | 2 |",
+        "| cafe\u0301  | 3 |",
+        "| dog   | 4 |",
+    ]

@@ -15,6 +15,7 @@ import itertools
 import json
 import statistics
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,14 +95,28 @@ def seeds_text(seeds: tuple[int, ...]) -> str:
     return ", ".join(map(str, seeds))
 
 
+def columns_of(text: str) -> int:
+    """Columns that a terminal gives a text: two to Chinese and the like, none to accents."""
+    return sum(
+        0
+        if unicodedata.category(letter) in ("Mn", "Me", "Cf")
+        else 1 + (unicodedata.east_asian_width(letter) in "WF")
+        for letter in text
+    )
+
+
 def markdown(head: list[str], rows: list[list[str]]) -> str:
     """A table of cells of text, with columns of one width."""
-    widths = [max(len(line[i]) for line in [head, *rows]) for i in range(len(head))]
+    table = [head, *rows]
+    widths = [max(map(columns_of, column)) for column in zip(*table, strict=True)]
     lines = [
         "| "
-        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        + " | ".join(
+            cell + " " * (width - columns_of(cell))
+            for cell, width in zip(line, widths, strict=True)
+        )
         + " |"
-        for line in [head, *rows]
+        for line in table
     ]
     return "\n".join(
         [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]

@@ -196,7 +196,7 @@ def plan_for(
     config = configs.default("imagefolder", trainer, clip.base)
     names = configs.files(trainer, config)
     known = record.flat(configs.merged(names))
-    notes, gpu = [], torch.cuda.is_available()
+    given, notes, gpu = _given(args), [], torch.cuda.is_available()
     settings: dict[str, object] = {
         "DATASET.CSV": TABLE,
         "DATASET.NUM_SHOTS": -1,
@@ -211,7 +211,7 @@ def plan_for(
     if not gpu:
         settings["DATALOADER.NUM_WORKERS"] = 0
         settings["INPUT.TRANSFORMS"] = ("normalize",)
-        precision, given, changed = f"TRAINER.{kind.options}.PREC", _given(args), []
+        precision, changed = f"TRAINER.{kind.options}.PREC", []
         if kind.options and precision not in given and known.get(precision, "fp16") == "fp16":
             settings[precision] = "fp32"
             changed.append("computing in fp32 instead of the published fp16")
@@ -228,7 +228,7 @@ def plan_for(
         settings["OPTIM.MAX_EPOCH"] = epochs
         settings["TRAIN.CHECKPOINT_FREQ"] = -(-epochs // 5)
         settings["TEST.FINAL_MODEL"] = "best_val" if counts["val"] else "last_step"
-    settings |= _given(args)
+    settings |= given
     if settings.get("TEST.FINAL_MODEL") == "best_val" and not counts["val"]:
         raise InputError(
             "--set TEST.FINAL_MODEL best_val cannot be used here: no photos are set apart to "
@@ -586,14 +586,14 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < least:
             raise InputError(f"--{name} is {value}: set it to {least} or more")
-    given = key_values(args.set)
+    given = _given(args)
     configs.check(args.trainer, configs.trainers(), "trainer")
     if not configs.learns(args.trainer):
         raise InputError(
             f"--trainer {args.trainer} learns nothing: choose one of "
             f"{', '.join(name for name in configs.trainers() if configs.learns(name))}"
         )
-    for key, _ in given:
+    for key in given:
         of_group = (why for group, why in DECIDED_GROUPS.items() if key.startswith(group))
         if reason := DECIDED.get(key) or next(of_group, ""):
             raise InputError(f"--set {key} cannot be used here: {reason}")

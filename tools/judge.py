@@ -219,17 +219,14 @@ def reached(lines: list[dict], with_choice: bool = True) -> tuple[list[str], lis
     columns = list(lines[0]["mean"])
     rows = []
     for line in lines:
-        chosen = " / ".join(dict.fromkeys(line["chosen"].values()))
+        chosen = [" / ".join(dict.fromkeys(line["chosen"].values()))] if with_choice else []
         means = [f"{line['mean'][column]:.2f}" for column in columns]
-        rows.append([line["method"], line["rule"], chosen, *means])
+        rows.append([line["method"], line["rule"], *chosen, *means])
     for rule in dict.fromkeys(line["rule"] for line in lines):
         of_rule = [line["mean"] for line in lines if line["rule"] == rule]
         means = [f"{statistics.fmean(mean[column] for mean in of_rule):.2f}" for column in columns]
-        rows.append([f"average of {len(of_rule)}", rule, "", *means])
-    head = ["method", "rule", "chosen", *columns]
-    if with_choice:
-        return head, rows
-    return [*head[:2], *head[3:]], [[*row[:2], *row[3:]] for row in rows]
+        rows.append([f"average of {len(of_rule)}", rule, *([""] if with_choice else []), *means])
+    return ["method", "rule", *(["chosen"] if with_choice else []), *columns], rows
 
 
 def beside(pairs: Sequence[Difference], column: str) -> tuple[list[str], list[list[str]]]:

@@ -162,19 +162,21 @@ def state_of(
     train.py --skip-done has it.
     """
     path = Path(output, job.folder, RESULTS)
-    results, loads = read(path), job.loads(output)
+    results, taken = read(path), job.takes(output)
     if not results and os.path.exists(path):
         refused = _unreadable(path) if files.is_file(path) else ""
         return "failed", refused or f"'{path}' is not what a run writes: restore or delete it"
-    if job.trained and loads is None:  # a test of a training that is not done has no model yet
+    if (
+        job.trained and taken.loaded is None
+    ):  # a test of a training that is not done has no model yet
         if results and not same_run(results.get("config_hash"), wanted):
             return "other", ""
-    elif results and not record.is_of(results, wanted, job.takes(output)):
+    elif results and not record.is_of(results, wanted, taken):
         return "other", ""
     else:
         model_dir = str(Path(output, job.trained)) if job.trained else ""
         try:
-            if record.is_done(results, path, wanted, job.takes(output), model_dir):
+            if record.is_done(results, path, wanted, taken, model_dir):
                 return "done", ""
         except OSError as error:
             return "failed", _refused(error.filename, error)

@@ -475,11 +475,6 @@ def _check_overrides(keys: dict) -> None:
         for name, value in keys[group].items():
             if name in TAKEN:
                 raise InputError(f"{name} cannot be overridden: {TAKEN[name]}")
-            if name.partition(".")[0] == "SELECTION":  # tables would tell of a selection
-                raise InputError(
-                    f"{name} cannot be overridden: tools.select writes it into the config of the "
-                    "settings that it chose"
-                )
             check_given(name, value)
             if group == "train_overrides" and name.startswith(("TRAINER.", "MODEL.")):
                 raise InputError(

@@ -412,7 +412,8 @@ def _has_gaps(content: Tables) -> bool:
     """Whether cells are empty for want of a run, not of a column for the runs that there are."""
     hidden = {row.key[1:] for row in content.rows if set(row.values) - set(content.columns)}
     for row in content.ours:
-        expected = [c for c in content.columns if c not in content.without_number(row)]
+        lacking = content.without_number(row)
+        expected = [column for column in content.columns if column not in lacking]
         filled = [number(row, column) is not None for column in expected]
         if not all(filled) and (any(filled) or row.key[1:] not in hidden):
             return True

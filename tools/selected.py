@@ -69,7 +69,9 @@ def _clause(row: Row, config: dict) -> str:
     rule = config.get("SELECTION.RULE")
     if not rule:
         return ""
-    seen = TARGET if rule == "target" else NOTHING if _is_of(row, config) else ELSEWHERE
+    seen = NOTHING if _is_of(row, config) else ELSEWHERE
+    if rule == "target":
+        seen = TARGET
     if (others := config.get("SELECTION.CLASSES")) and _tests_new(row, others):
         seen = OTHERS.format(others)
     if _on_other_data(row, config):

@@ -1,6 +1,7 @@
 """Every key that the engine knows, declared once. Trainers and data sets add keys of their own."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 
 from dassl.config.rules import (
@@ -407,6 +408,11 @@ DEFAULTS = {
         ),
     },
     "TEST": _TEST,
-    "SELECTION": _SELECTION,
+    "SELECTION": {
+        name: replace(
+            one, set_by="tools.select writes it into the config of the settings that it chose"
+        )
+        for name, one in _SELECTION.items()
+    },
     "TRAINER": {"NAME": key("", help="Name of the trainer's class.", set_by="set it by trainers")},
 }

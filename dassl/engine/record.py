@@ -11,6 +11,7 @@ from dassl import distributed
 from dassl.config import cfg_to_dict
 from dassl.identity import same_run
 from dassl.record import NAME as RESULTS
+from dassl.record import as_now, models
 from dassl.utils import read_json, write_json
 from dassl.utils.tools import versions
 
@@ -69,11 +70,13 @@ def run_of(trainer) -> dict:
 def _earlier_metrics(path: str, record: dict) -> dict:
     """{split: metrics} that the file holds already of the same run and model."""
     before = read_json(path) if osp.isfile(path) else {}
-    before = before if isinstance(before, dict) else {}
-    same_model = all(
-        before.get(key) == record[key] for key in ("loaded", "began_from", "model_sha256")
-    )
-    if same_model and same_run(before.get("config_hash"), record["config_hash"]):
+    before = as_now(before) if isinstance(before, dict) else {}
+    same_model = before.get("model_sha256") == record["model_sha256"]
+    if (
+        same_model
+        and models(before) == models(record)
+        and same_run(before.get("config_hash"), record["config_hash"])
+    ):
         return before.get("metrics", {})
     return {}
 

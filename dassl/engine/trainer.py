@@ -293,9 +293,13 @@ class SimpleTrainer(TrainerBase):
         self._training = True
         super().train(self.start_epoch, self.max_epoch)
 
+    @property
+    def _keeps_best(self) -> bool:
+        """Whether the best model on validation images is kept, and tested in the end."""
+        return self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST
+
     def before_train(self) -> None:
-        test = self.cfg.TEST
-        if test.FINAL_MODEL == "best_val" and not test.NO_TEST and self.val_loader is None:
+        if self._keeps_best and self.val_loader is None:
             raise UserError(
                 f"TEST.FINAL_MODEL is best_val, but {self.cfg.DATASET.NAME} has no validation "
                 "images to choose the best epoch by: set it to last_step"
@@ -336,7 +340,7 @@ class SimpleTrainer(TrainerBase):
         self._training = False
         if not self.cfg.TEST.NO_TEST:
             self._deployed = "last_step"
-            if self.cfg.TEST.FINAL_MODEL == "best_val":
+            if self._keeps_best:
                 log.info("Deploy the model with the best val performance")
                 self.load_model(self.output_dir)
                 self._deployed = "best_val"
@@ -351,7 +355,7 @@ class SimpleTrainer(TrainerBase):
         last = self.epoch + 1 == self.max_epoch
         frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
         result = None
-        if not self.cfg.TEST.NO_TEST and self.cfg.TEST.FINAL_MODEL == "best_val":
+        if self._keeps_best:
             with self._in_short():
                 result = self.test(split="val")
             better = result > self.best_result

@@ -146,41 +146,42 @@ def encoded(model, pictures: list) -> np.ndarray:
     return torch.cat([model.encode_images((part - MEAN) / STD) for part in parts]).numpy()
 
 
-class Features:
-    """Frozen features of a set's base classes: `of[part]` is (features (N, D), labels (N,)).
-
-    text: (C, D), of the names. styles: the highest cosine of a class's texts in two styles.
-    """
-
-    def __init__(self, model, table: Table, name: str):
-        labels, _ = base_and_new(table)
-        chosen = {key: row for key, row in table.items() if row["class"] in labels}
-        features = encoded(model, pictures(chosen, name, PICTURE_SIZE))
-
-        def texts(template: str) -> np.ndarray:
-            return model.encode_texts([template.format(label) for label in labels]).numpy()
-
-        self.text = texts(SuiteDataset.templates[0])
-        line, rendered = map(texts, STYLES)
-        self.styles = float((line * rendered).sum(1).max())
-        numbers = np.array([labels.index(row["class"]) for row in chosen.values()])
-        split = np.array([row["split"] for row in chosen.values()])
-        self.of = {
-            part: (features[split == part], numbers[split == part])
-            for part in ("train", "val", "test")
-        }
-
-
 @dataclass
-class Seen:
-    """Frozen features of any data set, as those of `Features`."""
+class Features:
+    """Frozen features: `of[part]` is (features (N, D), labels (N,)).
+
+    text: (C, D), of the names. styles: the highest cosine of a class's texts in two styles, where
+    that is asked.
+    """
 
     text: np.ndarray
     of: dict[str, tuple[np.ndarray, np.ndarray]]
     styles: float = 0.0
 
 
-def accuracies(data: Features | Seen, test: bool = False) -> dict:
+def features_of(model, table: Table, name: str) -> Features:
+    """Of a set's base classes."""
+    labels, _ = base_and_new(table)
+    chosen = {key: row for key, row in table.items() if row["class"] in labels}
+    features = encoded(model, pictures(chosen, name, PICTURE_SIZE))
+
+    def texts(template: str) -> np.ndarray:
+        return model.encode_texts([template.format(label) for label in labels]).numpy()
+
+    line, rendered = map(texts, STYLES)
+    numbers = np.array([labels.index(row["class"]) for row in chosen.values()])
+    split = np.array([row["split"] for row in chosen.values()])
+    return Features(
+        text=texts(SuiteDataset.templates[0]),
+        of={
+            part: (features[split == part], numbers[split == part])
+            for part in ("train", "val", "test")
+        },
+        styles=float((line * rendered).sum(1).max()),
+    )
+
+
+def accuracies(data: Features, test: bool = False) -> dict:
     """Zero-shot and probe in percent, on the validation pictures of base classes; `test`: on the
     test pictures, too.
     """
@@ -265,7 +266,7 @@ def check(args: argparse.Namespace) -> int:
             str(count["families"]),
         ]
         if model is not None:
-            count |= accuracies(Features(model, table, name.lower()), args.test)
+            count |= accuracies(features_of(model, table, name.lower()), args.test)
             cells += [f"{count[key]:.1f}" for key in measured]
             cells += [f"{count['styles']:.2f}"]
             faults += verdict(count)

@@ -16,13 +16,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import CoOpDataset
 from datasets.check import load
 from datasets.prepare import list_files
 from tools import inputs
 from tools.arguments import Parser
 from tools.results import markdown
-from tools.suite.check import Seen, accuracies, encoded
+from tools.suite.check import Features, accuracies, encoded
+from tools.sweep import add_root
 
 # Data set -> the one that the regression learns from.
 SETS = {
@@ -44,13 +46,13 @@ def features(model, items) -> tuple[np.ndarray, np.ndarray]:
 def measured(model, source: CoOpDataset, data: CoOpDataset) -> dict[str, float]:
     """Chance, zero-shot and probe in percent, on the test pictures of `data`."""
     names = [data.templates[0].format(name.replace("_", " ")) for name in data.classnames]
+    # `accuracies` asks of "val"; here these are the test pictures.
     parts = {"train": features(model, source.train_x), "val": features(model, data.test)}
-    found = accuracies(Seen(model.encode_texts(names).numpy(), parts))
+    found = accuracies(Features(model.encode_texts(names).numpy(), parts))
     return {column: found[column] for column in COLUMNS}
 
 
 def sheet(args: argparse.Namespace) -> int:
-    from dassl.data.datasets import DATASET_REGISTRY
     from trainers.backbone import load_backbone
 
     read = [args.model, *list_files(Path(args.root))]
@@ -92,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m tools.suite.shifted",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--root", default="data", metavar="DATA", help="default data")
+    add_root(parser)
     parser.add_argument("--model", required=True, help="a CLIP's file")
     parser.add_argument("--out", type=inputs.path, help="write the numbers as JSON")
     return inputs.main(sheet, parser.parse_args(arguments))

@@ -145,6 +145,8 @@ COUNTS = {
     "generalisation": (26 * (1 + 4 * 2 * 3), 26 * 4 * 2 * 3),
     "adaptation": (19 * (1 + 4 * 3 * 3), 19 * 4 * 3 * 3),
     "suite_groups": (2 + (2 + 4 + 3) * 10, (2 + 4 + 3) * 10),
+    "suite_groups_selected": ((4 * 3 + 2 * 2) * 10, (4 * 3 + 2 * 2) * 10),
+    "suite_shifted": (4 * 4 * 3 * 10, 4 * 3 * 10),
     "suite_rivals": (2 * 8 * 3 * 2 * 10, 8 * 3 * 2 * 10),
     "suite_control": (2 * 8 * 2 * 10, 8 * 2 * 10),
     "suite_few_shot": (8 * 5 * 4 * 10, 8 * 5 * 4 * 10),

@@ -33,6 +33,7 @@ from tools.selection import (
     NO_SETTING,
     RULES,
     TABLE,
+    USES_GROUP_LABELS,
     WEIGHTS,
     Method,
     Run,
@@ -109,8 +110,8 @@ def _check_reads(plan: Selection, cfgs: dict[str, dict[str, CfgNode]]) -> None:
 
 
 def _check_data(plan: Selection, cfg: CfgNode, known: dict[str, int]) -> None:
-    """Raise InputError for a data set that does not know DATASET.VALIDATION, and for folds that
-    leave too few of its classes on a side.
+    """Raise InputError for a data set that does not know DATASET.VALIDATION, for one without
+    groups where the rule needs them, and for folds that leave too few of its classes on a side.
     """
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.errors import UserError
@@ -121,6 +122,12 @@ def _check_data(plan: Selection, cfg: CfgNode, known: dict[str, int]) -> None:
         raise InputError(
             f"plan '{plan.path}': data set {cfg.DATASET.NAME} is no CoOpDataset, so nothing keeps "
             "its validation apart from its test: derive its class from datasets.base.CoOpDataset"
+        )
+    if USES_GROUP_LABELS in plan.rules and cfg.TEST.EVALUATOR == "Classification":
+        raise InputError(
+            f"plan '{plan.path}': the rule {USES_GROUP_LABELS} needs groups, and nothing tests "
+            f"those of {cfg.DATASET.NAME}: set TEST.EVALUATOR GroupClassification in its config, "
+            "or choose another rule"
         )
     if cfg.DATASET.FOLD and (count := _classes(cfg, known)):
         try:

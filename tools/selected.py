@@ -76,11 +76,17 @@ def _clause(row: Row, config: dict) -> str:
         seen = OTHERS.format(others)
     if _on_other_data(row, config):
         seen = OTHER_DATA
-    preset = "" if row.craft in ("", configs.DEFAULT) else PRESET.format(row.craft)
+    preset = "" if _chosen_as_it_is(row) else PRESET.format(row.craft)
     return (
         f"{rule} on {config['SELECTION.ON']}, from {config['SELECTION.BUDGET']} candidates "
         f"(selection {config['SELECTION.DIGEST']}){preset}{_changed(row, config)}; {seen}"
     )
+
+
+def _chosen_as_it_is(row: Row) -> bool:
+    """Whether the selection chose CRAFT's options, too: no preset lies over what it chose."""
+    trainer, config = _pair(row)
+    return row.craft in ("", configs.DEFAULT) or config in configs.stems(f"trainers/{trainer}")
 
 
 def _is_of(row: Row, config: dict) -> bool:

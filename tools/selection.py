@@ -26,6 +26,7 @@ Metrics = Mapping[str, Mapping[str, float]]  # {part of the runs: metrics of its
 Settings = dict[str, object]  # {config key: value}
 
 NLL = "negative_log_likelihood"
+GROUPS = "group"  # the protocol whose data sets have groups
 WEIGHTS = tuple(f"TRAINER.CRAFT.LAMBDA_{name}" for name in ("STATIC", "STOCHASTIC", "MMD"))
 TABLE, DATASET = ONE_FOR = ("table", "dataset")
 ALL = "all"
@@ -101,8 +102,12 @@ RULES = {
         lambda parts: parts["target"]["accuracy"],
         ("trained", "target"),
     ),
+    "worst_group": Rule(
+        "worst-group accuracy on validation images, %",
+        lambda parts: parts["trained"]["worst_group_accuracy"],
+    ),
 }
-USES_TARGET_LABELS = "target"  # the rule
+USES_TARGET_LABELS, USES_GROUP_LABELS = "target", "worst_group"  # rules
 
 
 # Methods and candidates
@@ -203,6 +208,8 @@ class Selection:
             images = f"validation images of both sides of {self.folds} folds of the base classes"
         elif rule in ("source", USES_TARGET_LABELS):
             images = f"validation images of the {rule}"
+        elif rule == USES_GROUP_LABELS:
+            images += " with their group labels"
         seeds = ", ".join(map(str, study.seeds))
         cut = study.overrides.get("DATASET.CUT")
         images += f" of cut {cut}" if cut else ""
@@ -369,6 +376,8 @@ def _rules(own: dict, study: Study) -> tuple[list[str], str]:
     known = ["source", "target"] if study.targets else ["accuracy", "likelihood"]
     if study.protocol.subset == "base" and not study.targets:
         known.append("folds")
+    if study.protocol.name == GROUPS:
+        known.append(USES_GROUP_LABELS)
     rule, choose = own["rule"], own["choose"]
     if rule not in (*known, ALL):
         raise InputError(

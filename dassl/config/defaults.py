@@ -319,7 +319,7 @@ _TEST = {
 _SELECTION = {
     "RULE": key(
         "",
-        one_of("accuracy", "likelihood", "folds", "source", "target", empty=True),
+        one_of("accuracy", "likelihood", "folds", "source", "target", "worst_group", empty=True),
         "Rule by which `tools.select` chose the settings; empty: settings of no selection. Tables "
         "tell it.",
         affects=NOTHING,

@@ -36,6 +36,7 @@ def groups_seen(results: dict) -> str:
         or (dfr and config.get("TRAINER.DFR.PART") == "train"),
         # DFR chooses its penalty by the worst group of the validation part, whatever it trains on.
         VALIDATION: dfr
+        or config.get("SELECTION.RULE") == "worst_group"
         or (
             config.get("TEST.FINAL_MODEL") == "best_val"
             and config.get("TEST.SELECT_BY") in OF_GROUPS

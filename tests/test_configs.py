@@ -188,7 +188,7 @@ def test_a_trainer_has_a_default_config_for_a_backbone(dataset, trainer, backbon
     assert configs.default(dataset, trainer, backbone) == config
 
 
-# One protocol is for generalisation and adaptation, whose papers have other settings; a control, and
+# One protocol is for generalisation and adaptation, whose papers have other settings; a control and
 # tables of settings that were selected for them alone, have others on purpose.
 OTHERS = {"adaptation", "suite_control", "suite_groups_selected", "suite_shifted"}
 

@@ -28,6 +28,7 @@ from datasets.files import (
     REPAIR,
     file_identities,
     is_utf8,
+    kind_of_split,
     list_folder,
     list_images,
     same_for_clip,
@@ -462,7 +463,8 @@ class CoOpDataset(DatasetBase):
     chooses_domains = False  # whether DATASET.SOURCE_DOMAINS and TARGET_DOMAINS have an effect
     root_remedy = "create it with datasets.prepare or correct --root"
     repair = f"{REPAIR} or correct the split file"  # what to do about images that are not there
-    picks = picks_in_words = ""  # checksum of the few shots of all classes, and what is known of it
+    picks = places = ""  # checksums of the few shots of all classes, by path and by place
+    picks_in_words = ""  # and what is known of them
     remedy = ""  # the command that makes the data set, if it is not `datasets.prepare <name>`
 
     def __init__(self, cfg):
@@ -483,8 +485,13 @@ class CoOpDataset(DatasetBase):
             from datasets import picks  # a program, too, which Python wants to load first
 
             self.picks = picks.checksum((self._relative(item), item.label) for item in train)
+            self.places = picks.places(train, parts[0])
             self.picks_in_words = picks.described(
-                self.config_name(), cfg.DATASET.NUM_SHOTS, cfg.SEED, self.picks
+                self.config_name(),
+                cfg.DATASET.NUM_SHOTS,
+                cfg.SEED,
+                {picks.BY_PATH: self.picks, picks.BY_PLACE: self.places},
+                self._kind_of_split(),
             )
         elif cfg.DATASET.get("INDICES", ""):
             log.warning(
@@ -528,6 +535,12 @@ class CoOpDataset(DatasetBase):
                     f"folder '{needed}' of data set {type(self).__name__} does not exist: "
                     f"{self.how_to_get(cfg.DATASET.ROOT)}"
                 )
+
+    def _kind_of_split(self) -> str:
+        """`datasets.files.kind_of_split` of its split file; "there" for lists of its own."""
+        if not self.split_file:
+            return "there"
+        return kind_of_split(Path(self.dataset_dir, self.split_file), self.split_md5)
 
     def _check_options(self, cfg) -> None:
         """Raise UserError for options that cannot be meant."""

@@ -8,7 +8,6 @@ was named, has a problem.
 
 import argparse
 import contextlib
-import hashlib
 import io
 import os.path as osp
 import sys
@@ -22,6 +21,7 @@ import datasets
 from dassl.config import get_cfg_default
 from dassl.utils import read_image, read_json
 from datasets.base import PARTS, SAME_TEXT, CoOpDataset, UserError
+from datasets.files import kind_of_split
 from datasets.prepare import find, prepared_classes
 from datasets.shifts import ShiftDataset
 from tools import inputs
@@ -93,25 +93,6 @@ def _of_miniature(
         raise UserError(
             f"'{path}' is not what tools.miniatures writes ({error}): make the miniature again"
         ) from None
-
-
-def kind_of_split(path: Path, md5: str) -> str:
-    """Return "generated", "there", "published" or "other".
-
-    Raises UserError for an unreadable file.
-    """
-    if not path.is_file():
-        return "generated"
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"'{path}' cannot be read ({error.strerror}): correct its rights, or look after the "
-            "disk"
-        ) from None
-    if not md5:
-        return "there"
-    return "published" if hashlib.md5(content).hexdigest() == md5 else "other"
 
 
 def load(cls: type[CoOpDataset], root: str) -> tuple[CoOpDataset, str]:

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import hashlib
 import html
 import logging
 import os
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from PIL import Image, features
 
@@ -20,6 +22,7 @@ from datasets.errors import UserError
 
 log = logging.getLogger(__name__)
 
+PUBLISHED_FILE = "published"  # what `kind_of_split` says of a published file
 REPAIR = "prepare the data set again"  # the remedy for files of a published data set
 _BLANK = r"[\s\ufeff\u200b\u200e\u200f\u2060]"  # blanks, and signs without width
 _ENDS = re.compile(rf"^{_BLANK}+|{_BLANK}+$")
@@ -423,3 +426,22 @@ def file_identities(folder: str, paths: Iterable[str], name: str, remedy: str) -
             f"{', '.join(missing[:3])}: {remedy}"
         )
     return identities
+
+
+def kind_of_split(path: Path, md5: str) -> str:
+    """Return "generated", "there", PUBLISHED_FILE or "other".
+
+    Raises UserError for an unreadable file.
+    """
+    if not path.is_file():
+        return "generated"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"'{path}' cannot be read ({error.strerror}): correct its rights, or look after the "
+            "disk"
+        ) from None
+    if not md5:
+        return "there"
+    return PUBLISHED_FILE if hashlib.md5(content).hexdigest() == md5 else "other"

@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tiny_run import make_trainer, write_table
 
 import datasets
 from datasets import picks
 from datasets.prepare import find
+from tools.plans import read_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 SETS = ("things", "office", "tools", "living", "remix", "iconpark", "ultimate", "emoji")
@@ -29,20 +31,96 @@ def test_a_checksum_by_hand():
 def test_the_draws_of_the_study_are_those_of_today(tmp_path):
     """Python's generator, the split and the sampling are those that the study ran with."""
     stored = json.loads(picks.FILE.read_text())
-    assert set(stored) == set(SETS)
+    assert {name for name, entry in stored.items() if entry["of"] == picks.STUDY} == set(SETS)
     for name in ("office", "emoji"):
         find(name).prepare(str(tmp_path), progress=False)
         for seed in (1, 10):
-            found = picks.drawn(find(name), str(tmp_path), 8, seed)
+            found = picks.drawn(find(name), str(tmp_path), 8, seed)["picks"]
             assert found == stored[name]["picks"]["8"][str(seed)]
-    assert len({one for entry in stored.values() for one in entry["picks"]["8"].values()}) == 80
+    assert len({one for name in SETS for one in stored[name]["picks"]["8"].values()}) == 80
+
+
+# Places that index files of cross_modal_adaptation (MIT, indices/<set>/shot_1-seed_<s>.json) name:
+# of one image of each class in the training list of the published split, for the first classes of
+# SUN397, else for all.
+EVIDENCE = json.loads((ROOT / "tests/published_places.json").read_text())
+PUBLISHED = json.loads(picks.FILE.read_text())
+
+
+@pytest.mark.parametrize("name", EVIDENCE)
+def test_the_draws_of_published_splits_are_those_of_public_index_files(name):
+    entry, kind = PUBLISHED[name], find(name)
+    assert entry["of"] == picks.PUBLISHED and kind.config_name() == name
+    assert (len(entry["sizes"]), sum(entry["sizes"])) == (kind.classes, kind.images[0])
+    for seed, found in EVIDENCE[name].items():
+        assert picks.places_of(entry["sizes"], 1, int(seed))[: len(found)] == found
+        assert len(found) == kind.classes or name == "sun397"
+    assert entry["places"] == {
+        str(shots): {
+            str(seed): picks.digest(picks.places_of(entry["sizes"], shots, seed))
+            for seed in picks.SEEDS
+        }
+        for shots in picks.SHOTS
+    }
+
+
+def test_ten_of_the_eleven_sets_have_a_known_draw():
+    """ImageNet's public index files are of a part of its training list."""
+    eleven = {job.dataset for job in read_plan(str(ROOT / "configs/sweeps/base2new.yaml")).jobs}
+    assert len(eleven) == 11 and {*EVIDENCE} == eleven - {"imagenet"}
+
+
+def test_places_are_those_that_a_run_draws(tmp_path, monkeypatch, capsys):
+    """Of a list of the published sizes, whatever the files are called; of another they are not."""
+    kind = find("dtd")
+    sizes = [4, 3, 5]
+    rows = {part: [] for part in ("train", "val", "test")}
+    for label, size in enumerate(sizes):
+        for number in range(size + 2):
+            part = ("val", "test", "train")[min(number, 2)]
+            rows[part].append([f"c{label}/{label}_{number}.png", label, f"c{label}"])
+            path = tmp_path / kind.folder / "images" / rows[part][-1][0]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (label * 40, number * 20, 9)).save(path)
+    split = tmp_path / kind.folder / kind.split_file
+    split.write_text(json.dumps(rows))
+    found = picks.drawn(kind, str(tmp_path), 2, 3)
+    assert found["places"] == picks.digest(picks.places_of(sizes, 2, 3))
+    assert picks.drawn(kind, str(tmp_path), 16, 3)["places"] == picks.digest(range(12))
+    known = {"dtd": {"of": picks.PUBLISHED, "places": {"2": {"3": found["places"], "4": "0"}}}}
+    monkeypatch.setattr(picks, "_stored", lambda: known)
+
+    def said(seed: int, md5: str) -> str:
+        monkeypatch.setattr(kind, "split_md5", md5)
+        cfg = datasets_cfg(tmp_path, kind, 2, seed)
+        return kind(cfg).picks_in_words
+
+    ours = hashlib.md5(split.read_bytes()).hexdigest()
+    assert said(3, ours) == f"{found['picks']}, the draw of the published split"
+    assert said(3, "").endswith(
+        "the draw of the published split (if its lists are, which nothing tells)"
+    )
+    assert said(3, "f" * 32).endswith("of another split than the published one")
+    assert said(4, ours).endswith("another draw than that of the published split")
+
+
+def datasets_cfg(root, kind, shots, seed):
+    from dassl.config import get_cfg_default
+    from dassl.utils import set_random_seed
+
+    cfg = get_cfg_default()
+    datasets.extend_cfg(cfg)
+    cfg.DATASET.ROOT, cfg.DATASET.NAME = str(root), kind.__name__
+    cfg.DATASET.NUM_SHOTS, cfg.SEED = shots, seed
+    set_random_seed(seed)
+    return cfg
 
 
 def test_a_run_says_whose_picks_it_has(tmp_path, monkeypatch, capsys):
     root = str(write_table(tmp_path))
     options = ("DATASET.NAME", "CSV", "DATASET.ROOT", root, "DATASET.NUM_SHOTS", 1, "SEED", 3)
     trainer = make_trainer(tmp_path, "CoOp", *options, "VERBOSE", True)
-    found = trainer.dm.dataset.picks
+    found, places = trainer.dm.dataset.picks, trainer.dm.dataset.places
     assert len(found) == 16 and f"few shots  {found}\n" in capsys.readouterr().out
     for known, words in ((found, "the draw of X"), ("0" * 16, "another draw than that of X")):
         monkeypatch.setattr(
@@ -50,9 +128,11 @@ def test_a_run_says_whose_picks_it_has(tmp_path, monkeypatch, capsys):
             "_stored",
             lambda one=known: {"csv_table": {"of": "X", "picks": {"1": {"3": one}}}},
         )
-        assert picks.described("csv_table", 1, 3, found) == f"{found}, {words}"
+        known = {"picks": found, "places": places}
+        assert picks.described("csv_table", 1, 3, known) == f"{found}, {words}"
     trainer.train()
-    assert json.loads((tmp_path / "output/results.json").read_text())["picks"] == found
+    results = json.loads((tmp_path / "output/results.json").read_text())
+    assert (results["picks"], results["places"]) == (found, places)
     whole = make_trainer(tmp_path, "CoOp", *options[:4], "OUTPUT_DIR", str(tmp_path / "whole"))
     assert not whole.dm.dataset.picks  # all images: nothing is drawn
 

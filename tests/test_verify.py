@@ -254,6 +254,12 @@ def test_other_picks_are_a_reason(tmp_path, capsys, monkeypatch):
         run(tmp_path, "CoOp", seed, value("CoOp"), picks=found)
     reason = "other few-shot picks than the draw of the published split"
     assert f"{NAME}agrees, although {reason}\n" in said(capsys, tmp_path)
+    table["dtd"]["places"] = table["dtd"].pop("picks")
+    for seed, places in zip((1, 2, 3), "abc", strict=True):
+        run(tmp_path, "CoOp", seed, value("CoOp"), picks="z", places=places)
+    assert reason not in said(capsys, tmp_path)
+    run(tmp_path, "CoOp", 3, value("CoOp"), picks="z", places="x")
+    assert f"{NAME}agrees, although {reason}\n" in said(capsys, tmp_path)
 
 
 def test_a_config_of_another_table_is_a_reason(tmp_path, capsys):
@@ -304,6 +310,7 @@ def test_two_halves_of_the_right_sum_are_no_published_test(tmp_path, capsys):
 
 
 def test_picks_that_cannot_be_checked_are_no_found_reason(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(picks, "_stored", dict)
     coop(tmp_path, -9.0, picks="a")
     no_reason = "no usual reason was found (not checked: the split file"
     store = "`python -m datasets.picks NAME --root DATA --write` stores them"

@@ -293,7 +293,7 @@ def _split(run: Checked) -> Iterator[str | Unchecked]:
     """Of another split than the published one, as the record and the file tell."""
     import datasets  # noqa: F401 - registers them
     from dassl.data.datasets import DATASET_REGISTRY
-    from datasets.check import kind_of_split
+    from datasets.files import kind_of_split
 
     name = run.dataset["NAME"]
     kind = DATASET_REGISTRY.get(name) if name in DATASET_REGISTRY else None
@@ -340,8 +340,8 @@ def _draw(run: Checked) -> Iterator[str | Unchecked]:
         yield f"{ours} instead of {'all images' if wanted == -1 else wanted}"
     if run.dataset.get("INDICES"):
         yield "few-shot picks of DATASET.INDICES"
-    found = run.results.get("picks")
-    known, of = picks.known(run.row.dataset, shots, seed)
+    known, by, of = picks.known(run.row.dataset, shots, seed)
+    found = run.results.get(by)
     if known and found and known != found:
         yield f"other few-shot picks than the draw of {of}"
     if seed not in picks.SEEDS:

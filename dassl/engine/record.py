@@ -58,13 +58,18 @@ def run_of(trainer) -> dict:
         "seed": cfg.SEED,
         "config_hash": trainer._hash(),
         "data": trainer._data(),
-        "picks": getattr(getattr(trainer.__dict__.get("dm"), "dataset", None), "picks", "") or None,
+        **{name: getattr(_dataset(trainer), name, "") or None for name in ("picks", "places")},
         "loaded": trainer.__dict__.get("loaded"),
         "began_from": trainer.__dict__.get("began_from"),
         "model_sha256": trainer.__dict__.get("model_sha256"),
         "pretrained": trainer.__dict__.get("pretrained"),
         "deployed": trainer._deployed,
     }
+
+
+def _dataset(trainer):
+    """The data set of a trainer; None without data."""
+    return getattr(trainer.__dict__.get("dm"), "dataset", None)
 
 
 def _earlier_metrics(path: str, record: dict) -> dict:

@@ -61,7 +61,8 @@ def cores() -> int:
 class Job:
     """A run of train.py. Folders are below the output folder.
 
-    trained: the folder of the run whose model is tested.
+    trained: the folder of the run whose model is tested. repeats: that of the test whose errors
+    are trained on more often (JTT).
 
     options: KEY, VALUE, ... test: whether nothing is trained. files: config files that a selection
     wrote, instead of those of `configs`. run: what the record is to tell of it.
@@ -75,6 +76,7 @@ class Job:
     options: tuple[str, ...]
     test: bool = False
     trained: str = ""
+    repeats: str = ""
     files: tuple[str, ...] = ()
     run: Description = field(default=Description(), compare=False)
 
@@ -87,6 +89,16 @@ class Job:
             *("--dataset-config-file", configs.dataset_file(self.dataset)),
             *(word for file in files for word in ("--config-file", file)),
         ]
+
+    @property
+    def needs(self) -> list[str]:
+        """The folders of the runs that it comes after."""
+        return [folder for folder in (self.trained, self.repeats) if folder]
+
+    def pairs(self, output: str) -> list[str]:
+        """KEY, VALUE, ... of all options, those that name another run's folder among them."""
+        errors = ("DATASET.REPEAT_FROM", f"{output}/{self.repeats}") if self.repeats else ()
+        return [*self.options, *errors]
 
     def arguments(self, root: str, output: str, epoch: int | str | None = None) -> list[str]:
         """train.py's arguments.
@@ -106,7 +118,7 @@ class Job:
             epoch = loaded["epoch"] if epoch is None else epoch
             if epoch is not None:
                 flags += ["--load-epoch", str(epoch)]
-        return [*self.settings(root, output), *flags, *self.options]
+        return [*self.settings(root, output), *flags, *self.pairs(output)]
 
     def _described(self) -> list[str]:
         """Flags that tell train.py what the run is for; the record repeats them."""
@@ -769,7 +781,7 @@ class _Queue:
         ready = [
             job
             for job in self.waiting
-            if job.trained not in unfinished and self._not_before.get(job.folder, 0) < now
+            if unfinished.isdisjoint(job.needs) and self._not_before.get(job.folder, 0) < now
         ]
         for job, line in zip(ready, workers.idle, strict=False):
             self.waiting.remove(job)
@@ -790,10 +802,16 @@ class _Queue:
             self.waiting.insert(0, job)
             return
         self._view.ended(job.folder, error)
-        tests = [other for other in self.waiting if error and other.trained == job.folder]
-        for test in tests:
-            self.waiting.remove(test)
-            self._view.ended(test.folder, "not run, since its training failed")
+        if error:
+            self._leave_out(job.folder)
+
+    def _leave_out(self, folder: str) -> None:
+        """Run nothing that comes after the job in this folder, which failed."""
+        for job in [other for other in self.waiting if folder in other.needs]:
+            self.waiting.remove(job)
+            reason = "its training" if folder == job.trained else f"'{folder}', which it needs,"
+            self._view.ended(job.folder, f"not run, since {reason} failed")
+            self._leave_out(job.folder)
 
 
 def failure(job: Job, output: str, code: int, attempts: int) -> str:
@@ -906,10 +924,10 @@ def submit(
     ids: dict[str, str] = {}
     try:
         for job in jobs:
-            before = (queued | ids).get(job.trained)
+            before = [(queued | ids)[folder] for folder in job.needs if folder in queued | ids]
             executor.update_parameters(
                 job_name="/".join(job.folder.split("/")[-4:]),
-                dependency=f"afterok:{before}" if before else None,
+                dependency=":".join(["afterok", *before]) if before else None,
             )
             with _environment(PYTHONPATH=_python_path()):
                 ids[job.folder] = executor.submit(Task(job, root, output, retries)).job_id

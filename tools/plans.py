@@ -40,6 +40,7 @@ DEFAULTS = {
     "seeds": [1, 2, 3],
     "config": "",
     "selection": "",
+    "repeat_errors_of": "",
     "overrides": {},
     "train_overrides": {},
 }
@@ -86,7 +87,8 @@ class Study:
     trainers: (trainer, config) pairs. target: "" for protocols without unlabelled images.
     overrides: config keys of all runs; train_overrides: of trainings only. name: the folder above
     the protocol's; an ablation's variant. selection: the folder of a selection (`tools.select`),
-    from which the configs of what learns are taken.
+    from which the configs of what learns are taken. repeat_errors_of: the config of JTT's first
+    runs, whose errors on their training images the study's trainings repeat.
     """
 
     protocol: Protocol
@@ -100,6 +102,7 @@ class Study:
     train_overrides: dict = field(default_factory=dict)
     name: str = ""
     selection: str = ""
+    repeat_errors_of: str = ""
 
     def jobs(self) -> Iterator[Job]:
         """Each training, followed by its tests."""
@@ -137,7 +140,12 @@ class Study:
             preset = {key: value for key, value in preset.items() if key not in chosen}
         overrides = {**preset, **self.overrides}
         folder = protocol.folder(run)
-        training = job_of(folder, run, overrides | self.train_overrides | unlabelled, files=files)
+        of_training = overrides | self.train_overrides | unlabelled
+        training = job_of(folder, run, of_training, files=files)
+        if self.repeat_errors_of and run.learns:
+            first, errors = self._first(run, of_training)
+            yield from (first, errors)
+            training = replace(training, repeats=errors.folder)
         yield training
         tests = [(run.tested, subset) for subset in protocol.others]
         for dataset in self.tests or filter(None, [run.target]):
@@ -147,6 +155,15 @@ class Study:
             trained = training.folder if run.learns else ""
             options = {**overrides, **protocol.tested_with}
             yield job_of(protocol.folder(test), test, options, trained, files)
+
+    def _first(self, run: Description, options: dict) -> tuple[Job, Job]:
+        """JTT's first run, and the test of its model on the images that it was trained on."""
+        run = replace(run, config=configs.joined(self.repeat_errors_of, run.craft))
+        first = job_of(self.protocol.folder(run), run, options)
+        # No protocol's folders end so: no table takes these tests for its own.
+        folder = f"errors/{first.folder.removesuffix(f'seed{run.seed}')}seed_{run.seed}"
+        tested = replace(run, protocol="", part="test")
+        return first, job_of(folder, tested, {**options, "TEST.SPLIT": "train"}, first.folder)
 
 
 def _check_kept(file: str, chosen: dict, overrides: dict) -> None:
@@ -345,6 +362,7 @@ def _study(keys: dict, where: str) -> Study:
             name=name,
             trainers=_trainers(keys, axes["craft"]),
             selection=_selection(keys["selection"]),
+            repeat_errors_of=_repeated(keys),
             datasets=axes["datasets"],
             tests=axes["tests"],
             targets=axes["targets"],
@@ -433,6 +451,29 @@ def _selection(value) -> str:
     if not isinstance(value, str):
         raise InputError(f"selection is {value!r}: write the folder that tools.select wrote")
     return str(Path(value).expanduser()) if value else ""
+
+
+def _repeated(keys: dict) -> str:
+    """The config of JTT's first runs, "" for none. Raises InputError for one that no trainer has,
+    and beside a selection, which has the configs of second runs only.
+    """
+    config = keys["repeat_errors_of"]
+    if not isinstance(config, str):
+        raise InputError(f"repeat_errors_of is {config!r}: write the config of the first runs")
+    if config and keys["selection"]:
+        raise InputError(
+            "repeat_errors_of stands beside selection, which has no first runs: write the names of "
+            "configs instead of the selection"
+        )
+    for trainer, name in _trainers(keys, _axis("craft", keys["craft"])) if config else ():
+        first = configs.joined(config, configs.split(trainer, name)[1])
+        configs.files(trainer, first)
+        if first == name:
+            raise InputError(
+                f"repeat_errors_of is '{config}', which is the config of the second runs, too: "
+                "give them a config of their own, for their folder"
+            )
+    return config
 
 
 def _trainers(keys: dict, craft: list) -> list[tuple[str, str]]:

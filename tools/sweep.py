@@ -38,7 +38,7 @@ STATES = ("done", "running", "queued", "failed", "missing")
 
 def _key(job: Job) -> tuple:
     """What decides on a job's configuration, except for the seed."""
-    return job.dataset, job.trainer, job.config, job.files, job.options
+    return job.dataset, job.trainer, job.config, job.files, job.options, job.repeats
 
 
 def configurations(
@@ -75,7 +75,7 @@ def _configuration(job: Job, root: str, output: str):
     from dassl.engine.trainer import check_basics
     from dassl.utils import check_availability
 
-    cfg = train.setup_cfg(train.parse_args([*job.settings(root, output), *job.options]))
+    cfg = train.setup_cfg(train.parse_args([*job.settings(root, output), *job.pairs(output)]))
     check_basics(cfg)
     check_availability(cfg.TRAINER.NAME, TRAINER_REGISTRY.registered_names(), "trainer")
     for name in _datasets(cfg):
@@ -211,9 +211,9 @@ def survey(plan: Plan, output: str, hashes: dict[str, str]) -> dict[str, tuple[s
     states: dict[str, tuple[str, str]] = {}
     for job in plan.jobs:
         state = launchers.state_of(job, output, hashes[job.folder], slurm)
-        # A test is of no more worth than its training.
-        trained = states.get(job.trained, ("done", ""))[0] == "done"
-        states[job.folder] = state if trained or state[0] != "done" else ("missing", "")
+        # A test is of no more worth than its training, nor JTT's second run than its first.
+        based = all(states.get(folder, ("done", ""))[0] == "done" for folder in job.needs)
+        states[job.folder] = state if based or state[0] != "done" else ("missing", "")
     return states
 
 
@@ -417,6 +417,10 @@ class Sweep:
 
     def _finish(self) -> int:
         """Print what is not done and how to get the tables; 1 if something is not done, else 0."""
+        if any(
+            job.repeats for job in self.plan.jobs
+        ):  # what first runs got wrong is data of others
+            self.hashes = configurations(self.plan, self.root, self.output)[1]
         self.states = survey(self.plan, self.output, self.hashes)
         missing = {folder: state for folder, state in self.states.items() if state[0] != "done"}
         for folder, (state, note) in missing.items():

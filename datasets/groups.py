@@ -11,15 +11,12 @@ from datasets.base import PARTS, CoOpDataset, Split, UserError
 class GroupDataset(CoOpDataset):
     """Parent of data sets whose rows have four values: [path, label, class name, domain].
 
-    class_names, domain_names: in the order of labels and of domains. adjusted_average: True if
-    papers weight groups by their share of the training set (Sagawa et al., ICLR 2020).
-    `train_group_counts` {(label, domain): images} counts the whole training part, before few-shot
-    picks.
+    class_names, domain_names: in the order of labels and of domains. `train_group_counts` {(label,
+    domain): images} counts the whole training part, before few-shot picks.
     """
 
     class_names: tuple[str, ...] = ()
     domain_names: tuple[str, ...] = ()
-    adjusted_average = False
     # Four images per class would leave groups out, and a model may be chosen by its worst group.
     few_shot_val = False
 

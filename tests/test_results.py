@@ -25,7 +25,7 @@ import trainers
 from dassl import files, record
 from dassl.config import cfg_to_dict, get_cfg_default, merge_from_list
 from dassl.record import Description
-from tools import parse_test_res, plots, protocols, results
+from tools import pages, parse_test_res, plots, protocols, results
 from tools.protocols import group
 
 PUBLISHED_SETS = [
@@ -296,6 +296,7 @@ SEEN = {
         {"TEST": {"FINAL_MODEL": "best_val", "SELECT_BY": "worst_group_accuracy"}},
         "from 'a photo of a'",
     ),
+    "validation  ": ({"SELECTION": {"RULE": "worst_group"}}, "from 'a photo of a'"),
     "validation ": ({"TRAINER": {"NAME": "DFR", "DFR": {"PART": "val"}}}, "'an icon of {}.'"),
     "training and validation": (
         {"TRAINER": {"NAME": "DFR", "DFR": {"PART": "train"}}},
@@ -314,6 +315,21 @@ def test_group_tables_tell_which_group_labels_a_run_saw_and_its_words(seen):
     if not words.startswith("'"):
         words += ", template 'an icon of {}.'"
     assert group.words({"config": config}) == words
+
+
+def test_means_of_groups_stand_with_intervals_over_the_seeds(tmp_path, capsys):
+    """Three seeds: t(0.975, 2) = 4.302653, and the standard error of 58, 60, 65 is 2.0817."""
+    for seed, worst in ((1, 58.0), (2, 60.0), (3, 65.0)):
+        folder = tmp_path / f"group/birds/shots_all/CoOp/cfg/seed{seed}"
+        put(folder, {"accuracy": 90.0, "worst_group_accuracy": worst, "gap": 90 - worst})
+    text, lines = report(capsys, "group", tmp_path)
+    assert "61.00 [52.04, 69.96]" in text and "90.00 [90.00, 90.00]" in text
+    assert f"* {results.ON_LEVELS}" in text
+    assert results.main(["group", str(tmp_path), "--out", str(tmp_path / "table")]) == 0
+    cell = json.loads((tmp_path / "table.json").read_text())["rows"][0]["cells"]["worst group"]
+    assert cell["interval"] == pytest.approx([52.0430, 69.9570], abs=1e-4)
+    assert pages._level(cell).text(True) == "61.00 [52.04, 69.96]"
+    assert pages._level(cell).text() == "61.00 ± 3.61"
 
 
 def test_group_columns(tmp_path, capsys):

@@ -357,6 +357,8 @@ def test_scores_of_known_numbers():
     assert score("accuracy", trained=(61.0, 2.0)) == score("source", trained=(61.0, 2.0)) == 61.0
     assert score("likelihood", trained=(61.0, 2.0)) == 2.0
     assert score("target", target=40.0) == 40.0
+    groups = {"trained": {"accuracy": 90.0, "worst_group_accuracy": 41.0}}
+    assert selection.RULES["worst_group"].score(groups) == 41.0
     # means 60 and 30 -> H = 2 * 60 * 30 / 90
     assert score("folds", folds=[(50.0, 20.0), (70.0, 40.0)]) == pytest.approx(40.0)
     assert score("folds", folds=[(0.0, 0.0)] * 2) == 0.0
@@ -940,6 +942,25 @@ def test_rules_for_a_shifted_domain(top, tmp_path, monkeypatch):
     assert tested["dataset"] == "CSV" and list(tested["metrics"]) == ["val"]
     file = output / "selected/CraftCoOp/selected_mmd.yaml"
     assert yaml.safe_load(file.read_text())["SELECTION"]["RULE"] == "target"
+
+
+# Groups
+
+
+def test_the_worst_group_is_a_rule_where_there_are_groups(top, tmp_path, capsys):
+    keys = {"choose": None, "folds": None, "seeds": 1}
+    assert run(top, tmp_path / "out", write(top, rule="worst_group", **keys)) == 2
+    assert "choose one of accuracy, likelihood, folds, or all" in capsys.readouterr().err
+    assert run(top, tmp_path / "out", write(top, protocol="group", rule="worst_group", **keys)) == 2
+    error = capsys.readouterr().err
+    assert (
+        "the rule worst_group needs groups, and nothing tests those of EuroSAT: set TEST" in error
+    )
+    plan = selection.read(str(configs.ROOT / "configs/selections/suite_groups.yaml"))
+    assert (plan.rules, plan.rule) == (["accuracy", "likelihood", "worst_group"], "worst_group")
+    assert plan.looked_at("worst_group").startswith(
+        "validation images of the classes trained on with their group labels, emoji_groups"
+    )
 
 
 # Notes under tables

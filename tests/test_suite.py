@@ -669,3 +669,35 @@ def test_the_settings_of_the_study_are_those_that_were_selected():
             assert list(told["SELECTION.DATA"]) == identity.told(content["data"].values())
             seen.add(trainer)
     assert len(seen) == 20
+
+
+def test_settings_of_single_tables_are_those_that_were_selected():
+    """configs/trainers/*/groups*.yaml and shifted*.yaml, and what the stored selections chose."""
+    seen = []
+    for name, rule in (
+        *((f"groups{kind}", "worst_group") for kind in ("", "_balanced", "_dro")),
+        ("shifted", "source"),
+    ):
+        content = json.loads((ROOT / f"docs/results/selections/suite_{name}.json").read_text())
+        digest = content.pop("digest")
+        assert digest_of(content) == digest and content["rule"] == rule
+        kept = content["plan"]["overrides"]
+        for method in content["methods"]:
+            trainer = method["trainer"]
+            preset = configs.split(trainer, method["config"])[1]
+            scores = {
+                one["label"]: next(iter(one["scores"][rule].values()))["1"]
+                for one in method["candidates"]
+            }
+            label = method["chosen"][rule]["table"]
+            assert max(scores, key=scores.get) == label and len(scores) == 6
+            (chosen,) = (one for one in method["candidates"] if one["label"] == label)
+            path = f"configs/trainers/{trainer}/{configs.joined(name, preset)}.yaml"
+            found = flat(configs.merged([path]))
+            told = {key: found.pop(key) for key in list(found) if key.startswith("SELECTION.")}
+            start = flat(configs.merged(configs.files(trainer, method["config"])))
+            assert found == {**start, **kept, **chosen["settings"]}
+            assert (told["SELECTION.DIGEST"], told["SELECTION.RULE"]) == (digest, rule)
+            assert list(told["SELECTION.DATA"]) == identity.told(content["data"].values())
+            seen.append(path)
+    assert len(set(seen)) == 28

@@ -32,7 +32,7 @@ from typing import Any, cast
 from tqdm import tqdm
 
 from dassl import files, record
-from dassl.identity import same_run
+from dassl.identity import of_settings, same_run
 from dassl.record import Description
 from tools import configs
 from tools.configs import ROOT
@@ -184,7 +184,10 @@ def state_of(
         if results and not same_run(results.get("config_hash"), wanted):
             return "other", ""
     elif results and not record.is_of(results, wanted, taken):
-        return "other", ""
+        # Whose errors it repeats is not known before the first run's are.
+        errors = job.repeats and not files.is_file(Path(output, job.repeats, RESULTS))
+        if not errors or of_settings(str(results.get("config_hash"))) != of_settings(wanted):
+            return "other", ""
     else:
         model_dir = str(Path(output, job.trained)) if job.trained else ""
         try:

@@ -37,7 +37,7 @@ from tools.gains import Gain, corrected, from_record, verdict_column, verdicts
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS
 from tools.protocols.rows import is_average
-from tools.results import markdown
+from tools.results import Number, markdown
 from tools.statistics import standard_error, t_test
 from tools.suite import check, health, shifted
 
@@ -81,10 +81,6 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Rows of cells, the first of which are titles, as a Markdown table with aligned columns."""
     head, *others = map(list, rows)
     return markdown(head, others)
-
-
-def with_error(mean: float, error: float | None, sign: str = "") -> str:
-    return f"{mean:{sign}.2f}" if error is None else f"{mean:{sign}.2f} ± {error:.2f}"
 
 
 # The suite
@@ -157,7 +153,9 @@ def results(name: str, kind: str, *words: str) -> str:
     elif kind == "health":
         text = aligned([health.HEAD, *(rule.cells for rule in health.rules(table))])
     elif kind == "accuracy":
-        text = aligned(accuracies(table["columns"], rows))
+        protocol = PROTOCOLS.get(table.get("protocol"))
+        interval = protocol is not None and protocol.intervals
+        text = aligned(accuracies(table["columns"], rows, interval))
     elif kind == "gain":
         protocol = PROTOCOLS.get(table.get("protocol"))
         decides = verdict_column(protocol, table["columns"])
@@ -179,8 +177,15 @@ def results(name: str, kind: str, *words: str) -> str:
     return "\n".join(margin + line for line in text.splitlines())
 
 
-def accuracies(columns: Sequence[str], rows: Iterable[dict]) -> list[list[str]]:
-    """Mean and standard deviation of each cell, and the seeds."""
+def _level(cell: dict) -> Number:
+    """A cell of a table in JSON."""
+    return Number(cell["mean"], cell["standard_deviation"], tuple(map(int, cell["values"])))
+
+
+def accuracies(
+    columns: Sequence[str], rows: Iterable[dict], interval: bool = False
+) -> list[list[str]]:
+    """Mean and standard deviation of each cell, or its interval, and the seeds."""
     rows = list(rows)
     told = list(rows[0].get("told", ())) if rows else []
     table = [["data set", "trainer", "config", *told, "shots", *columns, "seeds"]]
@@ -190,7 +195,7 @@ def accuracies(columns: Sequence[str], rows: Iterable[dict]) -> list[list[str]]:
             [row["dataset"], row["trainer"], row["config"]]
             + [row["told"][name] for name in told]
             + [row["shots"]]
-            + [with_error(cell["mean"], cell["standard_deviation"]) for cell in cells]
+            + [_level(cell).text(interval) for cell in cells]
             + [numbers(sorted(map(int, cells[0]["values"])))]
         )
     return table

@@ -13,6 +13,7 @@ import argparse
 import functools
 import itertools
 import json
+import math
 import statistics
 import sys
 import unicodedata
@@ -26,6 +27,7 @@ from tools.gains import Gain, mean_of
 from tools.inputs import InputError
 from tools.protocols import PROTOCOLS, Protocol, Row, averages, collect
 from tools.protocols.rows import EVERY, Only, baseline_key, is_average, ordered, unlike
+from tools.statistics import t_test
 
 MISSING = "–"
 SUFFIXES = (".md", "_runs.csv", ".csv", ".tex", ".json")  # of what --out writes
@@ -63,8 +65,22 @@ class Number:
     spread: float | None
     seeds: tuple[int, ...]
 
-    def text(self) -> str:
-        return f"{self.mean:.2f}" + ("" if self.spread is None else f" ± {self.spread:.2f}")
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95% interval of Student's t over the seeds; None for one seed."""
+        if self.spread is None:
+            return None
+        count = len(self.seeds)
+        found = t_test(self.mean, self.spread / math.sqrt(count), count)
+        return found.low, found.high
+
+    def text(self, interval: bool = False) -> str:
+        """interval: in the place of the standard deviation."""
+        if self.spread is None:
+            return f"{self.mean:.2f}"
+        if interval and self.interval:
+            return f"{self.mean:.2f} [{self.interval[0]:.2f}, {self.interval[1]:.2f}]"
+        return f"{self.mean:.2f} ± {self.spread:.2f}"
 
 
 def number(row: Row, column: str) -> Number | None:
@@ -272,7 +288,10 @@ class Tables:
         lines = []
         for row in (*self.shown, *self.others):
             cells = {column: number(row, column) for column in self.columns}
-            texts = [MISSING if one is None else one.text() for one in cells.values()]
+            texts = [
+                MISSING if one is None else one.text(self.protocol.intervals)
+                for one in cells.values()
+            ]
             seeds = "" if row.published else by_column(cells, seeds_text)
             lines.append(
                 [
@@ -345,6 +364,7 @@ class Tables:
                     yield row, column, value, difference
 
 
+ON_LEVELS = "means stand with 95% intervals of Student's t over the seeds, on these test images"
 GAINS = "Gain of CRAFT over its baseline, paired over seeds (mean [95% interval])"
 
 
@@ -370,6 +390,8 @@ def tables(
         )
     others = [row for row in others if is_average(row.dataset) or not summary]
     content = Tables(protocol, rows, average, others, columns, [], summary)
+    if protocol.intervals and rows:
+        notes.append(ON_LEVELS)
     notes += _more_than_craft(content)
     notes += more + content.gain_notes + selected.notes(rows)
     content.notes += only.note() + _without_column(rows, columns) + notes + footnotes
@@ -564,7 +586,8 @@ def as_json(content: Tables) -> str:
     cells}]}.
 
     cells: {column: {mean, values, gain ...}}. A row of averages has average_of, too, and one of a
-    protocol with columns of text told: {column: text}.
+    protocol with columns of text told: {column: text}. Cells of a protocol whose means stand with
+    intervals have interval: [low, high].
     """
     rows: dict[int, dict] = {}
     for row, column, value, difference in content.cells():
@@ -588,6 +611,8 @@ def as_json(content: Tables) -> str:
         here["cells"][column] = cell
         if not row.published:
             cell |= {"standard_deviation": value.spread, "values": row.of(column)}
+            if content.protocol.intervals and value.interval:
+                cell["interval"] = list(value.interval)
         if difference is not None:
             cell["gain"] = difference.record(column)
     # A line per row.

@@ -138,8 +138,7 @@ class GroupClassification(Classification):
     Adds to the results worst_group_accuracy (the least over the groups), gap (accuracy minus that),
     and adjusted_accuracy, the group accuracies weighted by the groups' shares of the whole training
     part, if the data set tells them (`train_group_counts` {(label, domain): images}; Sagawa et al.,
-    ICLR 2020) and does not say that papers report the plain average (`adjusted_average` False).
-    `details` holds each group.
+    ICLR 2020). `details` holds each group.
     """
 
     wants_domain = True
@@ -167,11 +166,7 @@ class GroupClassification(Classification):
                 "with a column domain"
             )
         self._domain_names = getattr(dataset, "domain_names", ())
-        self._train_counts = (
-            getattr(dataset, "train_group_counts", {})
-            if getattr(dataset, "adjusted_average", True)
-            else {}
-        )
+        self._train_counts = getattr(dataset, "train_group_counts", {})
 
     def reset(self) -> None:
         super().reset()

@@ -42,7 +42,6 @@ class EmojiGroups(GroupDataset):
     split_file = "split_zhou_EmojiGroups.json"
     templates = ("a picture of a {}.",)
     class_names, domain_names = tuple(SUBGROUPS), ("outdoors", "kitchen")
-    adjusted_average = True
     remedy = "python -m datasets.prepare emoji_groups"
 
     @classmethod

@@ -27,7 +27,6 @@ class Waterbirds(GroupDataset):
     image_folder = ""
     templates = ("This is a picture of a {}.",)
     class_names, domain_names = ("landbird", "waterbird"), ("land", "water")
-    adjusted_average = True
     lists = ("metadata.csv",)
     classes, images = 2, (4795, 1199, 5794)
     sources = (

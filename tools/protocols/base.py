@@ -116,6 +116,7 @@ class Protocol:
     # Columns of text: what a row's first record tells of how it was made.
     tells: Mapping[str, Callable[[dict], str]] = field(default_factory=dict)
     verdict: str = ""  # the column whose gains get a verdict; "": the last
+    intervals: bool = False  # whether means stand with an interval, not with a standard deviation
     every_column: bool = False  # whether the gains of every column are comparisons of one family
     averaged: bool = False  # whether there are averages over data sets
     tested_only: bool = False  # whether rows without a test elsewhere are left out

@@ -98,6 +98,7 @@ PROTOCOL = Protocol(
     columns=lambda columns: [name for name in METRICS if name in columns],
     tells={"group labels seen in": groups_seen, "model tested": model_tested, "words": words},
     verdict="worst group",
+    intervals=True,
     averaged=True,
     rank=50,
 )

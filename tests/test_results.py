@@ -324,7 +324,7 @@ def test_means_of_groups_stand_with_intervals_over_the_seeds(tmp_path, capsys):
         put(folder, {"accuracy": 90.0, "worst_group_accuracy": worst, "gap": 90 - worst})
     text, lines = report(capsys, "group", tmp_path)
     assert "61.00 [52.04, 69.96]" in text and "90.00 [90.00, 90.00]" in text
-    assert f"* {results.ON_LEVELS}" in text
+    assert f"note: {results.ON_LEVELS}\n" in text
     assert results.main(["group", str(tmp_path), "--out", str(tmp_path / "table")]) == 0
     cell = json.loads((tmp_path / "table.json").read_text())["rows"][0]["cells"]["worst group"]
     assert cell["interval"] == pytest.approx([52.0430, 69.9570], abs=1e-4)

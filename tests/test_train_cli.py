@@ -101,7 +101,7 @@ def test_every_shipped_config_is_valid(path):
         ]
     )
     cfg = train.setup_cfg(args)
-    bundled = path.stem.startswith(("drawings", "suite"))
+    bundled = path.stem.startswith(("drawings", "suite", "groups", "shifted"))
     assert cfg.INPUT.SIZE == ((64, 64) if bundled else (224, 224))
 
 
@@ -314,7 +314,7 @@ def test_bad_yaml_and_circular_includes_are_named(files):
         (
             "--config-file",
             "CoOp/vit_b61.yaml",
-            "did you mean 'vit_b16'? in '{configs}/CoOp' there are drawings, rn101, rn101_ep50, ",
+            "did you mean 'vit_b16'? in '{configs}/CoOp' there are drawings, groups, ",
         ),
         (
             "--config-file",
@@ -324,7 +324,7 @@ def test_bad_yaml_and_circular_includes_are_named(files):
         (
             "--config-file",
             "CoOp",
-            "(Is a directory): in '{configs}/CoOp' there are drawings, rn101, ",
+            "(Is a directory): in '{configs}/CoOp' there are drawings, groups, ",
         ),
         (
             "--dataset-config-file",

@@ -491,7 +491,7 @@ class CoOpDataset(DatasetBase):
                 cfg.DATASET.NUM_SHOTS,
                 cfg.SEED,
                 {picks.BY_PATH: self.picks, picks.BY_PLACE: self.places},
-                self._kind_of_split(),
+                self._kind_of_split,
             )
         elif cfg.DATASET.get("INDICES", ""):
             log.warning(

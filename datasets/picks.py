@@ -21,7 +21,7 @@ import json
 import os.path as osp
 import random
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from dassl.data.datasets import Datum
@@ -82,23 +82,29 @@ def known(dataset: str, shots: int, seed: int) -> tuple[str, str, str]:
 
 
 def described(
-    dataset: str, shots: int, seed: int, found: Mapping[str, str], split: str = PUBLISHED_FILE
+    dataset: str,
+    shots: int,
+    seed: int,
+    found: Mapping[str, str],
+    kind_of_list: Callable[[], str] = lambda: PUBLISHED_FILE,
 ) -> str:
     """A run's picks in words, for its log.
 
-    found: {BY_PATH or BY_PLACE: checksum}. split: `datasets.files.kind_of_split` of the list that
-    they were drawn from: places in another list are other images.
+    found: {BY_PATH or BY_PLACE: checksum}. kind_of_list: `datasets.files.kind_of_split` of the list
+    that they were drawn from, which is asked for where places are known: in another list they are
+    other images.
     """
     wanted, kind, of = known(dataset, shots, seed)
     text = found[BY_PATH]
     if not wanted:
         return text
-    if kind == BY_PLACE and split not in (PUBLISHED_FILE, "there"):
+    split = kind_of_list() if kind == BY_PLACE else PUBLISHED_FILE
+    if split not in (PUBLISHED_FILE, "there"):
         return f"{text}, of another split than the published one"
     if found[kind] != wanted:
         return f"{text}, another draw than that of {of}"
-    unknown = kind == BY_PLACE and split != PUBLISHED_FILE
-    return f"{text}, the draw of {of}" + (" (if its lists are, which nothing tells)" * unknown)
+    unknown = " (if its lists are, which nothing tells)" if split != PUBLISHED_FILE else ""
+    return f"{text}, the draw of {of}{unknown}"
 
 
 def drawn(kind: type, root: str, shots: int, seed: int) -> dict[str, str]:

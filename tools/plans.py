@@ -357,12 +357,13 @@ def _study(keys: dict, where: str) -> Study:
         name = _name(keys["name"], protocol)
         _check_datasets(protocol, axes)
         _check_overrides(keys)
+        trainers = _trainers(keys, axes["craft"])
         return Study(
             protocol=protocol,
             name=name,
-            trainers=_trainers(keys, axes["craft"]),
+            trainers=trainers,
             selection=_selection(keys["selection"]),
-            repeat_errors_of=_repeated(keys),
+            repeat_errors_of=_repeated(keys, trainers),
             datasets=axes["datasets"],
             tests=axes["tests"],
             targets=axes["targets"],
@@ -453,7 +454,7 @@ def _selection(value) -> str:
     return str(Path(value).expanduser()) if value else ""
 
 
-def _repeated(keys: dict) -> str:
+def _repeated(keys: dict, trainers: list[tuple[str, str]]) -> str:
     """The config of JTT's first runs, "" for none. Raises InputError for one that no trainer has,
     and beside a selection, which has the configs of second runs only.
     """
@@ -465,7 +466,7 @@ def _repeated(keys: dict) -> str:
             "repeat_errors_of stands beside selection, which has no first runs: write the names of "
             "configs instead of the selection"
         )
-    for trainer, name in _trainers(keys, _axis("craft", keys["craft"])) if config else ():
+    for trainer, name in trainers if config else ():
         first = configs.joined(config, configs.split(trainer, name)[1])
         configs.files(trainer, first)
         if first == name:

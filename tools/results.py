@@ -76,11 +76,9 @@ class Number:
 
     def text(self, interval: bool = False) -> str:
         """interval: in the place of the standard deviation."""
-        if self.spread is None:
-            return f"{self.mean:.2f}"
-        if interval and self.interval:
-            return f"{self.mean:.2f} [{self.interval[0]:.2f}, {self.interval[1]:.2f}]"
-        return f"{self.mean:.2f} ± {self.spread:.2f}"
+        if interval and (bounds := self.interval):
+            return f"{self.mean:.2f} [{bounds[0]:.2f}, {bounds[1]:.2f}]"
+        return f"{self.mean:.2f}" + ("" if self.spread is None else f" ± {self.spread:.2f}")
 
 
 def number(row: Row, column: str) -> Number | None:

@@ -35,6 +35,7 @@ from tools.selection import (
     TABLE,
     USES_GROUP_LABELS,
     WEIGHTS,
+    WORST_GROUP,
     Method,
     Run,
     Selection,
@@ -115,6 +116,7 @@ def _check_data(plan: Selection, cfg: CfgNode, known: dict[str, int]) -> None:
     """
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.errors import UserError
+    from dassl.evaluation import EVALUATOR_REGISTRY
     from datasets.base import FOLDED, CoOpDataset, chosen_labels
 
     kind = DATASET_REGISTRY.get(cfg.DATASET.NAME)
@@ -123,7 +125,9 @@ def _check_data(plan: Selection, cfg: CfgNode, known: dict[str, int]) -> None:
             f"plan '{plan.path}': data set {cfg.DATASET.NAME} is no CoOpDataset, so nothing keeps "
             "its validation apart from its test: derive its class from datasets.base.CoOpDataset"
         )
-    if USES_GROUP_LABELS in plan.rules and cfg.TEST.EVALUATOR == "Classification":
+    evaluator = EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR)
+    gives = getattr(evaluator, "higher_is_better", ())
+    if USES_GROUP_LABELS in plan.rules and WORST_GROUP not in gives:
         raise InputError(
             f"plan '{plan.path}': the rule {USES_GROUP_LABELS} needs groups, and nothing tests "
             f"those of {cfg.DATASET.NAME}: set TEST.EVALUATOR GroupClassification in its config, "

@@ -26,6 +26,7 @@ Metrics = Mapping[str, Mapping[str, float]]  # {part of the runs: metrics of its
 Settings = dict[str, object]  # {config key: value}
 
 NLL = "negative_log_likelihood"
+WORST_GROUP = "worst_group_accuracy"  # the metric
 GROUPS = "group"  # the protocol whose data sets have groups
 WEIGHTS = tuple(f"TRAINER.CRAFT.LAMBDA_{name}" for name in ("STATIC", "STOCHASTIC", "MMD"))
 TABLE, DATASET = ONE_FOR = ("table", "dataset")
@@ -104,7 +105,7 @@ RULES = {
     ),
     "worst_group": Rule(
         "worst-group accuracy on validation images, %",
-        lambda parts: parts["trained"]["worst_group_accuracy"],
+        lambda parts: parts["trained"][WORST_GROUP],
     ),
 }
 USES_TARGET_LABELS, USES_GROUP_LABELS = "target", "worst_group"  # rules

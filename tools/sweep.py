@@ -346,7 +346,7 @@ class Sweep:
                     f"{threads} CPU thread(s) each"
                 )
                 launchers.run_local(todo, self.root, self.output, devices, threads, retries, view)
-        return self._finish()
+        return self._finish(todo)
 
     def submit(self, retries: int = 1, detach: bool = False) -> int:
         """Let Slurm run what is neither done nor queued; 1 if jobs failed, else 0.
@@ -371,7 +371,7 @@ class Sweep:
                 view.say(f"{len(ids)} of {len(self.plan.jobs)} jobs are with Slurm{end}")
                 if not detach:
                     launchers.watch(ids, self.output, view)
-        code = self._finish()
+        code = self._finish(todo)
         return 0 if detach else code
 
     def _todo(self) -> list[Job]:
@@ -415,12 +415,19 @@ class Sweep:
     def _view(self, todo: list[Job]):
         return closing(launchers.View(self.plan.jobs, todo, self.output))
 
-    def _finish(self) -> int:
+    def _hash(self, job: Job) -> str:
+        """The hash of a job, as its data are now."""
+        from dassl.engine import run_hash
+
+        cfg = self.configuration(job)
+        cfg.SEED = job.seed
+        return run_hash(cfg)
+
+    def _finish(self, ran: Sequence[Job]) -> int:
         """Print what is not done and how to get the tables; 1 if something is not done, else 0."""
-        if any(
-            job.repeats for job in self.plan.jobs
-        ):  # what first runs got wrong is data of others
-            self.hashes = configurations(self.plan, self.root, self.output)[1]
+        for job in ran:
+            if job.repeats:  # what its first run got wrong is known now
+                self.hashes[job.folder] = self._hash(job)
         self.states = survey(self.plan, self.output, self.hashes)
         missing = {folder: state for folder, state in self.states.items() if state[0] != "done"}
         for folder, (state, note) in missing.items():

@@ -1019,11 +1019,16 @@ def test_a_selection_on_other_data_sets_says_no_more_than_it_knows():
     """Their images may be among those of the row's set, as emoji are among the groups of emoji."""
     one = row("CoOp", "mine", chosen_by("likelihood"))
     assert one.run is not None
-    one.run = replace(one.run, source="y")
+    one.run, one.dataset = replace(one.run, source="y"), "y"
     (note,) = selected.notes([one])
     assert note.endswith(
         "; nothing looked at test or new classes of these sets, and the rows are of another one"
     )
+    shifted = {"SELECTION.ON": "validation images of the source, y_to_z, 8 shots"}
+    one = row("CoOp", "mine", chosen_by("source") | shifted)
+    one.run, one.dataset = replace(one.run, source="y"), "y_to_z"
+    (note,) = selected.notes([one])
+    assert note.endswith("; nothing looked at test or new classes")
 
 
 @pytest.mark.parametrize(

@@ -671,6 +671,33 @@ def test_the_settings_of_the_study_are_those_that_were_selected():
     assert len(seen) == 20
 
 
+def test_the_page_tells_what_the_selection_of_released_chose():
+    """docs/benchmark.md: learning rates, and where they differ from those of the runs."""
+    content = json.loads((ROOT / "docs/results/selections/suite_released.json").read_text())
+    digest = content.pop("digest")
+    assert digest_of(content) == digest and content["rule"] == "likelihood"
+    chosen = {}
+    for method in content["methods"]:
+        trainer = method["trainer"]
+        mean = {
+            one["label"]: np.mean([cell["1"] for cell in one["scores"]["likelihood"].values()])
+            for one in method["candidates"]
+        }
+        label = method["chosen"]["likelihood"]["table"]
+        assert min(mean, key=mean.get) == label and len(mean) == 6
+        (settings,) = (o["settings"] for o in method["candidates"] if o["label"] == label)
+        used = flat(configs.merged(configs.files(trainer, "suite_released")))
+        different = {key: used[key] for key in settings if used[key] != settings[key]}
+        chosen[trainer] = (settings["OPTIM.LR"], different, f"{mean[label]:.4f}")
+    assert chosen == {
+        "CraftIVLP": (0.004, {}, "1.6347"),
+        "CraftMaPLe": (0.004, {"OPTIM.LR": 0.02}, "1.7212"),
+        "CraftPromptSRC": (0.004, {"OPTIM.LR": 0.02}, "1.6135"),
+    }
+    page = " ".join((ROOT / "docs/benchmark.md").read_text().split())
+    assert "0.004 instead of 0.02" in page and "1.7212" in page and "1.6135" in page
+
+
 def test_settings_of_single_tables_are_those_that_were_selected():
     """configs/trainers/*/groups*.yaml and shifted*.yaml, and what the stored selections chose."""
     seen = []

@@ -95,7 +95,10 @@ def _is_of(row: Row, config: dict) -> bool:
     Another one may hold some of its images.
     """
     named = str(config["SELECTION.ON"]).split(", ")
-    return not row.run or row.run.source in named
+    if not row.run or row.run.source in named:
+        return True
+    # A selection names a shifted domain as its table does.
+    return row.dataset in named and row.dataset.startswith(f"{row.run.source}_to_")
 
 
 def _on_other_data(row: Row, config: dict) -> bool:

@@ -1025,7 +1025,7 @@ def test_a_selection_on_other_data_sets_says_no_more_than_it_knows():
         "; nothing looked at test or new classes of these sets, and the rows are of another one"
     )
     shifted = {"SELECTION.ON": "validation images of the source, y_to_z, 8 shots"}
-    one = row("CoOp", "mine", chosen_by("source") | shifted)
+    one = row("CoOp", "mine", chosen_by("source") | shifted, target="z")
     one.run, one.dataset = replace(one.run, source="y"), "y_to_z"
     (note,) = selected.notes([one])
     assert note.endswith("; nothing looked at test or new classes")

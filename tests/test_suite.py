@@ -639,14 +639,21 @@ def test_what_is_measured_on_a_shifted_set(monkeypatch, tmp_path):
 # What was selected
 
 
+def selected(name: str, rule: str) -> dict:
+    """A stored selection, whose digest is that of what it says."""
+    content = json.loads((ROOT / f"docs/results/selections/{name}.json").read_text())
+    digest = content["digest"]
+    assert digest_of({key: content[key] for key in content if key != "digest"}) == digest
+    assert content["rule"] == rule
+    return content
+
+
 def test_the_settings_of_the_study_are_those_that_were_selected():
     """configs/trainers/*/suite.yaml: the start settings, and what the stored selections chose."""
     seen = set()
     for name in ("suite", "suite_craft", "suite_rivals", "suite_few_shot"):
-        path = ROOT / f"docs/results/selections/{name}.json"
-        content = json.loads(path.read_text())
-        digest = content.pop("digest")
-        assert digest_of(content) == digest
+        content = selected(name, "likelihood")
+        digest = content["digest"]
         for method in content["methods"]:
             trainer = method["trainer"]
             second = name == "suite_craft"  # of the same structures, with CRAFT at its weights
@@ -673,11 +680,8 @@ def test_the_settings_of_the_study_are_those_that_were_selected():
 
 def test_the_page_tells_what_the_selection_of_released_chose():
     """docs/benchmark.md: learning rates, and where they differ from those of the runs."""
-    content = json.loads((ROOT / "docs/results/selections/suite_released.json").read_text())
-    digest = content.pop("digest")
-    assert digest_of(content) == digest and content["rule"] == "likelihood"
     chosen = {}
-    for method in content["methods"]:
+    for method in selected("suite_released", "likelihood")["methods"]:
         trainer = method["trainer"]
         mean = {
             one["label"]: np.mean([cell["1"] for cell in one["scores"]["likelihood"].values()])
@@ -705,9 +709,8 @@ def test_settings_of_single_tables_are_those_that_were_selected():
         *((f"groups{kind}", "worst_group") for kind in ("", "_balanced", "_dro")),
         ("shifted", "source"),
     ):
-        content = json.loads((ROOT / f"docs/results/selections/suite_{name}.json").read_text())
-        digest = content.pop("digest")
-        assert digest_of(content) == digest and content["rule"] == rule
+        content = selected(f"suite_{name}", rule)
+        digest = content["digest"]
         kept = content["plan"]["overrides"]
         for method in content["methods"]:
             trainer = method["trainer"]

@@ -7,7 +7,7 @@ from dassl import identity, record
 from tools import configs
 from tools.inputs import InputError
 from tools.protocols.rows import Row
-from tools.selection import classes_of
+from tools.selection import cell_name, classes_of
 
 NOTHING = "nothing looked at test or new classes"
 ELSEWHERE = NOTHING + " of these sets, and the rows are of another one"
@@ -95,10 +95,8 @@ def _is_of(row: Row, config: dict) -> bool:
     Another one may hold some of its images.
     """
     named = str(config["SELECTION.ON"]).split(", ")
-    if not row.run or row.run.source in named:
-        return True
-    # A selection names a shifted domain as its table does.
-    return row.dataset in named and row.dataset.startswith(f"{row.run.source}_to_")
+    run = row.run
+    return not run or run.source in named or cell_name(run.source, run.target) in named
 
 
 def _on_other_data(row: Row, config: dict) -> bool:

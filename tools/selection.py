@@ -20,6 +20,7 @@ from tools import configs, inputs, plans
 from tools.inputs import InputError
 from tools.launchers import Job
 from tools.plans import TAKEN, Plan, Study, check_given, job_of
+from tools.protocols.base import PAIR
 from tools.protocols.rows import harmonic
 
 Metrics = Mapping[str, Mapping[str, float]]  # {part of the runs: metrics of its test}
@@ -146,6 +147,11 @@ def label_of(settings: Settings) -> str:
     return f"{plain[:100]}~{digest_of(settings)}"
 
 
+def cell_name(dataset: str, target: str) -> str:
+    """The name of what a choice looked at: a data set, or a source and its shifted domain."""
+    return PAIR.format(source=dataset, target=target) if target else dataset
+
+
 def digest_of(content: object) -> str:
     """12 hex digits that identify a JSON value."""
     text = json.dumps(content, sort_keys=True, default=str)
@@ -187,7 +193,7 @@ class Selection:
     def cells(self) -> dict[str, tuple[str, str]]:
         """{name: (data set, target)}."""
         pairs = itertools.product(self.study.datasets, self.study.targets or [""])
-        return {f"{one}_to_{other}" if other else one: (one, other) for one, other in pairs}
+        return {cell_name(*pair): pair for pair in pairs}
 
     def groups(self) -> dict[str, list[str]]:
         """{what a choice is for: its cells}."""

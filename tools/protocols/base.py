@@ -16,6 +16,7 @@ from dassl.record import NAME, Description
 from tools import configs
 
 CELL = "shots_{shots}/{trainer}/{config}/seed{seed}"
+PAIR = "{source}_to_{target}"  # a shifted domain: names of folders, rows and cells of selections
 
 # What a folder's format may hold besides the fields of a Description. TESTED is the data set
 # tested, and where it is not the one trained on, "<tested>_from_<source>".

@@ -1,8 +1,6 @@
 """Out of distribution: train with unlabelled images of a shifted data set, test on such."""
 
-from tools.protocols.base import CELL, Protocol, Variable, source_first
-
-PAIR = "{source}_to_{target}"
+from tools.protocols.base import CELL, PAIR, Protocol, Variable, source_first
 
 PROTOCOL = Protocol(
     name="ood",

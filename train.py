@@ -209,8 +209,8 @@ def check_selection(cfg) -> None:
 
     Warn if it chose them on another version of the run's data.
     """
-    known, here = cfg.SELECTION.CLIP, run_settings(cfg)["MODEL.BACKBONE.NAME"]
-    if known and known != here:
+    known = cfg.SELECTION.CLIP
+    if known and known != (here := run_settings(cfg)["MODEL.BACKBONE.NAME"]):
         raise UserError(
             f"SELECTION.CLIP is {known[:12]}, with which the settings were selected, but "
             f"MODEL.BACKBONE.NAME '{cfg.MODEL.BACKBONE.NAME}' is {here[:12]}: select the settings "

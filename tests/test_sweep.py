@@ -148,7 +148,7 @@ COUNTS = {
     "suite_groups": (2 + (2 + 4 + 3 + 2) * 10, (2 + 4 + 3 + 1) * 10),
     "suite_groups_selected": ((4 * 3 + 2 * 2) * 10, (4 * 3 + 2 * 2) * 10),
     "suite_shifted": (4 * 4 * 3 * 10, 4 * 3 * 10),
-    "suite_released": (2 * 8 * 3 * 2 * 10, 8 * 3 * 2 * 10),
+    "suite_released": (2 * 8 * 3 * 10, 8 * 3 * 10),
     "suite_rivals": (2 * 8 * 3 * 2 * 10, 8 * 3 * 2 * 10),
     "suite_control": (2 * 8 * 2 * 10, 8 * 2 * 10),
     "suite_few_shot": (8 * 5 * 4 * 10, 8 * 5 * 4 * 10),

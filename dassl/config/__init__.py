@@ -125,7 +125,6 @@ def merge_from_dict(cfg: CfgNode, tree: dict, where: str = "") -> None:
 
     `where`, the file that it is of, ends up in the sentence of the UserError.
     """
-    known = _leaves(cfg)
 
     def merge(node: CfgNode, tree: dict, prefix: str) -> None:
         for key, value in tree.items():
@@ -134,7 +133,7 @@ def merge_from_dict(cfg: CfgNode, tree: dict, where: str = "") -> None:
                 if node.is_new_allowed():
                     node[key] = CfgNode(_plain(value)) if isinstance(value, dict) else _plain(value)
                     continue
-                raise UserError(_unknown(name, value, known, where))
+                raise UserError(_unknown(name, value, [key for key, _ in rules.leaves(cfg)], where))
             old = node[key]
             if isinstance(old, CfgNode) != isinstance(value, dict):
                 raise UserError(
@@ -244,10 +243,6 @@ def _coerce(value, old, name: str, where: str):
     )
 
 
-def _leaves(cfg: CfgNode) -> list[str]:
-    return [name for name, _ in rules.leaves(cfg)]
-
-
 def cfg_to_dict(cfg: CfgNode) -> dict:
     """The configuration as a plain nested dict (tuples become lists), ready for JSON."""
     return {
@@ -277,9 +272,10 @@ def counted(cfg: CfgNode, nodes: Sequence[str] | None = None) -> dict:
         )
     )
     flat = {
-        key: _get(cfg, key) for key in _leaves(cfg) if counts(key) and not key.startswith(skipped)
+        key: value
+        for key, value in rules.leaves(cfg)
+        if counts(key) and not key.startswith(skipped) and value not in as_before(key)
     }
-    flat = {key: value for key, value in flat.items() if value not in as_before(key)}
     for key in _FILES:
         flat[key] = _with_content(flat[key])
     return flat
@@ -335,7 +331,3 @@ def _content_hash(path: str, size: int, time: int) -> str:
         return hashlib.sha256(file.read()).hexdigest()
 
 
-def _get(cfg: CfgNode, key: str):
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg

@@ -335,7 +335,9 @@ def _fill(cfg: CfgNode, prefix: str, options: Mapping) -> None:
             continue
         declared = value if isinstance(value, Key) else Key(value)
         cfg[name] = copy.copy(declared.default)
-        KEYS[prefix + name] = replace(declared, rule=declared.rule or _of_type(declared.default))
+        if declared.rule is None:
+            declared = replace(declared, rule=_of_type(declared.default))
+        KEYS[prefix + name] = declared
 
 
 def _of_type(default: Any) -> Rule | None:
@@ -386,10 +388,12 @@ def check(cfg: CfgNode) -> None:
         check_value(name, value)
 
 
-def leaves(cfg: CfgNode, prefix: str = "") -> Iterable[tuple[str, Any]]:
+def leaves(cfg: CfgNode, prefix: str = "") -> list[tuple[str, Any]]:
     """(dotted name, value) of every key."""
+    found: list[tuple[str, Any]] = []
     for name, value in cfg.items():
         if isinstance(value, CfgNode):
-            yield from leaves(value, f"{prefix}{name}.")
+            found += leaves(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", value
+            found.append((f"{prefix}{name}", value))
+    return found

@@ -1730,6 +1730,53 @@ def test_a_table_of_some_configs_and_trainers(tmp_path, capsys):
     assert "static" not in (out := capsys.readouterr().out) and "| both " in out
 
 
+def test_a_baseline_of_another_name(tmp_path, capsys):
+    """Gains are over the named config, which stands in the table without being asked for."""
+    for trainer, config, base in (
+        ("MaPLe", "suite", 63.0),
+        ("CraftMaPLe", "suite", 66.0),
+        ("CraftMaPLe", "chosen", 67.0),
+        ("ZeroshotCLIP", "drawings", 50.0),
+    ):
+        for part, value in (("train_base", base), ("test_new", 50.0)):
+            for seed in (1, 2):
+                run = f"base2new/{part}/dtd/shots_8/{trainer}/{config}/seed{seed}"
+                put(tmp_path / run, {"accuracy": value + seed})
+
+    def shown(*options):
+        out = tmp_path / "table"
+        words = ["base2new", str(tmp_path), "--ours", "--out", str(out), *options]
+        assert results.main(words) == 0
+        rows = json.loads(out.with_name("table.json").read_text())["rows"]
+        found = {
+            (row["trainer"], row["config"]): row["cells"]["base"]["gain"]["mean"]
+            for row in rows
+            if row["cells"]["base"].get("gain")
+        }
+        return found, capsys.readouterr().out
+
+    gains, out = shown()
+    assert gains == {("CraftMaPLe", "suite"): 3.0} and "gains with – have no pair" in out
+    gains, out = shown("--baseline", "suite")
+    assert gains == {("CraftMaPLe", "suite"): 3.0, ("CraftMaPLe", "chosen"): 4.0}
+    assert "note: gains are over the config suite, as asked for" in out
+    gains, out = shown("--baseline", "suite", "--configs", "chosen")
+    assert gains == {("CraftMaPLe", "chosen"): 4.0} and "| MaPLe " in out
+    for options, reason in (
+        (("--baseline", "drawings"), "has --baseline drawings: there are suite"),
+        (("--baseline", "suite", "--trainers", "CraftMaPLe"), "suite: leave the option out"),
+    ):
+        assert results.main(["base2new", str(tmp_path), *options]) == 2
+        said = capsys.readouterr().err
+        assert "error: no base2new run without CRAFT has --baseline" in said and reason in said
+        assert said.count("\n") == 1
+    for study, trainer in (("baseline", "CoOp"), ("both", "CraftCoOp")):
+        cell = f"ablation/{study}/base2new/train_base/dtd/shots_8/{trainer}/suite/seed1"
+        put(tmp_path / cell, {"accuracy": 60.0})
+    assert results.main(["ablation", str(tmp_path), "--baseline", "suite"]) == 2
+    assert "gains of ablation are over the variant 'baseline': leave" in capsys.readouterr().err
+
+
 def test_shots_that_no_run_has(runs, capsys):
     assert results.main(["base2new", str(runs), "--shots", "5"]) == 2
     assert capsys.readouterr().err == "error: no base2new run has --shots 5: there are 8\n"

@@ -178,7 +178,8 @@ def latex(head: Sequence[str], blocks: Sequence[Block]) -> str:
 class Tables:
     """What a protocol's runs come to: rows, averages, published rows, and notes on them.
 
-    summary: whether averages alone are shown, and their gains alone are the comparisons.
+    summary: whether averages alone are shown, and their gains alone are the comparisons. against:
+    the config of all baselines; "" where each row has its own.
     """
 
     protocol: Protocol
@@ -188,6 +189,7 @@ class Tables:
     columns: list[str]
     notes: list[str]
     summary: bool = False
+    against: str = ""
 
     @property
     def ours(self) -> list[Row]:
@@ -206,7 +208,7 @@ class Tables:
     @property
     def gaining(self) -> list[Row]:
         """Rows that have a baseline."""
-        return [row for row in self.shown if baseline_key(self.protocol, row)]
+        return [row for row in self.shown if baseline_key(self.protocol, row, self.against)]
 
     @property
     def gains(self) -> list[dict[str, Gain | None]]:
@@ -227,7 +229,7 @@ class Tables:
         return self._compared[1] + gains.notes(self.gaining, self.gains, decide)
 
     def baseline(self, row: Row) -> Row | None:
-        key = baseline_key(self.protocol, row)
+        key = baseline_key(self.protocol, row, self.against)
         return self._by_key.get(key) if key else None
 
     @functools.cached_property
@@ -387,7 +389,7 @@ def tables(
             "--averages shows averages over data sets, but there are none: leave it out"
         )
     others = [row for row in others if is_average(row.dataset) or not summary]
-    content = Tables(protocol, rows, average, others, columns, [], summary)
+    content = Tables(protocol, rows, average, others, columns, [], summary, only.baseline)
     if protocol.intervals and rows:
         notes.append(ON_LEVELS)
     notes += _more_than_craft(content)
@@ -474,7 +476,7 @@ def pivot(content: Tables) -> tuple[list[str], list[Block]]:
     names = {id(row): row.trainer if row.zero_shot else plots.label(row, rows) for row in rows}
     # One order for all data sets: that of a table of one.
     order = {id(one := replace(row, dataset="")): (one, names[id(row)]) for row in content.shown}
-    inside = ordered(content.protocol, [one for one, _ in order.values()])
+    inside = ordered(content.protocol, [one for one, _ in order.values()], content.against)
     ours = [order[id(one)][1] for one in inside]
     methods = list(dict.fromkeys([*ours, *(names[id(row)] for row in content.others)]))
     columns = sorted(content.columns, key=lambda column: column != "average")
@@ -638,12 +640,23 @@ def report(args: argparse.Namespace) -> int:
         ],
         [published.FILE],
     )
-    only = Only(args.shots, args.configs, args.trainers)
+    if args.baseline and protocol.baseline:
+        raise InputError(
+            f"--baseline is '{args.baseline}', but gains of {protocol.name} are over the variant "
+            f"'{protocol.baseline}': leave it out"
+        )
+    only = Only(args.shots, args.configs, args.trainers, args.baseline)
     content = tables(protocol, args.folders, only, not args.ours, args.averages)
     if not content.rows:
         asked = only.note()
         sys.stderr.write("".join(f"note: {one}\n" for one in content.notes if one not in asked))
         raise InputError(_nothing(protocol, args))
+    known = {row.config for row in content.rows if row.learns and not row.craft}
+    if args.baseline and args.baseline not in known:
+        others = f"there are {', '.join(sorted(known))}" if known else "leave the option out"
+        raise InputError(
+            f"no {protocol.name} run without CRAFT has --baseline {args.baseline}: {others}"
+        )
     notes = "".join(f"note: {note}\n" for note in content.notes)
     sys.stdout.write(f"{as_text(content, args.pivot)}\n{notes}")
     if args.out:
@@ -732,6 +745,12 @@ def main(arguments: list[str] | None = None) -> int:
         default=(),
         metavar="NAME",
         help="only runs of these trainers; a structure's name stands for it with CRAFT, too",
+    )
+    parser.add_argument(
+        "--baseline",
+        default="",
+        metavar="CONFIG",
+        help="the config, without CRAFT, over which gains are; default: each run's own",
     )
     parser.add_argument(
         "--out", type=inputs.path, help="write NAME.md, .csv, .tex, .json and NAME_runs.csv"

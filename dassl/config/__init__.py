@@ -329,5 +329,3 @@ def _content_hash(path: str, size: int, time: int) -> str:
     """A sweep asks for the same weights once for each of a thousand runs."""
     with open(path, "rb") as file:
         return hashlib.sha256(file.read()).hexdigest()
-
-

@@ -158,12 +158,19 @@ def unlike(row: Row, baseline: Row) -> list[str]:
     return [sentences[key] for key in sorted(sentences)]
 
 
-def baseline_key(protocol: Protocol, row: Row) -> tuple[str, str, str, str] | None:
-    """The key of the row that a row's gain is over; None for a baseline."""
+def baseline_key(
+    protocol: Protocol, row: Row, config: str = ""
+) -> tuple[str, str, str, str] | None:
+    """The key of the row that a row's gain is over; None for a baseline.
+
+    config: that of the baselines; "" for the row's own, without CRAFT.
+    """
     if protocol.baseline:
         is_baseline = row.config == protocol.baseline
         return None if is_baseline else (row.dataset, row.trainer, protocol.baseline, row.shots)
-    return (row.dataset, row.structure, row.plain_config, row.shots) if row.craft else None
+    if not row.craft:
+        return None
+    return row.dataset, row.structure, config or row.plain_config, row.shots
 
 
 # Reading runs
@@ -376,18 +383,24 @@ def unequal(one: dict, other: dict) -> list[str]:
 class Only:
     """Which runs a table is of, by the names that it shows; what is empty excludes none.
 
-    trainers: a structure's name stands for it with CRAFT, too.
+    trainers: a structure's name stands for it with CRAFT, too. baseline: the config of all
+    baselines, taken beside `configs`; "" where each row has its own.
     """
 
     shots: str | None = None
     configs: Sequence[str] = ()
     trainers: Sequence[str] = ()
+    baseline: str = ""
 
     def takes(self, protocol: Protocol, run: Description) -> bool:
         _, trainer, config, _ = protocol.key(run)
         return (
             self.shots in (None, run.shots)
-            and (not self.configs or config in self.configs)
+            and (
+                not self.configs
+                or config in self.configs
+                or (config == self.baseline and trainer == run.structure)
+            )
             and (not self.trainers or bool({trainer, run.structure} & set(self.trainers)))
         )
 
@@ -396,7 +409,10 @@ class Only:
         kinds = {"configs": self.configs, "trainers": self.trainers}
         said = [f"the {kind} {', '.join(names)}" for kind, names in kinds.items() if names]
         said += [f"runs with {self.shots} shots"] if self.shots is not None else []
-        return [f"only {' and '.join(said)} are shown, as asked for"] if said else []
+        notes = [f"only {' and '.join(said)} are shown, as asked for"] if said else []
+        if self.baseline:
+            notes.append(f"gains are over the config {self.baseline}, as asked for")
+        return notes
 
 
 EVERY = Only()
@@ -420,7 +436,7 @@ def collect(
     for row in rows:
         same = [other for other in rows if other.dataset == row.dataset]
         row.targets = frozenset(column for other in same for column in other.values) - {"source"}
-    rows = ordered(protocol, rows)
+    rows = ordered(protocol, rows, only.baseline)
     return rows, collected.problems + collected.mixed() + uneven(rows) + lacking(rows)
 
 
@@ -462,15 +478,19 @@ def lacking(rows: Iterable[Row]) -> list[str]:
     return sentences
 
 
-def ordered(protocol: Protocol, rows: Iterable[Row]) -> list[Row]:
-    """By data set; zero-shot first, then each structure followed by what is built on it."""
+def ordered(protocol: Protocol, rows: Iterable[Row], baseline: str = "") -> list[Row]:
+    """By data set; zero-shot first, then each structure followed by what is built on it.
+
+    baseline: the config of all baselines; "" where each row has its own.
+    """
     variants = list(protocol.variants)
 
     def place(row: Row) -> tuple:
         if row.config in variants:  # the variants of a structure stand in the protocol's order
             return (row.dataset, row.learns, "", row.structure, variants.index(row.config))
         has_preset = row.craft not in ("", configs.DEFAULT)
-        built_on = (row.plain_config, row.structure, bool(row.craft), has_preset, row.config)
+        plain = baseline if baseline and row.craft else row.plain_config
+        built_on = (plain, row.structure, bool(row.craft), has_preset, row.config)
         return (row.dataset, row.learns, *built_on)
 
     return sorted(rows, key=place)

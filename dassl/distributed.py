@@ -29,6 +29,7 @@ T = TypeVar("T")
 # The first process may encode a whole data set while the others wait. Nobody waits in vain:
 # torchrun ends all when one has ended.
 PATIENCE = timedelta(days=1)
+SILENT_S = 5  # for which a process that has nothing to say waits for torchrun to end it
 NEEDED = {
     "RANK",
     "WORLD_SIZE",
@@ -107,7 +108,7 @@ def first_to_fail(sentence: str) -> bool:
     except RuntimeError:  # the store is gone, and with it whoever could have spoken
         first = True
     if not first:
-        time.sleep(5)
+        time.sleep(SILENT_S)
     elif path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         with open(path, "w", encoding="utf-8") as file:
             json.dump(

@@ -52,6 +52,14 @@ def _no_log_left_open():
     _restore()
 
 
+@pytest.fixture()
+def forks(monkeypatch):
+    """The workers of a sweep are forked: one that starts anew imports for seconds."""
+    import forked
+
+    monkeypatch.setattr("submitit.LocalExecutor", forked.Executor)
+
+
 @pytest.fixture(autouse=True)
 def _stay_here():
     """A sweep goes to the repository's folder."""

@@ -4,16 +4,19 @@ import logging
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 
 import train
+from tools import launchers
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("dassl", "datasets", "tools", "trainers", "train")
@@ -73,6 +76,43 @@ def _program(words: Sequence[str], folder: str, output: str, errors: str) -> Non
     else:
         sys.argv = list(words)
         runpy.run_path(kind, run_name="__main__")
+
+
+def _serve(environment: dict[str, str], output: str, arguments: Sequence) -> None:
+    file = os.open(output, os.O_WRONLY)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.chdir(ROOT)
+    os.environ.clear()
+    os.environ.update(environment)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    launchers.serve(*arguments)
+
+
+class Executor:
+    """Takes the place of submitit's local executor in a sweep: its workers are forked."""
+
+    def __init__(self, pattern: str):
+        self.folder, self.number = Path(pattern).parent, 0
+
+    def update_parameters(self, **_) -> None:
+        """Nothing of it matters to a fork."""
+
+    def submit(self, function, *arguments) -> SimpleNamespace:
+        assert function is launchers.serve
+        self.number += 1
+        output = self.folder / f"{self.number}.txt"
+        output.touch()
+        environment = {**os.environ, "SUBMITIT_LOCAL_JOB_ID": str(self.number)}
+        worker = CONTEXT.Process(target=_serve, args=(environment, str(output), arguments))
+        worker.start()
+        return SimpleNamespace(
+            job_id=str(self.number),
+            done=lambda: not worker.is_alive(),
+            paths=SimpleNamespace(stdout=output),
+        )
 
 
 def python(*words: str, cwd: Path) -> subprocess.CompletedProcess:

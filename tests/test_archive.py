@@ -8,6 +8,7 @@ import tarfile
 from dataclasses import replace
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 from test_sweep import arguments, write_plan
@@ -30,7 +31,9 @@ def study(tmp_path_factory):
     write_table(top, "noise")
     plan = write_plan(top, datasets="csv", seeds=[1, 2], overrides={"DATASET.FOLDER": "noise"})
     output = top / "output"
-    assert sweep.main(arguments(top, plan, output, "--launch", "local", "--jobs", 1)) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("submitit.LocalExecutor", forked.Executor)
+        assert sweep.main(arguments(top, plan, output, "--launch", "local", "--jobs", 1)) == 0
     return top, plan, output
 
 
@@ -58,7 +61,7 @@ def test_tables_and_their_intervals_are_those_of_the_runs(study, packed, tmp_pat
     assert table(study[2], tmp_path / "one") == table(tmp_path / "output", tmp_path / "two")
 
 
-def test_a_sweep_finds_all_done_and_goes_on(study, packed, tmp_path, capsys):
+def test_a_sweep_finds_all_done_and_goes_on(study, packed, tmp_path, capsys, forks):
     top, plan, _ = study
     archive.unpack(packed, tmp_path / "again", str(top / "data"))
     listing = arguments(top, plan, tmp_path / "again", "--list")
@@ -68,7 +71,9 @@ def test_a_sweep_finds_all_done_and_goes_on(study, packed, tmp_path, capsys):
     assert "2 of 6 jobs to run" in capsys.readouterr().err
 
 
-def test_a_model_that_was_left_out_is_named_before_anything_runs(study, packed, tmp_path, capsys):
+def test_a_model_that_was_left_out_is_named_before_anything_runs(
+    study, packed, tmp_path, capsys, forks
+):
     top, plan, _ = study
     archive.unpack(packed, tmp_path / "again", str(top / "data"))
     home = tmp_path / "again/base2new"

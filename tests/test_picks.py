@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 from PIL import Image
 from tiny_run import make_trainer, write_table
@@ -28,7 +28,18 @@ def test_a_checksum_by_hand():
     )
 
 
-def test_the_draws_of_the_study_are_those_of_today(tmp_path):
+@pytest.fixture()
+def undrawn(monkeypatch):
+    """Pictures of the suite are empty files: a draw looks at none."""
+
+    def touch(path, draw, *packages):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    monkeypatch.setattr("datasets.suite.write_picture", touch)
+
+
+def test_the_draws_of_the_study_are_those_of_today(tmp_path, undrawn):
     """Python's generator, the split and the sampling are those that the study ran with."""
     stored = json.loads(picks.FILE.read_text())
     assert {name for name, entry in stored.items() if entry["of"] == picks.STUDY} == set(SETS)
@@ -137,12 +148,12 @@ def test_a_run_says_whose_picks_it_has(tmp_path, monkeypatch, capsys):
     assert not whole.dm.dataset.picks  # all images: nothing is drawn
 
 
-def test_the_command_prints_and_refuses_another_split(tmp_path):
+def test_the_command_prints_and_refuses_another_split(tmp_path, undrawn):
     find("office").prepare(str(tmp_path), progress=False)
     command = [sys.executable, "-m", "datasets.picks", "office", "--root", str(tmp_path)]
     command += ["--shots", "8", "--seeds", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
-    assert done.stderr == ""
+    done = forked.python(*command[1:], cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"office 8 shots, seed 2: {picks.known('office', 8, 2)[0]}\n"
     kind = find("eurosat")
     (tmp_path / kind.folder).mkdir()
@@ -151,7 +162,9 @@ def test_the_command_prints_and_refuses_another_split(tmp_path):
         picks._of(kind, str(tmp_path))
 
 
-def test_writing_adds_to_what_is_known_and_never_replaces_it(tmp_path, monkeypatch, capsys):
+def test_writing_adds_to_what_is_known_and_never_replaces_it(
+    tmp_path, monkeypatch, capsys, undrawn
+):
     find("office").prepare(str(tmp_path), progress=False)
     monkeypatch.setattr(picks, "FILE", tmp_path / "picks.json")
     mine = {"of": picks.STUDY, "picks": {"16": {"1": "f" * 16}, "8": {"10": "e" * 16}}}

@@ -754,7 +754,7 @@ def test_a_template_of_the_plan_is_in_the_selected_config(top):
 
 
 def test_a_plan_takes_selected_configs_and_its_table_tells_the_rule(
-    top, made, tmp_path, monkeypatch, capsys
+    top, made, tmp_path, monkeypatch, capsys, forks
 ):
     _, output = made
     monkeypatch.setattr(launchers, "run_local", here)

@@ -270,6 +270,13 @@ def train_program(arguments: list[str]) -> int:
     return train.main(train.parse_args(arguments))
 
 
+def train_reporting(arguments: list[str]) -> int:
+    """train.py under a torchrun that takes reports; the first word is where, but for the rank."""
+    report, *rest = arguments
+    os.environ["TORCHELASTIC_ERROR_FILE"] = f"{report}{os.environ['RANK']}.json"
+    return train_program(rest)
+
+
 def train_other_seed(arguments: list[str]) -> int:
     """train.py, with another seed in each process."""
     args = train.parse_args(arguments)
@@ -303,6 +310,7 @@ def ranked(rank: int, port: int, errors: str, action: Callable[..., int], *argum
     target = os.open(errors, os.O_WRONLY | os.O_APPEND)
     os.dup2(target, 2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    distributed.SILENT_S = 0.1  # here no torchrun ends it meanwhile
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     sys.exit(action(*arguments))

@@ -48,20 +48,22 @@ def configurations(
 
     Raises InputError naming the plan and an unknown name or key.
     """
-    from dassl.engine import run_hash
+    from dassl.engine import run_hash, run_settings
     from dassl.utils import UserError
 
     cfgs: dict[tuple, CfgNode] = {}
+    settings: dict[tuple, dict] = {}
     hashes: dict[str, str] = {}
     for job in plan.jobs:
         key = _key(job)
         try:
             if key not in cfgs:
                 cfgs[key] = _configuration(job, root, output)
+                cfgs[key].defrost()
+                settings[key] = run_settings(cfgs[key])
             cfg = cfgs[key]
-            cfg.defrost()
-            cfg.SEED = job.seed
-            hashes[job.folder] = run_hash(cfg)
+            cfg.SEED = settings[key]["SEED"] = job.seed
+            hashes[job.folder] = run_hash(cfg, settings=settings[key])
         except UserError as error:
             raise InputError(f"plan '{plan.path}': {error}") from None
     return cfgs, hashes

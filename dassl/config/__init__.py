@@ -34,6 +34,7 @@ __all__ = [
     "counts",
     "file_part",
     "get_cfg_default",
+    "hash_of",
     "keys",
     "merge_from_dict",
     "merge_from_list",
@@ -283,9 +284,13 @@ def counted(cfg: CfgNode, nodes: Sequence[str] | None = None) -> dict:
 
 def config_hash(cfg: CfgNode, nodes: Sequence[str] | None = None) -> str:
     """12 hex digits that identify the settings in `counted`."""
-    return hashlib.sha256(
-        json.dumps(counted(cfg, nodes), sort_keys=True, default=str).encode()
-    ).hexdigest()[:12]
+    return hash_of(counted(cfg, nodes))
+
+
+def hash_of(settings: dict) -> str:
+    """12 hex digits that identify what `counted` returned."""
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _with_content(name: str) -> str:

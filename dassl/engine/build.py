@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from yacs.config import CfgNode
 
 from dassl import identity
-from dassl.config import as_before, cfg_to_dict, config_hash, counted
+from dassl.config import as_before, cfg_to_dict, config_hash, counted, hash_of
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import Registry
 
@@ -35,12 +35,15 @@ def settings_hash(cfg) -> str:
     return config_hash(cfg, _nodes(cfg))
 
 
-def run_hash(cfg, data: dict[str, str] | None = None) -> str:
+def run_hash(cfg, data: dict[str, str] | None = None, settings: dict | None = None) -> str:
     """Hash of the settings and data of a run. Compare two hashes with `identity.same_run`.
 
-    data: `data_hashes(cfg)`, if it is known already.
+    data, settings: `data_hashes(cfg)` and `run_settings(cfg)`, if they are known already.
     """
-    return identity.joined(settings_hash(cfg), data_hashes(cfg) if data is None else data)
+    return identity.joined(
+        settings_hash(cfg) if settings is None else hash_of(settings),
+        data_hashes(cfg) if data is None else data,
+    )
 
 
 def data_files(cfg) -> dict[str, str]:

@@ -6,6 +6,8 @@ from collections import Counter, OrderedDict
 
 import numpy as np
 import torch
+
+# Here, before a run sets its seed: importing scikit-learn draws from Python's `random`.
 from sklearn.metrics import confusion_matrix, f1_score
 
 from dassl import record

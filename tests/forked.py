@@ -24,12 +24,17 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["train"])
 
 
+def _begin(output: str, errors: str, folder: str | Path) -> None:
+    """As a process begins that a shell starts in `folder`."""
+    for number, path in ((1, output), (2, errors)):
+        os.dup2(os.open(path, os.O_WRONLY), number)
+    os.chdir(folder)
+    multiprocessing.set_start_method("fork", force=True)  # a fork server's own is another
+
+
 def run(arguments: Sequence[str], output: str) -> None:
     """train.py, which prints to the file `output`; ends the process with its exit code."""
-    file = os.open(output, os.O_WRONLY)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.chdir(ROOT)
+    _begin(output, output, ROOT)
     torch.set_num_threads(1)
     sys.argv = ["train.py", *arguments]
     sys.exit(train.main(train.parse_args(list(arguments))))
@@ -55,9 +60,7 @@ class Popen:
 
 
 def _program(words: Sequence[str], folder: str, output: str, errors: str) -> None:
-    for number, path in ((1, output), (2, errors)):
-        os.dup2(os.open(path, os.O_WRONLY), number)
-    os.chdir(folder)
+    _begin(output, errors, folder)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     for known in (sys.modules, logging.root.manager.loggerDict):
@@ -79,10 +82,7 @@ def _program(words: Sequence[str], folder: str, output: str, errors: str) -> Non
 
 
 def _serve(environment: dict[str, str], output: str, arguments: Sequence) -> None:
-    file = os.open(output, os.O_WRONLY)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.chdir(ROOT)
+    _begin(output, output, ROOT)
     os.environ.clear()
     os.environ.update(environment)
     for number in (signal.SIGINT, signal.SIGHUP):

@@ -1,5 +1,6 @@
 """Training runs whose outcome a test compares between one process and two."""
 
+import multiprocessing
 import os
 import random
 import signal
@@ -311,6 +312,7 @@ def ranked(rank: int, port: int, errors: str, action: Callable[..., int], *argum
     os.dup2(target, 2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     distributed.SILENT_S = 0.1  # here no torchrun ends it meanwhile
+    multiprocessing.set_start_method("fork", force=True)  # a loader's workers, as elsewhere
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     sys.exit(action(*arguments))

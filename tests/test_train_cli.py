@@ -101,7 +101,7 @@ def test_every_shipped_config_is_valid(path):
         ]
     )
     cfg = train.setup_cfg(args)
-    bundled = path.stem.startswith(("drawings", "suite", "groups", "shifted"))
+    bundled = path.stem.startswith(("drawings", "suite", "groups", "shifted", "released"))
     assert cfg.INPUT.SIZE == ((64, 64) if bundled else (224, 224))
 
 

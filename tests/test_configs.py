@@ -45,7 +45,7 @@ def merged(trainer: str, config: str):
     )
 
 
-@pytest.mark.parametrize("structure", filter(configs.takes_craft, STRUCTURES))
+@pytest.mark.parametrize("structure", list(filter(configs.takes_craft, STRUCTURES)))
 def test_a_preset_adds_crafts_options_to_the_baseline_and_nothing_else(structure):
     for config in configs.names(structure):
         baseline = cfg_to_dict(merged(structure, config))

@@ -95,6 +95,14 @@ class Loader(DataLoader):
     def __iter__(self) -> Iterator:
         return map(self._after_notes, super().__iter__())
 
+    def rest(self) -> None:
+        """End persistent workers; the next iteration starts others.
+
+        Left to the garbage collector, together with what refers to the loader, they hold it up for
+        5 seconds: it closes the queue through which they would be told to end.
+        """
+        self._iterator = None
+
     def _after_notes(self, batch):
         if isinstance(self.dataset, DatasetWrapper):
             self.dataset.say_notes()

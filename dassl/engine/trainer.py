@@ -18,7 +18,7 @@ from yacs.config import CfgNode
 from dassl import distributed, files, program
 from dassl.config import cfg_to_dict
 from dassl.data import DataManager
-from dassl.data.data_manager import build_data_loader
+from dassl.data.data_manager import Loader, build_data_loader
 from dassl.data.sharing import Rounds, share
 from dassl.data.transforms import build_transform
 from dassl.engine import blame, record
@@ -349,6 +349,7 @@ class SimpleTrainer(TrainerBase):
             self.test()
         else:
             record.write(self, {}, None)
+            self._rest()
         log.info(f"Elapsed: {eta_text(self._seconds())}")
 
     def after_epoch(self) -> None:
@@ -470,7 +471,15 @@ class SimpleTrainer(TrainerBase):
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         outcomes.write(split, loader)
         record.write(self, results, split)
+        if not self._training:
+            self._rest()
         return results[select_by] if select_by else next(iter(results.values()))
+
+    def _rest(self) -> None:
+        """End the workers that evaluated."""
+        for loader in (self.val_loader, self.test_loader):
+            if isinstance(loader, Loader):
+                loader.rest()
 
     def _rounds(self, loader: DataLoader) -> Iterable:
         """The batches of this process; made once for each loader, whose workers may live on."""

@@ -9,6 +9,7 @@ are not); --no-split leaves out the split_zhou_*.json, so that the data set make
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import random
@@ -66,6 +67,23 @@ def class_names(number: int) -> list[str]:
     ]
 
 
+@functools.cache
+def _colour(label: int) -> np.ndarray:
+    return np.random.RandomState(label).randint(0, 200, 3)
+
+
+@functools.cache
+def _grains() -> np.ndarray:
+    return np.random.RandomState(0).randint(0, 56, 2**17)
+
+
+def _noise(number: int) -> np.ndarray:
+    """(20, 24, 3), another one for each of the first 100,000 numbers: a piece of one long row."""
+    size, grains = 20 * 24 * 3, _grains()
+    start = 7 * number % (len(grains) - size)
+    return grains[start : start + size].reshape(20, 24, 3)
+
+
 class Painter:
     """Writes pictures: noise around a colour of the class, now and then grey or CMYK, as in the
     real sets.
@@ -79,14 +97,11 @@ class Painter:
         number, self.count = self.count, self.count + 1
         if (file := self.folder / path).exists():
             return path
-        colour, noise = (
-            np.random.RandomState(label).randint(0, 200, 3),
-            np.random.RandomState(number).randint(0, 56, (20, 24, 3)),
-        )
+        noise = _noise(number)
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((colour + noise).astype(np.uint8)).convert(MODES[number % len(MODES)]).save(
-            file
-        )
+        Image.fromarray((_colour(label) + noise).astype(np.uint8)).convert(
+            MODES[number % len(MODES)]
+        ).save(file)
         return path
 
 

@@ -1015,6 +1015,14 @@ def test_rows_of_other_rules_are_marked():
     ]
 
 
+def test_a_table_of_a_config_that_takes_its_selection_back_says_where_settings_are_from():
+    """As configs/trainers/PromptSRC/suite_lr.yaml does, which changes one selected value."""
+    rows = [row("MaPLe", "drawings", chosen_by("")), row("CraftMaPLe", "drawings", chosen_by(""))]
+    note = "settings that come with the bundled suite: MaPLe/drawings, CraftMaPLe/drawings"
+    assert selected.notes(rows) == [note]
+    assert selected.notes([row("MaPLe", "drawings", {})]) == []
+
+
 def test_a_selection_on_other_data_sets_says_no_more_than_it_knows():
     """Their images may be among those of the row's set, as emoji are among the groups of emoji."""
     one = row("CoOp", "mine", chosen_by("likelihood"))

@@ -32,7 +32,8 @@ def notes(rows: Iterable[Row]) -> list[str]:
             marks.setdefault(mark, []).append(row.name)
     selected = [text for text in by_rule if text]
     sentences = [f"settings of {_names(by_rule[text])}: selected by {text}" for text in selected]
-    if selected:
+    # A file that starts from a selected one may say that it was not selected itself.
+    if selected or any(_flat(row).get("SELECTION.DIGEST") for row in rows):
         for row in rows:
             if not _rule(row):
                 marks.setdefault(_origin(row), []).append(row.name)

@@ -129,3 +129,12 @@ def test_seeds_stand_in_the_order_of_numbers():
     row = {"dataset": "a", "trainer": "b", "config": "c", "shots": "4", "cells": {"H": cell}}
     assert pages.accuracies(["H"], [row])[1][-1] == "1, 2, 10, 11"
     assert pages.numbers([1, 2, 3, 5, 7, 8]) == "1 to 3, 5, 7, 8" and pages.numbers([4]) == "4"
+
+
+def test_the_readme_tells_the_gain_of_the_quick_start():
+    rows = json.loads((pages.ROOT / "docs/results/quickstart.json").read_text())["rows"]
+    (gain,) = (row["cells"]["H"]["gain"] for row in rows if row["cells"]["H"].get("gain"))
+    numbers = f"{gain['mean']:+.2f} points [{gain['low']:+.2f}, {gain['high']:+.2f}]"
+    assert gain["verdict"] == "open"
+    sentence = f"CRAFT's gain in H on this set is {numbers}: neither gain nor loss beyond chance."
+    assert sentence in (pages.ROOT / "README.md").read_text()

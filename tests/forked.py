@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from multiprocessing.context import ForkServerProcess as Process
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +23,22 @@ ROOT = Path(__file__).resolve().parent.parent
 OURS = ("dassl", "datasets", "tools", "trainers", "train")
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["train"])
+
+
+def started(function: Callable, *arguments) -> Process:
+    """A process that calls the function.
+
+    The fork server looks for what it is to import where it is started (before Python 3.12.8), and
+    says nothing if it finds nothing: then every fork would import torch anew.
+    """
+    here = os.getcwd()
+    os.chdir(ROOT)
+    try:
+        process = CONTEXT.Process(target=function, args=arguments)
+        process.start()
+    finally:
+        os.chdir(here)
+    return process
 
 
 def _begin(output: str, errors: str, folder: str | Path) -> None:
@@ -49,8 +66,7 @@ class Popen:
     def __init__(self, command: Sequence[str], cwd: Path):
         assert command[:2] == [sys.executable, "train.py"] and cwd == ROOT
         self.file = tempfile.NamedTemporaryFile("r", encoding="utf-8")
-        self.process = CONTEXT.Process(target=run, args=(command[2:], self.file.name))
-        self.process.start()
+        self.process = started(run, command[2:], self.file.name)
 
     def wait(self) -> int:
         self.process.join()
@@ -106,8 +122,7 @@ class Executor:
         output = self.folder / f"{self.number}.txt"
         output.touch()
         environment = {**os.environ, "SUBMITIT_LOCAL_JOB_ID": str(self.number)}
-        worker = CONTEXT.Process(target=_serve, args=(environment, str(output), arguments))
-        worker.start()
+        worker = started(_serve, environment, str(output), arguments)
         return SimpleNamespace(
             job_id=str(self.number),
             done=lambda: not worker.is_alive(),
@@ -121,7 +136,6 @@ def python(*words: str, cwd: Path) -> subprocess.CompletedProcess:
     """
     with tempfile.NamedTemporaryFile("r") as output, tempfile.NamedTemporaryFile("r") as errors:
         files = (output.name, errors.name)
-        process = CONTEXT.Process(target=_program, args=(words, str(cwd), *files))
-        process.start()
+        process = started(_program, words, str(cwd), *files)
         process.join()
         return subprocess.CompletedProcess(words, process.exitcode, output.read(), errors.read())

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import two_processes
-from forked import CONTEXT
+from forked import started
 from PIL import Image
 from tiny_run import make_cfg
 from two_processes import CASES, FIXED, function, outcome, tiny
@@ -64,13 +64,9 @@ def forked(folder: Path, action, *arguments) -> tuple[list[int], str]:
     errors = folder / "stderr.txt"
     errors.write_text("")
     processes = [
-        CONTEXT.Process(
-            target=two_processes.ranked, args=(rank, store.port, str(errors), action, *arguments)
-        )
+        started(two_processes.ranked, rank, store.port, str(errors), action, *arguments)
         for rank in (0, 1)
     ]
-    for process in processes:
-        process.start()
     for process in processes:
         process.join(600)
         process.kill()

@@ -26,7 +26,7 @@ import math
 import sys
 import warnings
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,7 @@ from tools.suite.split import SHOTS, VALIDATION, near_copies, order, thumbnails
 CLASSES, TESTS = 8, 400  # on each side
 PROBE_SHOTS, DRAWS, HEADROOM, MOST = 16, 5, 8.0, 80.0
 ON_TEST = ("zero-shot on test", "probe on test")  # told, and read by no rule
+OTHER_WORDS = ("{}", "a photo of a {}.")  # beside the suite's template: zero-shot with them is told
 STYLES, ALIKE = ("a line drawing of a {}.", "a rendered {}."), 0.95
 STYLE = "colour"  # of the emoji that count
 LEAST, SHIFTED, LITTLE = 8, "Emoji", "little headroom"
@@ -151,12 +152,13 @@ class Features:
     """Frozen features: `of[part]` is (features (N, D), labels (N,)).
 
     text: (C, D), of the names. styles: the highest cosine of a class's texts in two styles, where
-    that is asked.
+    that is asked. others: {template: (C, D)}, of the names in other words.
     """
 
     text: np.ndarray
     of: dict[str, tuple[np.ndarray, np.ndarray]]
     styles: float = 0.0
+    others: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def features_of(model, table: Table, name: str) -> Features:
@@ -178,6 +180,7 @@ def features_of(model, table: Table, name: str) -> Features:
             for part in ("train", "val", "test")
         },
         styles=float((line * rendered).sum(1).max()),
+        others={template: texts(template) for template in OTHER_WORDS},
     )
 
 
@@ -207,6 +210,10 @@ def accuracies(data: Features, test: bool = False) -> dict:
         behind = "" if part == "val" else " on test"
         found |= {f"zero-shot{behind}": 100 * float(correct.mean())}
         found |= {f"probe{behind}": float(np.mean(probes[part]))}
+    features, labels = data.of["val"]
+    for template, text in data.others.items():
+        correct = (features @ text.T).argmax(1) == labels
+        found[f"zero-shot, {template}"] = 100 * float(correct.mean())
     return found | {"styles": data.styles, "validation pictures": len(data.of["val"][1])}
 
 

@@ -1682,6 +1682,14 @@ def test_failed_jobs_are_in_the_report(runs, tmp_path, capsys):
     assert "Failed jobs" not in (tmp_path / "none.html").read_text()
 
 
+def put_both(folder: Path, trainer: str, config: str, base: float) -> None:
+    """Two seeds of both parts on DTD: base classes with this accuracy and a point a seed."""
+    for part, value in (("train_base", base), ("test_new", 50.0)):
+        for seed in (1, 2):
+            run = f"base2new/{part}/dtd/shots_8/{trainer}/{config}/seed{seed}"
+            put(folder / run, {"accuracy": value + seed})
+
+
 def test_a_table_of_some_configs_and_trainers(tmp_path, capsys):
     for trainer, config, base in (
         ("CoOp", "suite", 60.0),
@@ -1691,10 +1699,7 @@ def test_a_table_of_some_configs_and_trainers(tmp_path, capsys):
         ("CraftMaPLe", "suite", 66.0),
         ("ZeroshotCLIP", "drawings", 50.0),
     ):
-        for part, value in (("train_base", base), ("test_new", 50.0)):
-            for seed in (1, 2):
-                run = f"base2new/{part}/dtd/shots_8/{trainer}/{config}/seed{seed}"
-                put(tmp_path / run, {"accuracy": value + seed})
+        put_both(tmp_path, trainer, config, base)
 
     def shown(*options):
         assert results.main(["base2new", str(tmp_path), "--ours", *options]) == 0
@@ -1738,10 +1743,7 @@ def test_a_baseline_of_another_name(tmp_path, capsys):
         ("CraftMaPLe", "chosen", 67.0),
         ("ZeroshotCLIP", "drawings", 50.0),
     ):
-        for part, value in (("train_base", base), ("test_new", 50.0)):
-            for seed in (1, 2):
-                run = f"base2new/{part}/dtd/shots_8/{trainer}/{config}/seed{seed}"
-                put(tmp_path / run, {"accuracy": value + seed})
+        put_both(tmp_path, trainer, config, base)
 
     def shown(*options):
         out = tmp_path / "table"

@@ -3,10 +3,9 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from odd_pictures import DEEP, READING, write_odd
@@ -934,22 +933,8 @@ def test_runs_are_left_as_they_were(runs, home):
 @pytest.mark.slow
 def test_the_program_itself(runs, home):
     good = RED.replace("HOME", str(home))
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tools.predict",
-            "--model-dir",
-            runs["MaPLe"].folder,
-            "--top",
-            "1",
-            good,
-            "README.md",
-        ],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    words = ("--model-dir", str(runs["MaPLe"].folder), "--top", "1", good, "README.md")
+    done = forked.python("-m", "tools.predict", *words, cwd=ROOT)
     best = runs["MaPLe"].logits.softmax(1)[2]
     assert (
         done.stdout == f"{good}\n  {best.max():7.2%}  {NAMES[best.argmax()]}\n"

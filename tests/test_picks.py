@@ -8,11 +8,13 @@ from pathlib import Path
 import forked
 import pytest
 from PIL import Image
-from tiny_run import make_trainer, write_table
+from tiny_run import make_cfg, make_trainer, write_table
 
 import datasets
+from dassl.utils import set_random_seed
 from datasets import picks
 from datasets.prepare import find
+from datasets.sets import emoji_groups
 from tools.plans import read_plan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,6 +51,26 @@ def test_the_draws_of_the_study_are_those_of_today(tmp_path, undrawn):
             found = picks.drawn(find(name), str(tmp_path), 8, seed)["picks"]
             assert found == stored[name]["picks"]["8"][str(seed)]
     assert len({one for name in SETS for one in stored[name]["picks"]["8"].values()}) == 80
+
+
+def test_emoji_of_the_groups_test_that_the_selection_of_the_study_saw(tmp_path, undrawn):
+    """As docs/robustness.md tells: 8 to train on and 5 for validation, of 99."""
+    find("emoji").prepare(str(tmp_path / "data"), progress=False)
+    keys = {
+        "DATASET.NAME": "Emoji",
+        "DATASET.NUM_SHOTS": 8,
+        "DATASET.SUBSAMPLE_CLASSES": "base",
+        "DATASET.VALIDATION": "whole",
+        "SEED": 1,
+    }
+    cfg = make_cfg(tmp_path, "CoOp", *(word for pair in keys.items() for word in pair))
+    set_random_seed(cfg.SEED)
+    seen = find("emoji")(cfg)
+    tested = {code for code, _ in emoji_groups.emoji_of_parts()["test"]}
+    found = [
+        len(tested & {Path(item.impath).stem for item in part}) for part in (seen.train_x, seen.val)
+    ]
+    assert (len(tested), found) == (99, [8, 5])
 
 
 # Places that index files of cross_modal_adaptation (MIT, indices/<set>/shot_1-seed_<s>.json) name:

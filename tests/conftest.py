@@ -54,10 +54,10 @@ def _no_log_left_open():
 
 @pytest.fixture()
 def forks(monkeypatch):
-    """The workers of a sweep are forked: one that starts anew imports for seconds."""
-    import forked
+    """The workers of a sweep are forked."""
+    import forked  # seconds of imports, which few tests need
 
-    monkeypatch.setattr("submitit.LocalExecutor", forked.Executor)
+    forked.workers(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

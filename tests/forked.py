@@ -14,6 +14,7 @@ from multiprocessing.context import ForkServerProcess as Process
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 import train
@@ -128,6 +129,11 @@ class Executor:
             done=lambda: not worker.is_alive(),
             paths=SimpleNamespace(stdout=output),
         )
+
+
+def workers(patch: pytest.MonkeyPatch) -> None:
+    """From now on the workers of a sweep are forked: one that starts anew imports for seconds."""
+    patch.setattr("submitit.LocalExecutor", Executor)
 
 
 def python(*words: str, cwd: Path) -> subprocess.CompletedProcess:

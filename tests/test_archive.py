@@ -34,7 +34,7 @@ def study(tmp_path_factory):
     plan = write_plan(top, datasets="csv", seeds=[1, 2], overrides={"DATASET.FOLDER": "noise"})
     output = top / "output"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("submitit.LocalExecutor", forked.Executor)
+        forked.workers(patch)
         assert sweep.main(arguments(top, plan, output, "--launch", "local", "--jobs", 1)) == 0
     return top, plan, output
 

@@ -1131,7 +1131,7 @@ def test_killed_jobs_are_tried_again_then_failed_and_launching_again_completes_w
     ) < 4
 
     # Again: only what is missing runs, from where it was.
-    monkeypatch.setattr("submitit.LocalExecutor", forked.Executor)
+    forked.workers(monkeypatch)
     assert sweep.main(arguments(tiny, plan, output, "--launch", "local", "--jobs", 1)) == 0
     said = capsys.readouterr()
     assert said.out == "4 jobs: 4 done\n" and "failed" not in said.err

@@ -90,8 +90,7 @@ def suite() -> str:
     """A line per set, as `tools.suite.check --out` wrote it."""
     sheet = json.loads((ROOT / "docs/results/suite.json").read_text())
     measured = {"chance": 1, "zero-shot": 1, "probe": 1, "styles": 2}  # digits
-    measured |= dict.fromkeys(check.ON_TEST, 1)
-    measured |= {f"zero-shot, {template}": 1 for template in check.OTHER_WORDS}
+    measured |= dict.fromkeys((*check.ON_TEST, *check.OTHER_WORDS), 1)
     known = {name: n for name, n in measured.items() if all(name in row for row in sheet.values())}
     taken = check.chosen(sheet)
     rows = [["set", "classes", "train", "val", "test", "families", *known, "breaks", "taken"]]

@@ -49,7 +49,8 @@ from tools.suite.split import SHOTS, VALIDATION, near_copies, order, thumbnails
 CLASSES, TESTS = 8, 400  # on each side
 PROBE_SHOTS, DRAWS, HEADROOM, MOST = 16, 5, 8.0, 80.0
 ON_TEST = ("zero-shot on test", "probe on test")  # told, and read by no rule
-OTHER_WORDS = ("{}", "a photo of a {}.")  # beside the suite's template: zero-shot with them is told
+# Zero-shot accuracy that is told beside that with the suite's template: {measure: template}.
+OTHER_WORDS = {f"zero-shot, {words}": words for words in ("{}", "a photo of a {}.")}
 STYLES, ALIKE = ("a line drawing of a {}.", "a rendered {}."), 0.95
 STYLE = "colour"  # of the emoji that count
 LEAST, SHIFTED, LITTLE = 8, "Emoji", "little headroom"
@@ -152,7 +153,7 @@ class Features:
     """Frozen features: `of[part]` is (features (N, D), labels (N,)).
 
     text: (C, D), of the names. styles: the highest cosine of a class's texts in two styles, where
-    that is asked. others: {template: (C, D)}, of the names in other words.
+    that is asked. others: {measure of OTHER_WORDS: (C, D)}, of the names.
     """
 
     text: np.ndarray
@@ -180,7 +181,7 @@ def features_of(model, table: Table, name: str) -> Features:
             for part in ("train", "val", "test")
         },
         styles=float((line * rendered).sum(1).max()),
-        others={template: texts(template) for template in OTHER_WORDS},
+        others={measure: texts(template) for measure, template in OTHER_WORDS.items()},
     )
 
 
@@ -203,17 +204,17 @@ def accuracies(data: Features, test: bool = False) -> dict:
             probe.fit(x[taken], labels[taken])
             for part in parts:
                 probes[part].append(100 * float(probe.score(*data.of[part])))
+
+    def zero_shot(part: str, text: np.ndarray) -> float:
+        features, labels = data.of[part]
+        return 100 * float(((features @ text.T).argmax(1) == labels).mean())
+
     found = {"chance": 100 / len(data.text)}
     for part in parts:
-        features, labels = data.of[part]
-        correct = (features @ data.text.T).argmax(1) == labels
         behind = "" if part == "val" else " on test"
-        found |= {f"zero-shot{behind}": 100 * float(correct.mean())}
+        found |= {f"zero-shot{behind}": zero_shot(part, data.text)}
         found |= {f"probe{behind}": float(np.mean(probes[part]))}
-    features, labels = data.of["val"]
-    for template, text in data.others.items():
-        correct = (features @ text.T).argmax(1) == labels
-        found[f"zero-shot, {template}"] = 100 * float(correct.mean())
+    found |= {measure: zero_shot("val", text) for measure, text in data.others.items()}
     return found | {"styles": data.styles, "validation pictures": len(data.of["val"][1])}
 
 
